@@ -82,9 +82,10 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
 
 
 class _EntryHead(NamedTuple):
-    """What the payments of one entry have in common."""
+    """An amount, an entry's or one of its payments', with what these have in common."""
 
     amount: Amount
+    minor: int
     currency: str
     direction: str
     status: str
@@ -151,15 +152,15 @@ class Camt(Dialect):
         record: RawRecord,
         _: Headers,
     ) -> list[Item]:
-        statements = list(read_statements(root_of(reader, record.value or b"")))
-        entries = [
-            [read_entry(element, statement.namespace) for element in statement.entries]
-            for statement in statements
-        ]
-        pairs = [*zip(statements, entries, strict=True)]
-        drop_shared_references([(one, entry) for one, several in pairs for entry in several])
+        pairs: list[tuple[Statement, BankEntry]] = []
+        statements: list[tuple[Statement, list[BankEntry]]] = []
+        for statement in read_statements(root_of(reader, record.value or b"")):
+            several = [read_entry(element, statement.namespace) for element in statement.entries]
+            statements.append((statement, several))
+            pairs += [(statement, entry) for entry in several]
+        drop_shared_references(pairs)
         items: list[Item] = []
-        for statement, several in pairs:
+        for statement, several in statements:
             found = [
                 line for entry in several for line in self._lines(statement, entry, zone, pattern)
             ]
@@ -167,24 +168,25 @@ class Camt(Dialect):
             items += [
                 line if isinstance(line, Rejected) else _draft(line, next(place)) for line in found
             ]
-        return items + [_nothing(one) for one, several in pairs if not several]
+        return items + [_nothing(one) for one, several in statements if not several]
 
     def _lines(
         self, statement: Statement, entry: BankEntry, zone: tzinfo, pattern: re.Pattern[str]
     ) -> Iterator[_Line | Rejected]:
         try:
             head = _read_head(entry, zone)
-            division = divide(entry, head.amount, head.currency)
+            division = divide(entry, head.minor, head.currency)
             if not division.parts:
                 yield self._whole(statement, entry, head, division, pattern)
         except Rejected as error:
             yield error
             return
-        for detail, amount in division.parts:
+        for detail, amount, minor in division.parts:
+            part = _EntryHead(amount, minor, *head[2:])
             try:
                 deposit = find_named_id(pattern, _texts(detail))
                 kind = self._kind(entry, head, detail)
-                yield self._line(statement, entry, head, detail, amount, deposit, kind, "")
+                yield self._line(statement, entry, part, detail, deposit, kind, "")
             except Rejected as error:
                 yield error
 
@@ -207,9 +209,7 @@ class Camt(Dialect):
             is_sum = deposit is None and entry.has_further_message
         kind = Kind.INFORMATIONAL if is_sum else self._kind(entry, head, detail)
         form = ":BTCH" if is_sum else ""
-        return self._line(
-            statement, entry, head, detail, head.amount, deposit, kind, form, is_whole=True
-        )
+        return self._line(statement, entry, head, detail, deposit, kind, form, is_whole=True)
 
     def _line(
         self,
@@ -217,7 +217,6 @@ class Camt(Dialect):
         entry: BankEntry,
         head: _EntryHead,
         detail: Detail | None,
-        amount: Amount,
         deposit: str | None,
         kind: Kind,
         form: str,
@@ -234,12 +233,12 @@ class Camt(Dialect):
         operation += form
         if statement.message not in self.money_in:
             operation, kind = f"{statement.message}:{operation}", Kind.INFORMATIONAL
-        money = f"{minor_units(amount, head.currency)}{head.currency}"
+        money = f"{head.minor}{head.currency}"
         key = self._key(statement, entry, detail, money, is_whole=is_whole)
         reference = None if deposit is None else Reference("deposit.opened", deposit)
         if reference is None and kind is not Kind.INFORMATIONAL:
             reference = Reference(UNMATCHED, key[:ID_MAX])
-        leg = Leg(kind.value, amount, head.currency)
+        leg = Leg(kind.value, head.amount, head.currency)
         return _Line(operation, key, leg, reference, head.at, entry, detail)
 
     def _kind(self, entry: BankEntry, head: _EntryHead, detail: Detail | None) -> Kind:
@@ -250,10 +249,11 @@ class Camt(Dialect):
         is_original = is_reversal and all(one.direction == opposite for one in entry.details)
         if detail is not None and detail.direction not in {"", direction} and not is_original:
             return Kind.INFORMATIONAL
-        details = entry.details if detail is None else [detail]
         is_returned = is_reversal or entry.is_returned
-        if not is_returned and details:
-            is_returned = all(one.is_returned for one in details)
+        if not is_returned and detail is not None:
+            is_returned = detail.is_returned
+        elif not is_returned and entry.details:
+            is_returned = all(one.is_returned for one in entry.details)
         if is_reversal and self.reversal_repeats_direction:
             direction = opposite
         if direction == "CRDT":
@@ -300,7 +300,8 @@ def _read_head(entry: BankEntry, zone: tzinfo) -> _EntryHead:
     currency = currency_of(amount, entry.money.currency)
     direction = _one_of(entry, "CdtDbtInd", _DIRECTIONS)
     status = _one_of(entry, "Sts", _STATUSES)
-    return _EntryHead(amount, currency, direction, status, _time_of(entry, zone))
+    minor, at = minor_units(amount, currency), _time_of(entry, zone)
+    return _EntryHead(amount, minor, currency, direction, status, at)
 
 
 def _time_of(entry: BankEntry, zone: tzinfo) -> int | None:
@@ -308,15 +309,19 @@ def _time_of(entry: BankEntry, zone: tzinfo) -> int | None:
 
     Of a time that cannot be read the day counts: money that has one must not wait for its hour.
     """
-    texts = [text for name in ("BookgDt", "ValDt") if (text := entry.fields.get(name))]
-    for text in texts:
-        for form in (text, text[:10]):
+    text = entry.when
+    if not text:
+        return None
+    try:
+        return ms_of_text(text, zone, field="BookgDt")
+    except Rejected:
+        for other in (text[:10], entry.fields.get("ValDt", "")[:10]):
             with suppress(Rejected):
-                return ms_of_text(form, zone)
-    return ms_of_text(texts[0], zone, field="BookgDt") if texts else None
+                return ms_of_text(other, zone)
+        raise
 
 
-def _texts(detail: Detail) -> list[list[str]]:
+def _texts(detail: Detail) -> list[Sequence[str]]:
     """Return the texts in which a payment may name its deposit, each as its lines."""
     return [detail.lines, *detail.texts, [detail.refs.get("EndToEndId", "")]]
 
@@ -349,14 +354,12 @@ def _places(lines: list[_Line]) -> Iterator[str]:
     return iter(ids)
 
 
-def _content(line: _Line) -> list[list[str]]:
+def _content(line: _Line) -> tuple[list[list[tuple[str, str]]], list[str]]:
     """Return what a payment states of itself: the same in every version and packing of it."""
     details = line.entry.details if line.detail is None else [line.detail]
-    refs = [
-        [f"{name}={value}" for name, value in sorted(one.refs.items()) if value] for one in details
-    ]
     texts = [_join_lines(lines) for one in details for lines in _texts(one)]
-    return [*refs, texts, [_join_lines(line.entry.lines), line.entry.fields.get("NtryRef", "")]]
+    texts += [_join_lines(line.entry.lines), line.entry.fields.get("NtryRef", "")]
+    return [sorted(one.refs.items()) for one in details], texts
 
 
 def _draft(line: _Line, tx_id: str) -> Draft:
@@ -404,6 +407,10 @@ def _join_key(*texts: str) -> str:
 
     A bar within a text is escaped, so that no two ids coincide.
     """
+    joined = "|".join(texts)
+    is_plain = "%" not in joined and joined.count("|") == len(texts) - 1
+    if is_plain and len(joined) <= ID_MAX and joined.isprintable():
+        return joined
     return "|".join(
         [
             _check_length(text, "a reference").replace("%", "%25").replace("|", "%7C")

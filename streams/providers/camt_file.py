@@ -9,15 +9,15 @@ that are only placeholders are read as missing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 from lxml import etree
 
 from schemas.errors import RejectCode, Rejected
-from streams.providers.references import reference_or_empty
+from streams.providers.references import is_placeholder, reference_or_empty
 
 _NAMESPACE: Final = re.compile(r"\{[^{}]*camt\.05[234]\.001\.\d\d[^{}]*\}", re.ASCII)
 _ONCE: Final = frozenset({"Amt", "CdtDbtInd", "RvslInd", "Sts", "AcctSvcrRef", "Refs"})
@@ -56,11 +56,11 @@ class Detail(msgspec.Struct, gc=False):
 
     element: etree._Element
     refs: dict[str, str]
-    lines: list[str]
-    texts: list[list[str]]
+    texts: list[Sequence[str]]
     amounts: dict[str, Money]
-    charges: list[Money]
-    allocations: list[Detail]
+    lines: list[str] = []
+    charges: list[Money] | None = None
+    allocations: list[Detail] | None = None
     direction: str = ""
     has_amount: bool = False
     is_returned: bool = False
@@ -81,9 +81,9 @@ class BankEntry(msgspec.Struct, gc=False):
 
     BookgDt and ValDt are dates or times.
     """
-    lines: list[str] = []
+    lines: Sequence[str] = ()
     """The lines of AddtlNtryInf."""
-    charges: list[Money] = []
+    charges: list[Money] | None = None
     count: int = 0
     has_further_message: bool = False
     is_returned: bool = False
@@ -108,7 +108,8 @@ class Statement(msgspec.Struct, frozen=True, gc=False):
 
 def text_of_element(element: etree._Element) -> str:
     """Return an element's text with single spaces."""
-    return " ".join((element.text or "").split())
+    words = (element.text or "").split()
+    return words[0] if len(words) == 1 else " ".join(words)
 
 
 def read_statements(root: etree._Element) -> Iterator[Statement]:
@@ -152,17 +153,13 @@ def find_document(root: etree._Element) -> etree._Element | None:
 
 def _bodies(root: etree._Element) -> Iterator[tuple[str, str, etree._Element]]:
     """Return namespace, local name and element of each message body in the file."""
-    documents = [root] if _split_tag(root)[1] == "Document" else root.iter("{*}Document")
-    for document in documents:
-        for body in islice(document, 1):
-            namespace, local = _split_tag(body)
-            if local in _MESSAGES and (not namespace or _NAMESPACE.match(namespace)):
-                yield namespace, local, body
-
-
-def _split_tag(element: etree._Element) -> tuple[str, str]:
-    before, brace, local = str(element.tag).rpartition("}")
-    return before + brace, local
+    is_bare = str(root.tag).endswith("Document")
+    for document in [root] if is_bare else root.iter("{*}Document"):
+        body = document[0] if len(document) else document
+        before, brace, local = str(body.tag).rpartition("}")
+        namespace = before + brace
+        if local in _MESSAGES and (not namespace or _NAMESPACE.match(namespace)):
+            yield namespace, local, body
 
 
 def _account(statement: etree._Element, namespace: str) -> str:
@@ -183,21 +180,27 @@ def _account(statement: etree._Element, namespace: str) -> str:
 
 
 def _find(element: etree._Element, namespace: str, path: str) -> str:
-    found = element.findtext("/".join(namespace + name for name in path.split("/")))
-    return " ".join((found or "").split())
+    found = element.findtext(_qualify(namespace, path))
+    return " ".join(found.split()) if found else ""
+
+
+@lru_cache(maxsize=256)
+def _qualify(namespace: str, path: str) -> str:
+    return "/".join(namespace + name for name in path.split("/"))
 
 
 def read_entry(element: etree._Element, namespace: str) -> BankEntry:
     """Read an entry with its details."""
     skip = len(namespace)
-    entry = BankEntry(element, [], fields={}, repeated_element=_repeated_element(element, skip))
-    for child in element:
-        name = child.tag[skip:]
+    names, children, repeated = _children(element, skip)
+    entry = BankEntry(element, [], fields={}, repeated_element=repeated)
+    fields = entry.fields
+    for name, child in zip(names, children, strict=True):
         reader = _ENTRY_READERS.get(name)
         if reader is not None:
             reader(entry, child, skip)
         elif not len(child):
-            entry.fields[name] = text_of_element(child)
+            fields[name] = text_of_element(child)
     return entry
 
 
@@ -224,7 +227,8 @@ def _read_entry_code(entry: BankEntry, element: etree._Element, _: int) -> None:
 
 
 def _read_entry_charges(entry: BankEntry, element: etree._Element, skip: int) -> None:
-    entry.charges = [*entry.charges, *_charges(element, skip)]
+    entry.charges = entry.charges or []
+    entry.charges += _charges(element, skip)
 
 
 def _read_entry_text(entry: BankEntry, element: etree._Element, _: int) -> None:
@@ -248,10 +252,10 @@ def _read_details(entry: BankEntry, element: etree._Element, skip: int) -> None:
 
 
 def _detail_of(element: etree._Element, skip: int) -> Detail:
-    detail = Detail(element, {}, [], [], {}, [], [])
-    detail.repeated_element = _repeated_element(element, skip)
-    for child in element:
-        reader = _DETAIL_READERS.get(child.tag[skip:])
+    names, children, repeated = _children(element, skip)
+    detail = Detail(element, {}, [], {}, repeated_element=repeated)
+    for name, child in zip(names, children, strict=True):
+        reader = _DETAIL_READERS.get(name)
         if reader is not None:
             reader(detail, child, skip)
     return detail
@@ -259,9 +263,11 @@ def _detail_of(element: etree._Element, skip: int) -> Detail:
 
 def _read_refs(detail: Detail, element: etree._Element, skip: int) -> None:
     detail.refs = {
-        ref.tag[skip:]: reference_or_empty(text_of_element(ref)) for ref in element if not len(ref)
+        ref.tag[skip:]: text
+        for ref in element
+        if not len(ref) and not is_placeholder(text := text_of_element(ref))
     }
-    if detail.refs.get("RtrId"):  # the id of a return, since version 14
+    if "RtrId" in detail.refs:  # the id of a return, since version 14
         detail.is_returned = True
 
 
@@ -287,15 +293,15 @@ def _read_code(detail: Detail, element: etree._Element, _: int) -> None:
 
 
 def _read_charges(detail: Detail, element: etree._Element, skip: int) -> None:
+    detail.charges = detail.charges or []
     detail.charges += _charges(element, skip)
 
 
 def _read_allocation(detail: Detail, element: etree._Element, skip: int) -> None:
     """Read a part of a payment that is meant for several things, since version 13."""
-    part = Detail(element, {}, [], [], {}, [], [])
-    part.repeated_element = _repeated_element(element, skip)
-    for child in element:
-        name = child.tag[skip:]
+    names, children, repeated = _children(element, skip)
+    part = Detail(element, {}, [], {}, repeated_element=repeated)
+    for name, child in zip(names, children, strict=True):
         if name == "Amt":
             _read_amount(part, child, skip)
         elif name == "CdtDbtInd":
@@ -303,6 +309,7 @@ def _read_allocation(detail: Detail, element: etree._Element, skip: int) -> None
         elif name == "Ref":
             part.refs[name] = reference_or_empty(text_of_element(child))
             part.texts.append([part.refs[name]])
+    detail.allocations = detail.allocations or []
     detail.allocations.append(part)
 
 
@@ -326,11 +333,16 @@ def _read_remittance(detail: Detail, element: etree._Element, skip: int) -> None
 
 def _lines(element: etree._Element) -> list[str]:
     """Return the lines of a text, which a bank may have cut anywhere."""
-    lines = (" ".join(line.split()) for line in (element.text or "").splitlines())
+    text = element.text or ""
+    if "\n" not in text and "\r" not in text:
+        return [" ".join(text.split())]
+    lines = (" ".join(line.split()) for line in text.splitlines())
     return [line for line in lines if line]
 
 
 def _is_return_code(element: etree._Element) -> bool:
+    if not len(element) or not str(element[0].tag).endswith("Domn"):
+        return False
     texts = {(leaf.text or "").strip() for leaf in element.iter()}
     return "PMNT" in texts and not _RETURN_CODES.isdisjoint(texts)
 
@@ -345,15 +357,14 @@ def _charges(element: etree._Element, skip: int) -> list[Money]:
     return found or [_money(leaf) for leaf in element if leaf.tag[skip:] == "TtlChrgsAndTaxAmt"]
 
 
-def _repeated_element(element: etree._Element, skip: int) -> str:
-    seen: set[str] = set()
-    for child in element:
-        name = child.tag[skip:]
-        if name in _ONCE:
-            if name in seen:
-                return str(name)
-            seen.add(name)
-    return ""
+def _children(element: etree._Element, skip: int) -> tuple[list[str], list[etree._Element], str]:
+    """Return the names of an element's children, these, and a name that must not be there twice."""
+    children = list(element)
+    names = [child.tag[skip:] for child in children]
+    repeated = ""
+    if len(set(names)) < len(names):
+        repeated = next((name for name in names if name in _ONCE and names.count(name) > 1), "")
+    return names, children, repeated
 
 
 def _money(element: etree._Element) -> Money:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import product
-from typing import Final, NamedTuple
+from operator import mul
+from typing import Final, NamedTuple, TypeAlias
 
 from schemas.errors import Rejected
 from schemas.events import Amount
@@ -27,12 +28,16 @@ _ORDERS: Final = (
 
 _UNIQUE: Final = ("AcctSvcrRef", "TxId", "UETR")
 
+_MinorAmount: TypeAlias = tuple[Amount, int]
+"""An amount as printed, and in minor units."""
+
 
 class Part(NamedTuple):
-    """One payment of an entry, with its amount in the entry's currency."""
+    """One payment of an entry, with its amount in the entry's currency, also in minor units."""
 
     detail: Detail
     amount: Amount
+    minor: int
 
 
 class Division(NamedTuple):
@@ -52,9 +57,9 @@ _SUM: Final = Division(is_sum=True)
 _UNCLEAR: Final = Division(is_unclear=True)
 
 
-def divide(entry: BankEntry, amount: Amount, currency: str) -> Division:
-    """Return the payments of an entry of this amount."""
-    total, direction = minor_units(amount, currency), entry.fields.get("CdtDbtInd", "")
+def divide(entry: BankEntry, total: int, currency: str) -> Division:
+    """Return the payments of an entry of this total, in minor units."""
+    direction = entry.fields.get("CdtDbtInd", "")
     details = entry.details
     if len(details) < 2 and entry.count < 2:
         return _divide_single(entry, total, currency, direction)
@@ -67,8 +72,12 @@ def divide(entry: BankEntry, amount: Amount, currency: str) -> Division:
     if amounts is None:
         return _UNCLEAR
     parts: list[Part] = []
-    for detail, one in zip(details, amounts, strict=True):
-        own = _allocate(detail, one, currency, detail.direction or direction)
+    for detail, (amount, minor) in zip(details, amounts, strict=True):
+        part = Part(detail, amount, minor)
+        if not detail.allocations:
+            parts.append(part)
+            continue
+        own = _allocate(part, currency, detail.direction or direction)
         if own is None:
             return _UNCLEAR
         parts += own
@@ -80,7 +89,8 @@ def _divide_single(entry: BankEntry, total: int, currency: str, direction: str) 
         return _SUM if entry.has_further_message else Division()
     [detail] = entry.details
     if detail.allocations:
-        own = _allocate(detail, amount_of(total, exponent_of(currency)), currency, direction)
+        whole = Part(detail, amount_of(total, exponent_of(currency)), total)
+        own = _allocate(whole, currency, direction)
         return _UNCLEAR if own is None else Division(own)
     minors = _minors_of(detail, currency)
     if not minors or total in minors or detail.repeated_element:
@@ -90,66 +100,65 @@ def _divide_single(entry: BankEntry, total: int, currency: str, direction: str) 
     return Division(detail=detail)
 
 
-def _allocate(
-    detail: Detail, amount: Amount, currency: str, direction: str
-) -> Sequence[Part] | None:
-    """Return a payment, or its allocations, which are known by its references and their own.
+def _allocate(payment: Part, currency: str, direction: str) -> Sequence[Part] | None:
+    """Return the allocations of a payment, which are known by its references and their own.
 
-    None where the allocations do not add up to the payment.
+    None where they do not add up to the payment.
     """
-    if not detail.allocations:
-        return [Part(detail, amount)]
-    amounts = _add_up(detail.allocations, (), minor_units(amount, currency), currency, direction)
+    detail, _, total = payment
+    allocations = detail.allocations or []
+    amounts = _add_up(allocations, (), total, currency, direction)
     if amounts is None:
         return None
-    for part in detail.allocations:
-        part.refs = {**detail.refs, "EndToEndId": "", "Ref": part.refs.get("Ref", "")}
+    for part in allocations:
+        part.refs = {**detail.refs, "Ref": part.refs.get("Ref", "")}
+        part.refs.pop("EndToEndId", None)
         part.direction, part.is_returned = part.direction or detail.direction, detail.is_returned
-    return [Part(part, one) for part, one in zip(detail.allocations, amounts, strict=True)]
+    return [Part(part, *one) for part, one in zip(allocations, amounts, strict=True)]
 
 
 def _add_up(
     details: Sequence[Detail],
-    entry_charges: Sequence[Money],
+    entry_charges: Sequence[Money] | None,
     total: int,
     currency: str,
     direction: str,
-) -> list[Amount] | None:
+) -> list[_MinorAmount] | None:
     """Return the details' amounts if they add up to the total, else None.
 
     A detail of the other direction, a fee, counts against it. Where only the charges that a detail
     states are missing, its amount is what was left of it, and the same for charges of the entry
     with one detail.
     """
-    if any(detail.repeated_element for detail in details):
-        return None
-    signs = [-1 if detail.direction not in {"", direction} else 1 for detail in details]
-    first: list[Amount] = []
+    signs = [1 if detail.direction in {"", direction} else -1 for detail in details]
+    first: list[_MinorAmount] = []
     for order in _ORDERS:
-        amounts = [_first_amount(detail, order, currency) for detail in details]
-        known = [amount for amount in amounts if amount is not None]
-        if len(known) < len(details):
-            return None
-        if _is_sum([minor_units(amount, currency) for amount in known], signs, total):
+        known: list[_MinorAmount] = []
+        for detail in details:
+            amount = _first_amount(detail, order, currency)
+            if amount is None or detail.repeated_element:
+                return None
+            known.append(amount)
+        if _is_sum([minor for _, minor in known], signs, total):
             return known
         first = first or known
     charges = [_sum_of(detail.charges, currency) for detail in details]
     if len(details) == 1:
         charges[0] = charges[0] or _sum_of(entry_charges, currency)
-    gross = [minor_units(amount, currency) for amount in first]
     for way in (-1, 1):
-        net = [minor + way * charge for minor, charge in zip(gross, charges, strict=True)]
+        net = [minor + way * charge for (_, minor), charge in zip(first, charges, strict=True)]
         if any(charges) and min(net) >= 0 and _is_sum(net, signs, total):
-            return [amount_of(minor, exponent_of(currency)) for minor in net]
+            return [(amount_of(minor, exponent_of(currency)), minor) for minor in net]
     return None
 
 
 def _is_sum(minors: Sequence[int], signs: Sequence[int], total: int) -> bool:
     # Details that are all of the other direction add up too; they move no money.
-    return abs(sum(sign * minor for sign, minor in zip(signs, minors, strict=True))) == total
+    total_of_parts: int = sum(map(mul, signs, minors))
+    return abs(total_of_parts) == total
 
 
-def _first_amount(detail: Detail, order: Iterable[str], currency: str) -> Amount | None:
+def _first_amount(detail: Detail, order: Iterable[str], currency: str) -> _MinorAmount | None:
     for name in order:
         money = detail.amounts.get(name)
         amount = None if money is None else _amount_in(money, currency)
@@ -160,23 +169,24 @@ def _first_amount(detail: Detail, order: Iterable[str], currency: str) -> Amount
 
 def _minors_of(detail: Detail, currency: str) -> set[int]:
     amounts = (_amount_in(money, currency) for money in detail.amounts.values())
-    return {minor_units(amount, currency) for amount in amounts if amount is not None}
+    return {amount[1] for amount in amounts if amount is not None}
 
 
-def _sum_of(charges: Iterable[Money], currency: str) -> int:
-    amounts = (_amount_in(money, currency) for money in charges)
-    return sum(minor_units(amount, currency) for amount in amounts if amount is not None)
+def _sum_of(charges: Iterable[Money] | None, currency: str) -> int:
+    amounts = (_amount_in(money, currency) for money in charges or ())
+    return sum(amount[1] for amount in amounts if amount is not None)
 
 
-def _amount_in(money: Money, currency: str) -> Amount | None:
+def _amount_in(money: Money, currency: str) -> _MinorAmount | None:
     """Return an amount as printed; None in another currency, and where no wallet can hold it."""
-    if money.currency.upper() != currency:
+    if money.currency != currency and money.currency.upper() != currency:
         return None
     try:
         amount = amount_from_text(money.text)
-        return amount if minor_units(amount, currency) >= 0 else None
+        minor = minor_units(amount, currency)
     except Rejected:
         return None
+    return (amount, minor) if minor >= 0 else None
 
 
 class _Uses:
@@ -214,7 +224,7 @@ def drop_shared_references(entries: Sequence[tuple[Statement, BankEntry]]) -> se
     reference: a payment and its fee, or its return. So may two mentions of one payment, in
     statements that overlap.
     """
-    if len(entries) == 1 and len(entries[0][1].details) < 2:
+    if not _has_repeated_reference(entries):
         return set()
     uses: dict[tuple[str, ...], _Uses] = defaultdict(_Uses)
     for statement, entry in entries:
@@ -230,8 +240,20 @@ def drop_shared_references(entries: Sequence[tuple[Statement, BankEntry]]) -> se
                 entry.fields["AcctSvcrRef"] = ""
             for detail, name in product(entry.details, _UNIQUE):
                 if (name, detail.refs.get(name, "")) in shared:
-                    detail.refs[name] = ""
+                    del detail.refs[name]
     return shared
+
+
+def _has_repeated_reference(entries: Sequence[tuple[Statement, BankEntry]]) -> bool:
+    values = [value for _, entry in entries if (value := entry.fields.get("AcctSvcrRef"))]
+    values += [
+        value
+        for _, entry in entries
+        for detail in entry.details
+        for name in _UNIQUE
+        if (value := detail.refs.get(name))
+    ]
+    return len(set(values)) < len(values)
 
 
 def _add_uses(uses: dict[tuple[str, ...], _Uses], scope: tuple[str, ...], entry: BankEntry) -> None:

@@ -166,7 +166,7 @@ def _parts_of(entry: BankEntry) -> list[Part]:
         currency = currency_of(amount, entry.money.currency)
     except Rejected:
         return []
-    return list(divide(entry, amount, currency).parts)
+    return list(divide(entry, minor_units(amount, currency), currency).parts)
 
 
 def _merge_pieces(units: list[_Unit]) -> list[etree._Element]:
@@ -189,8 +189,7 @@ def _entry_of(source: _Source, parts: Sequence[Part]) -> etree._Element:
     alone, direction = deepcopy(frame), entry.fields.get("CdtDbtInd", "")
     currency = entry.money.currency.upper()
     signs = (-1 if part.detail.direction not in {"", direction} else 1 for part in parts)
-    minors = (minor_units(part.amount, currency) for part in parts)
-    total = abs(sum(sign * minor for sign, minor in zip(signs, minors, strict=True)))
+    total = abs(sum(sign * part.minor for sign, part in zip(signs, parts, strict=True)))
     amount, details = alone.find(f"{namespace}Amt"), alone.find(f"{namespace}NtryDtls")
     assert amount is not None
     assert details is not None

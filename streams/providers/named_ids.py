@@ -27,7 +27,11 @@ def find_named_id(pattern: re.Pattern[str], texts: Sequence[Sequence[str]]) -> s
     """
     fitting: set[str] | None = None
     for lines in texts:
-        for readings in _readings(pattern, lines):
+        if len(lines) == 1 and len(lines[0]) <= _TEXT_MAX:
+            places = [{match[0]} for match in pattern.finditer(lines[0])]
+        else:
+            places = list(_readings(pattern, lines)) if lines else []
+        for readings in places:
             fitting = readings if fitting is None else fitting & readings
             if not fitting:
                 return None
@@ -39,10 +43,6 @@ def find_named_id(pattern: re.Pattern[str], texts: Sequence[Sequence[str]]) -> s
 
 def _readings(pattern: re.Pattern[str], lines: Sequence[str]) -> Iterator[set[str]]:
     """Yield for each place that names an id what it may mean."""
-    if len(lines) == 1 and len(lines[0]) <= _TEXT_MAX:
-        for match in pattern.finditer(lines[0]):
-            yield {match[0]}
-        return
     whole = "".join(lines)
     if len(whole) > _TEXT_MAX:
         return

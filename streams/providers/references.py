@@ -11,6 +11,8 @@ import re
 from typing import Final
 
 _NOT_ALPHANUMERIC: Final = re.compile(r"[\W_]+")
+_MIXED: Final = re.compile(r"[^\W\d_]\d|\d[^\W\d_]")
+"""A letter beside a digit, as in most references and in no placeholder."""
 _WORDS: Final = frozenset(
     {
         *("nonref", "noref", "noreference", "noid", "novalue", "none", "nil", "null", "nan"),
@@ -28,6 +30,8 @@ def is_placeholder(text: str) -> bool:
     digits (`-`), and one sign repeated (`0`, `0000`, `XXX`). A single letter, or a single digit but
     zero, is a reference.
     """
+    if _MIXED.search(text):
+        return False
     bare = text if text.isalnum() else _NOT_ALPHANUMERIC.sub("", text)
     if bare.lower() in _WORDS or not bare:
         return True

@@ -26,6 +26,9 @@ class Packing(NamedTuple):
     before: str = ""
 
 
+PLAIN = Packing()
+
+
 def print_money(name: str, amount: str, currency: str = "EUR") -> str:
     return f'<{name} Ccy="{currency}">{amount}</{name}>'
 
@@ -77,7 +80,7 @@ def print_entry(
     )
 
 
-def print_file(*statements: tuple[str, ...], packing: Packing = Packing()) -> str:
+def print_file(*statements: tuple[str, ...], packing: Packing = PLAIN) -> str:
     """A file of one or more statements, each its entries."""
     root, container = ROOTS[packing.message]
     namespace = f"urn:iso:std:iso:20022:tech:xsd:camt.{packing.message}.001.{packing.version}"

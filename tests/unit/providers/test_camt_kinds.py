@@ -16,6 +16,7 @@ from streams.providers.camt import Camt
 from streams.providers.registry import by_provider
 from tests.support.camt_files import (
     HEAD,
+    PLAIN,
     ROOTS,
     VERSIONS,
     Packing,
@@ -80,7 +81,7 @@ def totals(*files: str, opened: dict[str, str] = OPENED) -> dict[str, str]:
     }
 
 
-def read(*entries: str, packing: Packing = Packing(), dialect: Camt | None = None) -> list[Any]:
+def read(*entries: str, packing: Packing = PLAIN, dialect: Camt | None = None) -> list[Any]:
     body = print_file(entries, packing=packing)
     return (dialect or Camt()).reader(None)(raw_record("camt", body), {})
 
