@@ -14,8 +14,8 @@ from streams.providers.stripe import Stripe
 from streams.providers.sumsub import Sumsub
 from streams.providers.uof import Uof
 from tests.support.dialect_records import raw_record
-from tests.unit.test_dialect_stripe import TAKEN, dispute
-from tests.unit.test_dialect_sumsub import BODY as REVIEWED
+from tests.unit.providers.test_dialect_stripe import TAKEN, dispute
+from tests.unit.providers.test_dialect_sumsub import BODY as REVIEWED
 
 WORDS = ("NONREF", "NOTPROVIDED", "NONE", "N/A", "UNKNOWN", "NOT PROVIDED", "NULL", "NO REFERENCE")
 
