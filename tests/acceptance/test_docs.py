@@ -14,8 +14,17 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from pitboss.settings import Runtime, read_operator_settings, read_settings, read_worker_settings
+from pitboss.cli.main import cli
+from pitboss.settings import (
+    Runtime,
+    read_operator_settings,
+    read_settings,
+    read_worker_settings,
+    worker_environment,
+)
+from replay.audit.checks import NAMES as CHECKS
 from schemas import codec
 from schemas.errors import PitbossError, RejectCode
 from schemas.events import Kind, Outcome, Position, WalletBalance
@@ -31,6 +40,7 @@ from tests.acceptance.documented import (
     page,
     prose,
     session,
+    shown_commands,
     table_rows,
 )
 from tests.support.written_docs import WRITTEN, bring_up_to_date
@@ -62,14 +72,14 @@ every_document = pytest.mark.parametrize(
 # --- the examples -----------------------------------------------------------------------------------------------------
 
 
-def run_example(document: str, file: Path, runtime: Runtime) -> str:
+def run_example(document: str, file: Path, runtime: Runtime, argument: str = str(SCHEMAS)) -> str:
     [source] = blocks(page(document), "python")
     file.write_text(source)
     command = [
         sys.executable,
         str(file),
         runtime.bootstrap_servers,
-        str(SCHEMAS),
+        argument,
         runtime.namespace,
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -85,6 +95,28 @@ def test_the_examples_print_what_the_documents_show(installation: Runtime, tmp_p
     # Other tests of the session have players of their own in the same namespace.
     ours = [line for line in balances.splitlines() if line.startswith("p-1001:")]
     assert ours == session(page("consumers.md"), "python balances.py").splitlines()
+
+
+@pytest.mark.integration
+def test_the_first_connector_answers_as_its_page_shows(installation: Runtime, tmp_path: Path):
+    [adjust] = [
+        shown
+        for shown in shown_commands(page("first-connector.md"))
+        if shown.words[:3] == ["pitboss", "ledger", "adjust"]
+    ]
+    environment = worker_environment(installation) | adjust.variables
+    paid = CliRunner().invoke(cli, [*adjust.words[1:], "--wait", "60"], env=environment)
+    assert paid.exit_code == 0, paid.output
+    shown = [
+        shown.output.strip()
+        for shown in shown_commands(page("first-connector.md"))
+        if shown.words[0] == "python"
+    ]
+    printed = [
+        run_example("first-connector.md", tmp_path / "connector.py", installation, "my-bet-1")
+        for _ in shown
+    ]
+    assert [text.strip() for text in printed] == shown
 
 
 def test_the_documented_reader_drops_what_is_not_newer(tmp_path: Path):
@@ -122,6 +154,30 @@ def test_the_other_examples_are_python_and_java_at_least_in_form():
     assert '"partitioner": "murmur2_random"' in librdkafka
     [java] = blocks(page("connectors.md"), "java")
     assert java.count("{") == java.count("}")
+
+
+def test_the_first_page_shows_code_of_the_tutorial():
+    [excerpt] = blocks(ROOT / "README.md", "python")
+    adapter = next(
+        body for body in blocks(page("first-adapter.md"), "python streams/providers/luckywheel.py")
+    )
+    code = "\n".join(line.strip() for line in adapter.splitlines())
+    for part in excerpt.split("...\n"):
+        assert "\n".join(line.strip() for line in part.splitlines()) in code, part
+
+
+def test_the_first_page_shows_what_the_demo_prints():
+    """Its lines are an excerpt of a run: all six checks, and rows that the demo's table has."""
+    shown = session(ROOT / "README.md", "make demo").splitlines()
+    checks = [line.split()[1] for line in shown if line.startswith("✔")]
+    assert checks == list(CHECKS)
+    sources = "".join(file.read_text() for file in (ROOT / "pitboss" / "demo").glob("*.py"))
+    for line in shown:
+        if line.startswith("│"):
+            assert line.strip("│ ").partition("│")[0].strip() in sources, line
+    assert any("SIGKILL to ledger" in line for line in shown)
+    assert 10 <= len(shown) <= 14
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 100
 
 
 # --- what the documents name ------------------------------------------------------------------------------------------
