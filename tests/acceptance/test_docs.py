@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from lab.conformance.fuzz import outcomes_for
 from pitboss.cli.main import cli
 from pitboss.settings import (
     Runtime,
@@ -29,6 +30,7 @@ from schemas import codec
 from schemas.errors import PitbossError, RejectCode
 from schemas.events import Kind, Outcome, Position, WalletBalance
 from schemas.topics import catalogue
+from streams.normalise.mapping.normaliser import Normaliser
 from streams.providers.registry import DIALECTS
 from tests.acceptance.documented import (
     ROOT,
@@ -43,6 +45,7 @@ from tests.acceptance.documented import (
     shown_commands,
     table_rows,
 )
+from tests.support.dialect_records import raw_record
 from tests.support.written_docs import WRITTEN, bring_up_to_date
 
 DOCS = ROOT / "docs"
@@ -146,6 +149,29 @@ def test_the_documented_decoder_reads_the_golden_examples(tmp_path: Path):
     assert golden["examples"]
     for example in golden["examples"]:
         assert decode(bytes.fromhex(example["value_hex"])) == example["event"]
+
+
+def test_the_example_of_answers_answers():
+    [example] = blocks(page("first-adapter.md"), "python notest")
+    body = {
+        "user": "p-1",
+        "transaction_uuid": "b-1",
+        "request_uuid": "q-1",
+        "round": "r-1",
+        "amount": 150_000,
+        "currency": "EUR",
+    }
+    request = raw_record("hub88", json.dumps(body), {"http-path": "/transaction/bet"})
+    results = Normaliser(DIALECTS, {}).normalise(request)
+    [outcome] = outcomes_for(results, Outcome.POSTED)
+    replies = []
+    exec(
+        example,
+        {"request": request, "outcome": outcome, "respond": lambda **reply: replies.append(reply)},
+    )
+    [reply] = replies
+    assert json.loads(reply["body"])["status"] == "RS_OK"
+    assert (reply["status"], reply["content_type"]) == (200, "application/json")
 
 
 def test_the_other_examples_are_python_and_java_at_least_in_form():

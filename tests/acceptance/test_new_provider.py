@@ -33,7 +33,7 @@ PROVIDERS_PAGE = "docs/reference/providers/README.md"
 REGISTRY = "streams/providers/versions.toml"
 PYTHON = sys.executable
 
-_FILE = re.compile(r"^```\w+ (?P<path>[\w./]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"^```\w+ (?P<path>\w+/[\w./]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def files_of_the_how_to() -> dict[str, str]:
