@@ -20,7 +20,7 @@ FILES: Final = {
     "streams/providers/{{name}}.py": "adapter.py.txt",
     "lab/conformance/examples/{{name}}.py": "examples.py.txt",
     "schemas/providers/{{name}}/transaction/v1.schema.json": "transaction.schema.json.txt",
-    "tests/unit/test_dialect_{{name}}.py": "test.py.txt",
+    "tests/unit/providers/test_dialect_{{name}}.py": "test.py.txt",
     "docs/reference/providers/{{name}}.md": "page.md.txt",
 }
 """Path within the checkout → template."""
@@ -91,7 +91,7 @@ def _check(name: str, checkout: Path) -> None:
 
 def _checkout(root: Path | None) -> Path:
     checkout = (root or Path(__file__).parents[2]).resolve()
-    needed = (REGISTRY, "schemas/providers", "tests/unit", "docs")
+    needed = (REGISTRY, "schemas/providers", "tests/unit/providers", "docs")
     missing = [path for path in needed if not (checkout / path).exists()]
     if missing:
         raise UsageError(

@@ -87,8 +87,8 @@ def check_conformance(copy: Path, name: str) -> None:
     """Check that the conformance suite finds the adapter, and that the tests of the how-to pass."""
     tests = (
         "tests/contract/test_adapters.py",
-        f"tests/unit/test_dialect_{name}.py",
-        "tests/unit/test_drift_checking.py",
+        f"tests/unit/providers/test_dialect_{name}.py",
+        "tests/unit/drift/test_drift_checking.py",
     )
     out = run(copy, "pytest", "-q", "-p", "no:cacheprovider", "-n0", *tests, "-k", name)
     [passed] = re.findall(r"(\d+) passed", out)
