@@ -33,7 +33,7 @@ PROVIDERS_PAGE = "docs/reference/providers/README.md"
 REGISTRY = "streams/providers/versions.toml"
 PYTHON = sys.executable
 
-_FILE = re.compile(r"^```\w+ (?P<path>[\w./]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"^```\w+ (?P<path>\w+/[\w./]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def files_of_the_how_to() -> dict[str, str]:
@@ -84,8 +84,12 @@ def digest(copy: Path) -> dict[str, bytes]:
 
 
 def check_conformance(copy: Path, name: str) -> None:
-    """Check that the conformance suite finds the adapter and that it and its own tests pass."""
-    tests = ("tests/contract/test_adapters.py", f"tests/unit/providers/test_dialect_{name}.py")
+    """Check that the conformance suite finds the adapter, and that the tests of the how-to pass."""
+    tests = (
+        "tests/contract/test_adapters.py",
+        f"tests/unit/providers/test_dialect_{name}.py",
+        "tests/unit/drift/test_drift_checking.py",
+    )
     out = run(copy, "pytest", "-q", "-p", "no:cacheprovider", "-n0", *tests, "-k", name)
     [passed] = re.findall(r"(\d+) passed", out)
     assert int(passed) > 22, out
