@@ -53,9 +53,20 @@ class SettingType(StrEnum):
     AMOUNTS = "currencies and amounts"
 
 
-_TOML_FORMS: Final = {
+_ONE_LEVEL: Final = f"one of {', '.join(LOG_LEVELS)}"
+_TEXT_FORMS: Final = {
     SettingType.NUMBER: "a whole number",
-    SettingType.SHARE: "a number from 0 to 1",
+    SettingType.SHARE: "a share, a number from 0 to 1",
+    SettingType.LEVEL: _ONE_LEVEL,
+    SettingType.AMOUNTS: "currencies with amounts",
+}
+_TOML_FORMS: Final = {
+    SettingType.TEXT: "a string",
+    SettingType.NUMBER: "a whole number",
+    SettingType.SHARE: "a share, a number from 0 to 1",
+    SettingType.PATH: "a string, the path of a file or folder",
+    SettingType.URL: "a string",
+    SettingType.LEVEL: _ONE_LEVEL,
     SettingType.NAMES: "a list of strings",
     SettingType.AMOUNTS: "a table of currencies and amounts",
 }
@@ -84,63 +95,64 @@ class Setting:
         """Name of the environment variable."""
         return PREFIX + self.name.upper()
 
-    @property
-    def default_shown(self) -> str:
-        """The default as text for people."""
-        return self.default_text or str(self.default)
-
     def parse_text(self, text: str, place: str) -> Any:
         """Parse the value of an environment variable. Raises UsageError, naming `place`."""
+        value: Any = None
         match self.type:
             case SettingType.NUMBER if text.isascii() and text.isdecimal():
-                return int(text)
+                value = int(text)
             case SettingType.SHARE if _SHARE.fullmatch(text):
-                return float(text)
+                value = float(text)
             case SettingType.LEVEL if text.upper() in LOG_LEVELS:
-                return text.upper()
+                value = text.upper()
             case SettingType.PATH:
-                return Path(text)
+                value = Path(text)
             case SettingType.NAMES:
-                names = frozenset(name.strip() for name in text.split(",") if name.strip())
-                return frozenset() if text == PARK_NONE else names
+                names = [name.strip() for name in text.split(",") if name.strip()]
+                value = frozenset() if text == PARK_NONE else frozenset(names)
             case SettingType.AMOUNTS:
                 items = [item.strip() for item in text.split(",")]
                 amounts = dict(item.partition(":")[::2] for item in items if item)
-                if all(map(_is_amount, amounts, amounts.values())):
-                    return amounts
+                value = amounts if all(map(_is_amount, amounts, amounts.values())) else None
             case SettingType.TEXT | SettingType.URL:
-                return text
-        raise UsageError(f"{place} is {text!r}: give {self._wanted()}, as in {self.example}")
+                value = text
+        if value is None:
+            raise UsageError(f"{place} is {text!r}: give {self._wanted()}, as in {self.example}")
+        return value
 
-    def parse_toml(self, value: Any, place: str, folder: Path) -> Any:
+    def parse_toml(self, given: Any, place: str, folder: Path) -> Any:
         """Check a value of the TOML file and return it as `parse_text` returns it.
 
         Relative paths are relative to `folder`. Raises UsageError, naming `place`.
         """
-        match self.type, value:
-            case SettingType.NUMBER, int() if not isinstance(value, bool) and value >= 0:
-                return value
-            case SettingType.SHARE, int() | float() if (
-                not isinstance(value, bool) and 0 <= value <= 1
-            ):
-                return float(value)
-            case SettingType.PATH, str() if value:
-                return folder / Path(value).expanduser()
-            case SettingType.NAMES, list() if all(isinstance(name, str) for name in value):
-                return frozenset(value)
+        value: Any = None
+        match self.type, given:
+            case ((SettingType.NUMBER | SettingType.SHARE), bool()):
+                pass
+            case SettingType.NUMBER, int() if given >= 0:
+                value = given
+            case SettingType.SHARE, int() | float() if 0 <= given <= 1:
+                value = float(given)
+            case SettingType.PATH, str() if given:
+                value = folder / Path(given).expanduser()
+            case SettingType.NAMES, list() if all(isinstance(name, str) for name in given):
+                value = frozenset(given)
             case SettingType.AMOUNTS, dict():
-                return self._parse_amounts(value, place)
+                value = self._parse_amounts(given, place)
             case SettingType.URL, str():
-                return _without_secret(value, place)
-            case SettingType.LEVEL, str() if value.upper() in LOG_LEVELS:
-                return value.upper()
+                value = _without_secret(given, place)
+            case SettingType.LEVEL, str() if given.upper() in LOG_LEVELS:
+                value = given.upper()
             case SettingType.TEXT, str():
-                return value
-        kind = _TOML_TYPES.get(type(value), "a date or time")
-        shown = f"is {value!r}" if isinstance(value, int | float | str) else f"is {kind}"
-        form = _TOML_FORMS.get(self.type, "a string")
-        wanted = form if form in self._wanted() else f"{form}: {self._wanted()}"
-        raise UsageError(f"{place} {shown}, which is {kind}; give {wanted}")
+                value = given
+        if value is None:
+            raise self._wrong_toml(given, place)
+        return value
+
+    def _wrong_toml(self, given: Any, place: str) -> UsageError:
+        kind = _TOML_TYPES.get(type(given), "a date or time")
+        shown = f"{given!r}, {kind}" if isinstance(given, int | float | str) else kind
+        return UsageError(f"{place} is {shown}: give {_TOML_FORMS[self.type]}{self._of_unit}")
 
     def _parse_amounts(self, table: Mapping[str, Any], place: str) -> dict[str, str]:
         for currency, amount in table.items():
@@ -153,21 +165,11 @@ class Setting:
         return {currency: str(amount) for currency, amount in table.items()}
 
     def _wanted(self) -> str:
-        match self.type:
-            case SettingType.NUMBER:
-                return f"a whole number of {self.unit}"
-            case SettingType.SHARE:
-                return "a share, a number from 0 to 1"
-            case SettingType.LEVEL:
-                return f"one of {', '.join(LOG_LEVELS)}"
-            case SettingType.AMOUNTS:
-                return "currencies with amounts"
-            case SettingType.NAMES:
-                return "a list of names"
-            case SettingType.PATH:
-                return "a path that is not empty"
-            case _:
-                return "text"
+        return _TEXT_FORMS.get(self.type, "text") + self._of_unit
+
+    @property
+    def _of_unit(self) -> str:
+        return f" of {self.unit}" if self.type is SettingType.NUMBER else ""
 
 
 def _is_amount(currency: str, amount: str) -> bool:
@@ -321,7 +323,6 @@ SETTINGS: Final = (
         "all. See [drift.md](../drift.md)",
         "0.01",
         default=0.01,
-        unit="share",
     ),
     Setting(
         "currencies_file",

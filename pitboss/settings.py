@@ -112,9 +112,7 @@ def _read_file(file: Path) -> dict[str, SettingValue]:
 def _line_of(key: str, text: str) -> str:
     """Return the place of a top-level key in TOML text, as in ", line 3"; empty if not found."""
     name = re.escape(key)
-    found = re.search(
-        rf"""^[ \t]*(\[+[ \t]*)?["']?{name}["']?[ \t]*[=.\]]""", text, re.MULTILINE
-    )
+    found = re.search(rf"""^[ \t]*(\[+[ \t]*)?["']?{name}["']?[ \t]*[=.\]]""", text, re.MULTILINE)
     return "" if found is None else f", line {text.count(chr(10), 0, found.start()) + 1}"
 
 
@@ -127,25 +125,6 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> dict[str, str
         for name in sorted(env)
         if name.startswith(PREFIX) and name not in known and not _OTHERS_VARIABLES.fullmatch(name)
     }
-
-
-def show_values(values: SettingValues, stack: StackSettings) -> dict[str, str]:
-    """Return the effective values as text for people, without passwords."""
-    shown: dict[str, str] = {}
-    for name, given in values.items():
-        match given.value:
-            case None:
-                shown[name] = given.setting.default_text
-            case frozenset() as names:
-                shown[name] = ",".join(sorted(names)) or PARK_NONE
-            case dict() as amounts:
-                shown[name] = ",".join(f"{code}:{amount}" for code, amount in amounts.items())
-            case value:
-                shown[name] = str(value) or given.setting.default_text
-    shown["home"], shown["cache"] = str(stack.home), str(stack.cache)
-    if stack.database is not None:
-        shown["database"] = without_password(stack.database)
-    return shown
 
 
 @dataclass(frozen=True)
@@ -161,13 +140,32 @@ class StackSettings:
     namespace: str = ""
     maven: str | None = None
     """Repository that Kafka's jars are fetched from, once."""
-    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Source of each value, for `pitboss doctor`."""
+    values: SettingValues = field(default_factory=dict, compare=False, repr=False)
+    """Every setting with its source, for `pitboss doctor`."""
 
     @property
     def uses_given_servers(self) -> bool:
         """Whether the environment names servers: not ours to start, stop or fill with trials."""
         return self.kafka is not None
+
+
+def show_values(settings: StackSettings) -> dict[str, str]:
+    """Return the effective values of all settings as text for people, without passwords."""
+    shown: dict[str, str] = {}
+    for name, given in settings.values.items():
+        match given.value:
+            case None | "":
+                shown[name] = given.setting.default_text
+            case frozenset() as names:
+                shown[name] = ",".join(sorted(names)) or PARK_NONE
+            case dict() as amounts:
+                shown[name] = ",".join(f"{code}:{amount}" for code, amount in amounts.items())
+            case value:
+                shown[name] = str(value)
+    shown["home"], shown["cache"] = str(settings.home), str(settings.cache)
+    if settings.database is not None:
+        shown["database"] = without_password(settings.database)
+    return shown
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,6 @@ def read_settings(
     """Read the settings of the stack. Raises UsageError where they are wrong or contradictory."""
     values = read_values(environ)
     env = os.environ if environ is None else environ
-    home = values["home"].value or (cwd or Path.cwd()) / ".pitboss"
     cache = values["cache"].value or _user_cache(env) / "pitboss"
     kafka, database = values["kafka"].value, values["database"].value
     if (kafka is None) != (database is None):
@@ -224,14 +221,20 @@ def read_settings(
     with _naming_place(values["namespace"]):
         namespace = check_namespace(values["namespace"].value)
     return StackSettings(
-        home=home.expanduser().absolute(),
+        home=home_of(values, cwd=cwd),
         cache=cache.expanduser().absolute(),
         kafka=kafka,
         database=database,
         namespace=namespace,
         maven=values["maven"].value,
-        sources={name: value.source for name, value in values.items()},
+        values=values,
     )
+
+
+def home_of(values: SettingValues, *, cwd: Path | None = None) -> Path:
+    """Return the folder of state, data and logs."""
+    home: Path = values["home"].value or (cwd or Path.cwd()) / ".pitboss"
+    return home.expanduser().absolute()
 
 
 @contextmanager

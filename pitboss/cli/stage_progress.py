@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from types import TracebackType
+from typing import Self
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -29,7 +30,7 @@ class StageProgress:
         self._bar: Progress | None = None
         self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> StageProgress:
+    def __enter__(self) -> Self:
         """Begin to show."""
         console = screen.console(stderr=True)
         self._began_s = time.monotonic()

@@ -26,7 +26,12 @@ from schemas.errors import UsageError
 RESOLVE_MIN_AGE_MS = 3_000
 """A demo cannot wait a minute for a deposit that never comes."""
 
-_NOT_INHERITED = ("PITBOSS_PARK", "PITBOSS_DRIFT_SAMPLE", "PITBOSS_CURRENCIES_FILE")
+_NOT_INHERITED = (
+    "PITBOSS_CONFIG",
+    "PITBOSS_PARK",
+    "PITBOSS_DRIFT_SAMPLE",
+    "PITBOSS_CURRENCIES_FILE",
+)
 """Settings of an installation in the caller's environment, which do not apply to a demo."""
 
 Notify = Callable[[str], None]

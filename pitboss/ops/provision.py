@@ -22,7 +22,6 @@ from schemas.errors import UsageError
 from schemas.topics import PARTITIONS_DEFAULT
 from streams.providers.registry import DIALECTS
 
-
 ReportStage = Callable[[str, int, int], None]
 """Takes the name of a stage, how much of it is done, and how much there is."""
 

@@ -145,7 +145,7 @@ class Control(Service):
                 intake.pause(str(pause))
         else:
             if self._pause is not None:
-                self.log.warning("%s is resumed", self._component)
+                self.log.info("%s is resumed", self._component)
             for intake in self._intakes:
                 intake.resume()
         self._pause, self._has_read = pause, True
