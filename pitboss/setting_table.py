@@ -135,16 +135,14 @@ class Setting:
                 value = float(given)
             case SettingType.PATH, str() if given:
                 value = folder / Path(given).expanduser()
-            case SettingType.NAMES, list() if all(isinstance(name, str) for name in given):
+            case SettingType.NAMES, list() if _are_names(given):
                 value = frozenset(given)
             case SettingType.AMOUNTS, dict():
                 value = self._parse_amounts(given, place)
-            case SettingType.URL, str():
-                value = _without_secret(given, place)
             case SettingType.LEVEL, str() if given.upper() in LOG_LEVELS:
                 value = given.upper()
-            case SettingType.TEXT, str():
-                value = given
+            case ((SettingType.TEXT | SettingType.URL), str()):
+                value = self._without_secret(given, place)
         if value is None:
             raise self._wrong_toml(given, place)
         return value
@@ -164,6 +162,28 @@ class Setting:
                 )
         return {currency: str(amount) for currency, amount in table.items()}
 
+    def _without_secret(self, text: str, place: str) -> str:
+        """Return the text. Raises UsageError, not showing it, if it is a URL with a password."""
+        try:
+            parts = urlsplit(text)
+            has_secret = parts.password is not None or bool(
+                {"password", "sslpassword"} & parse_qs(parts.query).keys()
+            )
+        except ValueError:
+            return text  # not a URL, which its reader reports
+        if not has_secret:
+            return text
+        passfile = ""
+        if self.type is SettingType.URL:
+            passfile = (
+                ", or name a file that holds it, as in "
+                "postgresql://user@host/postgres?passfile=/run/secrets/pgpass"
+            )
+        raise UsageError(
+            f"{place} holds a password, which does not belong in this file: set {self.variable} in "
+            f"the environment{passfile}"
+        )
+
     def _wanted(self) -> str:
         return _TEXT_FORMS.get(self.type, "text") + self._of_unit
 
@@ -172,26 +192,12 @@ class Setting:
         return f" of {self.unit}" if self.type is SettingType.NUMBER else ""
 
 
+def _are_names(values: Iterable[Any]) -> bool:
+    return all(isinstance(name, str) for name in values)
+
+
 def _is_amount(currency: str, amount: str) -> bool:
     return bool(_CURRENCY.fullmatch(currency) and _AMOUNT.fullmatch(amount))
-
-
-def _without_secret(url: str, place: str) -> str:
-    """Return the URL. Raises UsageError, not showing it, if it holds a password."""
-    try:
-        parts = urlsplit(url)
-        has_secret = parts.password is not None or bool(
-            {"password", "sslpassword"} & parse_qs(parts.query).keys()
-        )
-    except ValueError:
-        return url  # not a URL, which its reader reports
-    if has_secret:
-        raise UsageError(
-            f"{place} holds a password, which does not belong in this file: name a file that holds "
-            "it, as in postgresql://user@host/postgres?passfile=/run/secrets/pgpass, or set "
-            "PITBOSS_DATABASE in the environment"
-        )
-    return url
 
 
 SETTINGS: Final = (
