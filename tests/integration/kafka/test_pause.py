@@ -50,9 +50,7 @@ class Scene:
         self._appended = 0
 
     def type(self, *arguments: str) -> str:
-        done = CliRunner().invoke(
-            cli, arguments, env=self._environment, catch_exceptions=False
-        )
+        done = CliRunner().invoke(cli, arguments, env=self._environment, catch_exceptions=False)
         assert done.exit_code == 0, done.output
         return done.stdout
 
@@ -80,7 +78,9 @@ class Scene:
 
     def booked(self) -> int:
         with psycopg.connect(self.runtime.database_url) as connection:
-            row = connection.execute("SELECT count(*) FROM entry WHERE outcome = 'POSTED'").fetchone()
+            row = connection.execute(
+                "SELECT count(*) FROM entry WHERE outcome = 'POSTED'"
+            ).fetchone()
         assert row is not None
         return int(row[0])
 
