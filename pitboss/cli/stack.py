@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec import to_builtins
@@ -19,8 +19,10 @@ from pitboss.settings import (
     read_worker_settings,
     without_password,
 )
-from runtime.kafka.control import Pause
 from schemas.errors import PitbossError, UsageError
+
+if TYPE_CHECKING:  # it would load Kafka's client, which `up` and `down` do without
+    from runtime.kafka.control import Pause
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 

@@ -14,6 +14,7 @@ import orjson
 from pitboss.cli import screen
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import topic_admin
+from pitboss.ops.pauses import list_pauses
 from pitboss.ops.topic_admin import PartitionLag
 from pitboss.settings import read_settings
 from schemas.topics import PARTITIONS_DEFAULT
@@ -100,6 +101,8 @@ def lag(each: bool, as_json: bool) -> None:
         _show(tuple(rows[0]), rows)
     else:
         click.echo("no consumer group has committed anything yet")
+    for pause in list_pauses(runtime):
+        click.echo(f"{pause.component} is {pause}", err=True)
 
 
 def _by_topic(found: Iterable[PartitionLag]) -> Iterable[dict[str, Any]]:
