@@ -12,7 +12,7 @@ from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.pauses import list_pauses
 from pitboss.ops.provision import provision
 from pitboss.settings import read_settings, read_worker_settings
-from pitboss.workers import ROLES
+from pitboss.workers import READS_KEYS, ROLES
 from pitboss.workers.checks import check_worker_settings, format_unchecked
 from pitboss.workers.supervisor import Supervisor, workers_for
 from schemas.errors import UsageError
@@ -44,9 +44,10 @@ def run(context: click.Context, role: str, workers: int, providers: tuple[str, .
     """
     settings = read_settings()
     roles = ROLES if role == "all" else (role,)
-    sentence = format_unchecked(check_worker_settings(read_worker_settings()))
-    if sentence and "normalise" in roles:
-        _report(sentence)
+    if not READS_KEYS.isdisjoint(roles):
+        sentence = format_unchecked(check_worker_settings(read_worker_settings()))
+        if sentence and "normalise" in roles:
+            _report(sentence)
     runtime = resolve_runtime(settings)
     with StageProgress("provisioning") as progress:
         provision(runtime, providers=providers or None, report=progress.report)

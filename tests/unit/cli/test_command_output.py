@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
+import click
 import pytest
 
 from pitboss.cli import stage_progress
@@ -56,14 +57,14 @@ def test_a_full_log_begins_again(tmp_path, library, monkeypatch):
 def test_in_a_pipe_the_stage_is_printed_at_an_interval(capsys, monkeypatch):
     monkeypatch.setattr(stage_progress, "LINE_EVERY_S", 0.01)
     seen = threading.Event()
-    echo = stage_progress.click.echo
+    echo = click.echo
 
     def record(text, **options):
         echo(text, **options)
         if "partitions 7 of 24" in text:
             seen.set()
 
-    monkeypatch.setattr(stage_progress.click, "echo", record)
+    monkeypatch.setattr(click, "echo", record)
     with StageProgress("provisioning") as progress:
         progress.report("database", 0, 1)
         progress.report("partitions", 7, 24)
