@@ -1,15 +1,13 @@
 """The declared table of Pitboss's settings, and how each value is written.
 
 One row per setting: the environment variable, the key in the TOML file, `pitboss doctor` and the
-page docs/reference/configuration.md all come from it. `pitboss.settings` reads the values.
-
-`python -m pitboss.setting_table FILE` writes the table into that page, between its two marks.
+page docs/reference/configuration.md (written by `make docs`) come from it. `pitboss.settings` reads
+the values.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -268,8 +266,8 @@ SETTINGS: Final = (
         "keys_file",
         SettingType.PATH,
         "`normalise`, `drift`, operators' commands",
-        "The providers' keys, a JSON object; see "
-        "[operations.md](../operations.md#keys-file). A name that is not a provider is refused",
+        "The providers' keys, a JSON object: see [Keys file](#keys-file). A name that is not a "
+        "provider is refused",
         "/run/secrets/keys.json",
         default_text="none: no signature is checked",
     ),
@@ -299,7 +297,7 @@ SETTINGS: Final = (
         "`normalise`",
         "Providers whose players wait behind a dead letter of theirs, comma-separated; with `none` "
         "(in the file: an empty list) waiting records are released and no new player waits. See "
-        "[dead-letters.md](../dead-letters.md#parking)",
+        "[dead-letters.md](../howto/dead-letters.md#parking)",
         "hub88,house",
         default_text="none: no player waits",
     ),
@@ -326,7 +324,7 @@ SETTINGS: Final = (
         SettingType.SHARE,
         "`drift`",
         "The share of raw records that are compared with their payload schema; of rejected ones "
-        "all. See [drift.md](../drift.md)",
+        "all. See [drift.md](../howto/drift.md)",
         "0.01",
         default=0.01,
     ),
@@ -362,9 +360,6 @@ SETTINGS: Final = (
 
 BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in SETTINGS}
 
-TABLE_BEGIN: Final = "<!-- settings: written by `python -m pitboss.setting_table` -->"
-TABLE_END: Final = "<!-- settings: end -->"
-
 
 def format_reference(settings: Iterable[Setting] = SETTINGS) -> str:
     """Return the table of the reference page, as Markdown."""
@@ -386,18 +381,3 @@ def format_reference(settings: Iterable[Setting] = SETTINGS) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def replace_table(page: str) -> str:
-    """Return the page with the present table between its marks. Raises ValueError without marks."""
-    before, begin, rest = page.partition(TABLE_BEGIN)
-    _, end, after = rest.partition(TABLE_END)
-    if not begin or not end:
-        message = f"the page has no {TABLE_BEGIN} and {TABLE_END}"
-        raise ValueError(message)
-    return f"{before}{begin}\n{format_reference()}\n{end}{after}"
-
-
-if __name__ == "__main__":
-    page_file = Path(sys.argv[1])
-    page_file.write_text(replace_table(page_file.read_text(encoding="utf-8")), encoding="utf-8")

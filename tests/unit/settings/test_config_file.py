@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pitboss import setting_table
-from pitboss.setting_table import SETTINGS, SettingType, format_reference, replace_table
+from pitboss.setting_table import SETTINGS, SettingType, format_reference
 from pitboss.settings import (
     OperatorSettings,
     WorkerSettings,
@@ -19,8 +18,6 @@ from pitboss.settings import (
     unknown_variables,
 )
 from schemas.errors import UsageError
-
-PAGE = next((Path(__file__).parents[3] / "docs").rglob("configuration.md"))
 
 # Of each type one value as the environment has it, as TOML has it, and one that TOML has in another type.
 FORMS = {
@@ -177,10 +174,7 @@ def test_a_variable_that_no_setting_has_is_found():
     assert unknown_variables(environ) == {"PITBOSS_KEYFILE": ": did you mean 'PITBOSS_KEYS_FILE'?"}
 
 
-def test_the_reference_page_has_the_declared_table():
-    text = PAGE.read_text()
-    assert text == replace_table(text), f"run python -m {setting_table.__name__} {PAGE}"
-    assert format_reference() in text
-    assert all(f"`{setting.variable}`" in text for setting in SETTINGS)
-    with pytest.raises(ValueError, match="has no"):
-        replace_table("# Another page\n")
+def test_the_table_of_the_reference_page_has_a_row_for_each_setting():
+    rows = format_reference().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == [setting.variable for setting in SETTINGS]
+    assert all(row.count("|") == 7 for row in rows), "a bar in a cell would be a column"
