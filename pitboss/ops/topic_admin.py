@@ -192,23 +192,23 @@ async def wait_for_leaders(
     A broker that has just started answers before it leads its partitions. Raises Unavailable.
     """
     async with admin_client(bootstrap) as admin:
-        names = await admin.list_topics()
         try:
             async with asyncio.timeout(timeout_s):
-                await _wait_until_usable(bootstrap, admin, names, report)
+                await _wait_until_usable(bootstrap, admin, None, report)
         except TimeoutError:
             return False
     return True
 
 
 async def _wait_until_usable(
-    bootstrap: str, admin: AIOKafkaAdminClient, names: Sequence[str], report: ReportLeaders
+    bootstrap: str, admin: AIOKafkaAdminClient, names: Sequence[str] | None, report: ReportLeaders
 ) -> None:
+    """Wait for these topics; None means all, without those that are deleted meanwhile."""
     # The broker answers before it has made the partitions, which takes seconds for some hundred of
     # them; a producer that writes at once is refused and waits out a back-off. A leader that
     # answers with its end offset takes records, too.
-    while names:
-        topics = await admin.describe_topics(list(names))
+    while wanted := await admin.list_topics() if names is None else names:
+        topics = await admin.describe_topics(list(wanted))
         partitions = [partition for topic in topics for partition in topic["partitions"]]
         ready = sum(not partition["error_code"] for partition in partitions)
         report(ready, len(partitions))

@@ -82,9 +82,9 @@ class PitbossApp(faust.App):
     def supervise(self, service: S, *, is_first: bool = False) -> S:
         """Start a service with the app, after the agents and the services added before it.
 
-        With `is_first` it starts before those services, too.
-        They stop in the opposite order, so an intake that was added last drains while its agents
-        and their producer still work. A crash of any of them ends the app.
+        With `is_first` it starts before those services. They stop in the opposite order, so an
+        intake that was added last drains while its agents and their producer still work. A crash of
+        any of them ends the app.
         """
         self._supervised.insert(0 if is_first else len(self._supervised), service)
         return service
