@@ -7,6 +7,7 @@ import asyncio
 import click
 import msgspec
 
+from pitboss.cli.suggestions import NameChoice
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.pauses import PauseChange, change_pauses
 from pitboss.settings import read_settings
@@ -14,7 +15,7 @@ from pitboss.workers import ROLES
 from runtime.kafka.control import ControlCommand
 from schemas.errors import UsageError
 
-_role = click.argument("role", type=click.Choice([*ROLES, "all"]))
+_role = click.argument("role", type=NameChoice([*ROLES, "all"]))
 _dry_run = click.option(
     "--dry-run", is_flag=True, help="Print what would change, and write nothing."
 )

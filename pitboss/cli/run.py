@@ -8,6 +8,7 @@ import time
 import click
 
 from pitboss.cli.stage_progress import StageProgress
+from pitboss.cli.suggestions import PROVIDER, NameChoice
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.pauses import list_pauses
 from pitboss.ops.provision import provision
@@ -19,7 +20,7 @@ from schemas.errors import UsageError
 
 
 @click.command()
-@click.argument("role", type=click.Choice([*ROLES, "all"]))
+@click.argument("role", type=NameChoice([*ROLES, "all"]))
 @click.option(
     "--workers",
     default=1,
@@ -31,6 +32,7 @@ from schemas.errors import UsageError
     "--provider",
     "providers",
     multiple=True,
+    type=PROVIDER,
     help="Create raw topics for this one only; may be repeated.",
 )
 @click.pass_context
