@@ -1,4 +1,4 @@
-"""Ids as each provider shapes them, drawn from the scenario's own generator."""
+"""Ids as providers shape them, drawn from the generator of a scenario."""
 
 from __future__ import annotations
 
@@ -37,4 +37,8 @@ class Ids:
 
     def psp_reference(self) -> str:
         """Draw sixteen letters and digits, as in Adyen's pspReference."""
-        return "".join(self._rng.choices(_PSP_ALPHABET, k=16))
+        return self.code(16)
+
+    def code(self, length: int) -> str:
+        """Draw upper-case letters and digits that are not mistaken for each other."""
+        return "".join(self._rng.choices(_PSP_ALPHABET, k=length))
