@@ -63,7 +63,7 @@ class Cashier:
         """Plan a player's first deposit, opened and authorised at the given times."""
         payer = self._choose_payer(seat.player)
         opened = self._open_deposit(seat.player, payer, amount_minor, opened_at_ms)
-        deposit = self._credit_deposit(seat, payer, opened.identity, amount_minor)
+        deposit = self._credit_deposit(seat, payer, opened.identity, amount_minor, settled_at_ms)
         if may_be_reversed:
             self._reversible.append(deposit)
         return opened, self._authorisation(deposit, settled_at_ms)
@@ -96,7 +96,7 @@ class Cashier:
         amount_minor: int | None = None,
         **more: Any,
     ) -> Intent:
-        tx_id = self._house.draw_id(self._ids, verb)
+        tx_id = self._house.draw_id(self._ids, verb, at_ms)
         return make_intent(self._house, verb, player, tx_id, at_ms, amount_minor, **more)
 
     def _notify(
@@ -107,7 +107,7 @@ class Cashier:
             if Verb.DEPOSIT_REFUSED in payer.says:  # elsewhere the money just does not come
                 yield self._refuse_deposit(seat.player, payer, opened, amount_minor, at_ms)
             return
-        deposit = self._credit_deposit(seat, payer, opened, amount_minor)
+        deposit = self._credit_deposit(seat, payer, opened, amount_minor, at_ms)
         self._reversible.append(deposit)
         yield self._authorisation(deposit, at_ms)
         if Verb.CAPTURE in payer.says and self._rng.random() < CAPTURED_SHARE:
@@ -117,7 +117,7 @@ class Cashier:
     def _refuse_deposit(
         self, player: Player, payer: Writer, opened: Identity, amount_minor: int, at_ms: int
     ) -> Intent:
-        tx_id = payer.draw_id(self._ids, Verb.DEPOSIT_REFUSED)
+        tx_id = payer.draw_id(self._ids, Verb.DEPOSIT_REFUSED, at_ms)
         return make_intent(
             payer,
             Verb.DEPOSIT_REFUSED,
@@ -135,10 +135,10 @@ class Cashier:
         )
 
     def _credit_deposit(
-        self, seat: Seat, payer: Writer, opened: Identity, amount_minor: int
+        self, seat: Seat, payer: Writer, opened: Identity, amount_minor: int, at_ms: int
     ) -> Deposit:
         seat.funds_minor += amount_minor
-        tx_id = payer.draw_id(self._ids, Verb.DEPOSIT)
+        tx_id = payer.draw_id(self._ids, Verb.DEPOSIT, at_ms)
         identity = (seat.player.brand, payer.provider, payer.says[Verb.DEPOSIT], tx_id)
         return Deposit(seat, opened, identity, amount_minor)
 
@@ -166,7 +166,7 @@ class Cashier:
     def _follow_up(
         self, verb: Verb, deposit: Deposit, at_ms: int, reason: str = ""
     ) -> Iterable[Intent]:
-        tx_id = self._writers[deposit.identity[1]].draw_id(self._ids, verb)
+        tx_id = self._writers[deposit.identity[1]].draw_id(self._ids, verb, at_ms)
         details = (("reason", reason),) if reason else ()
         yield self._notice(verb, deposit, tx_id, at_ms, reference=deposit.identity, details=details)
 
@@ -262,7 +262,7 @@ class Cashier:
         ]
         if payers and self._rng.random() < PAYOUT_SHARE:
             payer = choose(self._rng, payers)
-            tx_id = payer.draw_id(self._ids, Verb.PAYOUT)
+            tx_id = payer.draw_id(self._ids, Verb.PAYOUT, at_ms)
             yield make_intent(
                 payer, Verb.PAYOUT, player, tx_id, at_ms, amount_minor, region=_NO_REGION
             )

@@ -187,7 +187,7 @@ class Casino:
             writer,
             verb,
             seat.player,
-            writer.draw_id(self._ids, verb),
+            writer.draw_id(self._ids, verb, at_ms),
             at_ms,
             amount_minor,
             campaign=campaign,
@@ -220,7 +220,7 @@ class Casino:
             writer,
             verb,
             seat.player,
-            writer.draw_follow_up_id(self._ids, verb, bet),
+            writer.draw_follow_up_id(self._ids, verb, at_ms, bet),
             at_ms,
             amount_minor,
             campaign=bet.legs[0].campaign,
@@ -300,7 +300,7 @@ class Casino:
 
     def _state(self, seat: Seat, verb: Verb, reason: str, at_ms: int) -> Intent:
         house = self._writers[HOUSE]
-        tx_id = house.draw_id(self._ids, verb)
+        tx_id = house.draw_id(self._ids, verb, at_ms)
         details = (("actor", "risk.desk"), ("reason", reason))
         return make_intent(house, verb, seat.player, tx_id, at_ms, details=details)
 

@@ -128,7 +128,7 @@ class Feeds:
             step = partial(self._step_check, writer, seat, following)
             self._plan(at_ms, CHECK_STEP_MS, step)
         if verb in writer.says:
-            tx_id = writer.draw_id(self._ids, verb)
+            tx_id = writer.draw_id(self._ids, verb, at_ms)
             yield make_intent(writer, verb, seat.player, tx_id, at_ms)
 
     def _following_check(self, seat: Seat, verb: Verb) -> Verb | None:
@@ -156,7 +156,7 @@ class Feeds:
                 writer,
                 Verb.REPORT_ROW,
                 player,
-                writer.draw_id(self._ids, Verb.REPORT_ROW),
+                writer.draw_id(self._ids, Verb.REPORT_ROW, at_ms),
                 at_ms,
                 legs=tuple(IntentLeg("INFORMATIONAL", each, player.currency) for each in amounts),
             )

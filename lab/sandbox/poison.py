@@ -42,7 +42,7 @@ class PoisonSource(NamedTuple):
 
     def bet(self, writer: Writer) -> Intent:
         """Build a valid bet, to be spoilt."""
-        tx_id = writer.draw_id(self.ids, Verb.BET)
+        tx_id = writer.draw_id(self.ids, Verb.BET, self.sending.at_ms)
         game = Game("aur_pharaoh" if writer is _HUB88 else "1201", 1201)
         session = GameSession(writer.provider, self.ids.uuid(), self.ids.number(), game)
         return make_intent(

@@ -77,9 +77,9 @@ class AdyenWriter(Writer):
         """Return the message with this body, whose first item is given."""
         return Message(first.deposit_id or first.tx_id, body, PATH)
 
-    def draw_id(self, ids: Ids, verb: Verb) -> str:
+    def draw_id(self, ids: Ids, verb: Verb, at_ms: int) -> str:
         """Draw a pspReference."""
-        del verb
+        del verb, at_ms
         return ids.psp_reference()
 
 

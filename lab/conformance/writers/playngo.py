@@ -96,9 +96,9 @@ class PlayngoWriter(Writer):
         """Make a new token."""
         return {"access_token": randomness.token_hex(16)}
 
-    def draw_id(self, ids: Ids, verb: Verb) -> str:
+    def draw_id(self, ids: Ids, verb: Verb, at_ms: int) -> str:
         """Draw a number."""
-        del verb
+        del verb, at_ms
         return str(ids.number())
 
     def draw_campaign(self, ids: Ids) -> str:

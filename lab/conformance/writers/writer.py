@@ -92,14 +92,16 @@ class Writer(ABC):
         """
         return {name: secrets[name] for name in self.secret_names}
 
-    def draw_id(self, ids: Ids, verb: Verb) -> str:
-        """Draw a new transaction id for a message of this verb."""
-        del verb
+    def draw_id(self, ids: Ids, verb: Verb, at_ms: int) -> str:
+        """Draw a new transaction id for a message of this verb at this time."""
+        del verb, at_ms
         return ids.uuid()
 
-    def draw_follow_up_id(self, ids: Ids, verb: Verb, bet: Intent) -> str:
+    def draw_follow_up_id(self, ids: Ids, verb: Verb, at_ms: int, bet: Intent) -> str:
         """Return the id of a message that belongs to a bet: the bet's own, or a new one."""
-        return bet.tx_id if verb in self.verbs_with_the_bets_id else self.draw_id(ids, verb)
+        if verb in self.verbs_with_the_bets_id:
+            return bet.tx_id
+        return self.draw_id(ids, verb, at_ms)
 
     def draw_round(self, ids: Ids) -> str:
         """Draw a new round id."""
