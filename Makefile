@@ -40,6 +40,10 @@ format: $(STAMP) ## Write the one style
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
 
+.PHONY: docs
+docs: $(STAMP) ## Write the parts of the documents that come from the code
+	$(BIN)/python -m tests.support.written_docs
+
 .PHONY: check
 check: $(STAMP) lint ## Style, types, layers, and every test that needs no server
 	$(BIN)/pytest -m 'not prove and not integration' --numprocesses $(PROCESSES) --dist worksteal $(SERVERLESS)

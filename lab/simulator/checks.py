@@ -266,8 +266,8 @@ def _check_balances(simulation: Simulation) -> Iterator[str]:
         )
         if on_topic != tuple(row[column] for column in _BALANCE):
             yield f"wallet {key}: on the topic {on_topic}, in the ledger {row}"
-        # docs/guarantees.md: an older balance may be last only after the late send of a frozen
-        # process.
+        # docs/explanation/guarantees.md: an older balance may be last only after the late send of
+        # a frozen process.
         if last[key].version != balance.version and not simulation.had_freeze:
             yield (
                 f"wallet {key}: its last record has version {last[key].version}, an earlier one "

@@ -1,6 +1,6 @@
 """The oracle: a second implementation of the ledger's rules that predicts every answer.
 
-It is written from docs/ledger.md, not from the posting rules: it has no batches, books,
+It is written from docs/explanation/ledger.md, not from the posting rules: it has no batches, books,
 fingerprints or event ids. It gets every intent in the order of the ledger's commits and keeps all
 of them.
 """

@@ -1,4 +1,4 @@
-"""The oracle's rules: the tables of docs/ledger.md, one method for each line."""
+"""The oracle's rules: the tables of docs/explanation/ledger.md, one method for each line."""
 
 from __future__ import annotations
 

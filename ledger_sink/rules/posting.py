@@ -1,9 +1,9 @@
 """The posting rules: how each event is decided. A book in, a changed book out.
 
-Sources are the providers' own rules (docs/guarantees.md lists them): a repeat is a success and a
-conflict is not (Hub88), the key is the operation and the id (100HP, Play'n GO), a refused attempt
-need not burn its id (Microgaming), a rollback may come before its bet, and a correction may take a
-balance below zero while a bet may not.
+Sources are the providers' own rules (docs/explanation/guarantees.md lists them): a repeat is a
+success and a conflict is not (Hub88), the key is the operation and the id (100HP, Play'n GO), a
+refused attempt need not burn its id (Microgaming), a rollback may come before its bet, and a
+correction may take a balance below zero while a bet may not.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ FILES: Final = {
     "streams/providers/{{name}}.py": "adapter.py.txt",
     "lab/conformance/examples/{{name}}.py": "examples.py.txt",
     "schemas/providers/{{name}}/transaction/v1.schema.json": "transaction.schema.json.txt",
-    "tests/unit/test_dialect_{{name}}.py": "test.py.txt",
-    "docs/providers/{{name}}.md": "page.md.txt",
+    "tests/unit/providers/test_dialect_{{name}}.py": "test.py.txt",
+    "docs/reference/providers/{{name}}.md": "page.md.txt",
 }
 """Path within the checkout → template."""
 
@@ -41,8 +41,8 @@ def new(name: str, writes_row: bool, root: Path | None, dry_run: bool) -> None:
     """Write the files of a provider NAME, and print its row for the registry.
 
     The files are adapter, examples, payload schema, test and page. They work as they are: an
-    imagined JSON wallet that passes the conformance suite. docs/adapters.md shows how to make the
-    provider's own of it; every place to edit is marked EDIT.
+    imagined JSON wallet that passes the conformance suite. docs/tutorial/first-adapter.md shows
+    how to make the provider's own of it; every place to edit is marked EDIT.
     """
     checkout = _checkout(root)
     _check(name, checkout)
@@ -91,7 +91,7 @@ def _check(name: str, checkout: Path) -> None:
 
 def _checkout(root: Path | None) -> Path:
     checkout = (root or Path(__file__).parents[2]).resolve()
-    needed = (REGISTRY, "schemas/providers", "tests/unit", "docs")
+    needed = (REGISTRY, "schemas/providers", "tests/unit/providers", "docs")
     missing = [path for path in needed if not (checkout / path).exists()]
     if missing:
         raise UsageError(

@@ -71,4 +71,4 @@ def _advice(row: VersionRow, rows: Iterable[VersionRow]) -> str:
     ]
     if others:
         return f"have its connector speak version {' or '.join(others)}"
-    return "no other version of it is registered: see docs/adapters.md"
+    return "no other version of it is registered: see docs/tutorial/first-adapter.md"

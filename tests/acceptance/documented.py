@@ -20,6 +20,12 @@ def documents() -> list[Path]:
     return own + sorted((ROOT / "docs").rglob("*.md"))
 
 
+def page(name: str) -> Path:
+    """Return the one page below docs/ with this file name."""
+    [found] = (ROOT / "docs").rglob(name)
+    return found
+
+
 def blocks(path: Path, language: str) -> list[str]:
     """Return the bodies of the fenced blocks of a language."""
     return [

@@ -1,6 +1,6 @@
 """A connector gives up before, at and after the decision: the bet nets to zero, end to end, through real workers.
 
-The connector is the one of docs/connectors.md, taken from the page.
+The connector is the one of docs/howto/connectors.md, taken from the page.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pitboss.demo.environment import running_workers
 from pitboss.demo.quiescence import QuiescenceMonitor
 from pitboss.ops.provision import provision
 from pitboss.settings import Runtime
-from tests.acceptance.documented import ROOT, blocks
+from tests.acceptance.documented import ROOT, blocks, page
 from tests.support.fix_stack import SEED
 from tests.support.whole_run import check_everything, failures
 
@@ -39,7 +39,7 @@ RACING_AT_ONCE = 8
 @pytest.fixture
 def connector_class(tmp_path: Path) -> Any:
     file = tmp_path / "connector.py"
-    file.write_text(blocks(ROOT / "docs" / "connectors.md", "python")[0])
+    file.write_text(blocks(page("connectors.md"), "python")[0])
     return runpy.run_path(str(file))["Connector"]
 
 

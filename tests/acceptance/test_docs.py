@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from pitboss.cli.main import COMMANDS
 from pitboss.settings import Runtime, read_operator_settings, read_settings, read_worker_settings
 from schemas import codec
 from schemas.errors import PitbossError, RejectCode
@@ -29,10 +28,12 @@ from tests.acceptance.documented import (
     documents,
     links,
     names,
+    page,
     prose,
     session,
     table_rows,
 )
+from tests.support.written_docs import WRITTEN, bring_up_to_date
 
 DOCS = ROOT / "docs"
 SCHEMAS = ROOT / "schemas" / "avro"
@@ -51,7 +52,7 @@ PACKAGES = (*PRODUCT, "infra", "tests")
 
 SOURCES = {".py", ".sql", ".avsc", ".json", ".yml"}
 OTHERS_WORDS = {"exactly_once", "consistent_random", "murmur2_random"}  # Faust's, librdkafka's
-OTHERS_WORDS |= {"spin_id", "gift_id"}  # the made-up provider's of docs/adapters.md
+OTHERS_WORDS |= {"spin_id", "gift_id"}  # the made-up provider's of docs/tutorial/first-adapter.md
 
 every_document = pytest.mark.parametrize(
     "path", documents(), ids=lambda path: str(path.relative_to(ROOT))
@@ -62,7 +63,7 @@ every_document = pytest.mark.parametrize(
 
 
 def run_example(document: str, file: Path, runtime: Runtime) -> str:
-    [source] = blocks(DOCS / document, "python")
+    [source] = blocks(page(document), "python")
     file.write_text(source)
     command = [
         sys.executable,
@@ -79,16 +80,16 @@ def run_example(document: str, file: Path, runtime: Runtime) -> str:
 @pytest.mark.integration
 def test_the_examples_print_what_the_documents_show(installation: Runtime, tmp_path: Path):
     printed = run_example("connectors.md", tmp_path / "connector.py", installation)
-    assert printed == session(DOCS / "connectors.md", "python connector.py")
+    assert printed == session(page("connectors.md"), "python connector.py")
     balances = run_example("consumers.md", tmp_path / "balances.py", installation)
     # Other tests of the session have players of their own in the same namespace.
     ours = [line for line in balances.splitlines() if line.startswith("p-1001:")]
-    assert ours == session(DOCS / "consumers.md", "python balances.py").splitlines()
+    assert ours == session(page("consumers.md"), "python balances.py").splitlines()
 
 
 def test_the_documented_reader_drops_what_is_not_newer(tmp_path: Path):
     file = tmp_path / "balances.py"
-    file.write_text(blocks(DOCS / "consumers.md", "python")[0])
+    file.write_text(blocks(page("consumers.md"), "python")[0])
     example = runpy.run_path(str(file))
     balances = example["Balances"](example["decoder"](SCHEMAS, "wallet-balance"))
 
@@ -107,7 +108,7 @@ def test_the_documented_reader_drops_what_is_not_newer(tmp_path: Path):
 
 def test_the_documented_decoder_reads_the_golden_examples(tmp_path: Path):
     file = tmp_path / "balances.py"
-    file.write_text(blocks(DOCS / "consumers.md", "python")[0])
+    file.write_text(blocks(page("consumers.md"), "python")[0])
     decode = runpy.run_path(str(file))["decoder"](SCHEMAS, "wallet-balance")
     golden = json.loads((ROOT / "schemas" / "golden" / "wallet-balance.v1.json").read_text())
     assert golden["examples"]
@@ -116,10 +117,10 @@ def test_the_documented_decoder_reads_the_golden_examples(tmp_path: Path):
 
 
 def test_the_other_examples_are_python_and_java_at_least_in_form():
-    [librdkafka] = blocks(DOCS / "connectors.md", "python notest")
+    [librdkafka] = blocks(page("connectors.md"), "python notest")
     ast.parse(librdkafka)
     assert '"partitioner": "murmur2_random"' in librdkafka
-    [java] = blocks(DOCS / "connectors.md", "java")
+    [java] = blocks(page("connectors.md"), "java")
     assert java.count("{") == java.count("}")
 
 
@@ -206,7 +207,7 @@ def test_every_table_of_the_ledger_is_explained():
     )
     tables = set(re.findall(r"^CREATE TABLE (?!IF)([\w.]+)", migrations, re.MULTILINE))
     assert "transfer" in tables
-    explained = set(names(DOCS / "architecture.md"))
+    explained = set(names(page("architecture.md")))
     assert tables - explained == set()
 
 
@@ -262,13 +263,11 @@ def codes_below(document: Path, heading: str, column: int = 0) -> set[str]:
 
 
 def test_every_reject_code_is_documented_and_no_other():
-    assert codes_below(DOCS / "guarantees.md", "Reject codes") == {
-        code.value for code in RejectCode
-    }
+    assert codes_below(page("outcomes.md"), "Reject codes") == {code.value for code in RejectCode}
 
 
 def test_every_outcome_is_documented_and_no_other():
-    assert codes_below(DOCS / "guarantees.md", "Outcomes") == {outcome.value for outcome in Outcome}
+    assert codes_below(page("outcomes.md"), "Outcomes") == {outcome.value for outcome in Outcome}
 
 
 def test_every_reason_that_the_rules_give_is_documented_and_no_other():
@@ -288,11 +287,11 @@ def test_every_reason_that_the_rules_give_is_documented_and_no_other():
             and node.value
             not in ("REFUSED_", "REFUSE")  # the prefix of outcomes, and a policy's word
         }
-    assert codes_below(DOCS / "guarantees.md", "Outcomes", column=1) == given
+    assert codes_below(page("outcomes.md"), "Outcomes", column=1) == given
 
 
 def test_every_kind_is_documented_and_no_other():
-    rows = codes_below(DOCS / "guarantees.md", "What each event does")
+    rows = codes_below(page("outcomes.md"), "What each event does")
     assert rows == {kind.value for kind in Kind}
 
 
@@ -317,7 +316,7 @@ def errors() -> dict[str, set[int]]:
 def test_every_error_code_is_documented_with_its_exit_code():
     rows = {
         (name, int(row[0]))
-        for row in table_rows(DOCS / "operations.md", "Exit codes")
+        for row in table_rows(page("command-line.md"), "Exit codes")
         if row[0].isdigit()
         for name in re.findall(r"`([A-Z_]+)`", row[1])
     }
@@ -341,16 +340,31 @@ def test_the_environment_is_documented_as_it_is_read():
     read_settings(environment)
     read_worker_settings(environment)
     read_operator_settings(environment)
-    assert codes_below(DOCS / "operations.md", "Environment") == environment.names
+    assert codes_below(page("configuration.md"), "Environment") == environment.names
 
 
-def test_every_command_is_documented():
-    rows = codes_below(DOCS / "operations.md", "Commands")
-    assert {name.removeprefix("pitboss ") for name in rows} == set(COMMANDS)
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_written_from_the_code_is_current(path: Path):
+    assert path.read_text() == bring_up_to_date(path), "run `make docs`"
+
+
+def test_every_page_is_listed():
+    index = DOCS / "README.md"
+    listed = {index, *pages_linked_from(index)}
+    for page_ in list(listed):
+        if page_.name == "README.md":
+            listed |= pages_linked_from(page_)
+    unlisted = set(DOCS.rglob("*.md")) - listed
+    assert not unlisted, f"docs/README.md does not lead to {unlisted}"
+
+
+def pages_linked_from(path: Path) -> set[Path]:
+    files = (target.partition("#")[0] for target in links(path))
+    return {(path.parent / file).resolve() for file in files if file.endswith(".md")}
 
 
 def test_every_topic_is_documented():
-    text = (DOCS / "consumers.md").read_text()
+    text = (page("consumers.md")).read_text()
     ours = {
         topic.name
         for topic in catalogue(DIALECTS)
@@ -361,8 +375,8 @@ def test_every_topic_is_documented():
 
 def test_every_provider_is_documented():
     for name in DIALECTS:
-        page = DOCS / "providers" / f"{name}.md"
-        assert page.exists(), f"{name} has no page: write {page.relative_to(ROOT)}"
-        assert f"`provider.{name}.raw.v1`" in page.read_text(), (
-            f"{page.relative_to(ROOT)} does not name its topic"
+        file = DOCS / "reference" / "providers" / f"{name}.md"
+        assert file.exists(), f"{name} has no page: write {file.relative_to(ROOT)}"
+        assert f"`provider.{name}.raw.v1`" in file.read_text(), (
+            f"{file.relative_to(ROOT)} does not name its topic"
         )

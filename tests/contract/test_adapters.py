@@ -43,7 +43,7 @@ from streams.normalise.mapping.normaliser import (
 )
 from streams.providers.dialect import Dialect, Reply
 from streams.providers.registry import by_provider
-from tests.contract.payload_schemas import complaint, schema_files
+from tests.support.payload_schemas import complaint, schema_files
 
 VALID, NOT_CHECKED = SignatureVerdict.VALID.value, SignatureVerdict.NOT_CHECKED.value
 ADAPTERS = {

@@ -23,7 +23,7 @@ from schemas.compiler.decode import DecoderSpec, compile_decoder
 from schemas.errors import Rejected
 from schemas.events import Attempt, PlayerEvent
 from schemas.registry import Registry, Schema, UnknownSchema, load, released_registry
-from tests.property.records import RECORDS
+from tests.support.record_strategies import RECORDS
 
 PLAYER_EVENT = released_registry().latest("player-event")
 

@@ -1,4 +1,4 @@
-"""A sender who cannot sign holds no player: no rejection under another key stops one (see docs/dead-letters.md)."""
+"""A sender who cannot sign holds no player: no rejection under another key stops one (see docs/howto/dead-letters.md)."""
 
 from __future__ import annotations
 

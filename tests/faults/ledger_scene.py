@@ -31,7 +31,7 @@ from schemas.events import WalletTransaction
 from schemas.topics import TRANSACTIONS
 from streams.providers.registry import policies
 from tests.support.fix_stack import SEED
-from tests.unit.ledger_events import bet, deposit, leg, rollback, transaction, win
+from tests.support.ledger_events import bet, deposit, leg, rollback, transaction, win
 
 PARTITIONS = 4
 PATIENCE_S = 90

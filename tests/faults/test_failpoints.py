@@ -15,7 +15,7 @@ import pytest
 from pitboss.embedded.processes import poll
 from schemas.topics import UNRESOLVED
 from tests.faults.ledger_scene import PATIENCE_S, new_scene, traffic
-from tests.unit.ledger_events import deposit, house, leg, transaction
+from tests.support.ledger_events import deposit, house, leg, transaction
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(240)]
 

@@ -12,7 +12,7 @@ from runtime.kafka.partitioner import partition_for
 from schemas.errors import InvariantBroken, SendFailed
 from schemas.events import Amount, Leg
 from tests.faults.ledger_scene import PARTITIONS, new_scene, traffic
-from tests.unit.ledger_events import bet, deposit, transaction
+from tests.support.ledger_events import bet, deposit, transaction
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(180)]
 

@@ -27,7 +27,16 @@ from schemas.errors import Unavailable
 from schemas.events import WalletBalance, WalletOutcome
 from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS
 from tests.support.fix_stack import SEED
-from tests.unit.ledger_events import bet, deposit, house, leg, log_event, rollback, transaction, win
+from tests.support.ledger_events import (
+    bet,
+    deposit,
+    house,
+    leg,
+    log_event,
+    rollback,
+    transaction,
+    win,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 

@@ -17,8 +17,8 @@ from schemas.errors import LogMismatch
 from schemas.topics import TRANSACTIONS, UNRESOLVED
 from tests.faults.ledger_scene import PARTITIONS, PROVIDERS, new_scene, traffic
 from tests.support.fraud_log import wait_until
+from tests.support.ledger_events import deposit, house, leg
 from tests.support.stack_faults import kill_server, restart_server
-from tests.unit.ledger_events import deposit, house, leg
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(180)]
 

@@ -22,7 +22,7 @@ from schemas.errors import RejectCode, Rejected
 from schemas.events import DeadLetter, Header, Position
 from schemas.registry import RECORDS as CLASSES
 from schemas.registry import Registry, Schema, UnknownSchema, released_registry, subject_of
-from tests.property.records import ANY_RECORD, RECORDS
+from tests.support.record_strategies import ANY_RECORD, RECORDS
 
 RECORD_CLASSES = pytest.mark.parametrize(
     "record", list(CLASSES.values()), ids=lambda record: record.__name__

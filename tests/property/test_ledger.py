@@ -9,7 +9,16 @@ from ledger_sink.rules.book import Book
 from ledger_sink.rules.posting import post
 from schemas.events import Cause
 from schemas.policies import DEFAULT_POLICY
-from tests.unit.ledger_events import bet, deposit, house, leg, log_event, rollback, transaction, win
+from tests.support.ledger_events import (
+    bet,
+    deposit,
+    house,
+    leg,
+    log_event,
+    rollback,
+    transaction,
+    win,
+)
 
 PLAYERS = ("p-1", "p-2")
 IDS = st.sampled_from("abc")
@@ -114,7 +123,7 @@ def histories(draw):
 
 
 class Oracle:
-    """The money of each player, and what each event did; docs/ledger.md as one would tell it to a colleague."""
+    """The money of each player, and what each event did; docs/explanation/ledger.md as one would tell it to a colleague."""
 
     def __init__(self):
         self.cash = dict.fromkeys(PLAYERS, 0)

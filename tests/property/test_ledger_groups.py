@@ -25,7 +25,16 @@ from ledger_sink.store.reading import collect_read_set
 from ledger_sink.store.writing import RowsMoved
 from schemas.events import Cause
 from schemas.policies import LedgerPolicy
-from tests.unit.ledger_events import bet, deposit, house, leg, log_event, rollback, transaction, win
+from tests.support.ledger_events import (
+    bet,
+    deposit,
+    house,
+    leg,
+    log_event,
+    rollback,
+    transaction,
+    win,
+)
 
 TABLES = ("entry", "repeat", "transfer", "wallet", "closing", "player_state", "proposal")
 PLAYERS = st.sampled_from(["p-1", "p-1", "p-1", "p-2"])

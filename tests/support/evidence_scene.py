@@ -53,7 +53,7 @@ from schemas.topics import (
     dead_letter_topic,
     raw_topic,
 )
-from tests.unit.ledger_events import bet, deposit
+from tests.support.ledger_events import bet, deposit
 
 PROVIDERS = ("adyen", "hub88")
 RAW = {provider: raw_topic(provider) for provider in PROVIDERS}

@@ -1,0 +1,281 @@
+"""The ledger's one transaction on the real database: trims, fences, stops at holes, and writes what the rules decided."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from ledger_sink.booking.positions import claim_positions
+from ledger_sink.store import transaction as transaction_module
+from ledger_sink.store.database import LedgerDatabase
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
+from ledger_sink.store.migrate import MigrationChanged, list_migrations, migrate, migration_files
+from ledger_sink.store.writing import RowsMoved, write_book
+from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
+from tests.support.ledger_events import bet, deposit, house, leg, log_event, rollback, win
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def ledger(runtime):
+    migrate(runtime.database_url)
+    database = LedgerDatabase(runtime.database_url, "pitboss.ledger")
+    postgres = PostgresLedger(database, {})
+    claims = await claim_positions(database, [0, 1])
+    postgres.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
+    yield postgres
+    await database.close()
+
+
+def slice_of(*events, partition=0, start=0):
+    placed = [log_event(event, partition, start + n) for n, event in enumerate(events)]
+    return Slice(partition, start, start + len(events), placed, 1_790_000_000_000, 7)
+
+
+def rows(runtime, query):
+    with psycopg.connect(runtime.database_url) as connection:
+        return connection.execute(query).fetchall()
+
+
+EVENTS = (
+    deposit("d", 10_000),
+    bet("b", 150),
+    win("w", 400, "b"),
+    bet("b2", 20_000),
+    rollback("r0", "b3"),
+    bet("b3", 50),
+    rollback("r", "b"),
+    house("player.limited", "l", leg("PLAYER_STATE", 100)),
+)
+
+
+async def test_what_the_rules_say_is_what_the_tables_hold(ledger, runtime):
+    await ledger.commit_group([slice_of(*EVENTS)])
+    assert rows(runtime, "SELECT outcome FROM entry ORDER BY source_offset") == [
+        ("POSTED",),
+        ("POSTED",),
+        ("POSTED",),
+        ("REFUSED_FUNDS",),
+        ("TOMBSTONED",),
+        ("TOMBSTONED",),
+        ("POSTED",),
+        ("POSTED",),
+    ]
+    assert rows(runtime, "SELECT player_id, currency, cash_minor, version FROM wallet") == [
+        ("p-1", "EUR", 10_400, 4)
+    ]
+    assert rows(runtime, "SELECT version, cash_minor FROM transfer ORDER BY version") == [
+        (1, 10_000),
+        (2, 9_850),
+        (3, 10_250),
+        (4, 10_400),
+    ]
+    assert rows(runtime, "SELECT next_offset FROM stream_position WHERE part = 0") == [(8,)]
+
+
+async def test_one_event_a_transaction_or_all_in_one_comes_out_alike(ledger, runtime):
+    for offset, event in enumerate(EVENTS):
+        await ledger.commit_group([slice_of(event, partition=1, start=offset)])
+    one_by_one = rows(
+        runtime,
+        "SELECT event_id, outcome, available_minor, version FROM entry ORDER BY source_offset",
+    )
+    with psycopg.connect(runtime.database_url) as connection:
+        for table in ("entry", "transfer", "wallet", "closing", "player_state"):
+            connection.execute(f"DELETE FROM {table}")
+    await ledger.commit_group([slice_of(*EVENTS)])
+    assert one_by_one == rows(
+        runtime,
+        "SELECT event_id, outcome, available_minor, version FROM entry ORDER BY source_offset",
+    )
+
+
+async def test_a_redelivered_batch_is_trimmed_to_what_is_new(ledger, runtime):
+    await ledger.commit_group([slice_of(*EVENTS[:3])])
+    again = await ledger.commit_group([slice_of(*EVENTS[:3])])
+    assert [slice_.next_offset for slice_ in again.already_committed] == [3]
+    overlapping = await ledger.commit_group([slice_of(*EVENTS)])
+    assert [(slice_.from_offset, slice_.next_offset) for slice_ in overlapping.newly_committed] == [
+        (3, 8)
+    ]
+    # What was trimmed off may never have been published: its COMMIT's reply was lost.
+    assert [
+        (slice_.from_offset, slice_.next_offset) for slice_ in overlapping.already_committed
+    ] == [(0, 3)]
+    assert rows(runtime, "SELECT count(*) FROM entry") == [(8,)]
+    assert rows(runtime, "SELECT from_offset, next_offset FROM batch ORDER BY sequence") == [
+        (0, 3),
+        (3, 8),
+    ]
+
+
+async def test_a_hole_stops_the_ledger(ledger):
+    with pytest.raises(OffsetHole, match="@0"):
+        await ledger.commit_group([slice_of(bet("b", 1), start=5)])
+
+
+async def test_a_zombie_is_fenced_and_writes_nothing(ledger, runtime):
+    await ledger.commit_group([slice_of(*EVENTS[:2])])
+    other = LedgerDatabase(runtime.database_url, "pitboss.other")
+    await claim_positions(other, [0])
+    with pytest.raises(Fenced, match="epoch 2, ours 1"):
+        await ledger.commit_group([slice_of(EVENTS[2], start=2)])
+    assert rows(runtime, "SELECT count(*) FROM entry") == [(2,)]
+    await other.close()
+
+
+async def test_a_batch_of_a_revoked_partition_is_not_applied_and_ends_no_worker(ledger, runtime):
+    del ledger.epochs[1]
+    both = [slice_of(*EVENTS[:2]), slice_of(deposit("e", 100, player="p-2"), partition=1)]
+    with pytest.raises(Unavailable, match="revoked while"):
+        await ledger.commit_group(both)
+    assert rows(runtime, "SELECT count(*) FROM entry") == [(0,)]
+    await ledger.commit_group(both[:1])
+
+
+async def test_a_partition_that_is_revoked_during_its_commit_is_committed(
+    ledger, runtime, monkeypatch
+):
+
+    async def write_and_revoke(*what):
+        moved = await write_book(*what)
+        ledger.epochs.clear()
+        return moved
+
+    monkeypatch.setattr(transaction_module, "write_book", write_and_revoke)
+    applied = await ledger.commit_group([slice_of(*EVENTS[:2])])
+    assert applied.epochs == {0: 1}
+    assert rows(runtime, "SELECT next_offset FROM stream_position WHERE part = 0") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "event", [win("w\0", 1, "b"), win("w", 1, "b", player="p\0"), win("w", 1, "b", round_id="\0")]
+)
+async def test_what_postgresql_cannot_store_is_named_and_never_skipped(ledger, runtime, event):
+    with pytest.raises(
+        InvariantBroken, match=r"wallet\.transactions\.v1-0@1: PostgreSQL stores no NUL"
+    ):
+        await ledger.commit_group([slice_of(deposit("d", 10), event)])
+    assert rows(runtime, "SELECT count(*) FROM entry") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "odd", ["\\N", "a\tb\nc\rd", "\\.", "ł🎰'\"$1%s", "x" * 128, "🎰" * 128, ":cash", " "]
+)
+async def test_any_other_text_comes_back_as_it_went_in(ledger, runtime, odd):
+    await ledger.commit_group([slice_of(win(odd, 10, odd, player=odd, round_id=odd))])
+    await ledger.commit_group([slice_of(bet(odd, 4, player=odd), start=1)])
+    await ledger.commit_group([slice_of(rollback(odd, odd, player=odd), start=2)])
+    assert rows(runtime, "SELECT player_id, provider_tx_id, round_id, outcome FROM entry") == [
+        (odd, odd, odd, "POSTED"),
+        (odd, odd, "r-1", "POSTED"),
+        (odd, odd, "r-1", "POSTED"),
+    ]
+    assert rows(runtime, "SELECT player_id, cash_minor, version FROM wallet") == [(odd, 10, 3)]
+
+
+async def test_a_key_that_no_index_takes_is_no_outage(ledger):
+    long = "".join(chr(0x4E00 + n % 20_000) for n in range(0, 90_000, 7))
+    with pytest.raises(InvariantBroken, match="does not take this"):
+        await ledger.commit_group([slice_of(win("w", 1, "b", player=long))])
+
+
+async def test_a_currency_whose_decimals_were_changed_stops_the_ledger(ledger, runtime):
+    await ledger.commit_group([slice_of(EVENTS[0])])
+    with psycopg.connect(runtime.database_url) as connection:
+        connection.execute("UPDATE wallet SET scale = 3")
+    ledger._players.clear()  # as a worker that starts
+    with pytest.raises(InvariantBroken, match="opened with 3 decimals, the currency now has 2"):
+        await ledger.commit_group([slice_of(EVENTS[1], start=1)])
+
+
+async def test_a_wallet_that_another_writer_moved_forward_is_noticed(ledger, runtime):
+    await ledger.commit_group([slice_of(EVENTS[0])])
+    with psycopg.connect(runtime.database_url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION overtake() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " UPDATE wallet SET version = 100; RETURN NULL; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER overtake AFTER INSERT ON transfer FOR EACH STATEMENT EXECUTE FUNCTION overtake()"
+        )
+    with pytest.raises(RowsMoved, match="1 wallets changed, 0 were written"):
+        await ledger.commit_group([slice_of(EVENTS[1], start=1)])
+
+
+async def test_a_rollback_in_a_later_transaction_returns_what_the_bet_took(ledger, runtime):
+    grant = house("bonus.granted", "g", leg("BONUS_GRANT", 500))
+    await ledger.commit_group([slice_of(deposit("d", 100), grant, bet("b", 150))])
+    await ledger.commit_group([slice_of(rollback("r", "b"), start=3)])
+    assert rows(runtime, "SELECT cash_minor, bonus_minor, version FROM wallet") == [(100, 500, 6)]
+
+
+REQUEST = house("withdrawal.requested", "w", leg("WITHDRAWAL", 60), decide=True)
+ABOUT_IT = ("withdrawal.requested", "w")
+
+
+@pytest.mark.parametrize(
+    ("ending", "purse"),
+    [
+        (house("withdrawal.paid", "p", leg("WITHDRAWAL", None, None), reference=ABOUT_IT), (40, 0)),
+        (
+            house(
+                "withdrawal.refused",
+                "r",
+                leg("WITHDRAWAL_REVERSAL", None, None),
+                reference=ABOUT_IT,
+            ),
+            (100, 0),
+        ),
+        (house("cancel", "c", leg("CANCEL", None, None), reference=ABOUT_IT), (100, 0)),
+        (house("x", "x", leg("ROLLBACK", None, None), reference=ABOUT_IT), (100, 0)),
+        (
+            house("withdrawal.approved", "a", leg("INFORMATIONAL", None, None), reference=ABOUT_IT),
+            (40, 60),
+        ),
+    ],
+)
+async def test_a_withdrawal_is_ended_in_a_later_transaction(ledger, runtime, ending, purse):
+    await ledger.commit_group([slice_of(deposit("d", 100), REQUEST)])
+    assert rows(runtime, "SELECT cash_minor, held_minor FROM wallet") == [(40, 60)]
+    await ledger.commit_group([slice_of(ending, start=2)])
+    assert rows(runtime, "SELECT cash_minor, held_minor FROM wallet") == [purse]
+
+
+async def test_identity_holds_across_partitions(ledger, runtime):
+    await ledger.commit_group(
+        [
+            slice_of(deposit("d", 1_000), bet("b", 100)),
+            slice_of(deposit("e", 1_000, player="p-2"), partition=1),
+        ]
+    )
+    await ledger.commit_group([slice_of(bet("b", 100, player="p-2"), partition=1, start=1)])
+    assert rows(runtime, "SELECT outcome FROM repeat") == [("CONFLICT",)]
+    assert rows(runtime, "SELECT cash_minor FROM wallet WHERE player_id = 'p-2'") == [(1_000,)]
+
+
+async def test_the_connection_may_break_between_batches(ledger, runtime):
+    await ledger.commit_group([slice_of(*EVENTS[:2])])
+    with psycopg.connect(runtime.database_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pitboss.ledger'"
+            " AND datname = current_database()"
+        )
+    with pytest.raises(Unavailable):
+        await ledger.commit_group([slice_of(EVENTS[2], start=2)])
+    await ledger.commit_group([slice_of(EVENTS[2], start=2)])
+    assert rows(runtime, "SELECT count(*) FROM entry") == [(3,)]
+
+
+async def test_migrations_are_applied_once_and_never_edited(runtime):
+    names = [migration.name for migration in migration_files()]
+    assert names == sorted(names)
+    assert [migration.name for migration in migrate(runtime.database_url)] == names
+    assert migrate(runtime.database_url) == []
+    assert all(migration.is_applied for migration in list_migrations(runtime.database_url))
+    with psycopg.connect(runtime.database_url) as connection:
+        connection.execute("UPDATE schema_migration SET checksum = 'other'")
+    with pytest.raises(MigrationChanged, match="0001_ledger"):
+        migrate(runtime.database_url)

@@ -1,0 +1,259 @@
+"""`pitboss ledger balance|history|entry|round|report` over a ledger that has booked a little of everything."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from ledger_sink.booking.positions import claim_positions
+from ledger_sink.queries import history
+from ledger_sink.queries.report import DIMENSIONS, ReportRow, find_mismatches, make_report
+from ledger_sink.store.database import LedgerDatabase
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
+from ledger_sink.store.migrate import migrate
+from pitboss.cli.main import cli
+from pitboss.settings import worker_environment
+from schemas.events import Leg
+from schemas.identity import event_id
+from tests.support.fix_stack import SEED
+from tests.support.ledger_events import (
+    bet,
+    deposit,
+    house,
+    leg,
+    log_event,
+    rollback,
+    transaction,
+    win,
+)
+
+pytestmark = pytest.mark.integration
+
+FREE_WIN = Leg("WIN", leg("WIN", 70).amount, "EUR", is_free=True)
+EVENTS = (
+    deposit("d", 10_000),
+    bet("b1", 150),
+    win("w1", 400, "b1"),
+    bet("b2", 2_000),
+    rollback("r2", "b2"),
+    bet("b3", 50),
+    rollback("rw", "nothing"),
+    transaction("jackpot", "j1", leg("JACKPOT_WIN", 5_000)),
+    transaction("bet", "b4", leg("BET", 300), leg("JACKPOT_CONTRIBUTION", 3), decide=True),
+    transaction("promo", "p1", leg("PROMO_WIN", 25)),
+    transaction("win", "f1", FREE_WIN),
+    house("bonus.granted", "g1", leg("BONUS_GRANT", 1_000)),
+    house("withdrawal.requested", "x1", leg("WITHDRAWAL", 4_000), decide=True),
+    house("adjustment", "a1", leg("ADJUSTMENT", -12)),
+    transaction("rollback", "rw1", leg("ROLLBACK", None, None), reference=("win", "w1")),
+    bet("b5", 999_999),
+    bet("b1", 150),
+)
+
+
+@pytest.fixture
+async def book_events(runtime):
+    """A ledger with one event a transaction, and what the wallets held behind each of them."""
+    migrate(runtime.database_url)
+    database = LedgerDatabase(runtime.database_url, "pitboss.test")
+    with psycopg.connect(runtime.database_url) as connection:
+        connection.execute("INSERT INTO installation (cluster_id, partitions) VALUES ('test', 1)")
+    postgres = PostgresLedger(database, {})
+    claims = await claim_positions(database, [0])
+    postgres.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
+    stood = []
+    for offset, event in enumerate(EVENTS):
+        await postgres.commit_group([Slice(0, offset, offset + 1, [log_event(event, 0, offset)])])
+        stood.append(await history.current_wallets(database, "p-1"))
+    yield database, stood
+    await database.close()
+
+
+async def run(runtime, *arguments: str, code: int = 0):
+    command = ["ledger", *arguments, "--json"]
+    result = await asyncio.to_thread(
+        CliRunner().invoke, cli, command, env=worker_environment(runtime)
+    )
+    assert result.exit_code == code, (result.output, result.stderr, result.exception)
+    return json.loads(result.stdout) if result.stdout else None
+
+
+async def test_a_balance_at_any_offset_is_what_it_was_there(book_events):
+    database, stood = book_events
+    assert await history.wallets_before(database, "p-1", 0) == []
+    for offset, wallets in enumerate(stood):
+        assert await history.wallets_before(database, "p-1", offset + 1) == wallets
+    assert await history.wallets_before(database, "p-1", 10**12) == stood[-1]
+    assert (
+        len({wallets[0].version for wallets in stood}) > 10
+    )  # a history that stands still proves nothing
+
+
+async def test_the_commands_say_the_same(book_events, runtime):
+    _, stood = book_events
+    now = await run(runtime, "balance", "p-1")
+    assert [wallet["balance_minor"] for wallet in now] == [stood[-1][0].balance_minor]
+    assert (await run(runtime, "balance", "p-1", "--at", "3"))[0]["version"] == stood[3][0].version
+    assert (
+        await run(
+            runtime, "balance", "p-1", "--at", f"{runtime.topic('wallet.transactions.v1')}-0@0"
+        )
+    )[0]["version"] == 1
+    await run(runtime, "balance", "p-1", "--at", "wallet.transactions.v1-7@0", code=2)
+    await run(runtime, "balance", "p-1", "--at", "yesterday", code=2)
+    assert await run(runtime, "balance", "nobody") == []
+
+
+async def test_a_history_is_a_chain_that_can_be_paged(book_events, runtime):
+    whole = await run(runtime, "history", "p-1")
+    assert [movement["version"] for movement in whole] == list(range(len(whole), 0, -1))
+    paged: list[dict[str, Any]] = []
+    while page := await run(
+        runtime,
+        "history",
+        "p-1",
+        "--limit",
+        "4",
+        "--before-version",
+        str(paged[-1]["version"] if paged else 99),
+    ):
+        paged += page
+    assert paged == whole
+    for newer, older in itertools.pairwise(whole):
+        purses = ("cash_minor", "bonus_minor", "held_minor")
+        changed = sum(newer[purse] - older[purse] for purse in purses)
+        into = newer["credit"].startswith("player:") - newer["debit"].startswith("player:")
+        assert changed == into * newer["amount_minor"]
+    await run(runtime, "history", "nobody", code=2)
+
+
+async def test_an_entry_tells_what_it_moved_and_what_became_of_it(book_events, runtime):
+    found = await run(
+        runtime,
+        "entry",
+        "--brand",
+        "acme",
+        "--provider",
+        "hub88",
+        "--operation",
+        "bet",
+        "--tx",
+        "b2",
+    )
+    assert [moved["amount_minor"] for moved in found["decisions"][0]["moved"]] == [2_000]
+    assert [closing["action"] for closing in found["closed_by"]] == ["REVERSED"]
+    assert found["closed_by"][0]["by_event_id"] == event_id("acme", "hub88", "rollback", "r2")
+    again = await run(runtime, "entry", event_id("acme", "hub88", "bet", "b1"))
+    assert [repeat["outcome"] for repeat in again["repeats"]] == ["EXISTS"]
+    both = (await run(runtime, "entry", event_id("acme", "hub88", "bet", "b4")))["decisions"][0][
+        "moved"
+    ]
+    assert sum(moved["amount_minor"] for moved in both) == 300
+    await run(runtime, "entry", "00000000-0000-4000-8000-000000000000", code=1)
+    await run(runtime, "entry", "--tx", "b1", code=2)
+
+
+async def test_a_round_shows_its_events(book_events, runtime):
+    rows = await run(runtime, "round", "r-1", "--provider", "hub88")
+    assert {row["operation"] for row in rows} == {"bet", "win", "rollback", "jackpot", "promo"}
+    assert next(row for row in rows if row["provider_tx_id"] == "b2")["closed"] == "REVERSED"
+    assert await run(runtime, "round", "r-1", "--player", "somebody else") == []
+    his = await run(runtime, "round", "r-1", "--player", "p-1")
+    assert his == [row for row in await run(runtime, "round", "r-1") if row["transfers"]]
+
+
+async def test_a_report_is_the_ledgers_to_the_cent(book_events, runtime):
+    report = await run(runtime, "report", "--by", "provider")
+    assert report["mismatches"] == []
+    hub88 = next(row for row in report["rows"] if row["provider"] == "hub88")
+    # b1, b3 and b4 were bet; w1 was taken back and so is no win; the free win and the promotion are the house's gifts.
+    assert (hub88["bets_minor"], hub88["wins_minor"], hub88["contributions_minor"]) == (500, 0, 3)
+    assert (hub88["ggr_minor"], hub88["jackpot_wins_minor"], hub88["bonus_cost_minor"]) == (
+        497,
+        5_000,
+        95,
+    )
+    assert (
+        next(row for row in report["rows"] if row["provider"] == "house")["bonus_cost_minor"]
+        == 1_000
+    )
+    for by in (",".join(DIMENSIONS), "", "day", "game,region"):
+        other = await run(runtime, "report", "--by", by)
+        assert other["mismatches"] == []
+        assert sum(row["ggr_minor"] for row in other["rows"]) == 497
+    assert (await run(runtime, "report", "--until", "2020-01-01T00:00:00Z"))["rows"] == []
+    await run(runtime, "report", "--by", "colour", code=2)
+
+
+async def test_a_report_of_random_histories_has_the_ledgers_sums(runtime):
+    migrate(runtime.database_url)
+    database = LedgerDatabase(runtime.database_url, "pitboss.test")
+    postgres = PostgresLedger(database, {})
+    claims = await claim_positions(database, [0])
+    postgres.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
+    rng = random.Random(SEED)
+    events = [deposit(f"d{n}", 5_000, player=f"p-{n}") for n in range(5)]
+    for n in range(400):
+        player, of = f"p-{rng.randrange(5)}", f"b{rng.randrange(n + 1)}"
+        amount = rng.randrange(1, 900)
+        events.append(
+            rng.choice(
+                (
+                    bet(f"b{n}", amount, player=player),
+                    transaction(
+                        "bet",
+                        f"b{n}",
+                        leg("BET", amount),
+                        leg("JACKPOT_CONTRIBUTION", 1),
+                        decide=True,
+                        player=player,
+                    ),
+                    win(f"w{n}", amount, of, player=player),
+                    rollback(f"r{n}", of, player=player),
+                    transaction(
+                        "rollback",
+                        f"rw{n}",
+                        leg("ROLLBACK", None, None),
+                        reference=("win", f"w{n - 1}"),
+                        player=player,
+                    ),
+                    house("bonus.granted", f"g{n}", leg("BONUS_GRANT", amount), player=player),
+                    house("bonus.forfeited", f"o{n}", leg("BONUS_FORFEIT", amount), player=player),
+                    transaction("jackpot", f"j{n}", leg("JACKPOT_WIN", amount), player=player),
+                    transaction(
+                        "contribution", f"c{n}", leg("JACKPOT_CONTRIBUTION", amount), player=player
+                    ),
+                )
+            )
+        )
+    placed = [log_event(event, 0, offset) for offset, event in enumerate(events)]
+    await postgres.commit_group([Slice(0, 0, len(placed), placed)])
+    try:
+        report = await make_report(database, DIMENSIONS)
+    finally:
+        await database.close()
+    assert report.mismatches == ()
+    assert all(
+        sum(getattr(row, name) for row in report.rows)
+        for name in ("bets_minor", "wins_minor", "jackpot_wins_minor")
+    )
+
+
+def test_a_sum_that_differs_from_the_ledgers_is_reported():
+    row = ReportRow("hub88", None, None, None, None, "EUR", 500, 100, 3, 0, 25, 9)
+    right = {("provider", "EUR"): 397, ("jackpot", "EUR"): 3, ("promotions", "EUR"): -25}
+    assert find_mismatches([row], right) == []
+    assert [
+        wrong.account for wrong in find_mismatches([row], {**right, ("jackpot", "EUR"): 4})
+    ] == ["jackpot"]
+    assert [
+        wrong.currency for wrong in find_mismatches([row], {**right, ("provider", "USD"): 1})
+    ] == ["USD"]

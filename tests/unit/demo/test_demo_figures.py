@@ -1,0 +1,424 @@
+"""The result of `pitboss demo`: figures, the table, the JSON object, the exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from pitboss.cli import demo as command
+from pitboss.cli.main import cli
+from pitboss.demo.display import check_lines, figures_table
+from pitboss.demo.expectations import ChecksFailed, DemoResult
+from pitboss.demo.figures import DemoFigures, Latency, figures_of, latencies_ms, percentile
+from pitboss.demo.run import DemoSettings
+from replay.audit.checks import NAMES, Check
+from replay.audit.evidence import AnswerRow, TableEvidence, TopicEvidence
+from schemas.errors import Stalled
+from schemas.events import Attempt, DeadLetter, Position
+from tests.support.ledger_events import bet, log_event
+
+APPENDED_AT = 1_790_000_000_500
+"""When the raw records of `ledger_events` were appended."""
+
+ATTEMPT = Attempt("raw", 0, 0)
+ALL_HOLD = [Check(name, holds=True, detail=f"{name} looked at") for name in NAMES]
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "expected"),
+    [
+        ([], 0.5, 0),
+        ([7], 0.5, 7),
+        ([7], 0.99, 7),
+        ([1, 2], 0.5, 1),
+        ([1, 2], 0.99, 2),
+        ([1, 2, 3], 0.5, 2),
+        (range(1, 101), 0.5, 50),
+        (range(1, 101), 0.99, 99),
+        (range(1, 102), 0.99, 100),
+        (range(1, 201), 0.99, 198),
+        (range(1, 1_000_001), 0.99, 990_000),
+        ([3, 4], 0.0, 3),
+        ([3, 4], 1.0, 4),
+    ],
+)
+def test_a_percentile_is_the_smallest_value_that_enough_do_not_exceed(values, share, expected):
+    assert percentile(values, share) == expected
+
+
+def answer_row(
+    offset: int, version: int | None = 1, outcome: str = "POSTED", currency: str = "EUR"
+) -> AnswerRow:
+    return AnswerRow(
+        0,
+        offset,
+        "event",
+        outcome,
+        "",
+        currency,
+        0,
+        version,
+        ATTEMPT,
+        "acme",
+        "hub88",
+        "bet",
+        "t",
+        "p-1",
+    )
+
+
+def log_of(*players: str) -> TopicEvidence:
+    events = [bet(f"b{offset}", 1, player=player) for offset, player in enumerate(players)]
+    return TopicEvidence(
+        log={0: [log_event(event, 0, offset) for offset, event in enumerate(events)]}
+    )
+
+
+def latencies_of(
+    topics: TopicEvidence, answers: list[AnswerRow], **published_after_ms: list[tuple[int, int]]
+) -> list[int]:
+    published = {
+        f"{key.replace('_', '-')}:EUR": [
+            (version, APPENDED_AT + after_ms) for version, after_ms in versions
+        ]
+        for key, versions in published_after_ms.items()
+    }
+    return latencies_ms(topics, TableEvidence(answers=answers), published)
+
+
+def test_a_latency_ends_with_the_first_balance_that_contains_the_movement():
+    topics = log_of("p-1", "p-1", "p-1")
+    answers = [answer_row(0, 1), answer_row(1, 2), answer_row(2, 4)]
+    # One balance may stand for several movements, and a balance that is sent again does not count again.
+    assert latencies_of(topics, answers, p_1=[(2, 30), (2, 90), (4, 95)]) == [30, 30, 95]
+
+
+def test_latencies_come_in_order_whatever_the_log_has():
+    topics = log_of("p-1", "p-2")
+    assert latencies_of(topics, [answer_row(0), answer_row(1)], p_1=[(1, 80)], p_2=[(1, 20)]) == [
+        20,
+        80,
+    ]
+
+
+def test_each_players_own_balance_counts():
+    assert latencies_of(log_of("p-2"), [answer_row(0)], p_1=[(1, 10)], p_2=[(1, 40)]) == [40]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        answer_row(0, None),
+        answer_row(0, outcome="REFUSED_FUNDS"),
+        answer_row(0, outcome="EXISTS"),
+        answer_row(0, currency="SEK"),
+        answer_row(0, version=3),
+        answer_row(9),
+    ],
+    ids=[
+        "no wallet",
+        "refused",
+        "a repeat",
+        "another wallet",
+        "not published yet",
+        "not in the log",
+    ],
+)
+def test_what_moved_nothing_or_is_not_out_has_no_latency(answer):
+    assert latencies_of(log_of("p-1"), [answer], p_1=[(1, 10), (2, 20)]) == []
+
+
+def letter(code: str, offset: int) -> DeadLetter:
+    return DeadLetter(
+        Position("raw", 0, offset), None, None, None, [], 0, code, "", "normalise", "0", None
+    )
+
+
+def test_the_figures_are_those_of_topics_and_tables():
+    topics = log_of("p-1", "p-1", "p-1")
+    topics.raw = {Position("raw", 0, offset) for offset in range(10)}
+    topics.dead_letters = [
+        letter("MALFORMED", 1),
+        letter("BAD_SIGNATURE", 2),
+        letter("BAD_SIGNATURE", 3),
+    ]
+    answers = [
+        answer_row(0, 1),
+        answer_row(1, 2),
+        answer_row(2, None, "REFUSED_FUNDS"),
+        answer_row(3, None, "EXISTS"),
+    ]
+    checks = [
+        Check("conserved", holds=True, detail=""),
+        Check("replay_equal", holds=False, detail=""),
+    ]
+    figures = figures_of(
+        topics,
+        TableEvidence(answers=answers),
+        checks,
+        seed=9,
+        killed_at=5,
+        transfers=2,
+        alerts=1,
+        duplicates=1,
+        published_at={"p-1:EUR": [(1, APPENDED_AT + 100), (2, APPENDED_AT + 2_000)]},
+        unmet=["no alert"],
+    )
+    assert figures == DemoFigures(
+        seed=9,
+        events_in=10,
+        settled=3,
+        duplicates=1,
+        transfers=2,
+        dead_letters=3,
+        alerts=1,
+        events_per_s=5,
+        latency_ms=Latency(100, 2_000),
+        outcomes_by_code={"POSTED": 2, "REFUSED_FUNDS": 1, "EXISTS": 1},
+        dead_letters_by_code={"BAD_SIGNATURE": 2, "MALFORMED": 1},
+        killed_at=5,
+        checks={"conserved": True, "replay_equal": False},
+        unmet=["no alert"],
+    )
+    assert next(iter(figures.outcomes_by_code)) == "POSTED"
+    assert list(figures.dead_letters_by_code) == ["BAD_SIGNATURE", "MALFORMED"], (
+        "the most frequent comes first"
+    )
+
+
+def test_empty_evidence_has_figures():
+    figures = figures_of(
+        TopicEvidence(),
+        TableEvidence(),
+        [],
+        seed=0,
+        killed_at=0,
+        transfers=0,
+        alerts=0,
+        duplicates=0,
+        published_at={},
+    )
+    assert (figures.events_in, figures.settled, figures.events_per_s) == (0, 0, 0)
+    assert figures.latency_ms == Latency(0, 0)
+
+
+def test_all_in_one_millisecond_is_a_rate_too():
+    topics = log_of("p-1")
+    topics.raw = {Position("raw", 0, 0)}
+    figures = figures_of(
+        topics,
+        TableEvidence(),
+        [],
+        seed=0,
+        killed_at=0,
+        transfers=0,
+        alerts=0,
+        duplicates=0,
+        published_at={"p-1:EUR": [(1, APPENDED_AT)]},
+    )
+    assert figures.events_per_s == 1_000
+
+
+FIGURES = DemoFigures(
+    seed=42,
+    events_in=20_000,
+    settled=18_000,
+    duplicates=600,
+    transfers=17_000,
+    dead_letters=14,
+    alerts=3,
+    events_per_s=2_345,
+    latency_ms=Latency(61, 1_234),
+    outcomes_by_code={"POSTED": 17_500, "REFUSED_FUNDS": 500, "EXISTS": 600},
+    dead_letters_by_code={"BAD_SIGNATURE": 10, "MALFORMED": 4},
+    killed_at=9_000,
+    checks={check.name: check.holds for check in ALL_HOLD},
+    unmet=[],
+)
+
+
+def render(*what: object) -> str:
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    for one in what:
+        console.print(one, highlight=False)
+    return out.getvalue()
+
+
+def test_the_table_has_every_figure():
+    rows = [
+        line.strip("│ ").split("│")
+        for line in render(figures_table(FIGURES)).splitlines()
+        if "│" in line
+    ]
+    assert {name.strip(): value.strip() for name, value in rows} == {
+        "events in": "20,000",
+        "settled": "18,000",
+        "duplicates, moved nothing": "600",
+        "transfers": "17,000",
+        "outcome POSTED": "17,500",
+        "outcome REFUSED_FUNDS": "500",
+        "outcome EXISTS": "600",
+        "dead letter BAD_SIGNATURE": "10",
+        "dead letter MALFORMED": "4",
+        "alerts": "3",
+        "events per second": "2,345",
+        "raw append to settled balance, p50": "61 ms",
+        "raw append to settled balance, p99": "1,234 ms",
+    }
+    assert "seed 42" in render(figures_table(FIGURES))
+
+
+def test_a_check_has_a_tick_or_a_cross_and_what_it_saw():
+    good, bad = check_lines(
+        [ALL_HOLD[0], Check("replay_equal", holds=False, detail="raw-0@7 differs")]
+    )
+    assert render(good).split() == ["✔", "conserved", "conserved", "looked", "at"]
+    assert render(bad).split() == ["✘", "replay_equal", "raw-0@7", "differs"]
+
+
+@pytest.fixture
+def run_command(monkeypatch, tmp_path):
+    """The command with a given result; the settings that it ran with are kept."""
+    for name in ("PITBOSS_KAFKA", "PITBOSS_DATABASE", "PITBOSS_NAMESPACE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PITBOSS_HOME", str(tmp_path))
+    settings_seen: list[DemoSettings] = []
+
+    def run_with(outcome: DemoResult | Exception, *arguments: str):
+        def run_demo(_stack, settings, display):
+            settings_seen.append(settings)
+            display.print_line("a line for people")
+            display.update_bar("booked", 3, 3)
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        monkeypatch.setattr(command, "run_demo", run_demo)
+        return CliRunner().invoke(cli, ["demo", *arguments])
+
+    command_with_result: Any = run_with
+    command_with_result.settings_seen = settings_seen
+    return command_with_result
+
+
+def result_of(*failing: str) -> DemoResult:
+    checks = [Check(name, holds=name not in failing, detail=f"{name} looked at") for name in NAMES]
+    figures = {field: getattr(FIGURES, field) for field in FIGURES.__struct_fields__}
+    return DemoResult(
+        DemoFigures(**figures | {"checks": {check.name: check.holds for check in checks}}), checks
+    )
+
+
+COUNTS = (
+    "seed",
+    "events_in",
+    "settled",
+    "duplicates",
+    "transfers",
+    "dead_letters",
+    "alerts",
+    "events_per_s",
+    "killed_at",
+)
+
+
+def test_json_is_one_object_on_stdout_with_these_keys(run_command):
+    done = run_command(result_of(), "--json")
+    assert done.exit_code == 0, done.output
+    result_object = json.loads(done.stdout)  # which takes one object and nothing after it
+    assert result_object.keys() == {
+        *COUNTS,
+        "latency_ms",
+        "outcomes_by_code",
+        "dead_letters_by_code",
+        "checks",
+        "unmet",
+    }
+    assert all(type(result_object[name]) is int for name in COUNTS)
+    assert result_object["latency_ms"] == {"p50": 61, "p99": 1_234}
+    assert result_object["outcomes_by_code"] == FIGURES.outcomes_by_code
+    assert result_object["dead_letters_by_code"] == FIGURES.dead_letters_by_code
+    assert {name: result_object[name] for name in COUNTS} == {
+        name: getattr(FIGURES, name) for name in COUNTS
+    }
+    assert result_object["checks"] == {
+        "conserved": True,
+        "balances_match": True,
+        "versions_gapless": True,
+        "offsets_accounted": True,
+        "topic_equals_database": True,
+        "replay_equal": True,
+    }
+    assert done.stdout.count("\n") == 1
+    assert "a line for people" in done.stderr
+    assert done.stderr.count("✔") == 6
+
+
+@pytest.mark.parametrize("is_raised", [True, False], ids=["raised", "returned"])
+@pytest.mark.parametrize("failing", NAMES)
+def test_a_failed_check_is_false_in_the_object_and_fails(run_command, failing, is_raised):
+    result = result_of(failing)
+    done = run_command(ChecksFailed(result) if is_raised else result, "--json")
+    assert done.exit_code == 1
+    result_object = json.loads(done.stdout)
+    assert result_object["checks"] == {name: name != failing for name in NAMES}
+    assert (done.stderr.count("✔"), done.stderr.count("✘")) == (5, 1)
+    assert f"{failing} looked at" in done.stderr
+
+
+def test_an_unmet_expectation_is_printed_and_fails(run_command):
+    result = result_of()
+    result = DemoResult(
+        msgspec.structs.replace(
+            result.figures, unmet=["1 players bet too fast, and D01 has alerts for 0"]
+        ),
+        result.checks,
+    )
+    for arguments in ((), ("--json",)):
+        done = run_command(ChecksFailed(result), *arguments)
+        assert done.exit_code == 1
+        output = done.stderr if arguments else done.stdout
+        assert "✘ 1 players bet too fast, and D01 has alerts for 0" in output
+    assert json.loads(done.stdout)["unmet"] == result.figures.unmet
+
+
+def test_without_json_the_table_and_the_checks_are_on_stdout(run_command):
+    done = run_command(result_of())
+    assert done.exit_code == 0
+    assert "20,000" in done.stdout
+    assert [line.split()[1] for line in done.stdout.splitlines() if "✔" in line] == list(NAMES)
+    assert "✔" not in done.stderr
+    failed = run_command(ChecksFailed(result_of("conserved")))
+    assert failed.exit_code == 1
+    assert "✘ conserved" in failed.stdout
+
+
+def test_a_stall_is_reported_on_stderr_and_leaves_stdout_empty(run_command):
+    done = run_command(Stalled("not settled after 9 s"), "--json")
+    assert done.exit_code == Stalled.exit_code != 0
+    assert done.stdout == ""
+    assert "not settled after 9 s" in done.stderr
+
+
+def test_the_options_become_settings(run_command):
+    run_command(result_of())
+    run_command(result_of(), "--events", "2000", "--seed", "7", "--rate", "1500", "--keep")
+    run_command(result_of(), "--yes-use-these-servers")
+    assert run_command.settings_seen == [
+        DemoSettings(20_000, 42),
+        DemoSettings(2_000, 7, 1_500.0, keep=True),
+        DemoSettings(20_000, 42, use_given_servers=True),
+    ]
+
+
+@pytest.mark.parametrize("wrong", [("--events", "1999"), ("--seed", "-1"), ("--rate", "0")])
+def test_options_out_of_range_are_refused(run_command, wrong):
+    assert run_command(result_of(), *wrong).exit_code == 2
+    assert run_command.settings_seen == []

@@ -1,0 +1,378 @@
+"""D01 with its real numbers: when it raises an alert, what is in it, and when it raises the next."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from fraud_agents.detectors import BetVelocity, Detector
+from fraud_agents.detectors.evidence import (
+    counts_text,
+    even_sample,
+    median_text,
+    variation_thousandths,
+)
+from fraud_agents.detectors.partition import PartitionDetectors
+from fraud_agents.rules import D01_BET_VELOCITY, DEFAULT_RULES, Rule, rule_set_name
+from schemas import codec
+from schemas.errors import UsageError
+from schemas.events import FraudAlert, Leg, OffsetRange
+from schemas.identity import alert_id, event_id
+
+T0 = 1_750_000_020_000  # a whole minute
+BET = [Leg("BET")]
+
+
+class Log:
+    """A partition of the log, written and watched at once."""
+
+    def __init__(self, rule: Rule = D01_BET_VELOCITY) -> None:
+        self.detector: Detector = BetVelocity(rule, 5)
+        self.offset = 1_000
+        self.alerts: list[FraudAlert] = []
+
+    def bet(
+        self,
+        at_ms,
+        *,
+        brand="default",
+        player="p1",
+        tx=None,
+        legs=BET,
+        game="slot-1",
+        provider="hub88",
+        provider_at=None,
+        received_at=None,
+    ):
+        identity = event_id(brand, provider, "bet", tx or f"tx{self.offset}")
+        alert = self.detector.observe(
+            (identity, brand, provider, "DE", player, legs, game, at_ms, provider_at, received_at),
+            self.offset,
+        )
+        self.offset += 1
+        if alert is not None:
+            self.alerts.append(alert)
+        return alert
+
+    def burst(self, start_ms, count, every_ms=100, **names):
+        return [
+            alert for n in range(count) if (alert := self.bet(start_ms + n * every_ms, **names))
+        ]
+
+
+def changed(**numbers) -> Rule:
+    return msgspec.structs.replace(D01_BET_VELOCITY, **numbers)
+
+
+def test_silent_at_499_and_loud_at_500():
+    log = Log()
+    assert log.burst(T0, 499) == []
+    alert = log.bet(T0 + 59_999)
+    assert alert is not None
+    assert (alert.observed, alert.threshold, alert.unit) == (500, 500, "bets")
+
+
+def test_499_in_the_last_second_of_a_minute_and_499_in_the_next_fire_at_the_first_of_these():
+    log = Log()
+    assert log.burst(T0 + 59_000, 499, every_ms=2) == []
+    alert = log.bet(T0 + 60_000)
+    assert alert is not None
+    assert (alert.window_start, alert.window_end) == (T0 + 1_000, T0 + 61_000)
+    assert log.burst(T0 + 60_001, 498, every_ms=2) == []
+
+
+def test_500_within_60_seconds_fire_and_within_61_do_not():
+    log = Log()
+    log.bet(T0)
+    log.burst(T0 + 1_000, 498)
+    assert log.bet(T0 + 60_000) is None  # second 60: the bet of second 0 is in no window with it
+    log = Log()
+    log.bet(T0)
+    log.burst(T0 + 1_000, 498)
+    assert log.bet(T0 + 59_999) is not None
+
+
+@pytest.mark.parametrize("clock", ["provider_at", "received_at"])
+def test_a_back_fill_that_was_moved_to_the_border_of_belief_is_no_burst(clock):
+    """An hour's bets, one in 5 s, delivered within seconds two hours late: their times were moved to the append's border."""
+    log = Log()
+    for n in range(720):
+        log.bet(T0 + n * 5, **{clock: T0 - 7_200_000 + n * 5_000})
+    assert log.alerts == []
+    # They are late, and counted as such in the evidence; current bets count as before.
+    [alert] = log.burst(T0 + 10_000, 500)
+    assert (alert.observed, alert.evidence["late_events"]) == (500, "720")
+
+
+def test_a_connectors_clock_does_not_matter_where_the_provider_told_the_time():
+    log = Log()
+    for n in range(500):
+        log.bet(T0 + n, provider_at=T0 + n, received_at=T0 - 7_200_000)
+    assert len(log.alerts) == 1
+
+
+def test_a_time_of_the_future_that_was_moved_back_counts():
+    log = Log()
+    for n in range(500):
+        log.bet(T0 + n, provider_at=T0 + 90_000_000)
+    assert len(log.alerts) == 1
+
+
+def test_a_straggler_completes_a_window_in_the_middle():
+    log = Log()
+    log.burst(T0, 250, every_ms=10)
+    log.burst(T0 + 50_000, 249, every_ms=10)
+    log.bet(T0 + 140_000)
+    alert = log.bet(T0 + 30_000)  # 110 s behind its player's newest bet: within grace
+    assert alert is not None
+    assert (alert.window_start, alert.window_end) == (T0 - 7_000, T0 + 53_000)
+    assert alert.occurred_at == T0 + 30_000
+    assert alert.sources == [OffsetRange("wallet.transactions.v1", 5, 1_000, 1_500)]
+
+
+def test_late_bets_are_counted_as_late_in_the_evidence():
+    log = Log()
+    log.bet(T0 + 120_001)
+    assert log.burst(T0, 1, every_ms=0) == []
+    log.burst(T0 + 120_001, 499, every_ms=10)
+    assert log.alerts[0].evidence["late_events"] == "1"
+
+
+def test_copies_count_once():
+    log = Log()
+    for n in range(499):
+        for _ in range(3):
+            assert log.bet(T0 + n, tx=f"same{n}") is None
+    alert = log.bet(T0 + 500)
+    assert alert is not None
+    assert alert.evidence["duplicate_events"] == "998"
+
+
+def test_only_events_with_a_bet_leg_count_and_an_event_counts_once():
+    log = Log()
+    for kind in ("WIN", "ROLLBACK", "DEPOSIT", "HEARTBEAT"):
+        log.burst(T0, 600, every_ms=1, legs=[Leg(kind)])
+    log.bet(T0, player=None)
+    assert log.alerts == []
+    both = [Leg("WIN"), Leg("BET"), Leg("BET")]
+    log.burst(T0, 499, every_ms=1, legs=both)
+    assert log.alerts == []
+    assert log.bet(T0 + 500, legs=both) is not None
+
+
+def test_brands_and_players_are_kept_apart():
+    log = Log()
+    for brand, player in [("a", "b:c"), ("a:b", "c"), ("a%3Ab", "c"), ("a", "b")]:
+        assert log.burst(T0, 499, every_ms=1, brand=brand, player=player) == []
+    assert log.bet(T0 + 500, brand="a:b", player="c") is not None
+    assert log.alerts[0].key == "a%3Ab:c"
+
+
+def test_one_alert_an_episode_with_a_stable_id():
+    log = Log()
+    log.burst(T0, 5_000)  # 600 a minute for 8 minutes
+    assert len(log.alerts) == 1
+    alert = log.alerts[0]
+    assert alert.alert_id == alert_id("D01", 1, "default:p1", T0)
+    assert alert.severity == "hold"
+    again = Log()
+    again.burst(T0, 5_000)
+    assert again.alerts == log.alerts
+
+
+def test_a_rate_around_the_threshold_is_one_episode():
+    log = Log()
+    at_ms = T0
+    for _ in range(5):
+        log.burst(at_ms, 520, every_ms=115)
+        log.burst(at_ms + 60_000, 420, every_ms=142)
+        at_ms += 120_000
+    assert len(log.alerts) == 1
+
+
+def test_an_episode_is_over_after_the_cool_down_and_no_earlier():
+    # The first burst ends at T0 + 49,900. The second holds 400 bets, enough to go on, 39,900 ms after its first one.
+    for pause_ms, episodes in [(260_100, 1), (260_101, 2)]:
+        log = Log()
+        log.burst(T0, 500)
+        log.burst(T0 + 49_900 + pause_ms, 500)
+        assert len(log.alerts) == episodes
+    assert log.alerts[0].alert_id != log.alerts[1].alert_id
+    assert log.alerts[1].episode_start == T0 + 49_900 + 260_101
+
+
+def test_a_straggler_does_not_shorten_an_episode():
+    log = Log()
+    log.burst(T0, 500)
+    log.bet(T0 + 1)
+    log.burst(T0 + 49_900 + 260_100, 500)
+    assert len(log.alerts) == 1
+
+
+def test_a_forgotten_player_may_raise_a_new_episode_and_leaves_nothing_behind():
+    log = Log()
+    log.burst(T0, 500)
+    log.bet(T0 + 49_900 + 600_001, player="other")
+    saved = msgspec.msgpack.decode(log.detector.state())
+    assert [window[0] for window in saved[1][2]] == ["default:other"]
+    assert saved[2] == {}
+
+
+def test_version_1_is_the_rule_that_its_alerts_name():
+    """A changed word or number would make stored alerts of this version impossible to explain."""
+    assert D01_BET_VELOCITY.digest == "81e97c32a09a4d00"
+
+
+def test_evidence_says_what_a_person_asks():
+    log = Log()
+    log.burst(T0, 300, game="slot-1")
+    log.burst(T0 + 30_000, 200, game="slot-2")
+    alert = log.alerts[0]
+    evidence = alert.evidence
+    assert json.loads(evidence["games"]) == {"hub88/slot-1": 300, "hub88/slot-2": 200}
+    assert json.loads(evidence["providers"]) == {"hub88": 500}
+    assert json.loads(evidence["regions"]) == {"DE": 500}
+    assert (evidence["inter_arrival_p50_ms"], evidence["inter_arrival_cv"]) == ("100", "0.000")
+    assert evidence["is_regular"] == "true"
+    assert evidence["rule_digest"] == D01_BET_VELOCITY.digest
+    assert evidence["warm_from_offset"] == "1000"
+    assert alert.sources == [OffsetRange("wallet.transactions.v1", 5, 1_000, 1_499)]
+    assert len(alert.sample_event_ids) == 50
+    assert len({UUID(sample) for sample in alert.sample_event_ids}) == 50
+    assert alert.title == "500 bets within 60 s by player p1"
+    assert codec.decoder(FraudAlert)(codec.encoder(FraudAlert)(alert)) == alert
+
+
+def test_sources_reach_from_the_first_to_the_last_contributing_record():
+    log = Log()
+    log.burst(T0 - 100_000, 10)  # too old for the window
+    log.offset = 2_000
+    log.burst(T0, 400)
+    log.burst(T0, 100, player="another")
+    log.burst(T0 + 40_000, 100)
+    assert log.alerts[0].sources == [OffsetRange("wallet.transactions.v1", 5, 2_000, 2_599)]
+    assert log.alerts[0].evidence["warm_from_offset"] == "1000"
+
+
+@pytest.mark.parametrize(
+    ("gaps", "median", "thousandths"),
+    [
+        ([], "undefined", None),
+        ([0, 0], "0", None),
+        ([100], "100", 0),
+        ([1, 2], "1.5", 333),  # deviation 0.5, mean 1.5
+        ([2, 4, 4, 4, 5, 5, 7, 9], "4.5", 400),  # deviation 2, mean 5
+        ([10, 1, 4], "4", 748),
+    ],
+)
+def test_rhythm_in_integers(gaps, median, thousandths):
+    assert median_text(gaps) == median
+    assert variation_thousandths(gaps) == thousandths
+
+
+def test_a_sample_is_even_and_keeps_both_ends():
+    items = [str(n) for n in range(1_000)]
+    sample = even_sample(items, 50)
+    assert (len(sample), sample[0], sample[-1]) == (50, "0", "999")
+    assert even_sample(items[:50], 50) == items[:50]
+
+
+def test_many_games_are_summed_up():
+    counts = json.loads(counts_text([f"g{n:02}" for n in range(30) for _ in range(30 - n)]))
+    assert len(counts) == 21
+    assert counts["g00"] == 30
+    assert counts["others"] == sum(range(1, 11))
+
+
+def test_the_default_rule_is_the_one_whose_alerts_are_out_there():
+    """A changed number under the same version would give two rules one name; make it version 2 instead."""
+    assert rule_set_name(DEFAULT_RULES) == f"D01@1#{D01_BET_VELOCITY.digest}"
+    numbers = {name: getattr(D01_BET_VELOCITY, name) for name in D01_BET_VELOCITY.__struct_fields__}
+    del numbers["reason"]
+    assert numbers == {
+        "rule_id": "D01",
+        "version": 1,
+        "severity": "hold",
+        "threshold": 500,
+        "unit": "bets",
+        "window_ms": 60_000,
+        "grace_ms": 120_000,
+        "dedup_horizon_ms": 180_000,
+        "close_below": 400,
+        "cooldown_ms": 300_000,
+        "idle_ms": 600_000,
+    }
+    assert changed(threshold=501).digest != D01_BET_VELOCITY.digest
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"rule_id": ""},
+        {"version": 0},
+        {"threshold": 0},
+        {"close_below": 501},
+        {"close_below": 0},
+        {"cooldown_ms": 179_999},
+        {"idle_ms": 299_999},
+        {"window_ms": 60_500},
+        {"dedup_horizon_ms": 100_000},
+    ],
+)
+def test_contradictory_rules_are_refused(numbers):
+    with pytest.raises(UsageError):
+        changed(**numbers)
+
+
+def test_a_rule_without_detector_and_two_versions_of_one_rule_are_refused():
+    with pytest.raises(UsageError, match="no detector for D99"):
+        PartitionDetectors([changed(rule_id="D99")], 0)
+    with pytest.raises(UsageError, match="two versions"):
+        PartitionDetectors([D01_BET_VELOCITY, changed(version=2)], 0)
+
+
+def test_a_new_version_goes_on_with_the_windows_and_episodes_of_the_old_one():
+    old = PartitionDetectors([D01_BET_VELOCITY], 5)
+    log = Log()
+    log.detector = old.detectors[0]
+    log.burst(T0, 300)
+    new = PartitionDetectors([changed(version=2, threshold=400, close_below=300)], 5)
+    new.restore(old.state())
+    log.detector = new.detectors[0]
+    alerts = log.burst(T0 + 30_000, 200)
+    assert [(alert.rule_version, alert.observed) for alert in alerts] == [(2, 400)]
+
+
+@pytest.mark.parametrize("state", [b"", b"\x92\x01\xa1x", msgspec.msgpack.encode([2, {}])])
+def test_what_is_no_snapshot_is_refused(state):
+    with pytest.raises(ValueError):
+        PartitionDetectors(DEFAULT_RULES, 0).restore(state)
+
+
+def test_a_snapshot_is_the_same_in_every_process(tmp_path):
+    """Sets and dicts must not leak their hash order into the bytes."""
+    script = tmp_path / "snapshot.py"
+    script.write_text(
+        "import hashlib\n"
+        "from tests.unit.fraud.test_d01_bet_velocity import Log, T0\n"
+        "log = Log()\n"
+        "for n in range(40):\n"
+        "    log.burst(T0 + n, 90, every_ms=50, player=f'p{n % 3}', game=f'g{n % 5}', brand='ab'[n % 2])\n"
+        "assert log.alerts\n"
+        "print(hashlib.sha256(log.detector.state()).hexdigest())\n"
+    )
+    digests = set()
+    for hash_seed in "01":
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path.cwd())}
+        done = subprocess.run(
+            [sys.executable, script], env=environment, capture_output=True, text=True, check=True
+        )
+        digests.add(done.stdout)
+    assert len(digests) == 1
