@@ -24,6 +24,7 @@ from schemas.errors import UsageError
 from schemas.events import SignatureVerdict
 from schemas.money import minor_units
 from schemas.topics import raw_topic
+from streams import providers
 from streams.normalise.mapping.normaliser import (
     AcceptedTransaction,
     ItemResult,
@@ -38,7 +39,7 @@ KEYS = SandboxKeys.generate()
 WRITERS = find_writers()
 FORBIDDEN = {
     f"streams.providers.{path.stem}"
-    for path in Path("streams/providers").glob("*.py")
+    for path in Path(providers.__path__[0]).glob("*.py")
     if path.stem not in {"dialect", "text_fields"}
 }
 """What a writer never imports: it may know the headers of connectors, and no adapter."""
@@ -169,7 +170,10 @@ def test_the_casino_plays_the_verbs_of_its_kind(provider):
 
 @every_writer
 def test_a_writer_is_the_second_opinion_on_its_adapter(provider):
-    path = Path(str(writers.__path__[0])) / f"{type(WRITERS[provider]).__module__.rpartition('.')[2]}.py"
+    path = (
+        Path(str(writers.__path__[0]))
+        / f"{type(WRITERS[provider]).__module__.rpartition('.')[2]}.py"
+    )
     imported = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
