@@ -194,5 +194,5 @@ def test_a_provider_without_a_writer_is_named_with_what_to_write():
 
     with pytest.raises(UsageError, match=r"write lab\.conformance\.writers\.test_writers"):
         writer_of(Stranger())
-    with pytest.raises(UsageError, match="there is no provider 'nowhere'"):
+    with pytest.raises(UsageError, match="'nowhere' is not a registered provider"):
         find_writers(("hub88", "nowhere"))
