@@ -13,7 +13,9 @@ from typing import Final
 
 from lab.conformance.examples.fill import Example, Expected, Fill, plain, units
 from schemas.events import SignatureVerdict
+from schemas.money import AMOUNT_MAX, EXPONENTS
 from streams.providers.dialect import KeyMaterial
+from streams.providers.references import reference_or_empty
 
 KEYS: Final[KeyMaterial] = {}
 # ISO 20022 knows currencies of three letters, and five decimals.
@@ -83,9 +85,10 @@ def _batch(fill: Fill) -> _Entry:
     inner = "".join(_detail(fill, *payment) for payment in (own, nameless, twin, twin))
     total = sum(amounts, amounts[2])
     account = f"{_ACCOUNT}|{entry_ref}"
-    key = f"{account}|{_money(fill, amounts[1])}||{_instruction(fill, 13)}|{_escape(payer)}||"
-    twins = f"{account}|{_money(fill, amounts[2])}||{_instruction(fill, 12)}|NOTPROVIDED||"
-    expects = (
+    named = _escape(reference_or_empty(payer))
+    key = f"{account}|{_money(fill, amounts[1])}||{_instruction(fill, 13)}|{named}||"
+    twins = f"{account}|{_money(fill, amounts[2])}||{_instruction(fill, 12)}|||"
+    expects: tuple[Expected, ...] = (
         _deposit_expected(
             f"{_ACCOUNT}|UETR={transaction}|{_money(fill, amounts[0])}",
             amounts[0],
@@ -97,6 +100,9 @@ def _batch(fill: Fill) -> _Entry:
         _deposit_expected(twins, amounts[2], _deposit(fill, 2)),
         _deposit_expected(f"{twins}#2", amounts[2], _deposit(fill, 2)),
     )
+    if units(total, fill.scale) > AMOUNT_MAX or fill.currency not in EXPONENTS:
+        # An entry that no wallet can hold is one item, whatever it consists of.
+        expects = (Expected("CRDT", key, None, (("DEPOSIT", total),), None, _UNSIGNED),)
     return _entry(
         fill, "CRDT", total, entry_ref, f"<Btch><NbOfTxs>4</NbOfTxs></Btch>{inner}"
     ), expects
