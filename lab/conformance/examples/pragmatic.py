@@ -26,7 +26,7 @@ def examples(fill: Fill) -> list[Example]:
     paid, won, second, promo = (fill.amount(n) for n in range(4))
     ids = [fill.tx(n) for n in range(11)]
     make, write = partial(_PRAGMATIC.intent, fill), partial(_PRAGMATIC.example, fill)
-    code = {"campaign": fill.campaign}
+    coded = partial(make, campaign=fill.campaign)
     refund = make(Verb.ROLLBACK, ids[2], refers_to=(Verb.BET, ids[2]))
     jackpot = make(Verb.JACKPOT_WIN, ids[7], won, details=(("jackpot", "77"),))
     corrected = (("valid_bet", plain(paid)),)
@@ -37,12 +37,12 @@ def examples(fill: Fill) -> list[Example]:
         write(make(Verb.BET, ids[2], second), name="a second bet"),
         # Only what a refund must have since version 3.21; the reference is the bet's.
         write(_state_currency(fill, refund)),
-        write(make(Verb.FREE_BET, ids[3], _ZERO, **code), name="a free round's bet"),
-        write(make(Verb.FREE_WIN, ids[4], won, **code), name="a free round's result"),
+        write(coded(Verb.FREE_BET, ids[3], _ZERO), name="a free round's bet"),
+        write(coded(Verb.FREE_WIN, ids[4], won), name="a free round's result"),
         write(_sum_of_free_rounds(fill, ids[5], won)),
         _drop(fill, ids[6], promo),
         write(jackpot),
-        write(make(Verb.PROMO_WIN, ids[8], promo, **code)),
+        write(coded(Verb.PROMO_WIN, ids[8], promo)),
         write(adjustment),
         write(_end_round(fill)),
         _odd(fill, ids[10], paid),

@@ -25,7 +25,7 @@ from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER
 DECIMALS: Final = 2
 PATH: Final = "/microgaming"
 OFFLINE: Final = (("offline", "true"),)
-"""Details of a call that belongs to no session any more."""
+"""Details of a call whose session is over."""
 
 _ENDGAME: Final = "endgame"
 _PROLOGS: Final = ("", '<?xml version="1.0" encoding="utf-8"?>')
@@ -137,7 +137,7 @@ class MicrogamingWriter(Writer):
         return str(ids.number())
 
     def draw_follow_up_id(self, ids: Ids, verb: Verb, at_ms: int, bet: Intent) -> str:
-        """Return player, game and round for the end of a game, which is no action."""
+        """Return player, game and round for the end of a game, which has no action."""
         if verb is Verb.ROUND_CLOSE:
             return f"{bet.player}:{bet.game}:{bet.round_id}"
         return super().draw_follow_up_id(ids, verb, at_ms, bet)
