@@ -135,11 +135,13 @@ KINDS: Final[Mapping[Verb, str]] = {
     Verb.PLAYER_LIMITED: "PLAYER_STATE",
     Verb.PLAYER_UNLIMITED: "PLAYER_STATE",
     Verb.HEARTBEAT: "HEARTBEAT",
+    Verb.ODDS_CHANGED: "INFORMATIONAL",
+    Verb.FEED_ALIVE: "INFORMATIONAL",
     Verb.REPORT_ROW: "INFORMATIONAL",
 }
 """Kind of the leg that a verb's message moves, as the ledger knows kinds.
 
-A SPIN has two, BET and WIN; results of markets and identity checks have none.
+A SPIN has two, BET and WIN; settlements of markets and identity checks have none.
 """
 
 

@@ -85,8 +85,10 @@ class Cashier:
         return choose(self._rng, payers)
 
     def _open_deposit(self, player: Player, payer: Writer, amount_minor: int, at_ms: int) -> Intent:
+        verb = Verb.DEPOSIT_OPENED
+        tx_id = payer.shape_deposit_id(self._house.draw_id(self._ids, verb, at_ms))
         details = (("psp", payer.provider),)
-        return self._say(Verb.DEPOSIT_OPENED, player, at_ms, amount_minor, details=details)
+        return make_intent(self._house, verb, player, tx_id, at_ms, amount_minor, details=details)
 
     def _say(
         self,

@@ -7,7 +7,15 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from lab.conformance.intents import DEFAULT_BRAND, Intent, IntentLeg, Market, MarketOutcome, Verb
+from lab.conformance.intents import (
+    DEFAULT_BRAND,
+    KINDS,
+    Intent,
+    IntentLeg,
+    Market,
+    MarketOutcome,
+    Verb,
+)
 from lab.conformance.writers.ids import Ids
 from lab.conformance.writers.writer import Writer
 from lab.sandbox.agenda import Agenda
@@ -118,7 +126,8 @@ class Feeds:
     ) -> Intent:
         about = markets[0].match_id if markets else self._ids.uuid()
         identity = (DEFAULT_BRAND, writer.provider, writer.says[verb], about)
-        return Intent(verb, identity, markets=markets, at_ms=at_ms)
+        legs = (IntentLeg(KINDS[verb]),) if verb in KINDS else ()
+        return Intent(verb, identity, legs=legs, markets=markets, at_ms=at_ms)
 
     # Identity checks.
 

@@ -103,6 +103,10 @@ class Writer(ABC):
             return bet.tx_id
         return self.draw_id(ids, verb, at_ms)
 
+    def shape_deposit_id(self, id_: str) -> str:
+        """Return the id under which the cashier opens a deposit at this provider."""
+        return id_
+
     def draw_round(self, ids: Ids) -> str:
         """Draw a new round id."""
         return str(ids.number())
