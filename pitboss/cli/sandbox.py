@@ -12,6 +12,8 @@ from typing import Any
 import click
 from msgspec.structs import replace
 
+from lab.conformance.writers.find import find_writers
+from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.feeder import feed_records
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import RawEvent, json_lines
@@ -45,6 +47,12 @@ _OPTIONS = (
         show_default=True,
         type=click.IntRange(0),
         help="Of all random choices.",
+    ),
+    click.option(
+        "--providers",
+        default=",".join(PROVIDERS),
+        show_default=True,
+        help="Who sends: names with commas between them, or all that have a writer.",
     ),
     click.option("--players", type=click.IntRange(1), help="Default: one for each 50 events."),
     click.option(
@@ -163,10 +171,13 @@ async def _append(
         await producer.stop()
 
 
-def _make_scenario(start_ms: int | None, speeders: int | None, **numbers: Any) -> Scenario:
+def _make_scenario(
+    start_ms: int | None, speeders: int | None, providers: str, **numbers: Any
+) -> Scenario:
     if speeders is None:
         speeders = 1 if numbers["events"] >= 2_000 else 0
-    scenario = Scenario(start_ms=start_ms or 0, speeders=speeders, **numbers)
+    names = tuple(find_writers()) if providers == "all" else _split(providers)
+    scenario = Scenario(start_ms=start_ms or 0, speeders=speeders, providers=names, **numbers)
     if start_ms is None:
         now_ms = time.time_ns() // 1_000_000
         scenario = replace(scenario, start_ms=now_ms - duration_ms(scenario) - _MARGIN_MS)
@@ -174,14 +185,20 @@ def _make_scenario(start_ms: int | None, speeders: int | None, **numbers: Any) -
     return scenario
 
 
+def _split(providers: str) -> tuple[str, ...]:
+    return tuple(name for part in providers.split(",") if (name := part.strip()))
+
+
 def _load_keys(settings: StackSettings, path: Path | None) -> SandboxKeys:
     if path is None:
         path = settings.home / "sandbox-keys.json"
         path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
-        keys = SandboxKeys.load(path)
+        stored = SandboxKeys.load(path)
+        keys = stored.complete()
     else:
-        keys = SandboxKeys.generate()
+        stored, keys = None, SandboxKeys.generate()
+    if keys is not stored:
         with naming_file(path):
             keys.save(path)
     _write_keyring(keys, path.with_name(path.stem + ".keyring.json"))

@@ -99,7 +99,7 @@ def shown_commands(path: Path) -> list[Shown]:
     for body in blocks(path, "console"):
         for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
             line, _, output = part.partition("\n")
-            found.append(Shown(path, re.sub(r"\s+# .*$", "", line), output))
+            found.append(Shown(path, re.sub(r"\s+(# |> ).*$", "", line), output))
     return found
 
 

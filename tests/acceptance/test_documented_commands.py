@@ -76,6 +76,8 @@ ELSEWHERE = {
     "pitboss up": "test_embedded_stack.py",
     "pitboss down": "test_embedded_stack.py",
     "pitboss run": "test_supervisor.py",
+    "pitboss pause": "test_pause.py",
+    "pitboss resume": "test_pause.py",
     "pitboss dlt show": "test_dlt.py",
     "pitboss dlt drop": "test_dlt.py",
     "pitboss bench normalise": "test_bench_normalise.py",
@@ -93,8 +95,8 @@ PARSED_ONLY = {
 
 HOWS = (*OFFLINE, *ON_THE_STACK, *ELSEWHERE, *PARSED_ONLY)
 
-OTHERS_OPTIONS = {"--durations", "--csv", "--native"}
-"""Options of pytest; a pair of flags that click lists as one."""
+OTHERS_OPTIONS = {"--durations", "--csv", "--native", "--source", "--why", "--tx", "--from"}
+"""Options of pytest; a pair of flags that click lists as one; hidden forms that are deprecated."""
 
 
 def starts_with(shown: Shown, prefixes) -> bool:
@@ -127,7 +129,8 @@ def test_the_tests_that_run_a_command_exist():
     "shown", [shown for shown in SHOWN if shown.words[0] == "pitboss"], ids=title
 )
 def test_a_command_fits_the_command_tree(shown: Shown):
-    parse(shown.words, is_complete=True)
+    # The tutorial's own provider is registered in its test's copy of the project only.
+    parse(["hub88" if word == "luckywheel" else word for word in shown.words], is_complete=True)
 
 
 @pytest.mark.parametrize("shown", [shown for shown in SHOWN if shown.words[0] == "make"], ids=title)

@@ -1,4 +1,4 @@
-"""Ids as each provider shapes them, drawn from the scenario's own generator."""
+"""Ids as providers shape them, drawn from the generator of a scenario."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def uuid_of(bits: int) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+def uuid7_of(at_ms: int, bits: int) -> str:
+    """Format a time in epoch ms and random bits as a version 7 UUID."""
+    time, tail = f"{at_ms:012x}", uuid_of(bits)
+    return f"{time[:8]}-{time[8:]}-7{tail[15:]}"
+
+
 class Ids:
     """Source of ids that never repeat within a scenario, and hardly ever between two."""
 
@@ -30,6 +36,10 @@ class Ids:
         """Draw a version 4 UUID."""
         return uuid_of(self._rng.getrandbits(128))
 
+    def uuid7(self, at_ms: int) -> str:
+        """Draw a version 7 UUID of this time (RFC 9562)."""
+        return uuid7_of(at_ms, self._rng.getrandbits(128))
+
     def number(self) -> int:
         """Return a counter's next value, with gaps such as the provider's other customers leave."""
         self._number += self._rng.randint(1, 9)
@@ -37,4 +47,8 @@ class Ids:
 
     def psp_reference(self) -> str:
         """Draw sixteen letters and digits, as in Adyen's pspReference."""
-        return "".join(self._rng.choices(_PSP_ALPHABET, k=16))
+        return self.code(16)
+
+    def code(self, length: int) -> str:
+        """Draw upper-case letters and digits that are not mistaken for each other."""
+        return "".join(self._rng.choices(_PSP_ALPHABET, k=length))
