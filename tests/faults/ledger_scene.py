@@ -103,7 +103,7 @@ class Scene:
                 yield process
             finally:
                 process.kill()
-                process.wait()
+                process.communicate()
 
     async def frozen(self, process: subprocess.Popen[bytes]) -> None:
         def is_frozen() -> bool:

@@ -67,7 +67,7 @@ def running(worker, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
             ended = process.poll()
             if ended is None:
                 process.kill()
-            process.wait(EXIT_WITHIN_S)
+            process.communicate(timeout=EXIT_WITHIN_S)
     assert ended in (None, 0, -signal.SIGKILL), log_file.read_text()[-4_000:]
 
 
