@@ -19,6 +19,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "pitboss"))
 ALONE = ("faults", "prove")
 """Marks of slow tests that share nothing with others of their module."""
 
+SLOW = ("tests/acceptance/test_new_provider.py", "tests/seeded_bugs/")
+"""Tests without servers that run whole commands on copies of the project."""
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,12 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     together: dict[str, list[pytest.Item]] = defaultdict(list)
     light: list[pytest.Item] = []
     for item in items:
-        if _is_any(item, "integration", "prove"):
+        if _is_any(item, "integration", "prove") or item.nodeid.startswith(SLOW):
             together[_group_of(item)].append(item)
         else:
             light.append(item)
     # Those of one test first: kills and proofs wait longest. Then the largest groups.
-    heavy = sorted(together.values(), key=lambda group: (_is_any(group[0], *ALONE), len(group)))
+    heavy = sorted(together.values(), key=lambda group: (_is_alone(group[0]), len(group)))
     runs = [
         [item for group in heavy[::-1][n::processes] for item in group] for n in range(processes)
     ]
@@ -56,7 +59,11 @@ def _group_of(item: pytest.Item) -> str:
     """What a test should be in one process with: the tests that it shares fixtures with."""
     if "installation" in getattr(item, "fixturenames", ()):
         return "installation"
-    return item.nodeid if _is_any(item, *ALONE) else item.nodeid.partition("::")[0]
+    return item.nodeid if _is_alone(item) else item.nodeid.partition("::")[0]
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return _is_any(item, *ALONE) or item.nodeid.startswith(SLOW)
 
 
 def _is_any(item: pytest.Item, *marks: str) -> bool:
