@@ -282,16 +282,15 @@ async def test_the_sandbox_traffic_of_every_provider_is_accepted(
     async with working(worker):
         await until(lambda: worker.stats.records == len(sent), "all records handled")
     assert not worker.stats.rejected
-    accepted = Counter(
-        codec.decoder(event_type)(record.value).provider
-        for topic, event_type in (
-            (TRANSACTIONS, WalletTransaction),
-            (UNRESOLVED, WalletTransaction),
-            (PLAYER_EVENTS, PlayerEvent),
-            (SETTLEMENTS, MarketSettlement),
-        )
-        for record in await read_all(runtime, topic)
-    )
+    events: list[WalletTransaction | PlayerEvent | MarketSettlement] = []
+    for topic in (TRANSACTIONS, UNRESOLVED):
+        records = await read_all(runtime, topic)
+        events += [codec.decoder(WalletTransaction)(record.value) for record in records]
+    records = await read_all(runtime, PLAYER_EVENTS)
+    events += [codec.decoder(PlayerEvent)(record.value) for record in records]
+    records = await read_all(runtime, SETTLEMENTS)
+    events += [codec.decoder(MarketSettlement)(record.value) for record in records]
+    accepted = Counter(event.provider for event in events)
     assert set(accepted) == set(senders)
 
 
