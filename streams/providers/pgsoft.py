@@ -227,9 +227,9 @@ def _transaction_of(transaction_id: str) -> str:
     integrators disagree. Left out, a transaction may be refused, but is never paid twice. An id in
     another form is taken whole.
     """
-    transaction, _, balance_id = transaction_id.rpartition("-")
-    is_composed = transaction.count("-") == 2 and balance_id and all(transaction.split("-"))
-    return transaction if is_composed else transaction_id
+    parts = transaction_id.split("-")
+    is_composed = len(parts) == 4 and all(part.isalnum() and part.isascii() for part in parts)
+    return "-".join(parts[:3]) if is_composed else transaction_id
 
 
 def _unit_exponent(currency: str) -> int:

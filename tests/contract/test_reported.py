@@ -99,6 +99,12 @@ FAULTS = [
         {"p-1 EUR 125.00"},
         {"psp:camt EUR -125.00"},
     ),
+    Fault(
+        # A prize of the supplier's is bonus cost, and no unknown bet refuses it.
+        "hub88-supplier-promo",
+        {"p-1 EUR 7.50"},
+        {"promotions:default EUR -7.50"},
+    ),
 ]
 
 
