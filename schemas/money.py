@@ -14,9 +14,9 @@ from schemas.events import Amount
 AMOUNT_MAX: Final = 2**63 - 1
 SCALE_MAX: Final = 30  # 23 printed decimals have been seen (RTG); more is not money
 
-# ISO 4217, list one as of amendment 180 (2026-01-01): minor units of the currencies that do not have
-# 2; all others of the list do. Codes of funds are left out, since no wallet holds them, but for CLF
-# and UYW.
+# ISO 4217, list one as of amendment 180 (2026-01-01): minor units of the currencies that do not
+# have 2; all others of the list do. Codes of funds are left out, since no wallet holds them, but
+# for CLF and UYW.
 _EXPONENT_NOT_TWO: Final = {
     **dict.fromkeys(
         "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
@@ -37,8 +37,8 @@ _EXPONENT_TWO: Final = dict.fromkeys(
     ).split(),
     2,
 )
-# Refunds and chargebacks come for more than a year after a code has ended, and old wallets hold what
-# they hold.
+# Refunds and chargebacks come for more than a year after a code has ended, and old wallets hold
+# what they hold.
 _ENDED: Final = dict.fromkeys("ANG BGN CUC HRK SLL ZWL".split(), 2)
 _CRYPTO: Final = {"BTC": 8, "ETH": 8, "USDT": 6, "USDC": 6}
 _exponents: Final = {**_EXPONENT_TWO, **_EXPONENT_NOT_TWO, **_ENDED, **_CRYPTO}

@@ -41,12 +41,30 @@ from streams.providers.text_fields import TextFields, read_form, redact_form
 TRANSFER: Final = "TransferInOut"
 ADJUSTMENT: Final = "Adjustment"
 
-EXPONENTS_OF_UNITS: Final[Mapping[str, int]] = MappingProxyType(
-    dict.fromkeys(
-        "BIF CDF COP GNF IDR IQD IRR KHR KRW LAK LBP MGA MMK MNT PYG RWF SLL TZS UGX UZS VND".split(),
-        3,
-    )
+_THOUSANDS: Final = (
+    "BIF",
+    "CDF",
+    "COP",
+    "GNF",
+    "IDR",
+    "IQD",
+    "IRR",
+    "KHR",
+    "KRW",
+    "LAK",
+    "LBP",
+    "MGA",
+    "MMK",
+    "MNT",
+    "PYG",
+    "RWF",
+    "SLL",
+    "TZS",
+    "UGX",
+    "UZS",
+    "VND",
 )
+EXPONENTS_OF_UNITS: Final[Mapping[str, int]] = MappingProxyType(dict.fromkeys(_THOUSANDS, 3))
 """Power of ten of the unit that amounts are printed in, by currency: 3 where it is a thousand.
 
 A currency that is not named is printed in major units. Source: two integrators' public lists.
@@ -108,8 +126,8 @@ class PGSoft(Dialect):
     The same transaction again with `is_validate_bet`, which asks whether it arrived, is a retry,
     under another balance id too (`_transaction_of`).
 
-    Where a message has `real_transfer_amount`, it must be `transfer_amount` in money, or the message
-    is rejected: an account whose currency is not in the unit of the table is not booked wrong.
+    Where a message has `real_transfer_amount`, it must be `transfer_amount` in money, or the
+    message is rejected: an account whose currency is not in the table's unit is not booked wrong.
     """
 
     provider: ClassVar[str] = "pgsoft"
@@ -180,8 +198,7 @@ def _transfer(fields: TextFields, player_id: str, verdict: str) -> Draft:
     exponent = _unit_exponent(currency)
     _check_real_amount(fields, net, exponent)
     if exponent:
-        bet, win = (_as_money(amount, exponent) for amount in (bet, win))
-        net = _as_money(net, exponent)
+        bet, win, net = (_as_money(amount, exponent) for amount in (bet, win, net))
     currency = currency_of(bet, currency)
     currency_of(win, currency)
     campaign_id = fields.optional_id("free_game_transaction_id")
@@ -227,9 +244,10 @@ def _transaction_of(transaction_id: str) -> str:
     integrators disagree. Left out, a transaction may be refused, but is never paid twice. An id in
     another form is taken whole.
     """
+    if transaction_id.count("-") != 3 or not transaction_id.isascii():
+        return transaction_id
     parts = transaction_id.split("-")
-    is_composed = len(parts) == 4 and all(part.isalnum() and part.isascii() for part in parts)
-    return "-".join(parts[:3]) if is_composed else transaction_id
+    return "-".join(parts[:3]) if all(map(str.isalnum, parts)) else transaction_id
 
 
 def _unit_exponent(currency: str) -> int:
@@ -250,13 +268,12 @@ def _check_real_amount(fields: TextFields, net: Amount, exponent: int) -> None:
     Raises Rejected(BAD_AMOUNT) where `real_transfer_amount` is there and is other money.
     """
     text = fields.optional("real_transfer_amount")
-    if text is None:
+    if text is None or (not exponent and text == fields.text("transfer_amount")):
         return
     real = amount_from_text(text)
     scale = max(real.scale, net.scale)
-    if (
-        real.unscaled * 10 ** (scale - real.scale)
-        != net.unscaled * 10 ** (scale - net.scale + exponent)
+    if real.unscaled * 10 ** (scale - real.scale) != net.unscaled * 10 ** (
+        scale - net.scale + exponent
     ):
         raise Rejected(
             RejectCode.BAD_AMOUNT,

@@ -19,12 +19,30 @@ from lab.conformance.writers.ids import Ids
 from lab.conformance.writers.writer import FORM, Message, Secrets, Sending, Writer
 from schemas.money import format_minor
 
-EXPONENTS_OF_UNITS: Final[Mapping[str, int]] = MappingProxyType(
-    dict.fromkeys(
-        "BIF CDF COP GNF IDR IQD IRR KHR KRW LAK LBP MGA MMK MNT PYG RWF SLL TZS UGX UZS VND".split(),
-        3,
-    )
+_THOUSANDS: Final = (
+    "BIF",
+    "CDF",
+    "COP",
+    "GNF",
+    "IDR",
+    "IQD",
+    "IRR",
+    "KHR",
+    "KRW",
+    "LAK",
+    "LBP",
+    "MGA",
+    "MMK",
+    "MNT",
+    "PYG",
+    "RWF",
+    "SLL",
+    "TZS",
+    "UGX",
+    "UZS",
+    "VND",
 )
+EXPONENTS_OF_UNITS: Final[Mapping[str, int]] = MappingProxyType(dict.fromkeys(_THOUSANDS, 3))
 """Power of ten of the unit that amounts are printed in, by currency: 3 where it is a thousand.
 
 A currency that is not named is printed in major units. Source: two integrators' public lists.

@@ -367,7 +367,18 @@ def test_an_exponent_or_a_number_without_bounds_costs_nothing(number: str) -> No
     assert rejection.value.reason is RejectCode.BAD_AMOUNT
 
 
-NUMBERS = ["1_000", " 1.50 ", "1.50\n", "\uff11.\uff15", "\u0661\u0662", "1,5", "0x1F", "", "1.", ".5"]
+NUMBERS = [
+    "1_000",
+    " 1.50 ",
+    "1.50\n",
+    "\uff11.\uff15",
+    "\u0661\u0662",
+    "1,5",
+    "0x1F",
+    "",
+    "1.",
+    ".5",
+]
 """What some readers of numbers take, among it the digits of other scripts and Python's own notations."""
 
 
@@ -393,7 +404,9 @@ def test_text_in_other_digits_or_with_space_is_not_money(text: str) -> None:
     assert rejection.value.reason is RejectCode.BAD_AMOUNT
 
 
-@pytest.mark.parametrize("sent", ["null", "true", "[1]", '{"amount":1}', '"\\ud83d\\ude00"', '"1\\n"'])
+@pytest.mark.parametrize(
+    "sent", ["null", "true", "[1]", '{"amount":1}', '"\\ud83d\\ude00"', '"1\\n"']
+)
 def test_what_is_neither_a_number_nor_text_is_not_money(sent: str) -> None:
     with pytest.raises(Rejected) as rejection:
         amount_of_number(read_json(PRICED, b'{"amount":%s}' % sent.encode()).amount)
