@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
-import orjson
+from msgspec.structs import replace
 
-from lab.sandbox.actions import HUB88, GameAction
-from lab.sandbox.hub88_writer import hub88_body, hub88_fields, wrap_hub88_body
-from lab.sandbox.ids import uuid_of
+from lab.conformance.intents import DEFAULT_BRAND, Game, GameSession, Intent, IntentLeg, Verb
+from lab.conformance.writers import house, hub88
+from lab.conformance.writers.ids import uuid_of
+from lab.conformance.writers.writer import Sending, Writer, connector_headers
+from lab.sandbox.actions import HUB88, IntentRequest
 from lab.sandbox.keys import SandboxKeys
-from lab.sandbox.records import RawEvent
 from lab.sandbox.scenario import Scenario, deliveries_of
 from lab.sandbox.writing import write_all
 from runtime.kafka.producer import OutRecord
@@ -37,6 +38,7 @@ def hub88_records(keys: SandboxKeys, *, each_signed: bool) -> Iterator[list[OutR
     whole chunk.
     """
     start_ms = time.time_ns() // 1_000_000 - _PAST_MS
+    signature = hub88.signature(b"", keys.of(HUB88))
     for seed in count(1):
         scenario = Scenario(
             seed=seed,
@@ -47,30 +49,17 @@ def hub88_records(keys: SandboxKeys, *, each_signed: bool) -> Iterator[list[OutR
             retry_share=0,
             reorder_share=0,
         )
-        records = _sign_all(scenario, keys) if each_signed else _sign_alike(scenario, keys)
+        play = [
+            delivery
+            for delivery in deliveries_of(scenario)
+            if isinstance(delivery.request, IntentRequest)
+            and delivery.request.intents[0].provider == HUB88
+        ]
+        records = write_all(play, keys, signed=each_signed)
+        headers = () if each_signed else (("x-hub88-signature", signature),)
         # No timestamp: raw topics stamp what is appended themselves. aiokafka takes headers as a
         # list only.
-        yield [(record.key, record.value, list(record.headers), None) for record in records]
-
-
-def _sign_all(scenario: Scenario, keys: SandboxKeys) -> list[RawEvent]:
-    play = [
-        delivery
-        for delivery in deliveries_of(scenario)
-        if isinstance(delivery.request, GameAction) and delivery.request.session.provider == HUB88
-    ]
-    return write_all(play, keys)
-
-
-def _sign_alike(scenario: Scenario, keys: SandboxKeys) -> list[RawEvent]:
-    signature = keys.hub88_signature(b"")
-    return [
-        wrap_hub88_body(
-            delivery, action, hub88_body(hub88_fields(action, delivery.nonce), None), signature
-        )
-        for delivery in deliveries_of(scenario)
-        if isinstance(action := delivery.request, GameAction) and action.session.provider == HUB88
-    ]
+        yield [(record.key, record.value, [*record.headers, *headers], None) for record in records]
 
 
 def opening_records(keys: SandboxKeys, players: int) -> list[OutRecord]:
@@ -78,24 +67,13 @@ def opening_records(keys: SandboxKeys, players: int) -> list[OutRecord]:
 
     With it every bet of `endless_bets` can be booked.
     """
-    records: list[OutRecord] = []
+    details = (("actor", "bench"), ("reason", "money to bet with"))
+    leg = IntentLeg("ADJUSTMENT", 100_000_000, "EUR")
+    records = []
     for number in range(players):
-        player = _player(number)
-        body = orjson.dumps(
-            {
-                "operation": "adjustment",
-                "id": f"opening-{number}",
-                "player_id": player,
-                "amount": "1000000.00",
-                "currency": "EUR",
-                "actor": "bench",
-                "reason": "money to bet with",
-                "at": "2026-01-01T00:00:00.000Z",
-            }
-        )
-        records.append(
-            (player.encode(), body, [("x-house-signature", keys.house_signature(body))], None)
-        )
+        identity = (DEFAULT_BRAND, "house", "adjustment", f"opening-{number}")
+        intent = Intent(Verb.ADJUSTMENT, identity, _player(number), (leg,), details=details)
+        records.append(_write(house.WRITER, keys, intent, number))
     return records
 
 
@@ -104,26 +82,22 @@ def endless_bets(keys: SandboxKeys, players: int) -> Iterator[OutRecord]:
 
     Making one costs 0.3 ms, so make them ahead.
     """
+    session = GameSession(HUB88, "bench", 1, Game("bench", 1))
+    leg = IntentLeg("BET", 10, "EUR")
     for number in count():
-        player = _player(number * 7919 % players)
-        tx_id = uuid_of(number)
-        body = orjson.dumps(
-            {
-                "user": player,
-                "transaction_uuid": tx_id,
-                "round": f"r-{number}",
-                "round_closed": False,
-                "request_uuid": tx_id,
-                "game_code": "bench",
-                "currency": "EUR",
-                "amount": 10_000,
-            }
-        )
-        headers = [
-            ("http-path", b"/transaction/bet"),
-            ("x-hub88-signature", keys.hub88_signature(body)),
-        ]
-        yield player.encode(), body, headers, None
+        identity = (DEFAULT_BRAND, HUB88, "bet", uuid_of(number))
+        player, round_id = _player(number * 7919 % players), f"r-{number}"
+        intent = Intent(Verb.BET, identity, player, (leg,), round_id=round_id, session=session)
+        yield _write(hub88.WRITER, keys, intent, number)
+
+
+def _write(writer: Writer, keys: SandboxKeys, intent: Intent, number: int) -> OutRecord:
+    now_ms = time.time_ns() // 1_000_000
+    message = writer.write(
+        (replace(intent, at_ms=now_ms),), Sending(now_ms, number), keys.of(writer.provider)
+    )
+    headers = connector_headers(message, now_ms, "bench", intent.brand, intent.region)
+    return message.key.encode(), message.body, list(headers), None
 
 
 def _player(number: int) -> str:

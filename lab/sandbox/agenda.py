@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 
-from lab.sandbox.actions import Action
+from lab.conformance.intents import Intent
 
-Step = Callable[[int], Iterable[Action]]
+Step = Callable[[int], Iterable[Intent]]
 """Called with its due time in epoch ms; yields what it does then and may plan further steps."""
 
 
@@ -23,8 +23,8 @@ class Agenda:
         heappush(self._steps, (at_ms, self._planned, step))
         self._planned += 1
 
-    def run(self) -> Iterator[Action]:
-        """Yield all actions in the order of time; endless as long as steps plan steps."""
+    def run(self) -> Iterator[Intent]:
+        """Yield all intents in the order of time; endless as long as steps plan steps."""
         while self._steps:
             at_ms, _, step = heappop(self._steps)
             yield from step(at_ms)

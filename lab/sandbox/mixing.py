@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from random import Random
 from typing import Final
 
 from msgspec.structs import replace
 
-from lab.sandbox.actions import Delivery, PoisonAction, PspBatch
+from lab.sandbox.actions import Delivery, IntentRequest, PoisonAction
 from lab.sandbox.records import Origin
 
 RETRY_DELAY_MS: Final = (1_000, 12_000)
 DUPLICATE_PLACES: Final = (1, 50)
 DISPLACED_PLACES: Final = (3, 200)
 
-_Batches = dict[tuple[int, str], list[Delivery]]
+_Batches = dict[tuple[int, str, str], list[Delivery]]
 
 
 def sort_by_time(deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -27,12 +28,17 @@ def sort_by_time(deliveries: Sequence[Delivery]) -> list[Delivery]:
     return sorted(deliveries, key=lambda delivery: (delivery.phase, delivery.at_ms))
 
 
-def draw_retries(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
+def draw_retries(
+    deliveries: Sequence[Delivery],
+    count: int,
+    rng: Random,
+    batching: AbstractSet[str] = frozenset(),
+) -> list[Delivery]:
     """Draw `count` deliveries and return later sendings of them, restyled.
 
-    A notice is sent again in another batch.
+    What a provider of `batching` sends again travels with intents of another of its batches.
     """
-    batches = _batches_by_account(deliveries)
+    batches = _batches_by_account(deliveries, batching)
     return [_retry(delivery, batches, rng) for delivery in _sample(deliveries, count, rng)]
 
 
@@ -85,32 +91,40 @@ def _sample(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Del
     return [good[index] for index in sorted(rng.sample(range(len(good)), count))]
 
 
-def _batches_by_account(deliveries: Sequence[Delivery]) -> _Batches:
+def _account_of(delivery: Delivery) -> tuple[int, str, str]:
+    assert isinstance(delivery.request, IntentRequest)
+    first = delivery.request.intents[0]
+    return delivery.phase, first.provider, first.brand
+
+
+def _batches_by_account(deliveries: Sequence[Delivery], batching: AbstractSet[str]) -> _Batches:
     batches: _Batches = defaultdict(list)
     for delivery in deliveries:
-        if isinstance(delivery.request, PspBatch):
-            batches[delivery.phase, delivery.request.items[0].player.brand].append(delivery)
+        if isinstance(delivery.request, IntentRequest):
+            account = _account_of(delivery)
+            if account[1] in batching:
+                batches[account].append(delivery)
     return batches
 
 
 def _retry(delivery: Delivery, batches: _Batches, rng: Random) -> Delivery:
     at_ms = delivery.at_ms + rng.randint(*RETRY_DELAY_MS)
     request = delivery.request
-    if isinstance(request, PspBatch):
-        account = batches[delivery.phase, request.items[0].player.brand]
-        request = _rebatch(
-            request, [other for other in account if other.at_ms <= at_ms], at_ms, rng
-        )
+    if isinstance(request, IntentRequest) and (account := batches.get(_account_of(delivery))):
+        sent = [other for other in account if other.at_ms <= at_ms]
+        request = _rebatch(request, sent, at_ms, rng)
     return replace(
         delivery, request=request, at_ms=at_ms, nonce=rng.getrandbits(128), origin=Origin.RETRY
     )
 
 
-def _rebatch(batch: PspBatch, sent: Sequence[Delivery], at_ms: int, rng: Random) -> PspBatch:
+def _rebatch(
+    batch: IntentRequest, sent: Sequence[Delivery], at_ms: int, rng: Random
+) -> IntentRequest:
     # `sent` holds what had been sent by then, this very batch included.
     other = rng.choice(sent).request
-    items = list(batch.items)
-    if isinstance(other, PspBatch) and other is not batch:
-        items += rng.sample(other.items, min(2, len(other.items)))
-    rng.shuffle(items)
-    return PspBatch(at_ms, tuple(items))
+    intents = list(batch.intents)
+    if isinstance(other, IntentRequest) and other is not batch:
+        intents += rng.sample(other.intents, min(2, len(other.intents)))
+    rng.shuffle(intents)
+    return IntentRequest(at_ms, tuple(intents))

@@ -7,9 +7,8 @@ from typing import Final
 
 import msgspec
 
+from lab.conformance.intents import DEFAULT_BRAND
 from schemas.money import exponent_of
-
-DEFAULT_BRAND: Final = "default"
 
 
 class Purse(msgspec.Struct, frozen=True):

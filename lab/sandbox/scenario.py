@@ -10,24 +10,37 @@ from typing import Final
 
 import msgspec
 
-from lab.sandbox.actions import GAME_PROVIDERS, Action, Delivery, GameAction, PoisonAction, Request
+from lab.conformance.intents import Intent, Verb
+from lab.conformance.writers.find import find_writers
+from lab.conformance.writers.ids import Ids
+from lab.conformance.writers.writer import Writer
+from lab.sandbox.actions import (
+    ADYEN,
+    HOUSE,
+    PROVIDERS,
+    Delivery,
+    IntentRequest,
+    PoisonAction,
+    Request,
+)
 from lab.sandbox.agenda import Agenda
-from lab.sandbox.cashier import Cashier, batch_notices
+from lab.sandbox.cashier import Cashier, batch_intents
 from lab.sandbox.casino import (
     BURST_BETS,
     BURST_MS,
     WIN_EVERY,
     Casino,
     funds_needed_minor,
+    game_writers,
     plan_burst,
 )
-from lab.sandbox.ids import Ids
+from lab.sandbox.feeds import Feeds
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.mixing import add_duplicates, displace, draw_retries, sort_by_time
 from lab.sandbox.players import make_players
 from lab.sandbox.poison import CATALOGUE
 from lab.sandbox.records import PHASE_DEPOSITS, PHASE_PLAY, Origin, RawEvent
-from lab.sandbox.seats import Seat
+from lab.sandbox.seats import Seat, can_serve
 from lab.sandbox.writing import ReportProgress, write_all
 from schemas.errors import UsageError
 
@@ -60,9 +73,12 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     with `duration_ms`, so that the traffic ends before now. `retry_share` and `reorder_share` are
     shares of all records.
 
-    Ids come from `seed`, `events` and the number of players together: the same scenario fed again
-    later repeats its transactions, and two different scenarios never meet in one id. Raises
-    UsageError for numbers that do not fit.
+    `providers` send it, each what its writer knows. The casino's cashier opens every deposit and a
+    payment provider confirms it, so `house` and, where no other fits, `adyen` always take part.
+
+    Ids come from `seed`, `events`, the number of players and the providers together: the same
+    scenario fed again later repeats its transactions, and two different scenarios never meet in one
+    id. Raises UsageError for numbers that do not fit, or a provider without a writer.
     """
 
     seed: int
@@ -73,6 +89,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     reorder_share: float = 0.01
     poison: int = 5
     speeders: int = 1
+    providers: tuple[str, ...] = PROVIDERS
 
     def __post_init__(self) -> None:
         if min(self.seed, self.start_ms, self.poison, self.speeders) < 0:
@@ -91,6 +108,15 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
                 f"{self.events} events are too few for {self.player_count} players{speeders},"
                 f" with {self.poison} unusable ones: ask for more events, or for fewer of them"
             )
+
+    @property
+    def writers(self) -> dict[str, Writer]:
+        """The writers of all providers that send something."""
+        writers = find_writers((*self.providers, HOUSE))
+        payers = [writer for writer in writers.values() if Verb.DEPOSIT in writer.says]
+        if any(writer.decimals_max is None for writer in payers):
+            return writers
+        return writers | find_writers((ADYEN,))
 
     @property
     def player_count(self) -> int:
@@ -132,7 +158,10 @@ def duration_ms(scenario: Scenario) -> int:
 
 def deliveries_of(scenario: Scenario) -> list[Delivery]:
     """Play the scenario up to, but without, writing it in bytes."""
-    rng = Random(f"pitboss sandbox {scenario.seed} {scenario.events} {scenario.player_count}")
+    seed = f"pitboss sandbox {scenario.seed} {scenario.events} {scenario.player_count}"
+    if scenario.providers != PROVIDERS:
+        seed = f"{seed} {','.join(scenario.providers)}"
+    rng = Random(seed)
     play = _Play(scenario, rng)
     deposits = [play.deliver(PHASE_DEPOSITS, request) for request in play.first_deposits()]
     bursts = [play.deliver(PHASE_PLAY, request) for request in play.bursts()]
@@ -141,7 +170,8 @@ def deliveries_of(scenario: Scenario) -> list[Delivery]:
     rounds = [play.deliver(PHASE_PLAY, request) for request in islice(play.rounds(), rest)]
     duplicates = scenario.redelivered_count // _DUPLICATES_OF_RETRIES
     first = sort_by_time([*deposits, *bursts, *poison, *rounds])
-    again = draw_retries(first, scenario.redelivered_count - duplicates, rng)
+    batching = {name for name, writer in play.writers.items() if writer.batch_max > 1}
+    again = draw_retries(first, scenario.redelivered_count - duplicates, rng, batching)
     stream = add_duplicates(sort_by_time([*first, *again]), duplicates, rng)
     return displace(stream, round(scenario.events * scenario.reorder_share), rng)
 
@@ -157,8 +187,10 @@ class _Play:
         self._rng = rng
         self._ids = Ids(rng)
         self._agenda = Agenda()
-        self._cashier = Cashier(self._agenda, rng, self._ids)
-        self._casino = Casino(self._agenda, rng, self._ids, self._cashier)
+        self.writers = scenario.writers
+        self._cashier = Cashier(self._agenda, rng, self._ids, self.writers)
+        self._casino = Casino(self._agenda, rng, self._ids, self._cashier, self.writers)
+        self._feeds = Feeds(self._agenda, rng, self._ids, self.writers)
         seats = [
             Seat(player) for player in make_players(rng, scenario.player_count + scenario.speeders)
         ]
@@ -173,7 +205,7 @@ class _Play:
 
         A speeder's is enough for the burst, the others' are of the usual size.
         """
-        actions: list[Action] = []
+        intents: list[Intent] = []
         for seat in (*self._speeders, *self._seats):
             speeds = seat in self._speeders
             amount = (
@@ -181,7 +213,7 @@ class _Play:
                 if speeds
                 else self._rng.choice(seat.player.purse.deposits_minor)
             )
-            actions += self._cashier.first_deposit(
+            intents += self._cashier.first_deposit(
                 seat,
                 amount,
                 opened_at_ms=self._scenario.start_ms + self._rng.randrange(OPENING_MS),
@@ -190,19 +222,31 @@ class _Play:
                 + self._rng.randrange(NOTICES_MS),
                 may_be_reversed=not speeds,
             )
-        return batch_notices(sorted(actions, key=lambda action: action.at_ms), self._rng)
+        intents.sort(key=lambda intent: intent.at_ms)
+        return batch_intents(intents, self._rng, self.writers)
 
-    def bursts(self) -> Iterator[GameAction]:
+    def bursts(self) -> Iterator[Request]:
         for number, seat in enumerate(self._speeders):
-            provider = GAME_PROVIDERS[number % len(GAME_PROVIDERS)]
+            hosts = [host for host in game_writers(self.writers) if can_serve(host, seat.player)]
+            if not hosts:
+                raise UsageError(
+                    f"no provider of {', '.join(self.writers)} has games in {seat.player.currency}"
+                    " for an account that speeds: add one, or ask for no speeders"
+                )
             start_ms = self._play_ms + self._rng.randint(*SPEEDING_AFTER_MS)
-            yield from plan_burst(seat, provider, start_ms, self._rng, self._ids)
+            host = hosts[number % len(hosts)]
+            burst = plan_burst(seat, host, start_ms, self._rng, self._ids, self.writers)
+            for intent in burst:
+                yield IntentRequest(intent.at_ms, (intent,))
 
     def poison(self) -> Iterator[PoisonAction]:
+        kinds = [
+            number for number, (_, sender, _) in enumerate(CATALOGUE) if sender in self.writers
+        ]
         for number in range(self._scenario.poison):
             at_ms = self._play_ms + self._rng.randrange(BURST_MS)
             player = self._rng.choice(self._seats).player
-            yield PoisonAction(at_ms, number % len(CATALOGUE), player)
+            yield PoisonAction(at_ms, kinds[number % len(kinds)], player)
 
     def rounds(self) -> Iterator[Request]:
         """Play without end, and what the back office does meanwhile."""
@@ -212,12 +256,11 @@ class _Play:
         watched = self._rng.choice(self._seats)
         self._agenda.plan(self._in(BLOCK_AFTER_MS), partial(self._casino.block, watched))
         self._agenda.plan(self._in(REVERSALS_AFTER_MS), self._cashier.charge_back)
-        self._agenda.plan(
-            self._in(REVERSALS_AFTER_MS), partial(self._cashier.refund, success=False)
-        )
+        self._agenda.plan(self._in(REVERSALS_AFTER_MS), self._cashier.refuse_refund)
         for _ in range(max(1, len(self._seats) // 100)):
             self._agenda.plan(self._in(REVERSALS_AFTER_MS), self._cashier.refund)
-        return batch_notices(self._agenda.run(), self._rng)
+        self._feeds.begin(self._seats, self._play_ms)
+        return batch_intents(self._agenda.run(), self._rng, self.writers)
 
     def _in(self, window_ms: tuple[int, int]) -> int:
         return self._play_ms + self._rng.randint(*window_ms)

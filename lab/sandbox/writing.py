@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, assert_never
+from functools import cache
+from random import Random
+from typing import Final
 
-from lab.sandbox.actions import HUB88, Delivery, GameAction, HouseAction, PoisonAction, PspBatch
-from lab.sandbox.adyen_writer import adyen_record
-from lab.sandbox.house_writer import house_record
-from lab.sandbox.hub88_writer import hub88_record
+from lab.conformance.intents import Intent
+from lab.conformance.writers.find import find_writers
+from lab.conformance.writers.writer import Message, Sending, Writer, connector_headers
+from lab.sandbox.actions import Delivery, PoisonAction
 from lab.sandbox.keys import SandboxKeys
-from lab.sandbox.playngo_writer import playngo_record
-from lab.sandbox.poison import poison_record
-from lab.sandbox.records import RawEvent
+from lab.sandbox.poison import write_poison
+from lab.sandbox.records import Origin, RawEvent
+from schemas.errors import RejectCode
 
 ReportProgress = Callable[[int, int], None]
 """Called after each chunk with the number of records written, and the number in all."""
@@ -23,32 +25,64 @@ SIGNING_THREADS: Final = 2
 _CHUNK: Final = 200
 
 
-def write_record(delivery: Delivery, keys: SandboxKeys) -> RawEvent:
-    """Write the raw record of one delivery; the same delivery and keys make the same bytes."""
+def write_record(delivery: Delivery, keys: SandboxKeys, *, signed: bool = True) -> RawEvent:
+    """Write the raw record of one delivery; the same delivery and keys make the same bytes.
+
+    Without `signed` a valid request bears no signature, which costs the most time.
+    """
     request = delivery.request
-    match request:
-        case GameAction():
-            write = hub88_record if request.session.provider == HUB88 else playngo_record
-            return write(delivery, request, keys)
-        case PspBatch():
-            return adyen_record(delivery, request, keys)
-        case HouseAction():
-            return house_record(delivery, request, keys)
-        case PoisonAction():
-            return poison_record(delivery, request.kind, request.player, keys)
-        case _:
-            assert_never(request)
+    if isinstance(request, PoisonAction):
+        expected, intent, message = write_poison(request, delivery.at_ms, delivery.nonce, keys)
+        return _record(delivery, intent, message, expected)
+    first = request.intents[0]
+    writer = _writer_of(first.provider)
+    sending = Sending(delivery.at_ms, delivery.nonce, _style_of(delivery))
+    secrets = keys.of(first.provider) if signed else None
+    return _record(delivery, first, writer.write(request.intents, sending, secrets))
+
+
+@cache
+def _writer_of(provider: str) -> Writer:
+    return find_writers((provider,))[provider]
+
+
+def _style_of(delivery: Delivery) -> Random | None:
+    # A first sending, and so its exact duplicate, is in the usual form.
+    return Random(delivery.nonce) if delivery.origin is Origin.RETRY else None
+
+
+def _record(
+    delivery: Delivery, intent: Intent, message: Message, expected: RejectCode | None = None
+) -> RawEvent:
+    provider = intent.provider
+    headers = connector_headers(
+        message, delivery.at_ms, f"sandbox-{provider}", intent.brand, intent.region
+    )
+    return RawEvent(
+        provider,
+        message.key.encode(),
+        message.body,
+        headers,
+        delivery.at_ms,
+        delivery.phase,
+        delivery.origin,
+        expected,
+    )
 
 
 def write_all(
-    deliveries: Sequence[Delivery], keys: SandboxKeys, progress: ReportProgress | None = None
+    deliveries: Sequence[Delivery],
+    keys: SandboxKeys,
+    progress: ReportProgress | None = None,
+    *,
+    signed: bool = True,
 ) -> list[RawEvent]:
     """Write the raw records in the order of the deliveries."""
     records: list[RawEvent] = []
     chunks = [deliveries[start : start + _CHUNK] for start in range(0, len(deliveries), _CHUNK)]
 
     def write_chunk(chunk: Sequence[Delivery]) -> list[RawEvent]:
-        return [write_record(delivery, keys) for delivery in chunk]
+        return [write_record(delivery, keys, signed=signed) for delivery in chunk]
 
     with ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sandbox-sign") as pool:
         for chunk in pool.map(write_chunk, chunks):

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
+from lab.conformance.intents import Identity
 from lab.simulator.database import SimulatedDatabase
-from lab.simulator.intents import AttemptKey, Identity, Intent
+from lab.simulator.intents import AttemptKey, SimulatedIntent
 from lab.simulator.oracle import Oracle
 from lab.simulator.process import Process
 from lab.simulator.simulation import Simulation
@@ -194,7 +195,7 @@ def _check_found_players(
         first_use.setdefault((intent.identity, intent.reference), number)
     for log_event in evidence.log.values():
         event = log_event.event
-        candidate: Intent | None = simulation.intents.get(_attempt_key(event))
+        candidate: SimulatedIntent | None = simulation.intents.get(_attempt_key(event))
         if candidate is None or candidate.player or candidate.cancels:
             continue
         reference = candidate.reference

@@ -7,7 +7,7 @@ of them.
 
 from __future__ import annotations
 
-from lab.simulator.intents import AttemptKey, Intent
+from lab.simulator.intents import AttemptKey, SimulatedIntent
 from lab.simulator.oracle_ledger import Unbookable
 from lab.simulator.oracle_rules import OracleRules
 from lab.simulator.oracle_state import BONUS, CASH, OracleAnswer, OracleDecision, OracleState
@@ -21,7 +21,7 @@ class Oracle(OracleState):
     """Predicts the ledger's answer to each attempt, in the order of the commits."""
 
     def answer(
-        self, intent: Intent, key: AttemptKey, player: str | None, intent_at_ms: int
+        self, intent: SimulatedIntent, key: AttemptKey, player: str | None, intent_at_ms: int
     ) -> OracleAnswer:
         """Return the answer to one attempt, the same for the same attempt.
 
@@ -34,7 +34,7 @@ class Oracle(OracleState):
         return known
 
     def _answer(
-        self, intent: Intent, key: AttemptKey, player: str | None, intent_at_ms: int
+        self, intent: SimulatedIntent, key: AttemptKey, player: str | None, intent_at_ms: int
     ) -> OracleAnswer:
         known = self.decisions.get(intent.identity)
         if known and not self._may_decide_again(intent, player, known):
@@ -58,7 +58,9 @@ class Oracle(OracleState):
         )
         return answer
 
-    def _repeat(self, intent: Intent, player: str | None, last: OracleDecision) -> OracleAnswer:
+    def _repeat(
+        self, intent: SimulatedIntent, player: str | None, last: OracleDecision
+    ) -> OracleAnswer:
         """Return the answer to a further attempt of a decided transaction."""
         if intent.content != last.intent.content:
             return OracleAnswer("CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID")
@@ -70,7 +72,7 @@ class Oracle(OracleState):
         return last.answer._replace(outcome="EXISTS")
 
     def _may_decide_again(
-        self, intent: Intent, player: str | None, known: list[OracleDecision]
+        self, intent: SimulatedIntent, player: str | None, known: list[OracleDecision]
     ) -> bool:
         last = known[-1]
         if len(known) >= _DECISIONS_MAX:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lab.simulator.intents import Intent
+from lab.simulator.intents import SimulatedIntent
 from lab.simulator.oracle_state import (
     BONUS,
     CASH,
@@ -31,7 +31,7 @@ class OracleLedger:
     """Movements of one intent in the oracle's state."""
 
     def __init__(
-        self, state: OracleState, intent: Intent, player: str | None, intent_at_ms: int
+        self, state: OracleState, intent: SimulatedIntent, player: str | None, intent_at_ms: int
     ) -> None:
         self.state = state
         self.intent = intent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from lab.simulator.intents import Identity, IntentLeg
+from lab.conformance.intents import Identity, IntentLeg
 from lab.simulator.oracle_ledger import (
     BOOKED,
     CLOSED,

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from lab.simulator.intents import AttemptKey, Identity, Intent
+from lab.conformance.intents import Identity
+from lab.simulator.intents import AttemptKey, SimulatedIntent
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 
 CASH, BONUS, HELD = "cash", "bonus", "held"
@@ -30,7 +31,7 @@ class OracleDecision(NamedTuple):
     """Decision on an intent, and the movements that it caused."""
 
     player: str | None
-    intent: Intent
+    intent: SimulatedIntent
     attempt_key: AttemptKey
     answer: OracleAnswer
     movements: list[Movement]
@@ -58,7 +59,7 @@ class OracleState:
         self.decisions: dict[Identity, list[OracleDecision]] = {}
         self.closings: dict[tuple[Identity, str | None], str] = {}
 
-    def policy(self, intent: Intent) -> LedgerPolicy:
+    def policy(self, intent: SimulatedIntent) -> LedgerPolicy:
         """Return the ledger policy of the intent's provider."""
         return self.policies.get(intent.provider, DEFAULT_POLICY)
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from lab.simulator.broker import SimulatedRecord
 from lab.simulator.checks import find_failures
 from lab.simulator.faults import FaultSchedule
-from lab.simulator.intents import Intent
+from lab.simulator.intents import SimulatedIntent
 from lab.simulator.simulation import SettleTimeout, Simulation
 from lab.simulator.traffic import SimulatedTraffic, group_into_records
 from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE
@@ -144,7 +144,7 @@ async def _feed_some(
     simulation: Simulation, rng: Random, traffic: SimulatedTraffic, count: int
 ) -> None:
     """Append about `count` intents in bursts, a few of them late, twice, or cancelled."""
-    goal, held_back = len(simulation.intents) + count, list[list[Intent]]()
+    goal, held_back = len(simulation.intents) + count, list[list[SimulatedIntent]]()
     pause_s = _TRAFFIC_S / EVENTS_MIN
     while len(simulation.intents) < goal:
         for record in group_into_records(traffic.step(), rng):
@@ -160,7 +160,7 @@ async def _feed_some(
         simulation.append_intents(record)
 
 
-def _append(simulation: Simulation, rng: Random, intents: list[Intent]) -> None:
+def _append(simulation: Simulation, rng: Random, intents: list[SimulatedIntent]) -> None:
     record: SimulatedRecord = simulation.append_intents(intents)
     if rng.random() < _REPEAT_SHARE:
         simulation.schedule(rng.expovariate(1.0), simulation.append_again, record)

@@ -9,11 +9,12 @@ from random import Random
 from typing import Final
 
 from aiokafka import TopicPartition
+from msgspec.structs import replace
 
+from lab.conformance.intents import IntentLeg
 from lab.simulator.broker import Broker, SimulatedRecord
-from lab.simulator.encoders import encode_record
 from lab.simulator.group import ConsumerGroup
-from lab.simulator.intents import AttemptKey, Intent, IntentLeg
+from lab.simulator.intents import AttemptKey, SimulatedIntent, encode_record
 from lab.simulator.process import FaultKind, Process
 from lab.simulator.roles import WORKERS
 from lab.simulator.tables import Server
@@ -53,7 +54,7 @@ class Simulation:
         self.policies = policies
         self.broker = Broker(partitions, rng)
         self.server = Server()
-        self.intents: dict[AttemptKey, Intent] = {}
+        self.intents: dict[AttemptKey, SimulatedIntent] = {}
         self.intent_times_ms: dict[AttemptKey, int] = {}
         """The provider's time of each intent, which may be wrong by days."""
         self.clock_ms = EPOCH_MS
@@ -106,15 +107,14 @@ class Simulation:
 
         return ConsumerGroup(partitions, start, self.rng, self.trace)
 
-    def append_intents(self, items: Sequence[Intent]) -> SimulatedRecord:
+    def append_intents(self, items: Sequence[SimulatedIntent]) -> SimulatedRecord:
         """Append intents as one record to their raw topic, as a connector does."""
         now_ms = self.now_ms()
         off = self.rng.choice((0, 0, 0, -SKEW_MS, SKEW_MS, 1))
         provider_ms = max(0, now_ms - self.rng.randrange(90_000) - off)
-        record = encode_record(items, max(0, now_ms - 20 + off), provider_ms, self.rng)
-        kept = self.broker.append(
-            raw_topic(items[0].provider), record.key, record.value, record.headers, now_ms
-        )
+        received_ms = max(0, now_ms - 20 + off)
+        key, value, headers = encode_record(items, received_ms, provider_ms, self.rng)
+        kept = self.broker.append(raw_topic(items[0].provider), key, value, headers, now_ms)
         for index, intent in enumerate(items):
             self.intents[kept.topic, kept.partition, kept.offset, index] = intent
             self.intent_times_ms[kept.topic, kept.partition, kept.offset, index] = provider_ms
@@ -147,14 +147,8 @@ class Simulation:
             key = (record.topic, record.partition, record.offset, index)
             identity = (*intent.identity[:2], "cancel", f"{attempt}#{index}")
             leg = IntentLeg("CANCEL" if intent.decides else "INFORMATIONAL")
-            self.intents[kept.topic, kept.partition, kept.offset, index] = Intent(
-                identity,
-                intent.player,
-                (leg,),
-                intent.identity,
-                intent.round_id,
-                intent.game,
-                cancels=key,
+            self.intents[kept.topic, kept.partition, kept.offset, index] = replace(
+                intent, identity=identity, legs=(leg,), reference=intent.identity, cancels=key
             )
 
     def schedule(
@@ -169,7 +163,7 @@ class Simulation:
 
         asyncio.get_running_loop().call_later(after_s, do)
 
-    def _items(self, record: SimulatedRecord) -> list[Intent]:
+    def _items(self, record: SimulatedRecord) -> list[SimulatedIntent]:
         key = (record.topic, record.partition, record.offset)
         return [
             self.intents[*key, index] for index in range(1_000) if (*key, index) in self.intents

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from lab.simulator.intents import Identity, Intent, IntentLeg
+from msgspec.structs import replace
+
+from lab.conformance.intents import KINDS, Identity, IntentLeg, Verb
+from lab.simulator.intents import SimulatedIntent, operation_of, simulated_intent
 
 CURRENCIES: Final = ("EUR", "EUR", "EUR", "EUR", "JPY", "KWD")
 BRANDS: Final = ("acme", "zeta")
@@ -26,11 +29,11 @@ class SimulatedTraffic:
         self.rng = rng
         self.players = [f"p-{number}" for number in range(players)]
         self._counts: dict[tuple[str, str], int] = {}
-        self._recent: dict[str, list[Intent]] = {}
-        self._held_back: list[Intent] = []
+        self._recent: dict[str, list[SimulatedIntent]] = {}
+        self._held_back: list[SimulatedIntent] = []
         # In few casinos only: a player with so much money is never refused again.
         self._has_huge_amounts = rng.random() < 0.1
-        self._history: list[Intent] = []
+        self._history: list[SimulatedIntent] = []
         self._steps = (
             (30, self.bet),
             (16, self.win),
@@ -49,21 +52,21 @@ class SimulatedTraffic:
             (1, self.heartbeat),
         )
 
-    def opening(self) -> list[Intent]:
+    def opening(self) -> list[SimulatedIntent]:
         """Return a deposit for each player, without which every bet would be refused."""
-        intents: list[Intent] = []
+        intents: list[SimulatedIntent] = []
         for player in self.players:
             intents += self._deposit(player, self.rng.choice(DEPOSITS), is_opened=True)
         return intents
 
-    def step(self) -> list[Intent]:
+    def step(self) -> list[SimulatedIntent]:
         """Return the next intents, in their order."""
         weights, steps = zip(*self._steps, strict=True)
-        intents: list[Intent] = self.rng.choices(steps, weights)[0]()
+        intents: list[SimulatedIntent] = self.rng.choices(steps, weights)[0]()
         self._history += intents
         return intents
 
-    def held_back_intents(self) -> list[Intent]:
+    def held_back_intents(self) -> list[SimulatedIntent]:
         """Return and clear the intents that were held back, for the end of the traffic."""
         intents, self._held_back = self._held_back, []
         return intents
@@ -79,19 +82,19 @@ class SimulatedTraffic:
             return self.rng.choice(CURRENCIES)
         return CURRENCIES[self.players.index(player) % len(CURRENCIES)]
 
-    def _identity(self, player: str, provider: str, operation: str) -> Identity:
+    def _identity(self, player: str, provider: str, verb: Verb) -> Identity:
         """Return an identity with a new id, or in 2 of 100 cases with a used one.
 
         All brands and providers use the same ids.
         """
-        brand = self._brand(player)
+        brand, operation = self._brand(player), operation_of(provider, verb)
         count = self._counts.get((brand, provider), 0) + 1
         if count > 1 and self.rng.random() < 0.02:
             return (brand, provider, operation, f"t{self.rng.randrange(1, count)}")
         self._counts[brand, provider] = count
         return (brand, provider, operation, f"t{count}")
 
-    def _recent_intent(self, kind: str, player: str | None = None) -> Intent | None:
+    def _recent_intent(self, kind: str, player: str | None = None) -> SimulatedIntent | None:
         recent = [
             intent
             for intent in self._recent.get(kind, [])
@@ -99,26 +102,25 @@ class SimulatedTraffic:
         ]
         return self.rng.choice(recent) if recent else None
 
-    def _remember(self, kind: str, intent: Intent) -> Intent:
+    def _remember(self, kind: str, intent: SimulatedIntent) -> SimulatedIntent:
         self._recent[kind] = [*self._recent.get(kind, []), intent][-_RECENT:]
         return intent
 
-    def _new_bet(self) -> Intent:
+    def _new_bet(self) -> SimulatedIntent:
         player, is_free = self._player(), self.rng.random() < 0.08
         provider = self.rng.choice(("hub88", "hub88", "playngo"))
-        operation = "bet" if provider == "hub88" else "reserve"
         minor = self.rng.choice(BETS) if self.rng.random() < 0.97 else 50_000
         leg = IntentLeg(
             "BET", minor, self._currency(player), is_free, "free-1" if is_free else None
         )
-        identity = self._identity(player, provider, operation)
-        return Intent(identity, player, (leg,), None, f"r-{identity[3]}", "7", decides=True)
+        identity = self._identity(player, provider, Verb.BET)
+        return simulated_intent(identity, player, (leg,), round_id=f"r-{identity[3]}", game="7")
 
-    def bet(self) -> list[Intent]:
+    def bet(self) -> list[SimulatedIntent]:
         """Return a bet of Hub88 or Play'n GO."""
         return [self._remember("bet", self._new_bet())]
 
-    def win(self) -> list[Intent]:
+    def win(self) -> list[SimulatedIntent]:
         """Return a win of a bet, or of a bet that never comes."""
         bet = self._recent_intent("bet")
         if bet is None or bet.provider != "hub88" or bet.player is None:
@@ -126,18 +128,18 @@ class SimulatedTraffic:
         leg = bet.legs[0]._replace(kind="WIN", minor=self.rng.choice(WINS))
         reference = bet.identity if self.rng.random() < 0.95 else (*bet.identity[:3], "never")
         return [
-            Intent(
-                self._identity(bet.player, "hub88", "win"),
+            simulated_intent(
+                self._identity(bet.player, "hub88", Verb.WIN),
                 bet.player,
                 (leg,),
                 reference,
-                bet.round_id,
-                "7",
-                True,
+                round_id=bet.round_id,
+                game="7",
+                round_closed=True,
             )
         ]
 
-    def release(self) -> list[Intent]:
+    def release(self) -> list[SimulatedIntent]:
         """Return a win of Play'n GO, which names no bet.
 
         Its id may be the bet's, and it may contain a jackpot.
@@ -148,23 +150,22 @@ class SimulatedTraffic:
         legs = [IntentLeg("WIN", self.rng.choice(WINS), currency)]
         if self.rng.random() < 0.2:
             legs.append(IntentLeg("JACKPOT_WIN", 5_000, currency))
-        identity = self._identity(player, "playngo", "release")
+        identity = self._identity(player, "playngo", Verb.WIN)
         is_of_bet = bet is not None and bet.provider == "playngo" and self.rng.random() < 0.5
         if is_of_bet and bet is not None:
             identity = (*bet.identity[:2], "release", bet.identity[3])
         return [
-            Intent(
+            simulated_intent(
                 identity,
                 player,
                 tuple(legs),
-                None,
-                f"r-{identity[3]}",
-                "7",
-                self.rng.random() < 0.5,
+                round_id=f"r-{identity[3]}",
+                game="7",
+                round_closed=self.rng.random() < 0.5,
             )
         ]
 
-    def rollback(self) -> list[Intent]:
+    def rollback(self) -> list[SimulatedIntent]:
         """Return a rollback of an earlier bet, a later one, or another player's; repeats occur."""
         before = self.rng.random() < 0.25
         bet = self._new_bet() if before else self._recent_intent("bet")
@@ -176,15 +177,22 @@ class SimulatedTraffic:
         if bet.provider == "playngo":
             leg = IntentLeg("ROLLBACK", bet.legs[0].minor, bet.legs[0].currency)
             identity = (*bet.identity[:2], "cancelReserve", bet.identity[3])
-            return [Intent(identity, player, (leg,), bet.identity, bet.round_id, "7")]
-        identity = self._identity(bet.player or "", "hub88", "rollback")
+        else:
+            leg = IntentLeg("ROLLBACK")
+            identity = self._identity(bet.player or "", "hub88", Verb.ROLLBACK)
         return [
-            Intent(
-                identity, player, (IntentLeg("ROLLBACK"),), bet.identity, bet.round_id, "7", True
+            simulated_intent(
+                identity,
+                player,
+                (leg,),
+                bet.identity,
+                round_id=bet.round_id,
+                game="7",
+                round_closed=bet.provider == "hub88",
             )
         ]
 
-    def hundredhp(self) -> list[Intent]:
+    def hundredhp(self) -> list[SimulatedIntent]:
         """Return a bet of 100HP, its win or its rollback, which share one id.
 
         Win and rollback name neither player nor currency, and may come before the bet.
@@ -192,11 +200,11 @@ class SimulatedTraffic:
         bet = self._recent_intent("withdrawal of 100HP") if self.rng.random() < 0.6 else None
         if bet is None:
             player = self._player()
-            identity = self._identity(player, "hundredhp", "withdrawal")
+            identity = self._identity(player, "hundredhp", Verb.BET)
             leg = IntentLeg("BET", self.rng.choice(BETS[1:]), self._currency(player))
             bet = self._remember(
                 "withdrawal of 100HP",
-                Intent(identity, player, (leg,), None, identity[3], decides=True),
+                simulated_intent(identity, player, (leg,), round_id=identity[3]),
             )
             if self.rng.random() < 0.7:
                 return [bet]
@@ -208,9 +216,18 @@ class SimulatedTraffic:
             else IntentLeg("ROLLBACK")
         )
         identity = (*bet.identity[:2], operation, bet.identity[3])
-        return [Intent(identity, None, (leg,), bet.identity, bet.identity[3], None, True)]
+        return [
+            simulated_intent(
+                identity,
+                None,
+                (leg,),
+                bet.identity,
+                round_id=bet.identity[3],
+                round_closed=True,
+            )
+        ]
 
-    def deposit(self) -> list[Intent]:
+    def deposit(self) -> list[SimulatedIntent]:
         """Return a deposit: opened by the cashier, confirmed by the payment provider.
 
         The two come in either order; some are never opened.
@@ -219,11 +236,12 @@ class SimulatedTraffic:
             self._player(), self.rng.choice(DEPOSITS), is_opened=self.rng.random() < 0.9
         )
 
-    def _deposit(self, player: str, minor: int, *, is_opened: bool) -> list[Intent]:
+    def _deposit(self, player: str, minor: int, *, is_opened: bool) -> list[SimulatedIntent]:
         leg = IntentLeg("INFORMATIONAL", minor, self._currency(player))
-        opened = Intent(self._identity(player, "house", "deposit.opened"), player, (leg,))
-        paid = Intent(
-            self._identity(player, "adyen", "AUTHORISATION"),
+        identity = self._identity(player, "house", Verb.DEPOSIT_OPENED)
+        opened = simulated_intent(identity, player, (leg,))
+        paid = simulated_intent(
+            self._identity(player, "adyen", Verb.DEPOSIT),
             None,
             (leg._replace(kind="DEPOSIT"),),
             opened.identity,
@@ -233,52 +251,41 @@ class SimulatedTraffic:
             return [paid]
         return [opened, paid] if self.rng.random() < 0.7 else [paid, opened]
 
-    def reversal(self) -> list[Intent]:
+    def reversal(self) -> list[SimulatedIntent]:
         """Return a refund or chargeback of a payment, maybe before the payment's own notice."""
         payment = self._recent_intent("payment")
         if payment is None:
             return self.deposit()
-        operation = self.rng.choice(("REFUND", "CHARGEBACK", "REFUND:false"))
-        kind = "INFORMATIONAL" if operation.endswith("false") else "DEPOSIT_REVERSAL"
-        brand = payment.identity[0]
-        identity = self._identity(self.players[BRANDS.index(brand)], "adyen", operation)
-        return [Intent(identity, None, (payment.legs[0]._replace(kind=kind),), payment.identity)]
+        verb = self.rng.choice((Verb.REFUND, Verb.CHARGEBACK, Verb.REFUND_REFUSED))
+        identity = self._identity(self.players[BRANDS.index(payment.brand)], "adyen", verb)
+        leg = payment.legs[0]._replace(kind=KINDS[verb])
+        return [simulated_intent(identity, None, (leg,), payment.identity)]
 
-    def withdrawal(self) -> list[Intent]:
+    def withdrawal(self) -> list[SimulatedIntent]:
         """Return one of a withdrawal's four messages, in any order."""
         request = self._recent_intent("withdrawal")
         if request is None or self.rng.random() < 0.4:
             player = self._player()
             leg = IntentLeg("WITHDRAWAL", self.rng.choice(WITHDRAWALS), self._currency(player))
-            request = Intent(
-                self._identity(player, "house", "withdrawal.requested"),
-                player,
-                (leg,),
-                decides=True,
-            )
+            identity = self._identity(player, "house", Verb.WITHDRAWAL_REQUESTED)
+            request = simulated_intent(identity, player, (leg,))
             self._remember("withdrawal", request)
             if self.rng.random() < 0.8:
                 return [request]
             self._held_back.append(request)
         player = request.player or ""
-        operation, kind = self.rng.choice(
+        verb = self.rng.choice(
             (
-                ("withdrawal.approved", "INFORMATIONAL"),
-                ("withdrawal.paid", "WITHDRAWAL"),
-                ("withdrawal.paid", "WITHDRAWAL"),
-                ("withdrawal.refused", "WITHDRAWAL_REVERSAL"),
+                Verb.WITHDRAWAL_APPROVED,
+                Verb.WITHDRAWAL_PAID,
+                Verb.WITHDRAWAL_PAID,
+                Verb.WITHDRAWAL_REFUSED,
             )
         )
-        return [
-            Intent(
-                self._identity(player, "house", operation),
-                player,
-                (IntentLeg(kind),),
-                request.identity,
-            )
-        ]
+        identity = self._identity(player, "house", verb)
+        return [simulated_intent(identity, player, (IntentLeg(KINDS[verb]),), request.identity)]
 
-    def adjustment(self) -> list[Intent]:
+    def adjustment(self) -> list[SimulatedIntent]:
         """Return an operator's correction of either sign.
 
         Half of them are proposals, each with an approval by the same or another operator.
@@ -288,71 +295,77 @@ class SimulatedTraffic:
             player, minor = self.players[-1], self.rng.choice((HUGE, HUGE, -HUGE))
         leg = IntentLeg("ADJUSTMENT", minor, self._currency(player))
         if self.rng.random() < 0.5:
-            return [Intent(self._identity(player, "house", "adjustment"), player, (leg,))]
-        identity = self._identity(player, "house", "adjustment.proposed")
-        proposed = Intent(identity, player, (leg._replace(kind="INFORMATIONAL"),), actor="anna")
+            identity = self._identity(player, "house", Verb.ADJUSTMENT)
+            return [simulated_intent(identity, player, (leg,))]
+        identity = self._identity(player, "house", Verb.ADJUSTMENT_PROPOSED)
+        proposed = simulated_intent(
+            identity, player, (leg._replace(kind="INFORMATIONAL"),), actor="anna"
+        )
         proposal = self._recent_intent("proposal") or proposed
         whose = proposal.player if self.rng.random() < 0.9 else player
-        identity = self._identity(whose or "", "house", "adjustment.approved")
+        identity = self._identity(whose or "", "house", Verb.ADJUSTMENT_APPROVED)
         reference = (identity[0], *proposal.identity[1:])
         actor = self.rng.choice(("anna", "bert"))
-        approved = Intent(identity, whose, (IntentLeg("ADJUSTMENT"),), reference, actor=actor)
+        approved = simulated_intent(
+            identity, whose, (IntentLeg("ADJUSTMENT"),), reference, actor=actor
+        )
         return [self._remember("proposal", proposed), approved]
 
-    def bonus(self) -> list[Intent]:
+    def bonus(self) -> list[SimulatedIntent]:
         """Return a bonus that is granted, mostly with a requirement, released or forfeited."""
         player = self._player()
-        operation, kind = self.rng.choice(
+        verb = self.rng.choice(
             (
-                ("bonus.granted", "BONUS_GRANT"),
-                ("bonus.granted", "BONUS_GRANT"),
-                ("bonus.released", "BONUS_RELEASE"),
-                ("bonus.forfeited", "BONUS_FORFEIT"),
+                Verb.BONUS_GRANTED,
+                Verb.BONUS_GRANTED,
+                Verb.BONUS_RELEASED,
+                Verb.BONUS_FORFEITED,
             )
         )
         leg = IntentLeg(
-            kind, self.rng.choice((0, 100, 500)), self._currency(player), campaign="c-1"
+            KINDS[verb], self.rng.choice((0, 100, 500)), self._currency(player), campaign="c-1"
         )
         legs = [leg]
-        if kind == "BONUS_GRANT" and self.rng.random() < 0.7:
+        if verb is Verb.BONUS_GRANTED and self.rng.random() < 0.7:
             legs.append(leg._replace(kind="WAGERING", minor=self.rng.choice((0, 300, 1_500))))
-        return [Intent(self._identity(player, "house", operation), player, tuple(legs))]
+        return [simulated_intent(self._identity(player, "house", verb), player, tuple(legs))]
 
-    def state(self) -> list[Intent]:
+    def state(self) -> list[SimulatedIntent]:
         """Return a block, hold, release or limit of a player, from one of two sources."""
         player = self._player()
-        operation = self.rng.choice(
+        verb = self.rng.choice(
             (
-                "player.blocked",
-                "player.held",
-                "player.released",
-                "player.released",
-                "player.released",
-                "player.limited",
-                "player.unlimited",
+                Verb.PLAYER_BLOCKED,
+                Verb.PLAYER_HELD,
+                Verb.PLAYER_RELEASED,
+                Verb.PLAYER_RELEASED,
+                Verb.PLAYER_RELEASED,
+                Verb.PLAYER_LIMITED,
+                Verb.PLAYER_UNLIMITED,
             )
         )
         leg = IntentLeg("PLAYER_STATE")
-        if operation.endswith("limited"):
+        if verb in {Verb.PLAYER_LIMITED, Verb.PLAYER_UNLIMITED}:
             leg = leg._replace(currency=self._currency(player))
-        if operation == "player.limited":
+        if verb is Verb.PLAYER_LIMITED:
             leg = leg._replace(minor=self.rng.choice((200, 10_000)))
         source = self.rng.choice(("operator", "operator", "kyc"))
-        return [Intent(self._identity(player, "house", operation), player, (leg,), source=source)]
+        identity = self._identity(player, "house", verb)
+        return [simulated_intent(identity, player, (leg,), source=source)]
 
-    def repeat(self) -> list[Intent]:
+    def repeat(self) -> list[SimulatedIntent]:
         """Return an earlier intent again."""
         return [self.rng.choice(self._history[-40:])] if self._history else self.bet()
 
-    def conflict(self) -> list[Intent]:
+    def conflict(self) -> list[SimulatedIntent]:
         """Return an earlier intent with another amount."""
         intent = self.repeat()[0]
         leg = intent.legs[0]
         if leg.minor is None:
             return [intent]
-        return [intent._replace(legs=(leg._replace(minor=leg.minor + 10), *intent.legs[1:]))]
+        return [replace(intent, legs=(leg._replace(minor=leg.minor + 10), *intent.legs[1:]))]
 
-    def pop_held_back(self) -> list[Intent]:
+    def pop_held_back(self) -> list[SimulatedIntent]:
         """Return an intent that was held back, after others that refer to it."""
         return (
             [self._held_back.pop(self.rng.randrange(len(self._held_back)))]
@@ -360,20 +373,22 @@ class SimulatedTraffic:
             else self.bet()
         )
 
-    def heartbeat(self) -> list[Intent]:
+    def heartbeat(self) -> list[SimulatedIntent]:
         """Return a heartbeat of the cashier."""
         return [
-            Intent(
-                self._identity(self.players[0], "house", "heartbeat"),
+            simulated_intent(
+                self._identity(self.players[0], "house", Verb.HEARTBEAT),
                 None,
                 (IntentLeg("HEARTBEAT"),),
             )
         ]
 
 
-def group_into_records(intents: Sequence[Intent], rng: Random) -> list[list[Intent]]:
+def group_into_records(
+    intents: Sequence[SimulatedIntent], rng: Random
+) -> list[list[SimulatedIntent]]:
     """Group intents into records: some payment notices of a brand share one."""
-    records: list[list[Intent]] = []
+    records: list[list[SimulatedIntent]] = []
     for intent in intents:
         last = records[-1] if records else None
         if (

@@ -7,6 +7,8 @@ from dataclasses import asdict
 import click
 import orjson
 
+from pitboss.cli.stage_progress import StageProgress
+from pitboss.cli.suggestions import PROVIDER
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.provision import provision as make_ready
 from pitboss.settings import read_settings
@@ -22,7 +24,11 @@ from schemas.topics import PARTITIONS_DEFAULT
     help="Of every topic created now whose number is not fixed; existing topics keep theirs.",
 )
 @click.option(
-    "--provider", "providers", multiple=True, help="Raw topics for this one only; may be repeated."
+    "--provider",
+    "providers",
+    multiple=True,
+    type=PROVIDER,
+    help="Raw topics for this one only; may be repeated.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Query both servers for what is missing, and change nothing."
@@ -31,7 +37,14 @@ from schemas.topics import PARTITIONS_DEFAULT
 def provision(partitions: int, providers: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Create what is missing of database, tables and topics; existing ones stay unchanged."""
     runtime = resolve_runtime(read_settings())
-    done = make_ready(runtime, partitions=partitions, providers=providers or None, dry_run=dry_run)
+    with StageProgress("provisioning") as progress:
+        done = make_ready(
+            runtime,
+            partitions=partitions,
+            providers=providers or None,
+            dry_run=dry_run,
+            report=progress.report,
+        )
     if as_json:
         names = {"database": runtime.database, "namespace": runtime.namespace}
         click.echo(orjson.dumps({"dry_run": dry_run, **names, **asdict(done)}))

@@ -12,6 +12,8 @@ from typing import Any
 import click
 from msgspec.structs import replace
 
+from lab.conformance.writers.find import find_writers
+from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.feeder import feed_records
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import RawEvent, json_lines
@@ -20,6 +22,8 @@ from lab.sandbox.scenario import generate as generate_records
 from lab.sandbox.writing import ReportProgress
 from pitboss.cli.files import naming_file
 from pitboss.cli.option_types import RATE
+from pitboss.cli.progress import StepProgress
+from pitboss.cli.suggestions import SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
 from pitboss.settings import Runtime, StackSettings, read_settings
 from schemas.errors import UsageError
@@ -43,6 +47,12 @@ _OPTIONS = (
         show_default=True,
         type=click.IntRange(0),
         help="Of all random choices.",
+    ),
+    click.option(
+        "--providers",
+        default=",".join(PROVIDERS),
+        show_default=True,
+        help="Who sends: names with commas between them, or all that have a writer.",
     ),
     click.option("--players", type=click.IntRange(1), help="Default: one for each 50 events."),
     click.option(
@@ -85,7 +95,7 @@ _OPTIONS = (
 )
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def sandbox() -> None:
     """Play a seeded casino: the same numbers and keys make the same records, byte for byte."""
 
@@ -135,12 +145,16 @@ def feed(rate: float | None, may_use_given: bool, keys_file: Path | None, **numb
     runtime = resolve_runtime(settings)
     records, _ = _generate(_make_scenario(**numbers), _load_keys(settings, keys_file))
     start_s = time.monotonic()
-    asyncio.run(_append(runtime, records, rate))
+    with StepProgress() as progress:
+        progress.begin("feeding")
+        asyncio.run(_append(runtime, records, rate, progress.update))
     took_s = time.monotonic() - start_s
     click.echo(f"{len(records)} records fed in {took_s:.1f} s ({len(records) / took_s:,.0f}/s)")
 
 
-async def _append(runtime: Runtime, records: Sequence[RawEvent], rate: float | None) -> None:
+async def _append(
+    runtime: Runtime, records: Sequence[RawEvent], rate: float | None, progress: ReportProgress
+) -> None:
     from runtime.kafka.producer import BatchProducer, ProducerSettings
 
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss-sandbox"))
@@ -151,16 +165,19 @@ async def _append(runtime: Runtime, records: Sequence[RawEvent], rate: float | N
             producer,
             namespace=runtime.namespace,
             rate=rate,
-            progress=_report_once_a_second("fed"),
+            progress=progress,
         )
     finally:
         await producer.stop()
 
 
-def _make_scenario(start_ms: int | None, speeders: int | None, **numbers: Any) -> Scenario:
+def _make_scenario(
+    start_ms: int | None, speeders: int | None, providers: str, **numbers: Any
+) -> Scenario:
     if speeders is None:
         speeders = 1 if numbers["events"] >= 2_000 else 0
-    scenario = Scenario(start_ms=start_ms or 0, speeders=speeders, **numbers)
+    names = tuple(find_writers()) if providers == "all" else _split(providers)
+    scenario = Scenario(start_ms=start_ms or 0, speeders=speeders, providers=names, **numbers)
     if start_ms is None:
         now_ms = time.time_ns() // 1_000_000
         scenario = replace(scenario, start_ms=now_ms - duration_ms(scenario) - _MARGIN_MS)
@@ -168,14 +185,20 @@ def _make_scenario(start_ms: int | None, speeders: int | None, **numbers: Any) -
     return scenario
 
 
+def _split(providers: str) -> tuple[str, ...]:
+    return tuple(name for part in providers.split(",") if (name := part.strip()))
+
+
 def _load_keys(settings: StackSettings, path: Path | None) -> SandboxKeys:
     if path is None:
         path = settings.home / "sandbox-keys.json"
         path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
-        keys = SandboxKeys.load(path)
+        stored = SandboxKeys.load(path)
+        keys = stored.complete()
     else:
-        keys = SandboxKeys.generate()
+        stored, keys = None, SandboxKeys.generate()
+    if keys is not stored:
         with naming_file(path):
             keys.save(path)
     _write_keyring(keys, path.with_name(path.stem + ".keyring.json"))
@@ -194,18 +217,7 @@ def _write_keyring(keys: SandboxKeys, path: Path) -> None:
 
 def _generate(scenario: Scenario, keys: SandboxKeys) -> tuple[list[RawEvent], float]:
     start_s = time.monotonic()
-    records = generate_records(scenario, keys, _report_once_a_second("generated"))
+    with StepProgress() as progress:
+        progress.begin("generating")
+        records = generate_records(scenario, keys, progress.update)
     return records, time.monotonic() - start_s
-
-
-def _report_once_a_second(word: str) -> ReportProgress:
-    last_s = time.monotonic()
-
-    def report(count: int, total: int) -> None:
-        nonlocal last_s
-        now_s = time.monotonic()
-        if now_s - last_s >= 1:
-            last_s = now_s
-            click.echo(f"{word} {count:,} of {total:,}", err=True)
-
-    return report

@@ -1,4 +1,4 @@
-"""Topics of the catalogue: create and compare them, measure lag, delete those of a trial.
+"""Topics of the catalogue: create and compare them, delete those of a trial.
 
 The catalogue (`schemas.topics`) lists the required topics; this module queries a broker. Creation
 never changes a topic that exists: `check_topics` reports where it differs, and to correct it is an
@@ -10,10 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -51,6 +58,14 @@ _UNAVAILABLE: Final = (
 )
 
 
+ReportLeaders = Callable[[int, int], None]
+"""Takes how many partitions have a leader, and how many there are."""
+
+
+def report_nothing(_ready: int, _total: int) -> None:
+    """Take a report and do nothing: the default."""
+
+
 class TopicRefused(UsageError):
     """The broker refused to create or delete a topic; the message is the broker's."""
 
@@ -82,23 +97,6 @@ class TopicDifference:
         return f"{self.topic}: {self.what} is {self.actual}, should be {self.expected}"
 
 
-@dataclass(frozen=True)
-class PartitionLag:
-    """Lag of a consumer group on one partition."""
-
-    group: str
-    topic: str
-    partition: int
-    committed: int | None
-    """None where the group never committed."""
-    end: int
-
-    @property
-    def records(self) -> int:
-        """Offsets from the committed position to the end; all where nothing is committed."""
-        return max(0, self.end - (self.committed or 0))
-
-
 @asynccontextmanager
 async def admin_client(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
     """Give a started client, closed on leaving. Raises Unavailable where no broker answers."""
@@ -120,6 +118,7 @@ async def create_topics(
     providers: Iterable[str],
     partitions: int = PARTITIONS_DEFAULT,
     dry_run: bool = False,
+    report: ReportLeaders = report_nothing,
 ) -> TopicCreation:
     """Create what is missing of the catalogue, in one request, and wait until it takes records.
 
@@ -143,7 +142,8 @@ async def create_topics(
             else:
                 created.append(name)
         if created and not dry_run:
-            await _wait_until_usable(bootstrap, admin, created)
+            async with asyncio.timeout(_SETTLE_TIMEOUT_S):
+                await _wait_until_usable(bootstrap, admin, created, report)
     return TopicCreation(tuple(created), tuple(existing))
 
 
@@ -166,30 +166,48 @@ def _config(topic: Topic, replicas: int) -> dict[str, str]:
     }
 
 
+async def wait_for_leaders(
+    bootstrap: str, timeout_s: float, report: ReportLeaders = report_nothing
+) -> bool:
+    """Wait until each partition of the broker takes records; return False after `timeout_s`.
+
+    A broker that has just started answers before it leads its partitions. Raises Unavailable.
+    """
+    async with admin_client(bootstrap) as admin:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await _wait_until_usable(bootstrap, admin, None, report)
+        except TimeoutError:
+            return False
+    return True
+
+
 async def _wait_until_usable(
-    bootstrap: str, admin: AIOKafkaAdminClient, names: Sequence[str]
+    bootstrap: str, admin: AIOKafkaAdminClient, names: Sequence[str] | None, report: ReportLeaders
 ) -> None:
+    """Wait for these topics; None means all, without those that are deleted meanwhile."""
     # The broker answers before it has made the partitions, which takes seconds for some hundred of
     # them; a producer that writes at once is refused and waits out a back-off. A leader that
     # answers with its end offset takes records, too.
-    async with asyncio.timeout(_SETTLE_TIMEOUT_S):
-        while True:
-            topics = await admin.describe_topics(list(names))
-            if all(_has_leaders(topic) for topic in topics):
-                break
-            await asyncio.sleep(_POLL_S)
-        partitions = {
-            TopicPartition(topic["topic"], partition["partition"])
-            for topic in topics
-            for partition in topic["partitions"]
-        }
-        with _without_logs("aiokafka.consumer.fetcher"):
-            await _end_offsets(bootstrap, partitions)
-
-
-def _has_leaders(topic: Mapping[str, Any]) -> bool:
-    partitions = topic["partitions"]
-    return bool(partitions) and not any(partition["error_code"] for partition in partitions)
+    while wanted := await admin.list_topics() if names is None else names:
+        topics = await admin.describe_topics(list(wanted))
+        partitions = [partition for topic in topics for partition in topic["partitions"]]
+        ready = sum(not partition["error_code"] for partition in partitions)
+        report(ready, len(partitions))
+        if ready == len(partitions) and all(topic["partitions"] for topic in topics):
+            break
+        await asyncio.sleep(_POLL_S)
+    else:
+        return
+    with _without_logs("aiokafka.consumer.fetcher"):
+        await _end_offsets(
+            bootstrap,
+            {
+                TopicPartition(topic["topic"], partition["partition"])
+                for topic in topics
+                for partition in topic["partitions"]
+            },
+        )
 
 
 async def _wait_until_deleted(admin: AIOKafkaAdminClient, names: Collection[str]) -> None:
@@ -268,38 +286,8 @@ async def _topic_configs(
     }
 
 
-async def measure_lag(
-    bootstrap: str, namespace: str, groups: Collection[str] = ()
-) -> list[PartitionLag]:
-    """Return the lag of each consumer group on each partition of a namespace that it committed.
-
-    `groups` names some, as on the broker; otherwise it is all groups that the broker knows. What
-    the ledger commits here follows its true position, which is in PostgreSQL, within a second.
-    Raises Unavailable.
-    """
-    async with admin_client(bootstrap) as admin:
-        names = sorted(groups or {group[0] for group in await admin.list_consumer_groups()})
-        committed = {
-            name: _of_namespace(await admin.list_consumer_group_offsets(name), namespace)
-            for name in names
-        }
-        partitions = {tp for offsets in committed.values() for tp in offsets}
-        ends = await _end_offsets(bootstrap, partitions)
-    return [
-        PartitionLag(group, tp.topic, tp.partition, offset if offset >= 0 else None, ends[tp])
-        for group, offsets in committed.items()
-        for tp, offset in sorted(offsets.items())
-        if tp in ends
-    ]
-
-
-def _of_namespace(
-    offsets: Mapping[TopicPartition, Any], namespace: str
-) -> dict[TopicPartition, int]:
-    return {tp: meta.offset for tp, meta in offsets.items() if _belongs(tp.topic, namespace)}
-
-
-def _belongs(topic: str, namespace: str) -> bool:
+def is_of_namespace(topic: str, namespace: str) -> bool:
+    """Return whether a topic of the broker belongs to a namespace."""
     if namespace:
         return topic.startswith(qualified_name("", namespace))
     # Without a prefix, only the catalogue's names are known to be ours: other namespaces and other
@@ -337,7 +325,9 @@ async def dead_letter_topics(bootstrap: str, namespace: str) -> list[str]:
     async with admin_client(bootstrap) as admin:
         names = await admin.list_topics()
     return sorted(
-        name for name in names if name.endswith(DEAD_LETTER_SUFFIX) and _belongs(name, namespace)
+        name
+        for name in names
+        if name.endswith(DEAD_LETTER_SUFFIX) and is_of_namespace(name, namespace)
     )
 
 

@@ -33,7 +33,7 @@ PROVIDERS_PAGE = "docs/reference/providers/README.md"
 REGISTRY = "streams/providers/versions.toml"
 PYTHON = sys.executable
 
-_FILE = re.compile(r"^```\w+ (?P<path>[\w./]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"^```\w+ (?P<path>\w+/[\w./]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def files_of_the_how_to() -> dict[str, str]:
@@ -84,11 +84,16 @@ def digest(copy: Path) -> dict[str, bytes]:
 
 
 def check_conformance(copy: Path, name: str) -> None:
-    """Check that the conformance suite finds the adapter and that it and its own tests pass."""
-    tests = ("tests/contract/test_adapters.py", f"tests/unit/providers/test_dialect_{name}.py")
+    """Check that suite, sandbox and drift find the adapter and its writer, and that its tests pass."""
+    tests = (
+        "tests/contract/test_adapters.py",
+        "tests/unit/lab/test_writers.py",
+        f"tests/unit/providers/test_dialect_{name}.py",
+        "tests/unit/drift/test_drift_checking.py",
+    )
     out = run(copy, "pytest", "-q", "-p", "no:cacheprovider", "-n0", *tests, "-k", name)
     [passed] = re.findall(r"(\d+) passed", out)
-    assert int(passed) > 22, out
+    assert int(passed) > 28, out
     assert "skipped" not in out
 
 
@@ -163,7 +168,7 @@ def test_what_is_written_conforms_as_it_is(copy):
     pitboss(copy, "providers", "new", name, "--write")
     written = [path for path in digest(copy) if name in path]
     run(copy, "tests.support.written_docs")
-    assert len(written) == 5
+    assert len(written) == 6
     check_conformance(copy, name)
     check_documentation(copy, name)
     sources = [path for path in written if path.endswith(".py")]
@@ -217,5 +222,5 @@ def test_nothing_is_written_over(copy, tmp_path_factory):
     assert digest(copy) == before
     assert 'provider = "acme"' in pitboss(copy, "providers", "new", "acme")
     after = digest(copy)
-    assert len(set(after) - set(before)) == 5
+    assert len(set(after) - set(before)) == 6
     assert {path: after[path] for path in before} == before

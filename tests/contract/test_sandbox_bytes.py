@@ -14,55 +14,66 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from lxml import etree
 from msgspec.structs import replace
 
-from lab.sandbox.actions import (
-    Delivery,
-    GameAction,
-    GameSession,
-    HouseAction,
-    PspBatch,
-    PspItem,
-    Verb,
-)
-from lab.sandbox.adyen_writer import adyen_item, signed_text
-from lab.sandbox.encoders import json_body, xml_body
+from lab.conformance.intents import Game, GameSession, Intent, Verb
+from lab.conformance.writers import adyen, house, hub88, playngo
+from lab.conformance.writers.encoding import amount_text, json_body, xml_body
+from lab.sandbox.actions import Delivery, IntentRequest
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.players import Player, Purse
-from lab.sandbox.playngo_writer import amount_text
 from lab.sandbox.records import Origin
+from lab.sandbox.seats import make_intent
 from lab.sandbox.writing import write_record
 
 SAMPLES = Path(__file__).parents[2] / ".." / "shared" / "samples"
 AT_MS = 1_792_664_130_123  # 2026-10-22T10:15:30.123Z
 
 KEYS = SandboxKeys(
-    hub88_private_key=rsa.generate_private_key(public_exponent=65537, key_size=2048),
-    playngo_access_token="tok",
-    adyen_hmac_key=bytes.fromhex(
-        "DFB1EB5485895CFA84146406857104ABB4CBCABDC8AAF103A624C8F6A3EAAB00"
-    ),
-    house_hmac_key=b"\x0b" * 20,
+    {
+        "hub88": hub88.WRITER.new_secrets(),
+        "playngo": {"access_token": "tok"},
+        "adyen": {"hmac_hex": "DFB1EB5485895CFA84146406857104ABB4CBCABDC8AAF103A624C8F6A3EAAB00"},
+        "house": {"hmac_hex": "0b" * 20},
+    }
 )
+GAMES = {"hub88": hub88.WRITER, "playngo": playngo.WRITER}
 
 
-def player(currency: str = "EUR", *, brand: str = "aurora", region: str = "MT") -> Player:
+def player_of(currency: str = "EUR", *, brand: str = "aurora", region: str = "MT") -> Player:
     return Player("p-1001", brand, region, Purse(currency, (150,), (1_000,)))
 
 
-def game(provider: str, verb: Verb = Verb.BET, **changed) -> GameAction:
-    action = GameAction(
-        at_ms=AT_MS,
-        verb=verb,
-        player=player(),
-        session=GameSession(provider, "t-1", 9001, 100210, "acme_demo"),
-        tx_id="0b1e2d3c-0000-4000-8000-000000000001" if provider == "hub88" else "550001",
-        round_id="R-77" if provider == "hub88" else "77001",
-        round_closed=False,
-        amount_minor=150,
+def game(
+    provider: str,
+    verb: Verb = Verb.BET,
+    *,
+    player: Player | None = None,
+    tx_id: str | None = None,
+    amount_minor: int = 150,
+    round_closed: bool = False,
+    bet_tx_id: str | None = None,
+) -> Intent:
+    writer, is_hub88 = GAMES[provider], provider == "hub88"
+    session = GameSession(
+        provider, "t-1", 9001, Game("acme_demo" if is_hub88 else "100210", 100210)
     )
-    return replace(action, **changed)
+    owner = player or player_of()
+    bet = (owner.brand, provider, writer.says[Verb.BET], bet_tx_id or "")
+    return make_intent(
+        writer,
+        verb,
+        owner,
+        tx_id or ("0b1e2d3c-0000-4000-8000-000000000001" if is_hub88 else "550001"),
+        AT_MS,
+        amount_minor,
+        round_id="R-77" if is_hub88 else "77001",
+        session=session,
+        round_closed=round_closed,
+        reference=bet if bet_tx_id else None,
+    )
 
 
-def record(request, **changed):
+def record(*intents: Intent, **changed):
+    request = IntentRequest(AT_MS, intents)
     return write_record(replace(Delivery(request, AT_MS, 1, nonce=0xAA), **changed), KEYS)
 
 
@@ -92,7 +103,7 @@ def test_hub88_bet():
     [("EUR", 150, 150_000), ("JPY", 150, 15_000_000), ("KWD", 1_505, 150_500)],
 )
 def test_hub88_counts_in_hundred_thousandths_of_the_unit(currency, minor, amount):
-    raw = record(game("hub88", player=player(currency), amount_minor=minor))
+    raw = record(game("hub88", player=player_of(currency), amount_minor=minor))
     assert json.loads(raw.value)["amount"] == amount
 
 
@@ -147,44 +158,49 @@ def test_playngo_state_1_never_carries_money(amount_minor, closed, state):
 
 
 @pytest.mark.parametrize(
-    ("minor", "scale", "text"),
-    [(150, 2, "1.50"), (150, 0, "150.00"), (1_505, 3, "1.505"), (5, 3, "0.005")],
+    ("minor", "currency", "text"),
+    [(150, "EUR", "1.50"), (150, "JPY", "150.00"), (1_505, "KWD", "1.505"), (5, "KWD", "0.005")],
 )
-def test_playngo_prints_major_units(minor, scale, text):
-    assert amount_text(minor, scale) == text
+def test_playngo_prints_major_units(minor, currency, text):
+    assert amount_text(minor, currency, 2) == text
 
 
 def test_adyen_hmac_vector_of_the_vendors_libraries():
     # HMACValidatorTest of Adyen/adyen-java-api-library and its sisters in other languages: key, data and signature.
     data = "pspReference:originalReference:merchantAccount:reference:1000:EUR:EVENT:true"
-    assert KEYS.adyen_signature(data) == "ipnxGCaUZ4l8TUW75a71/ghd2Fe5ffvX0pV4TLTntIc="
+    assert adyen.signature(data, KEYS.of("adyen")) == "ipnxGCaUZ4l8TUW75a71/ghd2Fe5ffvX0pV4TLTntIc="
 
 
-def notice(event_code: str = "AUTHORISATION", **changed) -> PspItem:
-    item = PspItem(
-        at_ms=AT_MS,
-        event_code=event_code,
-        success=True,
-        psp_reference="PSP-2",
-        merchant_reference="dep-1",
-        player=player(),
-        amount_minor=1_500,
+def notice(
+    verb: Verb = Verb.DEPOSIT, tx_id: str = "PSP-2", original: str = "", reason: str = ""
+) -> Intent:
+    payment = ("aurora", "adyen", "AUTHORISATION", original)
+    return make_intent(
+        adyen.WRITER,
+        verb,
+        player_of(),
+        tx_id,
+        AT_MS,
+        1_500,
+        reference=payment if original else None,
+        deposit_id="dep-1",
+        details=(("reason", reason),),
+        region="",
     )
-    return replace(item, **changed)
+
+
+def adyen_item(intent: Intent):
+    return adyen.WRITER.item(intent, KEYS.of("adyen"))
 
 
 def test_adyen_signs_the_eight_fields_in_their_order():
-    refund = notice("REFUND", original_reference="PSP-1", success=False)
-    assert signed_text(refund) == "PSP-2:PSP-1:AuroraECOM:dep-1:1500:EUR:REFUND:false"
-    assert signed_text(notice()) == "PSP-2::AuroraECOM:dep-1:1500:EUR:AUTHORISATION:true"
+    refund = notice(Verb.REFUND_REFUSED, original="PSP-1")
+    assert adyen.signed_text(refund) == "PSP-2:PSP-1:AuroraECOM:dep-1:1500:EUR:REFUND:false"
+    assert adyen.signed_text(notice()) == "PSP-2::AuroraECOM:dep-1:1500:EUR:AUTHORISATION:true"
 
 
 def test_adyen_batch():
-    raw = record(
-        PspBatch(
-            AT_MS, (notice("REFUND", original_reference="PSP-1"), notice(psp_reference="PSP-3"))
-        )
-    )
+    raw = record(notice(Verb.REFUND, original="PSP-1"), notice(tx_id="PSP-3"))
     body = json.loads(raw.value)
     first, second = [entry["NotificationRequestItem"] for entry in body["notificationItems"]]
     assert (body["live"], first["success"]) == ("false", "true")
@@ -199,7 +215,7 @@ def test_adyen_batch():
 def test_adyen_chargeback_comes_unsigned():
     assert (
         "hmacSignature"
-        not in adyen_item(notice("CHARGEBACK", original_reference="PSP-1"), KEYS)["additionalData"]
+        not in adyen_item(notice(Verb.CHARGEBACK, original="PSP-1"))["additionalData"]
     )
 
 
@@ -207,13 +223,13 @@ def test_adyen_chargeback_comes_unsigned():
     ("sample", "item"),
     [
         ("authorisation-true", notice()),
-        ("capture-true", notice("CAPTURE", original_reference="PSP-1")),
-        ("refund-true", notice("REFUND", original_reference="PSP-1")),
+        ("capture-true", notice(Verb.CAPTURE, original="PSP-1")),
+        ("refund-true", notice(Verb.REFUND, original="PSP-1")),
         (
             "refund-false",
-            notice("REFUND", original_reference="PSP-1", success=False, reason="Insufficient"),
+            notice(Verb.REFUND_REFUSED, original="PSP-1", reason="Insufficient"),
         ),
-        ("chargeback", notice("CHARGEBACK", original_reference="PSP-1")),
+        ("chargeback", notice(Verb.CHARGEBACK, original="PSP-1")),
     ],
 )
 def test_adyen_items_have_the_fields_and_types_of_the_public_samples(sample, item):
@@ -221,7 +237,7 @@ def test_adyen_items_have_the_fields_and_types_of_the_public_samples(sample, ite
     if not path.exists():
         pytest.skip(f"the public sample {path.name} is not on this machine")
     theirs = json.loads(path.read_bytes())["notificationItems"][0]["NotificationRequestItem"]
-    ours = adyen_item(item, KEYS)
+    ours = adyen_item(item)
     optional = {"operations", "additionalData"}
     assert set(theirs) - optional == set(ours) - optional
     for name in set(ours) - optional:
@@ -232,10 +248,9 @@ def test_adyen_items_have_the_fields_and_types_of_the_public_samples(sample, ite
 
 
 def test_house_withdrawal():
-    action = HouseAction(
-        AT_MS, "withdrawal.requested", "w-1", player(), (("amount", "5.00"), ("currency", "EUR"))
+    raw = record(
+        make_intent(house.WRITER, Verb.WITHDRAWAL_REQUESTED, player_of(), "w-1", AT_MS, 500)
     )
-    raw = record(action)
     assert raw.value == (
         b'{"operation":"withdrawal.requested","id":"w-1","player_id":"p-1001","at":"2026-10-22T10:15:30.123Z",'
         b'"amount":"5.00","currency":"EUR"}'
@@ -246,11 +261,11 @@ def test_house_withdrawal():
 def test_house_signature_is_hmac_sha256_in_hex():
     # RFC 4231 test case 1.
     expected = b"b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
-    assert KEYS.house_signature(b"Hi There") == expected
+    assert house.signature(b"Hi There", KEYS.of("house")) == expected
 
 
 def test_an_unnamed_brand_and_region_leave_their_headers_out():
-    raw = record(game("playngo", player=player("JPY", brand="default", region="")))
+    raw = record(game("playngo", player=player_of("JPY", brand="default", region="")))
     assert not {"brand", "region"} & set(dict(raw.headers))
 
 

@@ -21,9 +21,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from lab.conformance.intents import IntentLeg
 from lab.simulator.checks import find_failures
 from lab.simulator.faults import FAULT_POINTS
-from lab.simulator.intents import Intent, IntentLeg
+from lab.simulator.intents import SimulatedIntent, simulated_intent
 from lab.simulator.run import SimulatedLoop
 from lab.simulator.simulation import Simulation
 from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE
@@ -43,9 +44,10 @@ STRIKES = st.sampled_from(
 )
 
 
-def intent(*arguments, **more) -> Intent:
+def intent(*arguments, **more) -> SimulatedIntent:
     operation, provider, tx_id, player, legs = arguments
-    return Intent(("acme", provider, operation, tx_id), player, legs, **more)
+    game = "7" if provider in {"hub88", "playngo"} else None
+    return simulated_intent(("acme", provider, operation, tx_id), player, legs, game=game, **more)
 
 
 class Casino(RuleBasedStateMachine):
@@ -89,7 +91,7 @@ class Casino(RuleBasedStateMachine):
             for _ in range(size):
                 self.world.groups[role].join()
 
-    def say(self, *items: Intent) -> None:
+    def say(self, *items: SimulatedIntent) -> None:
         async def append():
             self.records.append(self.world.append_intents(items))
 
@@ -98,9 +100,7 @@ class Casino(RuleBasedStateMachine):
     @rule(player=PLAYERS, tx_id=IDS, minor=AMOUNTS, is_free=st.booleans())
     def bet(self, player, tx_id, minor, is_free):
         leg = IntentLeg("BET", minor, "EUR", is_free, "free" if is_free else None)
-        self.say(
-            intent("bet", "hub88", tx_id, player, (leg,), round_id="r", game="7", decides=True)
-        )
+        self.say(intent("bet", "hub88", tx_id, player, (leg,), round_id="r"))
 
     @rule(player=PLAYERS, tx_id=IDS, of=IDS, minor=AMOUNTS)
     def win(self, player, tx_id, of, minor):
@@ -114,7 +114,6 @@ class Casino(RuleBasedStateMachine):
                 (IntentLeg("WIN", minor, "EUR"),),
                 reference=bet,
                 round_id="r",
-                game="7",
             )
         )
 
@@ -130,7 +129,6 @@ class Casino(RuleBasedStateMachine):
                 (IntentLeg("ROLLBACK"),),
                 reference=bet,
                 round_id="r",
-                game="7",
             )
         )
 
@@ -142,7 +140,6 @@ class Casino(RuleBasedStateMachine):
             ("cancelReserve", "ROLLBACK", reserve) if is_cancelled else ("reserve", "BET", None)
         )
         legs = (IntentLeg(kind, minor, "EUR"),)
-        decides = not is_cancelled
         self.say(
             intent(
                 operation,
@@ -152,7 +149,6 @@ class Casino(RuleBasedStateMachine):
                 legs,
                 reference=reference,
                 round_id="r",
-                decides=decides,
             )
         )
 
@@ -173,7 +169,7 @@ class Casino(RuleBasedStateMachine):
         request = ("acme", "house", "withdrawal.requested", of)
         if what == "requested":
             leg = IntentLeg("WITHDRAWAL", minor, "EUR")
-            self.say(intent("withdrawal.requested", "house", of, player, (leg,), decides=True))
+            self.say(intent("withdrawal.requested", "house", of, player, (leg,)))
         else:
             leg = IntentLeg("WITHDRAWAL" if what == "paid" else "WITHDRAWAL_REVERSAL")
             self.say(
@@ -196,10 +192,10 @@ class Casino(RuleBasedStateMachine):
             ("acme", "house", "deposit.opened", of),
             ("acme", "adyen", "AUTHORISATION", tx_id),
         )
-        self.say(Intent(paid, None, (leg._replace(kind="DEPOSIT"),), opened))
+        self.say(simulated_intent(paid, None, (leg._replace(kind="DEPOSIT"),), opened))
         if is_refund:
             refund = ("acme", "adyen", "REFUND", tx_id)
-            self.say(Intent(refund, None, (leg._replace(kind="DEPOSIT_REVERSAL"),), paid))
+            self.say(simulated_intent(refund, None, (leg._replace(kind="DEPOSIT_REVERSAL"),), paid))
 
     @rule(player=PLAYERS, tx_id=IDS, what=st.sampled_from(["blocked", "held", "released"]))
     def state(self, player, tx_id, what):

@@ -9,7 +9,7 @@ import orjson
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lab.sandbox.actions import GameAction, HouseAction, PspBatch
+from lab.sandbox.actions import IntentRequest
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import Origin
 from lab.sandbox.scenario import Scenario, deliveries_of, duration_ms, generate
@@ -62,14 +62,12 @@ def test_count_phases_and_time(scenario):
 @given(scenarios())
 def test_nothing_below_zero_is_asked_and_nothing_is_said_before_it_happened(scenario):
     for delivery in deliveries_of(scenario):
-        match delivery.request:
-            case GameAction(amount_minor=amount_minor):
-                assert amount_minor >= 0
-            case PspBatch(items=items):
-                assert all(item.amount_minor > 0 and item.at_ms <= delivery.at_ms for item in items)
-            case HouseAction(at_ms=at_ms, fields=fields):
-                assert at_ms <= delivery.at_ms
-                assert Decimal(dict(fields).get("amount", "1")) > 0
+        if isinstance(delivery.request, IntentRequest):
+            for intent in delivery.request.intents:
+                assert intent.at_ms <= delivery.at_ms
+                assert all(leg.minor is None or leg.minor >= 0 for leg in intent.legs)
+                if intent.provider in {"adyen", "house"}:
+                    assert all(leg.minor is None or leg.minor > 0 for leg in intent.legs)
 
 
 def _amounts(record):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hmac
-import json
-from base64 import b64encode
-from datetime import UTC, datetime, timedelta, timezone
-from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
-from lab.conformance.examples.fill import Example, Expected, Fill, units
+from msgspec.structs import replace
+
+from lab.conformance.examples.fill import Example, Fill
+from lab.conformance.examples.written import ExampleWriter, sending_of
+from lab.conformance.intents import DEFAULT_BRAND, Intent, Verb
+from lab.conformance.writers.adyen import DECIMALS, UNSIGNED_EVENT_CODES, WRITER
 from schemas.events import SignatureVerdict
 from streams.providers.dialect import KeyMaterial
 
@@ -19,19 +19,13 @@ KEYS: Final[KeyMaterial] = {
 }
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "BTC", "ISK", "CLP", "CVE", "IDR")
 
-_DECIMALS: Final = {
-    "CLP": 2,
-    "CVE": 0,
-    "IDR": 0,
-    "ISK": 2,
-}  # docs.adyen.com, currency-codes; all others: ISO 4217
-_MERCHANT: Final = "AcmeECOM"
-_AMSTERDAM: Final = timezone(timedelta(hours=1))
+_ADYEN: Final = ExampleWriter(WRITER, KEYS)
+_REVERSALS: Final = {Verb.REFUND, Verb.CHARGEBACK}
 
 
 def examples(fill: Fill) -> list[Example]:
     """Return an authorisation, a batch of what follows it, a refusal, an unsigned chargeback."""
-    authorised, captured, refunded, failed, cancelled, charged, refused = _items(fill)
+    authorised, captured, refunded, failed, cancelled, charged, refused = _intents(fill)
     return [
         _batch(fill, "an authorisation", authorised),
         _batch(fill, "what follows it, in one request", captured, refunded, failed),
@@ -43,89 +37,43 @@ def examples(fill: Fill) -> list[Example]:
 
 def rebatch(fill: Fill) -> list[Example]:
     """Return the same items from the last to the first, two a request."""
-    items = _items(fill)[::-1]
+    items = _intents(fill)[::-1]
     return [
         _batch(fill, f"request {at // 2}", *items[at : at + 2]) for at in range(0, len(items), 2)
     ]
 
 
-_Item = tuple[dict[str, Any], Expected]
-
-
-def _items(fill: Fill) -> list[_Item]:
-    paid, back = (fill.amount(n, _DECIMALS.get(fill.currency)) for n in range(2))
-    refs = [_psp_reference(fill, n) for n in range(1, 8)]
-    opened, authorised = ("deposit.opened", fill.tx(0)), ("AUTHORISATION", refs[0])
-    notice = partial(_item, fill)
-    later = partial(_item, fill, original=refs[0])
+def _intents(fill: Fill) -> list[Intent]:
+    paid, back = (fill.amount(n, DECIMALS.get(fill.currency)) for n in range(2))
+    refs = [f"{fill.uuid(n).replace('-', '').upper():.16}" for n in range(1, 8)]
+    opened = (DEFAULT_BRAND, "house", "deposit.opened", fill.tx(0))
+    make = partial(_ADYEN.intent, fill, deposit_id=fill.tx(0))
+    later = partial(make, refers_to=(Verb.DEPOSIT, refs[0]))
+    refused: dict[str, Any] = {"reference": opened, "details": (("reason", "Refused"),)}
+    cancelled = later(Verb.REFUND, refs[4], paid)
     return [
-        notice("AUTHORISATION", refs[0], paid, "DEPOSIT", opened),
-        later("CAPTURE", refs[1], paid, "INFORMATIONAL", opened),
-        later("REFUND", refs[2], back, "DEPOSIT_REVERSAL", authorised),
-        later("REFUND", refs[3], back, "INFORMATIONAL", opened, success=False),
-        later("CANCELLATION", refs[4], paid, "DEPOSIT_REVERSAL", authorised),
-        later("CHARGEBACK", refs[5], back, "DEPOSIT_REVERSAL", authorised),
-        notice("AUTHORISATION", refs[6], paid, "INFORMATIONAL", opened, success=False),
+        make(Verb.DEPOSIT, refs[0], paid, reference=opened),
+        later(Verb.CAPTURE, refs[1], paid),
+        later(Verb.REFUND, refs[2], back),
+        later(Verb.REFUND_REFUSED, refs[3], back),
+        # Like a refund, of a payment that has not been captured.
+        replace(cancelled, identity=(*cancelled.identity[:2], "CANCELLATION", refs[4])),
+        later(Verb.CHARGEBACK, refs[5], back),
+        make(Verb.DEPOSIT_REFUSED, refs[6], paid, **refused),
     ]
 
 
-def _item(
-    fill: Fill,
-    code: str,
-    psp: str,
-    amount: Decimal,
-    kind: str,
-    reference: tuple[str, str],
-    *,
-    original: str = "",
-    success: bool = True,
-) -> _Item:
-    value = units(amount, _DECIMALS.get(fill.currency, fill.scale))
-    succeeded = "true" if success else "false"
-    signed = (psp, original, _MERCHANT, fill.tx(0), str(value), fill.currency, code, succeeded)
-    verdict = SignatureVerdict.VALID
-    additional = {"hmacSignature": _signature(":".join(signed))}
-    if code == "CHARGEBACK":
-        verdict, additional = SignatureVerdict.MISSING_ALLOWED, {}
-    item = {
-        "additionalData": additional,
-        "amount": {"currency": fill.currency, "value": value},
-        "eventCode": code,
-        "eventDate": _date(fill.at_ms),
-        "merchantAccountCode": _MERCHANT,
-        "merchantReference": fill.tx(0),
-        "paymentMethod": "visa",
-        "pspReference": psp,
-        "reason": "" if success else "Refused",
-        "success": succeeded,
-    }
-    if original:
-        item["originalReference"] = original
-    operation = code if success else f"{code}:false"
-    return item, Expected(
-        operation, psp, None, ((kind, amount),), reference, signature=verdict.value
-    )
-
-
-def _batch(fill: Fill, name: str, *items: _Item) -> Example:
-    entries = [{"NotificationRequestItem": item} for item, _ in items]
-    body = json.dumps(
-        {"live": "false", "notificationItems": entries}, separators=(",", ":"), ensure_ascii=False
-    )
-    headers = fill.headers("application/json", "/adyen/notifications")
-    return Example(
-        name, headers, fill.tx(0).encode(), body.encode(), tuple(expected for _, expected in items)
-    )
-
-
-def _psp_reference(fill: Fill, n: int) -> str:
-    return f"{fill.uuid(n).replace('-', '').upper():.16}"
-
-
-def _signature(text: str) -> str:
-    key = bytes.fromhex(KEYS["hmac_hex"])
-    return b64encode(hmac.digest(key, text.encode(), "sha256")).decode()
-
-
-def _date(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms // 1000, tz=UTC).astimezone(_AMSTERDAM).isoformat()
+def _batch(fill: Fill, name: str, *intents: Intent) -> Example:
+    expects = []
+    for intent in intents:
+        expected = _ADYEN.expect(intent)
+        # A reversal is read with the payment's reference, everything else with the merchant's.
+        is_reversal = intent.verb in _REVERSALS
+        reference = expected.reference if is_reversal else ("deposit.opened", fill.tx(0))
+        is_signed = intent.operation not in UNSIGNED_EVENT_CODES
+        verdict = SignatureVerdict.VALID if is_signed else SignatureVerdict.MISSING_ALLOWED
+        expects.append(
+            replace(expected, player_id=None, reference=reference, signature=verdict.value)
+        )
+    message = WRITER.write(intents, sending_of(fill), KEYS)
+    return _ADYEN.wrap(fill, message, *expects, name=name)

@@ -6,28 +6,37 @@ They hold deposits, a return, a payout, twins, and nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from html import escape
-from typing import Final
+from typing import Any, Final
+
+from msgspec.structs import replace
 
 from lab.conformance.examples.fill import Example, Expected, Fill, plain, units
+from lab.conformance.examples.written import ExampleWriter, sending_of
+from lab.conformance.intents import Intent, Verb
+from lab.conformance.writers.camt import (
+    ACCOUNT,
+    CREDIT,
+    NOTIFICATION,
+    STATEMENT,
+    WRITER,
+    Form,
+    print_entry,
+    print_file,
+)
 from schemas.events import SignatureVerdict
+from schemas.money import AMOUNT_MAX, EXPONENTS
 from streams.providers.dialect import KeyMaterial
+from streams.providers.references import reference_or_empty
 
 KEYS: Final[KeyMaterial] = {}
 # ISO 20022 knows currencies of three letters, and five decimals.
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "CHF")
 
-_ACCOUNT: Final = "CH5604835012345678009"
-_UNSIGNED: Final = SignatureVerdict.NOT_CHECKED.value
-_ROOTS: Final = {
-    "camt.053": ("BkToCstmrStmt", "Stmt"),
-    "camt.054": ("BkToCstmrDbtCdtNtfctn", "Ntfctn"),
-}
-
-_NAMESPACE: Final = "urn:iso:std:iso:20022:tech:xsd"
-_BALANCE: Final = "<Bal><Tp><CdOrPrtry><Cd>CLBD</Cd></CdOrPrtry></Tp></Bal>"
+_NOT_CHECKED: Final = SignatureVerdict.NOT_CHECKED
+_UNSIGNED: Final = _NOT_CHECKED.value
+_CAMT: Final = ExampleWriter(WRITER, KEYS, _NOT_CHECKED)
 
 _Entry = tuple[str, tuple[Expected, ...]]
 
@@ -35,9 +44,9 @@ _Entry = tuple[str, tuple[Expected, ...]]
 def examples(fill: Fill) -> list[Example]:
     """Return a camt.054 of version 8, a camt.053 of version 2, and a statement without entries."""
     return [
-        _file(fill, "camt.054", "08", "N1", _notification_entries(fill)),
-        _file(fill, "camt.053", "02", "S1", [_single(fill), _pending(fill)]),
-        _file(fill, "camt.053", "02", "S2", []),
+        _file(fill, NOTIFICATION, "N1", _notification_entries(fill)),
+        _file(fill, STATEMENT, "S1", [_single(fill), _pending(fill)]),
+        _file(fill, STATEMENT, "S2", []),
     ]
 
 
@@ -47,11 +56,11 @@ def rebatch(fill: Fill) -> list[Example]:
     Entries with the bank's reference need no statement around them.
     """
     files = [
-        _file(fill, "camt.054", "08", f"N{n}", [entry])
+        _file(fill, NOTIFICATION, f"N{n}", [entry])
         for n, entry in enumerate(_notification_entries(fill)[::-1], 5)
     ]
     rest = [
-        _file(fill, "camt.053", "04", "S9", [_pending(fill), _single(fill)]),
+        _file(fill, Form("camt.053", "04"), "S9", [_pending(fill), _single(fill)]),
         *examples(fill)[2:],
     ]
     return files + rest
@@ -82,12 +91,13 @@ def _batch(fill: Fill) -> _Entry:
     nameless = (_order(fill, 13, payer), amounts[1], "<Ustrd>for the game</Ustrd>")
     inner = "".join(_detail(fill, *payment) for payment in (own, nameless, twin, twin))
     total = sum(amounts, amounts[2])
-    account = f"{_ACCOUNT}|{entry_ref}"
-    key = f"{account}|{_money(fill, amounts[1])}||{_instruction(fill, 13)}|{_escape(payer)}||"
-    twins = f"{account}|{_money(fill, amounts[2])}||{_instruction(fill, 12)}|NOTPROVIDED||"
-    expects = (
+    account = f"{ACCOUNT}|{entry_ref}"
+    named = _escape(reference_or_empty(payer))
+    key = f"{account}|{_money(fill, amounts[1])}||{_instruction(fill, 13)}|{named}||"
+    twins = f"{account}|{_money(fill, amounts[2])}||{_instruction(fill, 12)}|||"
+    expects: tuple[Expected, ...] = (
         _deposit_expected(
-            f"{_ACCOUNT}|UETR={transaction}|{_money(fill, amounts[0])}",
+            f"{ACCOUNT}|UETR={transaction}|{_money(fill, amounts[0])}",
             amounts[0],
             _deposit(fill, 0),
         ),
@@ -97,50 +107,56 @@ def _batch(fill: Fill) -> _Entry:
         _deposit_expected(twins, amounts[2], _deposit(fill, 2)),
         _deposit_expected(f"{twins}#2", amounts[2], _deposit(fill, 2)),
     )
-    return _entry(
-        fill, "CRDT", total, entry_ref, f"<Btch><NbOfTxs>4</NbOfTxs></Btch>{inner}"
-    ), expects
+    if units(total, fill.scale) > AMOUNT_MAX or fill.currency not in EXPONENTS:
+        # An entry that no wallet can hold is one item, whatever it consists of.
+        expects = (Expected("CRDT", key, None, (("DEPOSIT", total),), None, _UNSIGNED),)
+    amount = _amount_element(fill, total)
+    details = f"<Btch><NbOfTxs>4</NbOfTxs></Btch>{inner}"
+    status = NOTIFICATION.status("BOOK")
+    return print_entry(CREDIT, amount, status, fill.first_at_ms, entry_ref, details), expects
 
 
 def _return(fill: Fill) -> _Entry:
     """Return a deposit's direct debit that the player's bank took back."""
-    amount, entry_ref = fill.amount(0), f"ACSR{fill.uuid(20)[:18]}"
-    inner = (
-        f"<TxDtls><Refs><EndToEndId>{_deposit(fill, 0)}</EndToEndId></Refs>"
-        "<RtrInf><Rsn><Cd>MD06</Cd></Rsn></RtrInf></TxDtls>"
-    )
-    leg, reference = ("DEPOSIT_REVERSAL", amount), ("deposit.opened", _deposit(fill, 0))
-    expected = Expected(
-        "DBIT", f"{_ACCOUNT}|{entry_ref}|{_money(fill, amount)}", None, (leg,), reference, _UNSIGNED
-    )
-    return _entry(fill, "DBIT", amount, entry_ref, inner), (expected,)
+    deposit = _deposit(fill, 0)
+    intent = _intent(fill, Verb.CHARGEBACK, 20, fill.amount(0), deposit_id=deposit)
+    return _written(intent, NOTIFICATION, deposit)
 
 
 def _payout(fill: Fill) -> _Entry:
     """Return money to a player: the cashier has booked it already."""
-    amount, entry_ref = fill.amount(1), f"ACSR{fill.uuid(21)[:18]}"
-    key = f"{_ACCOUNT}|{entry_ref}|{_money(fill, amount)}"
-    return _entry(fill, "DBIT", amount, entry_ref, ""), (
-        Expected("DBIT", key, None, (("INFORMATIONAL", amount),), None, _UNSIGNED),
-    )
+    intent = _intent(fill, Verb.PAYOUT, 21, fill.amount(1))
+    return _written(intent, NOTIFICATION, None)
 
 
 def _single(fill: Fill) -> _Entry:
     """Return a deposit as older versions have it: the status bare, the amount only at the entry."""
-    amount, entry_ref = fill.amount(3), f"ACSR{fill.uuid(30)[:18]}"
-    inner = f"<TxDtls><Refs><EndToEndId>{_deposit(fill, 3)}</EndToEndId></Refs></TxDtls>"
-    key = f"{_ACCOUNT}|{entry_ref}|{_money(fill, amount)}"
-    return _entry(fill, "CRDT", amount, entry_ref, inner, "<Sts>BOOK</Sts>"), (
-        _deposit_expected(key, amount, _deposit(fill, 3)),
-    )
+    deposit = _deposit(fill, 3)
+    intent = _intent(fill, Verb.DEPOSIT, 30, fill.amount(3), deposit_id=deposit)
+    return _written(intent, STATEMENT, deposit)
 
 
 def _pending(fill: Fill) -> _Entry:
     """Return the same payment a day before, when the bank only expected it."""
-    text, expects = _single(fill)
+    deposit = _deposit(fill, 3)
+    intent = _intent(fill, Verb.DEPOSIT, 30, fill.amount(3), deposit_id=deposit)
+    _, [booked] = _single(fill)
     leg = (("INFORMATIONAL", fill.amount(3)),)
-    expected = Expected("CRDT:PDNG", expects[0].tx_id, None, leg, expects[0].reference, _UNSIGNED)
-    return text.replace("<Sts>BOOK</Sts>", "<Sts>PDNG</Sts>"), (expected,)
+    expected = replace(booked, operation="CRDT:PDNG", legs=leg)
+    return WRITER.entry(intent, STATEMENT, code="PDNG"), (expected,)
+
+
+def _intent(fill: Fill, verb: Verb, n: int, amount: Decimal, **more: Any) -> Intent:
+    return _CAMT.intent(fill, verb, f"ACSR{fill.uuid(n)[:18]}", amount, **more)
+
+
+def _written(intent: Intent, form: Form, deposit: str | None) -> _Entry:
+    """Return the entry of an intent; it names a deposit, never a player."""
+    [leg] = intent.legs
+    key = f"{ACCOUNT}|{intent.tx_id}|{leg.minor}{leg.currency}"
+    reference = None if deposit is None else ("deposit.opened", deposit)
+    expected = replace(_CAMT.expect(intent), tx_id=key, player_id=None, reference=reference)
+    return WRITER.entry(intent, form), (expected,)
 
 
 def _deposit_expected(tx_id: str, amount: Decimal, deposit: str) -> Expected:
@@ -174,60 +190,26 @@ def _escape(text: str) -> str:
     return text.replace("%", "%25").replace("|", "%7C")
 
 
-def _print_amount(fill: Fill, amount: Decimal) -> str:
+def _amount_element(fill: Fill, amount: Decimal) -> str:
     """Print an amount with up to five decimals, of which those beyond the currency's are zeros."""
-    return plain(amount) + (
-        "0" * fill.pick(9, 6 - fill.scale) if amount.as_tuple().exponent else ""
-    )
+    zeros = "0" * fill.pick(9, 6 - fill.scale) if amount.as_tuple().exponent else ""
+    return f'<Amt Ccy="{fill.currency}">{plain(amount)}{zeros}</Amt>'
 
 
 def _detail(fill: Fill, refs: str, amount: Decimal, remittance: str) -> str:
     return (
-        f'<TxDtls><Refs>{refs}</Refs><Amt Ccy="{fill.currency}">{_print_amount(fill, amount)}</Amt>'
+        f"<TxDtls><Refs>{refs}</Refs>{_amount_element(fill, amount)}"
         f"<CdtDbtInd>CRDT</CdtDbtInd><RmtInf>{remittance}</RmtInf></TxDtls>"
     )
 
 
-def _entry(
-    fill: Fill,
-    direction: str,
-    amount: Decimal,
-    ref: str,
-    details: str,
-    status: str = "<Sts><Cd>BOOK</Cd></Sts>",
-) -> str:
-    at = f"{datetime.fromtimestamp(fill.first_at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}+00:00"
-    inner = f"<NtryDtls>{details}</NtryDtls>" if details else ""
-    return (
-        f'<Ntry><Amt Ccy="{fill.currency}">{_print_amount(fill, amount)}</Amt>'
-        f"<CdtDbtInd>{direction}</CdtDbtInd>"
-        f"{status}<BookgDt><DtTm>{at}</DtTm></BookgDt><ValDt><Dt>{at[:10]}</Dt></ValDt>"
-        f"<AcctSvcrRef>{ref}</AcctSvcrRef><BkTxCd><Prtry><Cd>NTRF</Cd></Prtry></BkTxCd>"
-        f"{inner}</Ntry>"
-    )
-
-
-def _file(
-    fill: Fill, message: str, version: str, statement: str, entries: Sequence[_Entry]
-) -> Example:
-    root, container = _ROOTS[message]
+def _file(fill: Fill, form: Form, statement: str, entries: Sequence[_Entry]) -> Example:
     own_id = f"{statement}-{fill.uuid(40)[:18]}"
-    at = f"{datetime.fromtimestamp(fill.at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}Z"
-    balance = _BALANCE if message == "camt.053" else ""
-    copy = "<CpyDplctInd>DUPL</CpyDplctInd>" if fill.sending else ""
-    body = (
-        f'<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<Document xmlns="{_NAMESPACE}:{message}.001.{version}">'
-        f"<{root}><GrpHdr><MsgId>{fill.request_id()[:18]}</MsgId><CreDtTm>{at}</CreDtTm></GrpHdr>"
-        f"<{container}><Id>{own_id}</Id><CreDtTm>{at}</CreDtTm>{copy}"
-        f"<Acct><Id><IBAN>{_ACCOUNT}</IBAN></Id></Acct>"
-        f"{balance}{''.join(text for text, _ in entries)}</{container}></{root}></Document>"
-    )
+    texts = [text for text, _ in entries]
+    message = print_file(form, own_id, texts, sending_of(fill), is_copy=fill.sending > 0)
     nothing = Expected(
-        message, f"{_ACCOUNT}|{own_id}", None, (("INFORMATIONAL", None),), None, _UNSIGNED
+        form.message, f"{ACCOUNT}|{own_id}", None, (("INFORMATIONAL", None),), None, _UNSIGNED
     )
     expects = tuple(expected for _, several in entries for expected in several) or (nothing,)
-    headers = fill.headers("application/xml", f"/files/{message}")
-    return Example(
-        f"{message} {statement}", headers, _ACCOUNT.encode(), body.encode(), expects, message
-    )
+    name = f"{form.message} {statement}"
+    return _CAMT.wrap(fill, message, *expects, name=name, schema=form.message)

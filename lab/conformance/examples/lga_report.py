@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any, Final
 
-from lab.conformance.examples.fill import Example, Expected, Fill, plain
+from msgspec.structs import replace
+
+from lab.conformance.examples.fill import Example, Expected, Fill
+from lab.conformance.examples.written import ExampleWriter, sending_of
+from lab.conformance.intents import DEFAULT_BRAND, Intent, Verb
+from lab.conformance.writers.lga_report import (
+    HEADINGS,
+    WRITER,
+    licensee_of,
+    print_file,
+    row_of,
+    time_text,
+)
 from schemas.events import SignatureVerdict
 from streams.providers.dialect import KeyMaterial
 
 KEYS: Final[KeyMaterial] = {}
 
-_LICENSEE: Final = "Acme Gaming Ltd"
-_HEADINGS: Final = (
-    "TIMESTAMP",
-    "PLAYER_ID",
-    "REG_NATION",
-    "REG_DOB",
-    "LAST_LOGIN",
-    "CURRENCY",
-    "BET_IN_MONTH",
-    "BALANCE_MONTH_END",
-    "PENDING_TRANSFER",
-    "CASINO_CHIPS_VALUE",
-)
+_NOT_CHECKED: Final = SignatureVerdict.NOT_CHECKED
+_LGA: Final = ExampleWriter(WRITER, KEYS, _NOT_CHECKED)
+_LICENSEE: Final = licensee_of(DEFAULT_BRAND)
 _PLAYERS: Final = 3
-_AHEAD: Final = timedelta(hours=2)  # of UTC: an hour ahead of CET
 _NOTED: Final = "INFORMATIONAL"
 
 
 def examples(fill: Fill) -> list[Example]:
     """Return one file of three players, and one with Windows line ends and no player."""
     rows = [_row(fill, n) for n in range(_PLAYERS)]
+    message = WRITER.write(rows, sending_of(fill), KEYS)
+    expects = [_expected(row) for row in rows]
     return [
-        _file(fill, "a month", _LICENSEE, rows, "\n"),
-        _file(fill, "a month without players", f"{_LICENSEE} II", [], "\r\n"),
+        _LGA.wrap(fill, message, *expects, name="a month", schema="report"),
+        _file(fill, "a month without players", [], f"{_LICENSEE} II"),
     ]
 
 
 def rebatch(fill: Fill) -> list[Example]:
     """Return the same lines in two files, the last player first."""
     rows = [_row(fill, n) for n in range(_PLAYERS)]
-    files = (("later", rows[:0:-1]), ("earlier", rows[:1]))
     return [
-        *(_file(fill, name, _LICENSEE, some, "\r\n") for name, some in files),
+        _file(fill, "later", rows[:0:-1]),
+        _file(fill, "earlier", rows[:1]),
         examples(fill)[1],
     ]
 
@@ -62,38 +63,29 @@ def payload(example: Example) -> dict[str, Any]:
     }
 
 
-def _row(fill: Fill, n: int) -> tuple[str, Expected]:
-    at = fill.first_at_ms // 1000 + n
-    time = f"{datetime.fromtimestamp(at, UTC) + _AHEAD:%Y-%m-%dT%H:%M:%S}"
-    player = _tabless(f"{fill.player}-{n}" if not fill.hostile else fill.player)
-    amounts: list[Decimal | None] = [
-        fill.amount(3 * n),
-        fill.amount(3 * n + 1),
-        fill.amount(3 * n + 2),
-        None,
-    ]
-    fields = [time, player, "MT", "1980-02-29", time, fill.currency]
-    fields += ["" if amount is None else plain(amount) for amount in amounts]
-    legs = tuple((_NOTED, amount) for amount in amounts)
-    tx_id = f"{_LICENSEE}|{time}|{player}|{fill.currency}"
-    unsigned = SignatureVerdict.NOT_CHECKED.value
-    return "\t".join(fields), Expected(
-        "player_data", tx_id, player, legs, None, unsigned, at_ms=at * 1000
+def _row(fill: Fill, n: int) -> Intent:
+    player = fill.player if fill.hostile else f"{fill.player}-{n}"
+    amounts = [fill.amount(3 * n), fill.amount(3 * n + 1), fill.amount(3 * n + 2), None]
+    intent = _LGA.intent(
+        fill,
+        Verb.REPORT_ROW,
+        "",
+        legs=[(_NOTED, amount) for amount in amounts],
+        at_ms=(fill.first_at_ms // 1000 + n) * 1000,
     )
+    return replace(intent, player=" ".join(player.split()))  # a file cannot hold tabs
 
 
-def _tabless(text: str) -> str:
-    return " ".join(text.split())
+def _expected(row: Intent) -> Expected:
+    currency = row.legs[0].currency or ""
+    tx_id = "|".join((_LICENSEE, time_text(row.at_ms), row.player or "", currency))
+    return replace(_LGA.expect(row), tx_id=tx_id, at_ms=row.at_ms)
 
 
-def _file(
-    fill: Fill, name: str, licensee: str, rows: list[tuple[str, Expected]], end: str
-) -> Example:
-    lines = [f"{licensee}\t2026-10\t+01:00", *(text for text, _ in rows), "\t".join(_HEADINGS)]
-    unsigned = SignatureVerdict.NOT_CHECKED.value
-    no_players = Expected("player_data", licensee, None, ((_NOTED, None),), None, unsigned)
-    headers = fill.headers("text/tab-separated-values", "/lga")
-    expects = tuple(expected for _, expected in rows) or (no_players,)
-    return Example(
-        name, headers, licensee.encode(), (end.join(lines) + end).encode(), expects, "report"
-    )
+def _file(fill: Fill, name: str, rows: list[Intent], licensee: str = _LICENSEE) -> Example:
+    """Return a file with Windows line ends; without a line it is read as one notice."""
+    lines = [list(row_of(row).values()) for row in rows]
+    notice = Expected("player_data", licensee, None, ((_NOTED, None),), None, _NOT_CHECKED.value)
+    expects = [_expected(row) for row in rows] or [notice]
+    message = print_file(licensee, HEADINGS, lines, "\r\n")
+    return _LGA.wrap(fill, message, *expects, name=name, schema="report")

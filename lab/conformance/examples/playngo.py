@@ -1,21 +1,22 @@
-"""A round at Play'n GO.
-
-Elements are in the order in which integrators' code prints them, empty ones left in.
-"""
+"""A round at Play'n GO: reserves, releases, a cancel, free games, a jackpot."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
-from html import escape
+from functools import partial
 from typing import Final
 
-from lab.conformance.examples.fill import Example, Expected, Fill, plain
+from lab.conformance.examples.fill import Example, Fill, plain
+from lab.conformance.examples.written import ExampleWriter
+from lab.conformance.intents import Verb
+from lab.conformance.writers.encoding import xml_body
+from lab.conformance.writers.playngo import WRITER
 from streams.providers.dialect import KeyMaterial
 
 KEYS: Final[KeyMaterial] = {"access_token": "png-7c1f0e5a9b3d4428"}
 BALANCE_DECIMALS: Final = 0
 
+_PLAYNGO: Final = ExampleWriter(WRITER, KEYS)
 _ZERO: Final = Decimal(0)
 
 
@@ -23,89 +24,27 @@ def examples(fill: Fill) -> list[Example]:
     """Return reserves, releases, a cancel, a free game, a jackpot, the closing summary."""
     bet, won, gain = (fill.amount(n) for n in range(3))
     ids = [str(fill.number(n)) for n in range(7)]
-    campaign = {"freegameExternalId": fill.campaign}
+    make, write = partial(_PLAYNGO.intent, fill), partial(_PLAYNGO.example, fill)
+    campaign = fill.campaign
+    # A gain of zero has no leg.
+    legs = [("WIN", won), ("JACKPOT_WIN", gain)] if gain else [("WIN", won)]
+    jackpot = make(Verb.WIN, ids[5], legs=legs)
+    closing = make(Verb.WIN, ids[6], _ZERO, round_closed=True)
     return [
-        _message(fill, "reserve", ids[0], bet, (("BET", bet),)),
-        _message(fill, "release", ids[1], won, (("WIN", won),)),
-        _message(fill, "reserve", ids[2], won, (("BET", won),), name="a second reserve"),
-        _message(
-            fill, "cancelReserve", ids[2], won, (("ROLLBACK", won),), reference=("reserve", ids[2])
-        ),
-        _message(fill, "reserve", ids[3], _ZERO, (("BET", _ZERO),), campaign, name="a free game"),
-        _message(
-            fill,
-            "release",
-            ids[4],
-            won,
-            (("WIN", won),),
-            campaign | {"type": "1"},
-            name="a free game's win",
-        ),
-        _message(
-            fill,
-            "release",
-            ids[5],
-            won + gain,
-            (("WIN", won), ("JACKPOT_WIN", gain))
-            if gain
-            else (("WIN", won),),  # a gain of zero has no leg
-            {"jackpotGain": plain(gain)},
-            name="a jackpot inside a win",
-        ),
-        _message(
-            fill,
-            "release",
-            ids[6],
-            _ZERO,
-            (("WIN", _ZERO),),
-            {"state": "1"},
-            name="the summary that closes the round",
-        ),
+        write(make(Verb.BET, ids[0], bet)),
+        write(make(Verb.WIN, ids[1], won)),
+        write(make(Verb.BET, ids[2], won), name="a second reserve"),
+        write(make(Verb.ROLLBACK, ids[2], won, refers_to=(Verb.BET, ids[2]))),
+        write(make(Verb.FREE_BET, ids[3], _ZERO, campaign=campaign), name="a free game"),
+        write(make(Verb.FREE_WIN, ids[4], won, campaign=campaign), name="a free game's win"),
+        write(jackpot, name="a jackpot inside a win"),
+        write(closing, name="the summary that closes the round"),
         _odd(fill, fill.tx(8), bet),
     ]
 
 
-def _message(
-    fill: Fill,
-    operation: str,
-    tx_id: str,
-    amount: Decimal,
-    legs: tuple[tuple[str, Decimal | None], ...],
-    more: Mapping[str, str] | None = None,
-    *,
-    name: str | None = None,
-    reference: tuple[str, str] | None = None,
-) -> Example:
-    elements = {
-        "externalId": fill.player,
-        "productId": "1",
-        "transactionId": tx_id,
-        "real": plain(amount),
-        "currency": fill.currency,
-        "gameId": fill.game,
-    }
-    if operation != "cancelReserve":
-        elements |= {
-            "gameSessionId": str(fill.number(90)),
-            "externalGameSessionId": fill.uuid(91),
-            "contextId": "",
-        }
-    elements |= {"accessToken": KEYS["access_token"], "roundId": fill.round, "channel": "1"}
-    if operation == "release":
-        elements |= {"state": "0", "type": "0", "jackpotGain": "0.00", "jackpotLoss": "0.00"}
-        elements |= {"jackpotGainSeed": "", "jackpotGainId": ""}
-    else:
-        elements["actualValue"] = plain(amount)
-    if operation != "cancelReserve":
-        elements |= {"freegameExternalId": "", "freegameFinished": "", "turnover": ""}
-    expected = Expected(operation, tx_id, fill.player, legs, reference)
-    return _print_element(
-        fill, name or operation, operation, {**elements, **(more or {})}, expected
-    )
-
-
 def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """Return a reserve with a prolog, further zeros, white space and an unknown element."""
+    """Return a reserve with a prolog, further zeros, white space and few elements."""
     elements = {
         "accessToken": KEYS["access_token"],
         "transactionId": tx_id,
@@ -115,29 +54,7 @@ def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
         "roundId": fill.round,
         "gameId": fill.game,
     }
-    expected = Expected("reserve", tx_id, fill.player, (("BET", amount),))
-    return _print_element(
-        fill,
-        "a reserve spelt oddly",
-        "reserve",
-        elements,
-        expected,
-        prolog='<?xml version="1.0"?>\n',
-    )
-
-
-def _print_element(
-    fill: Fill,
-    name: str,
-    operation: str,
-    elements: Mapping[str, str],
-    expected: Expected,
-    prolog: str = "",
-) -> Example:
-    inner = "".join(
-        f"<{tag}>{escape(text)}</{tag}>" if text else f"<{tag}/>" for tag, text in elements.items()
-    )
-    body = f"{prolog}<{operation}>{inner}</{operation}>".encode()
-    return Example(
-        name, fill.headers("application/xml", "/playngo"), fill.player.encode(), body, (expected,)
-    )
+    intent = _PLAYNGO.intent(fill, Verb.BET, tx_id, amount)
+    body = b'<?xml version="1.0"?>\n' + xml_body("reserve", elements.items(), None)
+    message = WRITER.wrap(intent, body)
+    return _PLAYNGO.wrap(fill, message, _PLAYNGO.expect(intent), name="a reserve spelt oddly")

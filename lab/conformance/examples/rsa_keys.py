@@ -6,14 +6,7 @@ in every run.
 
 from __future__ import annotations
 
-from base64 import b64encode
-from functools import cache
 from typing import Final
-
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 RSA_PUBLIC_PEM: Final = """\
 -----BEGIN PUBLIC KEY-----
@@ -43,7 +36,7 @@ PQIDAQAB
 It verifies no signature of the examples.
 """
 
-_RSA_PRIVATE_PEM: Final = """\
+RSA_PRIVATE_PEM: Final = """\
 -----BEGIN PRIVATE KEY-----
 MIIEvgIBADANBgkqhkiG9w0BAQEFAASCBKgwggSkAgEAAoIBAQDnDqDY3TV2U6nQ
 7/q72MERUw+k32gpM4q3CGLC18Tt/a1m5UT5OdXgKFasqDtMO+3rU1atTEP/sexq
@@ -73,15 +66,3 @@ q57hiR502VM71QekbcVgfB7heT1P7Jq7+DAl6o/Ubta8g61ZohIZ/kcxP8hAa7na
 wyVDQOS7hKAvw+bwBAvpH6Xu
 -----END PRIVATE KEY-----
 """
-
-
-@cache
-def _private_key() -> RSAPrivateKey:
-    key = load_pem_private_key(_RSA_PRIVATE_PEM.encode(), None)
-    assert isinstance(key, RSAPrivateKey)
-    return key
-
-
-def rsa_sha256_base64(body: bytes) -> bytes:
-    """Sign the body by RSASSA-PKCS1-v1_5 with SHA-256, in base64; `RSA_PUBLIC_PEM` verifies it."""
-    return b64encode(_private_key().sign(body, PKCS1v15(), SHA256()))

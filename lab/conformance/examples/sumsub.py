@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-import hmac
-import json
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from lab.conformance.examples.fill import Example, Expected, Fill
+from lab.conformance.examples.written import ExampleWriter, sending_of
+from lab.conformance.intents import Intent, Verb
+from lab.conformance.writers.sumsub import (
+    DIGESTS,
+    REVIEWED,
+    WRITER,
+    applicant_of,
+    head_of,
+    print_body,
+    wrap_body,
+)
+from lab.conformance.writers.writer import Message
 from streams.providers.dialect import KeyMaterial
 
 KEYS: Final[KeyMaterial] = {"secret": "sumsub-5b1e7c90d2f84a36"}
 
-_DIGESTS: Final = ("sha256", "sha512", "sha1")
+_SUMSUB: Final = ExampleWriter(WRITER, KEYS)
+_STATES: Final = {Verb.CHECK_REJECTED: "player.blocked", Verb.CHECK_PASSED: "player.released"}
+_LEVEL_CHANGED: Final = "applicantLevelChanged"
 
 
 def examples(fill: Fill) -> list[Example]:
@@ -21,40 +36,15 @@ def examples(fill: Fill) -> list[Example]:
     It is started, pending, rejected with another try, rejected finally, and passed; then come an
     older spelling and another level.
     """
-    retry = {"reviewAnswer": "RED", "reviewRejectType": "RETRY", "rejectLabels": ["BAD_SELFIE"]}
-    final = {
-        "reviewAnswer": "RED",
-        "reviewRejectType": "FINAL",
-        "rejectLabels": ["FORGERY", "FRAUDSTER"],
-    }
-    green = {"reviewAnswer": "GREEN"}
+    write = partial(_example, fill)
     return [
-        _message(fill, 0, "applicantCreated", {"reviewStatus": "init"}),
-        _message(fill, 1, "applicantPending", {"reviewStatus": "pending"}),
-        _message(
-            fill, 2, "applicantReviewed", {"reviewStatus": "completed", "reviewResult": retry}
-        ),
-        _message(
-            fill,
-            3,
-            "applicantReviewed",
-            {"reviewStatus": "completed", "reviewResult": final},
-            "player.blocked",
-        ),
-        _message(
-            fill,
-            4,
-            "applicantReviewed",
-            {"reviewStatus": "completed", "reviewResult": green},
-            "player.released",
-        ),
-        _older(fill, 5, green),
-        _message(
-            fill,
-            6,
-            "applicantLevelChanged",
-            {"previousLevelName": "basic", "levelName": "enhanced"},
-        ),
+        write(100, Verb.CHECK_STARTED),
+        write(101, Verb.CHECK_PENDING),
+        write(102, Verb.CHECK_FAILED),
+        write(103, Verb.CHECK_REJECTED),
+        write(104, Verb.CHECK_PASSED),
+        _older(fill),
+        _level_changed(fill),
     ]
 
 
@@ -66,60 +56,44 @@ def rebatch(fill: Fill) -> list[Example]:
     return examples(fill)[::-1]
 
 
-def _message(
-    fill: Fill, n: int, kind: str, more: dict[str, Any], state: str | None = None
-) -> Example:
-    correlation = fill.uuid(100 + n)
-    at = datetime.fromtimestamp(fill.first_at_ms / 1000, UTC)
-    body = _body(fill, kind) | {
-        "correlationId": correlation,
-        "createdAtMs": f"{at:%Y-%m-%d %H:%M:%S}.{fill.first_at_ms % 1000:03d}",
-        **more,
-    }
-    return _sign(fill, n, body, f"{_applicant(fill)}:{correlation}", state)
+def _example(fill: Fill, n: int, verb: Verb) -> Example:
+    intent = _SUMSUB.intent(fill, verb, fill.uuid(n))
+    message = WRITER.write([intent], sending_of(fill), KEYS)
+    return _wrap(fill, intent, message, verb.value, intent.tx_id)
 
 
-def _older(fill: Fill, n: int, result: dict[str, Any]) -> Example:
+def _older(fill: Fill) -> Example:
     """Return an older message: without correlation id, and with whole seconds and an offset."""
+    intent = _SUMSUB.intent(fill, Verb.CHECK_PASSED, "")
     at = f"{datetime.fromtimestamp(fill.first_at_ms // 1000, UTC):%Y-%m-%d %H:%M:%S}+0000"
-    more = {"createdAt": at, "reviewStatus": "completed", "reviewResult": result}
-    return _sign(
-        fill,
-        n,
-        _body(fill, "applicantReviewed") | more,
-        f"{_applicant(fill)}:{at}",
-        "player.released",
-    )
+    result = {"reviewStatus": "completed", "reviewResult": {"reviewAnswer": "GREEN"}}
+    message = _sign(intent, head_of(intent) | {"createdAt": at} | result, DIGESTS[2])
+    return _wrap(fill, intent, message, f"{REVIEWED}, an older spelling", at)
 
 
-def _applicant(fill: Fill) -> str:
-    return fill.uuid(0).replace("-", "")[:24]
-
-
-def _body(fill: Fill, kind: str) -> dict[str, Any]:
-    return {
-        "applicantId": _applicant(fill),
-        "inspectionId": fill.uuid(1).replace("-", "")[:24],
-        "applicantType": "individual",
-        "levelName": "basic",
-        "sandboxMode": False,
-        "externalUserId": fill.player,
-        "type": kind,
-        "clientId": "acme",
+def _level_changed(fill: Fill) -> Example:
+    intent = _SUMSUB.intent(fill, Verb.CHECK_STARTED, fill.uuid(106))
+    intent = replace(intent, identity=(*intent.identity[:2], _LEVEL_CHANGED, intent.tx_id))
+    at = datetime.fromtimestamp(fill.first_at_ms / 1000, UTC)
+    more = {
+        "correlationId": intent.tx_id,
+        "createdAtMs": f"{at:%Y-%m-%d %H:%M:%S}.{fill.first_at_ms % 1000:03d}",
+        "previousLevelName": "basic",
+        "levelName": "enhanced",
     }
+    message = _sign(intent, head_of(intent) | more, DIGESTS[1])
+    return _wrap(fill, intent, message, _LEVEL_CHANGED, intent.tx_id)
 
 
-def _sign(fill: Fill, n: int, body: dict[str, Any], event_id: str, state: str | None) -> Example:
-    value = json.dumps(body, indent=2, separators=(",", " : ")).encode()
-    digest = _DIGESTS[n % len(_DIGESTS)]
-    headers = {
-        "x-payload-digest": hmac.digest(KEYS["secret"].encode(), value, digest).hex().encode(),
-        "x-payload-digest-alg": f"HMAC_{digest.upper()}_HEX".encode(),
-    }
-    expects = [Expected.event(body["type"], event_id, fill.player)]
+def _sign(intent: Intent, fields: dict[str, Any], digest: str) -> Message:
+    return wrap_body(intent.player or "", print_body(fields), KEYS, digest)
+
+
+def _wrap(fill: Fill, intent: Intent, message: Message, name: str, message_id: str) -> Example:
+    """Return a message with its player event, and the player's state where it decides one."""
+    event_id = f"{applicant_of(fill.player)}:{message_id}"
+    expects = [Expected.event(intent.operation, event_id, fill.player)]
+    state = _STATES.get(intent.verb)
     if state is not None:
         expects.append(Expected(state, event_id, fill.player, (("PLAYER_STATE", None),)))
-    sent = fill.headers("application/json", "/sumsub", headers)
-    return Example(
-        f"{body['type']} {n}", sent, fill.player.encode(), value, tuple(expects), "webhook"
-    )
+    return _SUMSUB.wrap(fill, message, *expects, name=name, schema="webhook")

@@ -5,58 +5,37 @@ Messages that settle nothing are here too.
 
 from __future__ import annotations
 
-from html import escape
-from typing import Final
+from typing import Any, Final
+
+from msgspec.structs import replace
 
 from lab.conformance.examples.fill import Example, Expected, Fill, market_id_text
+from lab.conformance.examples.written import ExampleWriter, sending_of
+from lab.conformance.intents import Intent, Market, MarketOutcome, Verb
+from lab.conformance.writers.uof import PRODUCT, WRITER, head_of, market_attributes, tag, wrap_text
 from schemas.events import SignatureVerdict
 from streams.providers.dialect import KeyMaterial
 
 KEYS: Final[KeyMaterial] = {}
 
-_BOM: Final = b"\xef\xbb\xbf"
-_NOT_CHECKED: Final = SignatureVerdict.NOT_CHECKED.value
-
-_Outcome = tuple[str, str]
-_Market = tuple[str, str, tuple[_Outcome, ...]]
+_NOT_CHECKED: Final = SignatureVerdict.NOT_CHECKED
+_UOF: Final = ExampleWriter(WRITER, KEYS, _NOT_CHECKED)
 
 
 def examples(fill: Fill) -> list[Example]:
     """Return settlements, halves, dead heats, a cancel and rollbacks, odds and a sign of life."""
-    half: _Market = (
-        "16",
-        "hcp=-0.75",
-        (("1714", 'result="1" void_factor="0.5"'), ("1715", 'result="0" void_factor="0.5"')),
-    )
-    tennis: _Market = ("204", "setnr=4|pointnr=45", (("4", 'result="0"'), ("5", 'result="1"')))
-    golf: _Market = (
-        "534",
-        "",
-        (("sr:player:7001", 'result="1" dead_heat_factor="0.5"'), ("9", 'result="-1"')),
-    )
-    player: _Market = ("40", f"player={fill.player}", (("7", 'result="0" void_factor="1"'),))
-    since = f' start_time="{fill.first_at_ms - 90_000}"'
+    half, tennis, golf, player = _markets(fill)
+    since = (("start_time", str(fill.first_at_ms - 90_000)),)
     return [
-        _settlement(fill, 0, (half, tennis), 'certainty="1"'),
-        _settlement(fill, 1, (half, tennis), 'certainty="2"'),
-        _settlement(fill, 2, (golf, player), ""),
-        _markets(
-            fill,
-            3,
-            "bet_cancel",
-            (half,),
-            f' start_time="{fill.first_at_ms - 90_000}" end_time="{fill.first_at_ms}"',
-        ),
-        _markets(fill, 4, "rollback_bet_settlement", (half, tennis), ""),
-        _markets(fill, 5, "rollback_bet_cancel", (half,), since),
-        _notice(
-            fill,
-            6,
-            "odds_change",
-            '<odds><market id="1"><outcome id="1" odds="1.85"/></market></odds>',
-        ),
-        _notice(fill, 7, "fixture_change", ""),
-        _alive(fill, 8),
+        _settlement(fill, 0, (half, tennis), "1"),
+        _settlement(fill, 1, (half, tennis), "2"),
+        _lost_without_a_result(fill, 2, golf, player),
+        _example(fill, _intent(fill, 3, Verb.MARKET_CANCELLED, (half,))),
+        _example(fill, _intent(fill, 4, Verb.MARKET_UNSETTLED, (half, tennis))),
+        _odd(fill, 5, Verb.MARKET_UNSETTLED, "rollback_bet_cancel", (half,), since),
+        _example(fill, _intent(fill, 6, Verb.ODDS_CHANGED, (half,))),
+        _odd(fill, 7, Verb.ODDS_CHANGED, "fixture_change", (), ()),
+        _example(fill, _intent(fill, 8, Verb.FEED_ALIVE, ())),
     ]
 
 
@@ -65,107 +44,98 @@ def rebatch(fill: Fill) -> list[Example]:
 
     Everything else is as in `examples`.
     """
-    made = examples(fill)
-    half: _Market = (
-        "16",
-        "hcp=-0.75",
-        (("1715", 'result="0" void_factor="0.5"'), ("1714", 'result="1" void_factor="0.5"')),
+    half, tennis, *_ = _markets(fill)
+    tennis = tennis._replace(specifiers="pointnr=45|setnr=4")
+    backwards = [each._replace(outcomes=each.outcomes[::-1]) for each in (tennis, half)]
+    cut = [_settlement(fill, n, (market,), str(n + 1)) for n in (0, 1) for market in backwards]
+    return [*cut, *examples(fill)[2:]]
+
+
+def _markets(fill: Fill) -> tuple[Market, ...]:
+    match = f"sr:match:{fill.number(0) % 10**8}"
+    halves = (MarketOutcome("1714", True, "0.5"), MarketOutcome("1715", False, "0.5"))
+    points = (MarketOutcome("4", False), MarketOutcome("5", True))
+    return (
+        Market(match, "16", "hcp=-0.75", halves),
+        Market(match, "204", "setnr=4|pointnr=45", points),
+        Market(match, "534", "", (MarketOutcome("sr:player:7001", True, "", "0.5"),)),
+        Market(match, "40", f"player={fill.player}", (MarketOutcome("7", False, "1"),)),
     )
-    tennis: _Market = ("204", "pointnr=45|setnr=4", (("5", 'result="1"'), ("4", 'result="0"')))
-    cut = [
-        _settlement(fill, n, (market,), f'certainty="{n + 1}"')
-        for n in (0, 1)
-        for market in (tennis, half)
-    ]
-    return [*cut, *made[2:]]
 
 
-def _match(fill: Fill) -> str:
-    return f"sr:match:{fill.number(0) % 10**8}"
-
-
-def _at(fill: Fill, n: int) -> int:
+def _intent(fill: Fill, n: int, verb: Verb, markets: tuple[Market, ...], **more: Any) -> Intent:
     # The feed's own time is a part of the identity: one message has one, however often it is
     # delivered.
-    return fill.first_at_ms + n
+    match = _markets(fill)[0].match_id
+    return _UOF.intent(fill, verb, match, markets=markets, at_ms=fill.first_at_ms + n, **more)
 
 
-def _sort_specifiers(specifiers: str) -> str:
-    return "|".join(sorted(specifiers.split("|")))
+def _settlement(fill: Fill, n: int, markets: tuple[Market, ...], certainty: str) -> Example:
+    details = (("certainty", certainty),)
+    return _example(fill, _intent(fill, n, Verb.MARKET_SETTLED, markets, details=details))
 
 
-def _head(fill: Fill, n: int) -> str:
-    return f'product="3" event_id="{_match(fill)}" timestamp="{_at(fill, n)}"'
+def _example(fill: Fill, intent: Intent) -> Example:
+    message = WRITER.write([intent], sending_of(fill), KEYS)
+    name = f"{intent.operation} {intent.at_ms - fill.first_at_ms}"
+    return _UOF.wrap(fill, message, *_expectations(intent), name=name)
 
 
-def _settlement(fill: Fill, n: int, markets: tuple[_Market, ...], certainty: str) -> Example:
-    market_texts, expects = [], []
-    for market_id, specifiers, outcomes in markets:
-        inner = "".join(f'<outcome id="{outcome}" {result}/>' for outcome, result in outcomes)
-        named = f' specifiers="{escape(specifiers)}"' if specifiers else ""
-        market_texts.append(f'<market id="{market_id}"{named}>{inner}</market>')
-        for outcome, _ in outcomes:
-            expects.append(_expectation(fill, n, "bet_settlement", market_id, specifiers, outcome))
-    body = (
-        f"<bet_settlement {_head(fill, n)} {certainty}>"
-        f"<outcomes>{''.join(market_texts)}</outcomes></bet_settlement>"
+def _lost_without_a_result(fill: Fill, n: int, golf: Market, player: Market) -> Example:
+    """Return a settlement without certainty, one of whose outcomes is not settled: result -1."""
+    intent = _intent(fill, n, Verb.MARKET_SETTLED, (golf, player), details=(("certainty", ""),))
+    unsettled = (("id", "9"), ("result", "-1"))
+    heat = (("id", "sr:player:7001"), ("result", "1"), ("dead_heat_factor", "0.5"))
+    void = (("id", "7"), ("result", "0"), ("void_factor", "1"))
+    first = tag(
+        "market", market_attributes(golf, None), tag("outcome", heat) + tag("outcome", unsettled)
     )
-    return _example(fill, f"bet_settlement {n}", body, tuple(expects))
+    second = tag("market", market_attributes(player, None), tag("outcome", void))
+    text = tag(intent.operation, head_of(intent), tag("outcomes", (), first + second))
+    golf = golf._replace(outcomes=(*golf.outcomes, MarketOutcome("9", False)))
+    expects = _expectations(replace(intent, markets=(golf, player)))
+    return _UOF.wrap(fill, wrap_text(intent, text), *expects, name="a dead heat, no certainty")
 
 
-def _markets(
-    fill: Fill, n: int, operation: str, markets: tuple[_Market, ...], more: str
+def _odd(
+    fill: Fill,
+    n: int,
+    verb: Verb,
+    operation: str,
+    markets: tuple[Market, ...],
+    more: tuple[tuple[str, str], ...],
 ) -> Example:
-    named = "".join(
-        f'<market id="{market_id}" specifiers="{escape(specifiers)}" '
-        'extended_specifers="score=2:1"/>'
-        for market_id, specifiers, _ in markets
-    )
-    expects = tuple(
-        _expectation(fill, n, operation, market_id, text, None) for market_id, text, _ in markets
-    )
-    return _example(
-        fill, operation, f"<{operation} {_head(fill, n)}{more}>{named}</{operation}>", expects
-    )
+    """Return a message of another operation than the verb's, with further attributes."""
+    intent = _intent(fill, n, verb, markets)
+    intent = replace(intent, identity=(*intent.identity[:2], operation, intent.tx_id))
+    inner = "".join(tag("market", market_attributes(market, None)) for market in markets)
+    text = tag(operation, (*head_of(intent), *more), inner)
+    return _UOF.wrap(fill, wrap_text(intent, text), *_expectations(intent), name=operation)
 
 
-def _notice(fill: Fill, n: int, operation: str, inner: str) -> Example:
-    tx_id = f"3:{_match(fill)}:{_at(fill, n)}"
-    expected = Expected(
-        operation,
-        tx_id,
-        None,
-        (("INFORMATIONAL", None),),
-        signature=_NOT_CHECKED,
-        at_ms=_at(fill, n),
-    )
-    return _example(
-        fill, operation, f"<{operation} {_head(fill, n)}>{inner}</{operation}>", (expected,)
-    )
+def _expectations(intent: Intent) -> list[Expected]:
+    """Return what must be read: an outcome of a settlement, a market, or a notice."""
+    operation, at_ms = intent.operation, intent.at_ms
+    if intent.verb is Verb.ODDS_CHANGED or not intent.markets:
+        about = "" if intent.verb is Verb.FEED_ALIVE else f"{intent.tx_id}:"
+        legs = (("INFORMATIONAL", None),)
+        tx_id = f"{PRODUCT}:{about}{at_ms}"
+        signature = _NOT_CHECKED.value
+        return [Expected(operation, tx_id, None, legs, signature=signature, at_ms=at_ms)]
+    is_settled = intent.verb is Verb.MARKET_SETTLED
+    return [
+        Expected(
+            operation,
+            market_id_text(market.match_id, market.market_id, _sort(market.specifiers), outcome),
+            None,
+            signature=_NOT_CHECKED.value,
+            is_event=True,
+            at_ms=at_ms,
+        )
+        for market in intent.markets
+        for outcome in ([each.id for each in market.outcomes] if is_settled else [None])
+    ]
 
 
-def _alive(fill: Fill, n: int) -> Example:
-    tx_id = f"3:{_at(fill, n)}"
-    expected = Expected(
-        "alive", tx_id, None, (("INFORMATIONAL", None),), signature=_NOT_CHECKED, at_ms=_at(fill, n)
-    )
-    return _example(
-        fill,
-        "alive",
-        f'<alive product="3" timestamp="{_at(fill, n)}" subscribed="1"/>',
-        (expected,),
-    )
-
-
-def _expectation(
-    fill: Fill, n: int, operation: str, market_id: str, specifiers: str, outcome: str | None
-) -> Expected:
-    name = market_id_text(_match(fill), market_id, _sort_specifiers(specifiers), outcome)
-    return Expected(
-        operation, name, None, signature=_NOT_CHECKED, is_event=True, at_ms=_at(fill, n)
-    )
-
-
-def _example(fill: Fill, name: str, body: str, expects: tuple[Expected, ...]) -> Example:
-    headers = fill.headers("application/xml", f"/{expects[0].operation}")
-    return Example(name, headers, _match(fill).encode(), _BOM + body.encode(), expects)
+def _sort(specifiers: str) -> str:
+    return "|".join(sorted(specifiers.split("|")))

@@ -5,32 +5,42 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
-from lab.sandbox.actions import Delivery, HouseAction, PspBatch, PspItem
-from lab.sandbox.cashier import BATCH_ITEMS_MAX, BATCH_WAIT_MS, batch_notices
-from lab.sandbox.ids import Ids, uuid_of
+from lab.conformance.intents import Intent, Verb
+from lab.conformance.writers.find import find_writers
+from lab.conformance.writers.ids import Ids, uuid7_of, uuid_of
+from lab.sandbox.actions import Delivery, IntentRequest
+from lab.sandbox.cashier import BATCH_WAIT_MS, batch_intents
 from lab.sandbox.mixing import add_duplicates, displace, draw_retries, sort_by_time
 from lab.sandbox.players import make_players
 from lab.sandbox.records import Origin
+from lab.sandbox.seats import make_intent
 
 PLAYERS = make_players(Random(1), 30)
 
 
-def item(number: int, at_ms: int, player=PLAYERS[0]) -> PspItem:
-    return PspItem(
-        at_ms=at_ms,
-        event_code="AUTHORISATION",
-        success=True,
-        psp_reference=f"PSP{number}",
-        merchant_reference=f"ref-{number}",
-        player=player,
-        amount_minor=100,
+WRITERS = find_writers(("house", "adyen"))
+BATCH_MAX = WRITERS["adyen"].batch_max
+
+
+def item(number: int, at_ms: int, player=PLAYERS[0]) -> Intent:
+    return make_intent(
+        WRITERS["adyen"],
+        Verb.DEPOSIT,
+        player,
+        f"PSP{number}",
+        at_ms,
+        100,
+        deposit_id=f"ref-{number}",
     )
+
+
+def heartbeat(at_ms: int, phase: int = 1) -> Intent:
+    return make_intent(WRITERS["house"], Verb.HEARTBEAT, PLAYERS[0], f"h-{phase}-{at_ms}", at_ms)
 
 
 def house(at_ms: int, phase: int = 1) -> Delivery:
-    return Delivery(
-        HouseAction(at_ms, "heartbeat", f"h-{phase}-{at_ms}", PLAYERS[0]), at_ms, phase, nonce=at_ms
-    )
+    request = IntentRequest(at_ms, (heartbeat(at_ms, phase),))
+    return Delivery(request, at_ms, phase, nonce=at_ms)
 
 
 def test_a_displaced_delivery_is_overtaken_by_few_and_never_leaves_its_phase():
@@ -71,17 +81,21 @@ def test_a_duplicate_stands_behind_its_original_and_differs_in_nothing_but_its_o
 
 def test_a_retried_batch_carries_all_of_its_items_and_only_what_was_sent_by_then():
     batches = [
-        Delivery(PspBatch(at, (item(at, at), item(at + 1, at))), at, 1, nonce=at)
+        Delivery(IntentRequest(at, (item(at, at), item(at + 1, at))), at, 1, nonce=at)
         for at in range(0, 100_000, 2_000)
     ]
-    again = draw_retries(batches, 30, Random(3))
-    sent = [d.request for d in batches if isinstance(d.request, PspBatch)]
+    again = draw_retries(batches, 30, Random(3), {"adyen"})
+    sent = [d.request for d in batches]
     grown = 0
     for retry in again:
         assert retry.origin is Origin.RETRY
-        assert isinstance(retry.request, PspBatch)
-        members = set(retry.request.items)
-        source = [request for request in sent if set(request.items) <= members]
+        assert isinstance(retry.request, IntentRequest)
+        members = set(retry.request.intents)
+        source = [
+            request
+            for request in sent
+            if isinstance(request, IntentRequest) and set(request.intents) <= members
+        ]
         assert source
         assert all(one.at_ms <= retry.at_ms for one in members)
         grown += len(members) > 2
@@ -106,26 +120,25 @@ def test_a_batch_goes_when_it_is_full_or_old_and_never_mixes_brands():
     assert len(brands) == 3
     players = list(brands.values())
     notices = [item(number, number * 100, players[number % 3]) for number in range(300)]
-    gathered = list(batch_notices(notices, Random(6)))
-    requests = [request for request in gathered if isinstance(request, PspBatch)]
-    assert len(requests) == len(gathered)
-    assert [one for request in requests for one in request.items if one.player is players[0]] == [
-        one for one in notices if one.player is players[0]
-    ]
-    assert sum(len(request.items) for request in requests) == 300
+    requests = list(batch_intents(notices, Random(6), WRITERS))
+    assert [
+        one for request in requests for one in request.intents if one.player == players[0].id
+    ] == [one for one in notices if one.player == players[0].id]
+    assert sum(len(request.intents) for request in requests) == 300
     for request in requests:
-        assert len({one.player.brand for one in request.items}) == 1
-        assert len(request.items) <= BATCH_ITEMS_MAX
-        assert 0 <= request.at_ms - request.items[0].at_ms <= BATCH_WAIT_MS
-        assert all(one.at_ms <= request.at_ms for one in request.items)
+        assert len({one.brand for one in request.intents}) == 1
+        assert len(request.intents) <= BATCH_MAX
+        assert 0 <= request.at_ms - request.intents[0].at_ms <= BATCH_WAIT_MS
+        assert all(one.at_ms <= request.at_ms for one in request.intents)
     assert [request.at_ms for request in requests] == sorted(request.at_ms for request in requests)
 
 
 def test_waiting_notices_go_before_whatever_comes_later():
-    action = HouseAction(60_000, "heartbeat", "h", PLAYERS[0])
-    first, second = batch_notices([item(1, 0), action], Random(0))
-    assert isinstance(first, PspBatch) or Random(0).randint(1, BATCH_ITEMS_MAX) == 1
-    assert second is action
+    later = heartbeat(60_000)
+    first, second = batch_intents([item(1, 0), later], Random(0), WRITERS)
+    assert first.intents == (item(1, 0),)
+    assert first.at_ms <= BATCH_WAIT_MS
+    assert second.intents == (later,)
 
 
 def test_uuids_are_of_version_4():
@@ -136,6 +149,14 @@ def test_uuids_are_of_version_4():
         assert str(parsed) == uuid_of(bits)
         assert (parsed.version, parsed.variant) == (4, uuid.RFC_4122)
         assert parsed == uuid.UUID(int=bits, version=4)
+
+
+def test_uuids_of_version_7_hold_their_time():
+    import uuid
+
+    at_ms = 1_795_183_400_123
+    parsed = uuid.UUID(uuid7_of(at_ms, 2**128 - 1))
+    assert (parsed.int >> 80, parsed.version, parsed.variant) == (at_ms, 7, uuid.RFC_4122)
 
 
 def test_numbers_rise_and_fit_64_bits():

@@ -90,11 +90,11 @@ def test_exactly_the_poison_is_rejected_with_the_code_it_was_made_for(stream):
         for item in read.items
         if isinstance(item, RejectedItem)
     ]
-    assert Counter(rejected) == Counter((Origin.POISON, code, code) for code, _ in CATALOGUE)
+    assert Counter(rejected) == Counter((Origin.POISON, code, code) for code, *_ in CATALOGUE)
 
 
 def test_the_first_ten_kinds_of_poison_have_ten_codes():
-    codes = [code for code, _ in CATALOGUE]
+    codes = [code for code, *_ in CATALOGUE]
     assert len(set(codes[:10])) == 10
     assert set(codes) <= set(RejectCode)
 

@@ -12,8 +12,10 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
-from lab.sandbox.actions import GameAction, HouseAction, PspBatch, Verb
+from lab.conformance.intents import Verb
+from lab.sandbox.actions import PoisonAction
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import PHASE_DEPOSITS, PHASE_PLAY, Origin
 from lab.sandbox.scenario import PLAY_AFTER_MS, Scenario, deliveries_of, duration_ms, generate
@@ -69,16 +71,24 @@ def test_the_global_generator_is_neither_used_nor_touched(keys):
     assert generate(Scenario(seed=3, start_ms=START_MS, events=1_000, speeders=0), keys) == first
 
 
+def _intents(deliveries):
+    """Return every intent with its delivery, in order."""
+    return [
+        (delivery, intent)
+        for delivery in deliveries
+        if not isinstance(delivery.request, PoisonAction)
+        for intent in delivery.request.intents
+    ]
+
+
 def _tx_ids(deliveries) -> set[str]:
-    return {d.request.tx_id for d in deliveries if isinstance(d.request, GameAction)} | {
-        d.request.id for d in deliveries if isinstance(d.request, HouseAction)
-    }
+    return {intent.tx_id for _, intent in _intents(deliveries)}
 
 
 @pytest.mark.parametrize("other", [{"seed": 4}, {"events": 2_501}, {"players": 20}])
 def test_two_scenarios_share_no_transaction_and_no_player(other):
-    numbers = {"seed": 3, "start_ms": START_MS, "events": 2_500}
-    first, second = deliveries_of(Scenario(**numbers)), deliveries_of(Scenario(**(numbers | other)))
+    scenario = Scenario(seed=3, start_ms=START_MS, events=2_500)
+    first, second = deliveries_of(scenario), deliveries_of(replace(scenario, **other))
     assert not _tx_ids(first) & _tx_ids(second)
     assert not _players(first) & _players(second)
 
@@ -126,31 +136,27 @@ def test_numbers_that_do_not_fit_are_refused_with_what_to_change(numbers, word):
 
 
 def _players(deliveries) -> set[str]:
-    return {d.request.player.id for d in deliveries if not isinstance(d.request, PspBatch)}
+    return {intent.player for _, intent in _intents(deliveries)}
 
 
 def test_deposits_stand_before_play_and_every_player_has_one(canonical):
     phases = [d.phase for d in canonical]
     assert phases == sorted(phases)
     assert set(phases) == {PHASE_DEPOSITS, PHASE_PLAY}
-    first = [d.request for d in canonical if d.phase == PHASE_DEPOSITS]
-    opened = {r.player.id for r in first if isinstance(r, HouseAction)}
-    authorised = {item.player.id for r in first if isinstance(r, PspBatch) for item in r.items}
+    first = [intent for d, intent in _intents(canonical) if d.phase == PHASE_DEPOSITS]
+    opened = {intent.player for intent in first if intent.verb is Verb.DEPOSIT_OPENED}
+    authorised = {intent.player for intent in first if intent.verb is Verb.DEPOSIT}
     assert opened == authorised == _players(canonical)
-    assert not any(isinstance(r, GameAction) for r in first)
+    assert {intent.verb for intent in first} == {Verb.DEPOSIT_OPENED, Verb.DEPOSIT}
     assert max(d.at_ms for d in canonical if d.phase == PHASE_DEPOSITS) < START_MS + PLAY_AFTER_MS
 
 
 def test_the_simulated_time_is_that_of_a_casino(canonical):
     assert 100_000 < duration_ms(Scenario(seed=7, start_ms=START_MS)) - PLAY_AFTER_MS < 240_000
     bets: dict[str, list[int]] = {}
-    for d in canonical:
-        if (
-            isinstance(d.request, GameAction)
-            and d.request.verb is Verb.BET
-            and d.origin is Origin.FIRST
-        ):
-            bets.setdefault(d.request.player.id, []).append(d.at_ms)
+    for d, intent in _intents(canonical):
+        if intent.verb in {Verb.BET, Verb.FREE_BET} and d.origin is Origin.FIRST:
+            bets.setdefault(intent.player, []).append(d.at_ms)
     spans = [
         (max(times) - min(times)) / (len(times) - 1)
         for times in bets.values()
@@ -169,19 +175,18 @@ def test_what_is_moved_is_few_and_keeps_its_time(canonical):
 
 def test_one_player_is_blocked_and_released_and_tries_meanwhile(canonical):
     state = {
-        d.request.operation: d
-        for d in canonical
-        if isinstance(d.request, HouseAction) and d.request.operation.startswith("player.")
+        intent.verb: (d, intent.player)
+        for d, intent in _intents(canonical)
+        if intent.operation.startswith("player.")
     }
-    assert set(state) == {"player.blocked", "player.released"}
-    blocked, released = state["player.blocked"], state["player.released"]
-    assert blocked.request.player == released.request.player
+    assert set(state) == {Verb.PLAYER_BLOCKED, Verb.PLAYER_RELEASED}
+    (blocked, player), (released, same) = state[Verb.PLAYER_BLOCKED], state[Verb.PLAYER_RELEASED]
+    assert player == same
     tries = [
         d
-        for d in canonical
-        if isinstance(d.request, GameAction)
-        and d.request.verb is Verb.BET
-        and d.request.player == blocked.request.player
+        for d, intent in _intents(canonical)
+        if intent.verb is Verb.BET
+        and intent.player == player
         and blocked.at_ms < d.at_ms < released.at_ms
     ]
     assert tries
@@ -196,14 +201,15 @@ def test_shares_of_the_dialects(keys):
 
 
 def test_an_adyen_batch_holds_one_account_and_at_most_a_few_notices(canonical):
-    batches = [d.request for d in canonical if isinstance(d.request, PspBatch)]
-    assert {len({item.player.brand for item in batch.items}) for batch in batches} == {1}
-    first = [
-        d.request for d in canonical if isinstance(d.request, PspBatch) and d.origin is Origin.FIRST
+    batches = [
+        d
+        for d in canonical
+        if not isinstance(d.request, PoisonAction) and d.request.intents[0].provider == "adyen"
     ]
-    sizes = Counter(len(batch.items) for batch in first)
+    assert {len({item.brand for item in d.request.intents}) for d in batches} == {1}
+    sizes = Counter(len(d.request.intents) for d in batches if d.origin is Origin.FIRST)
     assert set(sizes) == {1, 2, 3, 4, 5}
-    assert any(len({item.player.id for item in batch.items}) > 1 for batch in batches)
+    assert any(len({item.player for item in d.request.intents}) > 1 for d in batches)
 
 
 def test_progress_is_told_up_to_the_end(keys):
