@@ -7,10 +7,12 @@ decimals beside it, times are epoch milliseconds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final, LiteralString, NoReturn
 
 import msgspec
 
+from ledger_sink.queries.report import bounds_of
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
 from schemas.errors import UsageError
@@ -213,9 +215,17 @@ async def movements(
     currency: str,
     *,
     before_version: int = LAST_VERSION,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    kinds: Sequence[str] = (),
     count: int = 50,
 ) -> list[Movement]:
-    """Return at most `count` movements of a wallet before a version, newest first."""
+    """Return at most `count` movements of a wallet before a version, newest first.
+
+    Of events from `since_ms` on and before `until_ms`, by event time, and of these kinds, if there
+    are any. A refused event moves nothing, so it is not among them.
+    """
+    from_ms, to_ms = bounds_of(since_ms, until_ms)
     return await _read(
         database,
         _SQL["movements"],
@@ -223,6 +233,9 @@ async def movements(
         player=player_id,
         currency=currency,
         before=before_version,
+        since_ms=from_ms,
+        until_ms=to_ms,
+        kinds=list(kinds) or None,
         count=count,
     )
 

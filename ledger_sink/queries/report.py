@@ -23,6 +23,14 @@ ALWAYS_MS: Final = (-(2**62), 2**62)
 _SQL: Final = statements("report")
 
 
+def bounds_of(since_ms: int | None, until_ms: int | None) -> tuple[int, int]:
+    """Return a period's bounds for a query; None is a period without that bound."""
+    return (
+        ALWAYS_MS[0] if since_ms is None else since_ms,
+        ALWAYS_MS[1] if until_ms is None else until_ms,
+    )
+
+
 class ReportRow(msgspec.Struct, frozen=True):
     """One group of a report.
 

@@ -17,7 +17,10 @@ from fraud_agents.explanation import Explanation, explain, first_offset_of
 from fraud_agents.rules import DEFAULT_RULES
 from ledger_sink.rules.debts import RULE as DEBTS
 from pitboss.cli import screen
+from pitboss.cli.option_types import period_options
+from pitboss.cli.suggestions import RULE, SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
+from pitboss.ops.periods import check_period, is_within
 from pitboss.settings import Runtime, read_settings
 from schemas import codec
 from schemas.errors import Rejected, UsageError
@@ -30,22 +33,32 @@ STYLES = {"block": "bold red", "hold": "red", "review": "yellow", "info": "blue"
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def alerts() -> None:
     """Show the detectors' findings, read from the topic of alerts."""
 
 
 @alerts.command("list")
 @click.option("--player", help="Only alerts about this player.")
-@click.option("--rule", help="Only alerts of this rule, as in D01.")
+@click.option("--rule", type=RULE, help="Only alerts of this rule, as in D01.")
+@period_options()
 @json_option
-def list_command(*, player: str | None, rule: str | None, as_json: bool) -> None:
+def list_command(
+    *,
+    player: str | None,
+    rule: str | None,
+    since_ms: int | None,
+    until_ms: int | None,
+    as_json: bool,
+) -> None:
     """List every alert once, by event time."""
+    check_period(since_ms, until_ms)
     found = [
         one
         for one in _read(_runtime())
         if (player is None or one.alert.player_id == player)
         and (rule is None or one.alert.rule_id == rule)
+        and is_within(one.alert.occurred_at, since_ms, until_ms)
     ]
     if as_json:
         click.echo(msgspec.json.encode([one.alert for one in found]))

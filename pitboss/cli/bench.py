@@ -29,12 +29,13 @@ from lab.bench.normalise import EVENTS, EVENTS_MIN, NormaliseBenchPlan
 from lab.bench.observation import MeasuredSubject
 from lab.bench.plain_faust import PlainFaustSettings
 from lab.bench.processes import ProcessCommand
-from lab.bench.progress import BenchProgress
 from lab.bench.raw_records import endless_bets, hub88_records, opening_records
 from lab.bench.report import BenchEnvironment, FigureRow, format_table
 from lab.sandbox.keys import SandboxKeys
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.interrupts import unwind_on_termination
+from pitboss.cli.progress import StepProgress
+from pitboss.cli.suggestions import PROVIDER, SuggestingGroup
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import read_state, resolve_runtime
@@ -73,7 +74,7 @@ class _Figures(Protocol):
     def rows(self) -> list[FigureRow]: ...
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def bench() -> None:
     """Measure Pitboss against its peers, in turns, on this machine."""
 
@@ -97,10 +98,13 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
     _refuse_given(settings, may_use_given)
     # Clients log warnings about a broker that has just started; their retries overcome them.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
-    progress = BenchProgress()
     name = f"bench_{secrets.token_hex(4)}"
     folder = settings.home / name
-    with _servers(settings, progress) as servers, ExitStack() as on_exit:
+    with (
+        StepProgress() as progress,
+        _servers(settings, progress) as servers,
+        ExitStack() as on_exit,
+    ):
         on_exit.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.mkdir(parents=True)
         runtimes = [
@@ -120,7 +124,7 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
     type=click.IntRange(1, 1000),
     help="Measurements of each adapter.",
 )
-@click.option("--provider", multiple=True, help="Only these.")
+@click.option("--provider", multiple=True, type=PROVIDER, help="Only of this provider.")
 @_json_option
 def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
     """Measure mapping, encoding and signature of each adapter on one core.
@@ -133,9 +137,8 @@ def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
     versions = [
         each for each in registered_versions() if not provider or each.row.provider in provider
     ]
-    if not versions:
-        raise UsageError(f"unknown provider {', '.join(provider)}: see `pitboss providers list`")
-    figures = run(versions, rounds, BenchProgress().begin)
+    with StepProgress() as progress:
+        figures = run(versions, rounds, progress.begin)
     _print("adapters: raw records to events, one core, CPU time", figures, as_json)
 
 
@@ -164,9 +167,12 @@ def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_gi
 
     settings = read_settings()
     _refuse_given(settings, may_use_given)
-    progress = BenchProgress()
     name = f"bench_{secrets.token_hex(4)}"
-    with _servers(settings, progress) as servers, ExitStack() as on_exit:
+    with (
+        StepProgress() as progress,
+        _servers(settings, progress) as servers,
+        ExitStack() as on_exit,
+    ):
         url = on_exit.enter_context(_ledger_database(servers, name))
         filled = (
             on_exit.enter_context(_ledger_database(servers, f"{name}_filled")) if rows else None
@@ -206,10 +212,13 @@ def latency_command(
     settings = read_settings()
     _refuse_given(settings, may_use_given)
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
-    progress = BenchProgress()
     name = f"bench_{secrets.token_hex(4)}"
     folder = settings.home / name
-    with _servers(settings, progress) as servers, ExitStack() as on_exit:
+    with (
+        StepProgress() as progress,
+        _servers(settings, progress) as servers,
+        ExitStack() as on_exit,
+    ):
         on_exit.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.mkdir(parents=True)
         runtime = on_exit.enter_context(_namespace(servers, name))
@@ -231,7 +240,7 @@ def _latency_plan(
     folder: Path,
     rates: Sequence[int],
     seconds: int,
-    progress: BenchProgress,
+    progress: StepProgress,
 ) -> LatencyBenchPlan:
     keys = SandboxKeys.generate()
     keyring = folder / "keys.json"
@@ -339,7 +348,7 @@ def _with_lifeline(module: str, argument: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def _servers(settings: StackSettings, progress: BenchProgress) -> Iterator[Runtime]:
+def _servers(settings: StackSettings, progress: StepProgress) -> Iterator[Runtime]:
     """Yield the servers of the environment, or the embedded ones.
 
     The embedded ones are stopped again if they were not running.

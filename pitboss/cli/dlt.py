@@ -11,6 +11,7 @@ from rich.text import Text
 
 from pitboss.cli import screen
 from pitboss.cli.dlt_filter import (
+    PLACE,
     STATES,
     action_options,
     check_audit_text,
@@ -18,14 +19,18 @@ from pitboss.cli.dlt_filter import (
     filter_options,
     find_case,
     is_on_dead_letter_topic,
+    join_sources,
     json_option,
     parse_filter,
     parse_required_filter,
     parse_source,
 )
 from pitboss.cli.dlt_views import action_view, case_lines, case_view, format_time, hold_view
+from pitboss.cli.option_types import period_options
+from pitboss.cli.suggestions import SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import dead_letters
+from pitboss.ops.periods import check_period, is_within
 from pitboss.settings import Runtime, read_keyring, read_settings, read_worker_settings
 from runtime.dead_letters.headers import ACTOR_MAX, REASON_MAX, format_position
 from runtime.dead_letters.letters import (
@@ -41,7 +46,7 @@ from schemas.events import DeadLetter
 from streams.providers.redaction import secrets_of
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def dlt() -> None:
     """Dead letters: records that could not be used, byte for byte, and what was done about them."""
 
@@ -49,6 +54,7 @@ def dlt() -> None:
 @dlt.command("list")
 @filter_options
 @click.option("--state", "states", multiple=True, type=STATES, help="Only in this state.")
+@period_options(of="time of the source record")
 @json_option
 def list_command(
     *,
@@ -57,16 +63,23 @@ def list_command(
     sources: Sequence[str],
     player: str | None,
     states: Sequence[str],
+    since_ms: int | None,
+    until_ms: int | None,
     as_json: bool,
 ) -> None:
     """List dead letters by source topic and code, most open ones first."""
+    check_period(since_ms, until_ms)
     runtime = _runtime()
     wanted = parse_filter(runtime, codes, topics, sources, player)
     if states:
         only = frozenset(CaseState(state.upper()) for state in states)
         wanted = msgspec.structs.replace(wanted, states=only)
     snapshot = asyncio.run(dead_letters.load_snapshot(runtime, lambda _: False))
-    groups = group_cases(case for case in snapshot.cases if wanted.matches(case))
+    groups = group_cases(
+        case
+        for case in snapshot.cases
+        if wanted.matches(case) and is_within(case.letter.source_timestamp, since_ms, until_ms)
+    )
     if as_json:
         click.echo(msgspec.json.encode(groups))
         return
@@ -82,7 +95,7 @@ def list_command(
 
 
 @dlt.command()
-@click.argument("place", metavar="TOPIC-PARTITION@OFFSET")
+@click.argument("place", metavar=PLACE)
 @click.option("--reveal-secrets", is_flag=True, help="Show passwords and tokens as they are.")
 @click.option(
     "--raw", is_flag=True, help="The original bytes and nothing else; needs --reveal-secrets."
@@ -124,7 +137,7 @@ def show(*, place: str, reveal_secrets: bool, raw: bool, as_json: bool) -> None:
 @dlt.command()
 @action_options
 @click.option(
-    "--force", is_flag=True, help="Also what was redriven or dropped before; only with --source."
+    "--force", is_flag=True, help="Also what was redriven or dropped before; for named records."
 )
 @click.pass_context
 def redrive(
@@ -133,6 +146,7 @@ def redrive(
     codes: Sequence[str],
     topics: Sequence[str],
     sources: Sequence[str],
+    former_sources: Sequence[str],
     player: str | None,
     is_all: bool,
     reason: str,
@@ -142,8 +156,9 @@ def redrive(
     force: bool,
 ) -> None:
     """Append the original bytes to the source topic once more, for the normaliser to read."""
+    sources = join_sources(sources, former_sources)
     if force and not sources:
-        raise UsageError("--force is for single records: name them with --source")
+        raise UsageError(f"--force is for single records: name them as {PLACE}")
     runtime = _runtime()
     wanted = parse_required_filter(runtime, codes, topics, sources, player, is_all=is_all)
 
@@ -163,6 +178,7 @@ def drop(
     codes: Sequence[str],
     topics: Sequence[str],
     sources: Sequence[str],
+    former_sources: Sequence[str],
     player: str | None,
     is_all: bool,
     reason: str,
@@ -171,6 +187,7 @@ def drop(
     as_json: bool,
 ) -> None:
     """Give up dead letters. They stay on their topics, and the records behind them are released."""
+    sources = join_sources(sources, former_sources)
     runtime = _runtime()
     wanted = parse_required_filter(runtime, codes, topics, sources, player, is_all=is_all)
 
@@ -210,6 +227,7 @@ def list_parked(*, player: str | None, as_json: bool) -> None:
 
 @dlt.command("history")
 @filter_options
+@period_options(of="time of the action")
 @json_option
 def history(
     *,
@@ -217,13 +235,22 @@ def history(
     topics: Sequence[str],
     sources: Sequence[str],
     player: str | None,
+    since_ms: int | None,
+    until_ms: int | None,
     as_json: bool,
 ) -> None:
     """List every redrive and drop: who, when, why, and where it went."""
+    check_period(since_ms, until_ms)
     runtime = _runtime()
     wanted = parse_filter(runtime, codes, topics, sources, player)
     snapshot = asyncio.run(dead_letters.load_snapshot(runtime, lambda _: False))
-    actions = [action for case in snapshot.cases if wanted.matches(case) for action in case.actions]
+    actions = [
+        action
+        for case in snapshot.cases
+        if wanted.matches(case)
+        for action in case.actions
+        if is_within(action.requested_at, since_ms, until_ms)
+    ]
     views = [action_view(action) for action in sorted(actions, key=lambda action: action.id)]
     if as_json:
         click.echo(msgspec.json.encode(views))
@@ -272,7 +299,7 @@ async def _act(
     carry_out: Callable[[Redriver, Sequence[DeadLetterCase]], Awaitable[list[RedriveResult]]],
 ) -> list[RedriveResult]:
     check_audit_text("--by", actor, ACTOR_MAX)
-    check_audit_text("--why", reason, REASON_MAX)
+    check_audit_text("--reason", reason, REASON_MAX)
 
     def may_match(letter: DeadLetter) -> bool:
         return _may_match(wanted, letter)

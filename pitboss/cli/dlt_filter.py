@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import click
 import msgspec
 
+from pitboss.cli.option_types import RenamedOption, note_former_name
+from pitboss.cli.suggestions import REJECT_CODE, TOPIC, NameChoice, nearest_name
 from pitboss.ops.dead_letters import DeadLetterSnapshot
 from pitboss.settings import Runtime
 from runtime.dead_letters.headers import format_position, parse_position
@@ -15,26 +17,36 @@ from schemas.errors import UsageError
 from schemas.events import Position
 from schemas.topics import PROVIDER_NAME, dead_letter_topic, raw_topic
 
+PLACE = "TOPIC-PARTITION@OFFSET"
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
-STATES = click.Choice([state.value.lower() for state in CaseState])
+STATES = NameChoice([state.value.lower() for state in CaseState])
+
+
+_NARROWING = (
+    click.option("--player", help="Only of this player, by key or content."),
+    click.option(
+        "--topic",
+        "topics",
+        multiple=True,
+        type=TOPIC,
+        help="Only of this source topic, or provider.",
+    ),
+    click.option(
+        "--code",
+        "codes",
+        multiple=True,
+        type=REJECT_CODE,
+        help="Only with this reject code, as in BAD_AMOUNT.",
+    ),
+)
 
 
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that select dead letters to a command."""
-    for option in (
-        click.option("--player", help="Only of this player, by key or content."),
-        click.option(
-            "--source",
-            "sources",
-            multiple=True,
-            metavar="TOPIC-PARTITION@OFFSET",
-            help="This record.",
-        ),
-        click.option(
-            "--topic", "topics", multiple=True, help="A source topic, or a provider's name."
-        ),
-        click.option("--code", "codes", multiple=True, help="A reject code, as in BAD_AMOUNT."),
-    ):
+    """Add the options that narrow a list of dead letters to a command."""
+    source = click.option(
+        "--source", "sources", multiple=True, metavar=PLACE, help="Only of this record."
+    )
+    for option in (*_NARROWING, source):
         command = option(command)
     return command
 
@@ -45,11 +57,27 @@ def action_options(command: Callable[..., None]) -> Callable[..., None]:
         json_option,
         click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
         click.option("--by", "actor", required=True, help="Who does it; kept on record."),
-        click.option("--why", "reason", required=True, help="Why; kept on record."),
+        click.option(
+            "--reason",
+            required=True,
+            cls=RenamedOption,
+            formerly="--why",
+            help="Why; kept on record.",
+        ),
         click.option("--all", "is_all", is_flag=True, help="Every open one."),
+        *_NARROWING,
+        click.option("--source", "former_sources", multiple=True, hidden=True),
+        click.argument("sources", nargs=-1, metavar=f"[{PLACE}]..."),
     ):
         command = option(command)
-    return filter_options(command)
+    return command
+
+
+def join_sources(sources: Sequence[str], former: Sequence[str]) -> tuple[str, ...]:
+    """Return the places of the arguments and of the deprecated `--source`, with a note."""
+    if former:
+        note_former_name("--source", f"an argument: {' '.join(former)}")
+    return (*sources, *former)
 
 
 def parse_required_filter(
@@ -68,7 +96,7 @@ def parse_required_filter(
     """
     if not (codes or topics or sources or player or is_all):
         raise UsageError(
-            "select dead letters: --code, --topic, --source, --player, or --all for every open one"
+            f"select dead letters: {PLACE}, --code, --topic, --player, or --all for every open one"
         )
     wanted = parse_filter(runtime, codes, topics, sources, player)
     if sources:
@@ -132,14 +160,28 @@ def find_case(cases: Sequence[DeadLetterCase], position: Position) -> DeadLetter
     for case in cases:
         if case.source == position or any(one.position == position for one in case.letters):
             return case
-    raise UsageError(f"no dead letter of or at {format_position(position)}: see `pitboss dlt list`")
+    known = {place.topic for case in cases for place in _places(case)}
+    raise UsageError(f"no dead letter of or at {_not_found(position, known)}")
 
 
 def check_sources(snapshot: DeadLetterSnapshot, wanted: CaseFilter) -> None:
     """Raise UsageError for a named source that has no dead letter."""
     known = {case.source for case in snapshot.cases}
     for source in wanted.sources - known:
-        raise UsageError(f"no dead letter of {format_position(source)}: see `pitboss dlt list`")
+        topics = {one.topic for one in known}
+        raise UsageError(f"no dead letter of {_not_found(source, topics)}")
+
+
+def _places(case: DeadLetterCase) -> Iterator[Position]:
+    yield case.source
+    yield from (one.position for one in case.letters)
+
+
+def _not_found(position: Position, topics: Collection[str]) -> str:
+    """Return the end of an error about a place; it names the nearest of the topics with cases."""
+    nearest = None if position.topic in topics else nearest_name(position.topic, topics)
+    hint = "" if nearest is None else f"; did you mean {nearest}?"
+    return f"{format_position(position)}: see `pitboss dlt list`{hint}"
 
 
 def check_audit_text(option: str, text: str, characters_max: int) -> None:

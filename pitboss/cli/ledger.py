@@ -14,13 +14,14 @@ from pitboss.cli.ledger_reconcile import reconcile
 from pitboss.cli.ledger_report import report
 from pitboss.cli.ledger_rounds import ROUNDS
 from pitboss.cli.ledger_views import VIEWS
+from pitboss.cli.suggestions import SuggestingGroup
 from pitboss.embedded.databases import create_database, database_exists
 from pitboss.embedded.state import resolve_runtime
 from pitboss.settings import read_settings
 from schemas.errors import UsageError
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def ledger() -> None:
     """Query, check and correct the ledger."""
 
@@ -29,7 +30,7 @@ for command in (*VIEWS, report, reconcile, months_group, *AUDIT, *CORRECTIONS, *
     ledger.add_command(command)
 
 
-@ledger.group("migrate")
+@ledger.group("migrate", cls=SuggestingGroup)
 def migrate_group() -> None:
     """List and apply the numbered SQL files, each once, in order."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,9 +16,10 @@ from ledger_sink.proof.seals import SignedCheckpoint, load_private_key, load_pub
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli.ledger_queries import json_option, print_json
 from pitboss.cli.option_types import FiniteFloat
+from pitboss.cli.progress import StepProgress
 from pitboss.embedded.state import resolve_runtime
 from pitboss.settings import Runtime, read_settings
-from replay.audit.checks import check_tables
+from replay.audit.checks import Check, check_tables
 from runtime.postgres.roles import Role
 from schemas.errors import UsageError
 from schemas.topics import TRANSACTIONS
@@ -104,7 +106,8 @@ def verify(*, key_file: Path | None, checkpoints: Path | None, as_json: bool) ->
     """
     runtime = resolve_runtime(read_settings())
     key = load_public_key(key_file.read_bytes()) if key_file else None
-    faults, looked_at = asyncio.run(_verify(runtime, key, checkpoints))
+    with StepProgress() as progress:
+        faults, looked_at = asyncio.run(_verify(runtime, key, checkpoints, progress))
     if as_json:
         print_json(
             {"holds": not faults, "faults": msgspec.to_builtins(faults), "looked_at": looked_at}
@@ -121,10 +124,13 @@ def verify(*, key_file: Path | None, checkpoints: Path | None, as_json: bool) ->
 
 
 async def _verify(
-    runtime: Runtime, key: Ed25519PublicKey | None, checkpoints: Path | None
+    runtime: Runtime,
+    key: Ed25519PublicKey | None,
+    checkpoints: Path | None,
+    progress: StepProgress,
 ) -> tuple[list[SealFault], list[str]]:
+    """Return the faults, and what was looked at as lines of text."""
     from pitboss.ops.checkpoints import (
-        connect,
         find_forgeries,
         read_checkpoint_file,
         read_published_checkpoints,
@@ -139,28 +145,39 @@ async def _verify(
             else await read_published_checkpoints(runtime)
         )
         faults += [SealFault("checkpoints", wrong) for wrong in find_forgeries(known, key)]
+    with progress.wait("checking the seals"):
+        seal_faults, sealed = _check_seals(runtime, known)
+    with progress.wait("checking sums, versions and positions"):
+        checks = await _check_tables(runtime)
+    faults += seal_faults
+    faults += [SealFault(check.name, check.detail) for check in checks if not check.holds]
+    return faults, [sealed, f"{len(known)} checkpoints", f"{checks[0].detail}"]
+
+
+def _check_seals(
+    runtime: Runtime, known: Sequence[SignedCheckpoint]
+) -> tuple[list[SealFault], str]:
+    from pitboss.ops.checkpoints import connect
+
     with connect(runtime, read_only=True) as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        faults += find_seal_faults(
+        faults = find_seal_faults(
             connection, runtime.topic(TRANSACTIONS), [signed.content() for signed in known]
         )
         [(seals, sealed)] = connection.execute(
             "SELECT count(*), coalesce(sum(length(digests) / 16), 0) FROM seal"
         ).fetchall()
+    return list(faults), f"{sealed} rows under {seals} seals"
+
+
+async def _check_tables(runtime: Runtime) -> Sequence[Check]:
     database = LedgerDatabase(
         runtime.database_url, "pitboss.audit", role=Role.AUDITOR, silence_max_s=_CHECKING_MAX_S
     )
     try:
-        checks = await check_tables(database)
+        return await check_tables(database)
     finally:
         await database.close()
-    faults += [SealFault(check.name, check.detail) for check in checks if not check.holds]
-    looked_at = [
-        f"{sealed} rows under {seals} seals",
-        f"{len(known)} checkpoints",
-        f"{checks[0].detail}",
-    ]
-    return faults, looked_at
 
 
 AUDIT: tuple[click.Command, ...] = (seal, verify)

@@ -32,7 +32,7 @@ from schemas.money import exponent_of, format_minor
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("player_id")
+@click.argument("player_id", metavar="PLAYER")
 @click.argument("amount")
 @click.argument("currency")
 @operator_options

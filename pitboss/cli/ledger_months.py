@@ -7,13 +7,14 @@ import click
 from ledger_sink.store.months import Month, bring_back, create_months, list_months, move_away
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import json_option, print_json, show_rows
+from pitboss.cli.suggestions import SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
 from pitboss.settings import read_settings
 
 MONTHS_AHEAD_DEFAULT = 3
 
 
-@click.group("months")
+@click.group("months", cls=SuggestingGroup)
 def months_group() -> None:
     """List, create and move the monthly partitions of the transfers."""
 

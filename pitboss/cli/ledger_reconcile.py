@@ -17,12 +17,15 @@ from ledger_sink.proof.reconcile import (
     read_booked_events,
     read_moved_events,
 )
-from ledger_sink.queries.report import ALWAYS_MS
+from ledger_sink.queries.report import bounds_of
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import json_option, print_json, read_ledger, show_rows
+from pitboss.cli.option_types import period_options
+from pitboss.cli.progress import show_waiting
+from pitboss.cli.suggestions import STORED_PROVIDER, SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
-from pitboss.ops.periods import parse_instant_ms
+from pitboss.ops.periods import check_period
 from pitboss.settings import read_settings
 from runtime.postgres.roles import Role
 from schemas.errors import UsageError
@@ -30,7 +33,7 @@ from schemas.errors import UsageError
 _SHOWN_MAX = 100
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def reconcile() -> None:
     """Compare the ledger with its topics, and with a provider's statement."""
 
@@ -57,7 +60,8 @@ def balances(*, is_repair: bool, dry_run: bool, as_json: bool) -> None:
             return await republish_balances(runtime, database)
         return await reconcile_balances(runtime, database), 0
 
-    report, sent = read_ledger(runtime, read, Role.AUDITOR)
+    with show_waiting("comparing the wallets with their topic"):
+        report, sent = read_ledger(runtime, read, Role.AUDITOR)
     if as_json:
         print_json({**msgspec.to_builtins(report), "republished": sent})
     else:
@@ -96,9 +100,10 @@ def offsets(*, as_json: bool) -> None:
     from pitboss.ops.reconcile import reconcile_offsets
 
     runtime = resolve_runtime(read_settings())
-    check = read_ledger(
-        runtime, lambda database: reconcile_offsets(runtime, database), Role.AUDITOR
-    )
+    with show_waiting("reading every topic and table"):
+        check = read_ledger(
+            runtime, lambda database: reconcile_offsets(runtime, database), Role.AUDITOR
+        )
     if as_json:
         print_json(msgspec.to_builtins(check))
     else:
@@ -114,7 +119,9 @@ def offsets(*, as_json: bool) -> None:
 
 @reconcile.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--provider", required=True, help="The provider of the statement.")
+@click.option(
+    "--provider", required=True, type=STORED_PROVIDER, help="The provider of the statement."
+)
 @click.option("--brand", default="default", show_default=True)
 @click.option(
     "--csv/--native",
@@ -122,12 +129,7 @@ def offsets(*, as_json: bool) -> None:
     default=True,
     help="A CSV, or a file that the provider's adapter reads (camt).",
 )
-@click.option(
-    "--from",
-    "from_text",
-    help="RFC 3339; with --until: also report what the statement lacks.",
-)
-@click.option("--until", "until_text", help="RFC 3339; up to here by event time, not included.")
+@period_options(formerly_since="--from")
 @json_option
 def statement(
     *,
@@ -135,29 +137,35 @@ def statement(
     provider: str,
     brand: str,
     is_csv: bool,
-    from_text: str | None,
-    until_text: str | None,
+    since_ms: int | None,
+    until_ms: int | None,
     as_json: bool,
 ) -> None:
-    """Compare a provider's statement with the ledger: missing, extra and different items."""
+    """Compare a provider's statement with the ledger: missing, extra and different items.
+
+    With --since or --until, events of that period which the statement lacks are reported, too.
+    """
+    check_period(since_ms, until_ms)
     lines = _csv(file, provider, brand) if is_csv else _native(file, provider, brand)
-    span_ms = _span_ms(from_text, until_text)
+    has_period = since_ms is not None or until_ms is not None
+    from_ms, to_ms = bounds_of(since_ms, until_ms)
 
     async def read(database: LedgerDatabase) -> list[StatementFault]:
         booked = await read_booked_events(database, [line.event_id for line in lines])
         moved = []
-        if span_ms is not None:
+        if has_period:
             moved = await read_moved_events(
                 database,
                 provider=provider,
                 brand=brand,
                 operations=sorted({line.operation for line in lines}),
-                from_ms=span_ms[0],
-                until_ms=span_ms[1],
+                from_ms=from_ms,
+                until_ms=to_ms,
             )
         return compare_statement(lines, booked, moved)
 
-    found = read_ledger(resolve_runtime(read_settings()), read)
+    with show_waiting("comparing the statement with the ledger"):
+        found = read_ledger(resolve_runtime(read_settings()), read)
     if as_json:
         print_json({"lines": len(lines), "faults": msgspec.to_builtins(found)})
     else:
@@ -165,16 +173,6 @@ def statement(
     click.echo(f"{len(lines)} lines, {len(found)} faults", err=True)
     if found:
         raise SystemExit(1)
-
-
-def _span_ms(from_text: str | None, until_text: str | None) -> tuple[int, int] | None:
-    """Parse the span in which the ledger's extra items are searched; None without either bound."""
-    if not from_text and not until_text:
-        return None
-    return (
-        parse_instant_ms(from_text) if from_text else ALWAYS_MS[0],
-        parse_instant_ms(until_text) if until_text else ALWAYS_MS[1],
-    )
 
 
 def _show_statement_faults(found: Sequence[StatementFault], *, line_count: int) -> None:

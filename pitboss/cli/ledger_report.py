@@ -7,12 +7,20 @@ from collections.abc import Sequence
 import click
 import msgspec
 
-from ledger_sink.queries.report import ALWAYS_MS, DIMENSIONS, ReportRow, RevenueReport, make_report
+from ledger_sink.queries.report import (
+    DIMENSIONS,
+    ReportRow,
+    RevenueReport,
+    bounds_of,
+    make_report,
+)
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import json_option, print_json, read_ledger, show_rows
+from pitboss.cli.option_types import period_options
+from pitboss.cli.progress import show_waiting
 from pitboss.embedded.state import resolve_runtime
-from pitboss.ops.periods import parse_instant_ms
+from pitboss.ops.periods import check_period
 from pitboss.settings import read_settings
 from schemas.money import exponent_of, format_minor
 
@@ -21,22 +29,22 @@ from schemas.money import exponent_of, format_minor
 @click.option(
     "--by", default="provider", show_default=True, help=f"Comma-separated: {', '.join(DIMENSIONS)}."
 )
-@click.option("--from", "from_text", help="RFC 3339; events from here on, by event time.")
-@click.option("--until", "until_text", help="RFC 3339; up to here, not included.")
+@period_options(formerly_since="--from")
 @json_option
-def report(*, by: str, from_text: str | None, until_text: str | None, as_json: bool) -> None:
+def report(*, by: str, since_ms: int | None, until_ms: int | None, as_json: bool) -> None:
     """Report bets, wins, jackpots, bonus cost and gross gaming revenue.
 
     The sums are checked against the accounts of the house; exit code 1 if one differs.
     """
     dimensions = [name.strip() for name in by.split(",") if name.strip()]
-    from_ms = parse_instant_ms(from_text) if from_text else ALWAYS_MS[0]
-    until_ms = parse_instant_ms(until_text) if until_text else ALWAYS_MS[1]
+    check_period(since_ms, until_ms)
+    from_ms, to_ms = bounds_of(since_ms, until_ms)
 
     async def read(database: LedgerDatabase) -> RevenueReport:
-        return await make_report(database, dimensions, from_ms=from_ms, until_ms=until_ms)
+        return await make_report(database, dimensions, from_ms=from_ms, until_ms=to_ms)
 
-    made = read_ledger(resolve_runtime(read_settings()), read)
+    with show_waiting("summing the transfers"):
+        made = read_ledger(resolve_runtime(read_settings()), read)
     if as_json:
         rows = [{**msgspec.to_builtins(row), "ggr_minor": row.ggr_minor} for row in made.rows]
         print_json(

@@ -21,16 +21,17 @@ from pitboss.cli.operator_commands import (
     json_option,
     query_ledger,
 )
+from pitboss.cli.option_types import DURATION
+from pitboss.cli.suggestions import STORED_PROVIDER
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.operator_events import append_events
-from pitboss.ops.periods import parse_duration_ms
 from pitboss.settings import read_settings
 from schemas.money import exponent_of, format_minor
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
 from streams.providers.registry import policies
 
-_provider = click.option("--provider", help="Only of this provider.")
+_provider = click.option("--provider", type=STORED_PROVIDER, help="Only of this provider.")
 _player = click.option("--player", "player_id", help="Only of this player.")
 
 
@@ -42,12 +43,19 @@ _player = click.option("--player", "player_id", help="Only of this player.")
     default=True,
     help="Open rounds: always on, as only these are listed.",
 )
-@click.option("--older-than", default="0s", show_default=True, help="90s, 30m, 12h, 14d.")
+@click.option(
+    "--older-than",
+    "older_than_ms",
+    default="0s",
+    show_default=True,
+    type=DURATION,
+    help="90s, 30m, 12h, 14d.",
+)
 @_provider
 @_player
 @json_option
 def rounds(
-    *, is_open: bool, older_than: str, provider: str | None, player_id: str | None, as_json: bool
+    *, is_open: bool, older_than_ms: int, provider: str | None, player_id: str | None, as_json: bool
 ) -> None:
     """List rounds with a bet that nothing has closed, oldest first.
 
@@ -58,7 +66,7 @@ def rounds(
     found = query_ledger(
         partial(
             read_open_rounds,
-            until_ms=now_ms - parse_duration_ms(older_than),
+            until_ms=now_ms - older_than_ms,
             provider=provider,
             player_id=player_id,
         )

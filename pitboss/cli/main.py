@@ -7,8 +7,10 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from pitboss.cli.files import file_failure
+from pitboss.cli.suggestions import SuggestingGroup
 from pitboss.lab_package import requiring_lab
 from pitboss.settings import read_worker_settings
 from schemas.errors import PitbossError
@@ -48,10 +50,14 @@ COMMANDS = {
     ),
     "sandbox": ("pitboss.cli.sandbox:sandbox", "Play a seeded casino into the raw topics."),
     "bench": ("pitboss.cli.bench:bench", "Measure Pitboss against its peers."),
+    "completion": (
+        "pitboss.cli.completion:completion",
+        "Print the completion script of bash, zsh or fish.",
+    ),
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """Command group that imports a command's module on use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -76,6 +82,16 @@ class LazyGroup(click.Group):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the name of a command without importing any."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=COMMANDS[name][1])
+            for name in self.list_commands(ctx)
+            if name.startswith(incomplete)
+        ]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a PitbossError ends it with its message and exit code, not a traceback.

@@ -19,11 +19,12 @@ from pitboss.cli.operator_commands import (
     query_ledger,
     submit_and_print,
 )
+from pitboss.cli.suggestions import NameChoice, SuggestingGroup
 from schemas.money import exponent_of, format_minor
 
 _source = click.option(
     "--source",
-    type=click.Choice(["operator", "alert", "kyc"]),
+    type=NameChoice(["operator", "alert", "kyc"]),
     default="operator",
     show_default=True,
     help="The source of the block: it can only release its own.",
@@ -33,7 +34,7 @@ _alert = click.option(
 )
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def player() -> None:
     """Show, block, hold or limit a player.
 
@@ -42,7 +43,7 @@ def player() -> None:
 
 
 @player.command()
-@click.argument("player_id")
+@click.argument("player_id", metavar="PLAYER")
 @json_option
 def show(*, player_id: str, as_json: bool) -> None:
     """Show a player's wallets, blocks, holds and limits."""
@@ -128,7 +129,7 @@ def _state(
 
 
 @player.command()
-@click.argument("player_id")
+@click.argument("player_id", metavar="PLAYER")
 @_source
 @_alert
 @operator_options
@@ -140,7 +141,7 @@ def block(
 
 
 @player.command()
-@click.argument("player_id")
+@click.argument("player_id", metavar="PLAYER")
 @_source
 @_alert
 @operator_options
@@ -152,7 +153,7 @@ def hold(
 
 
 @player.command()
-@click.argument("player_id")
+@click.argument("player_id", metavar="PLAYER")
 @_source
 @_alert
 @operator_options
@@ -164,7 +165,7 @@ def release(
 
 
 @player.command()
-@click.argument("player_id")
+@click.argument("player_id", metavar="PLAYER")
 @click.argument("amount")
 @click.argument("currency")
 @operator_options

@@ -9,9 +9,10 @@ from pitboss.cli.providers_fuzz import fuzz
 from pitboss.cli.providers_list import list_command
 from pitboss.cli.providers_log import log_command
 from pitboss.cli.providers_new import new
+from pitboss.cli.suggestions import SuggestingGroup
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def providers() -> None:
     """List providers' versions; check and create adapters."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -11,12 +10,12 @@ import click
 import msgspec
 
 from pitboss.cli import screen
+from pitboss.cli.option_types import period_options
+from pitboss.cli.suggestions import PROVIDER
 from pitboss.embedded.state import resolve_runtime
-from pitboss.ops.periods import parse_since_ms
+from pitboss.ops.periods import check_period, is_within
 from pitboss.settings import read_settings
-from schemas.errors import UsageError
 from schemas.events import SchemaDrift
-from streams.providers.registry import DIALECTS
 
 _COLUMNS = (
     "first seen (UTC)",
@@ -32,22 +31,21 @@ _COLUMNS = (
 
 
 @click.command("drift")
-@click.option("--provider", "providers", multiple=True, help="Only of this provider.")
-@click.option("--since", help="Only what was first seen since: 7d, 24h, or a time.")
+@click.option(
+    "--provider", "providers", multiple=True, type=PROVIDER, help="Only of this provider."
+)
+@period_options(of="time of the first occurrence")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the examples.")
-def drift_command(providers: tuple[str, ...], since: str | None, as_json: bool) -> None:
+def drift_command(
+    providers: tuple[str, ...], since_ms: int | None, until_ms: int | None, as_json: bool
+) -> None:
     """List each way in which payloads differ from their declared schema, by first occurrence."""
     from pitboss.integration_log.drift_log import read_drift
 
-    unknown = set(providers) - set(DIALECTS)
-    if unknown:
-        raise UsageError(
-            f"provider {', '.join(sorted(unknown))} is not known:"
-            f" providers are {', '.join(sorted(DIALECTS))}"
-        )
-    from_ms = 0 if since is None else parse_since_ms(since, time.time_ns() // 1_000_000)
+    check_period(since_ms, until_ms)
     runtime = resolve_runtime(read_settings())
-    found = asyncio.run(read_drift(runtime, from_ms=from_ms, providers=frozenset(providers)))
+    read = asyncio.run(read_drift(runtime, from_ms=since_ms or 0, providers=frozenset(providers)))
+    found = [drift for drift in read if is_within(drift.seen_at, since_ms, until_ms)]
     if as_json:
         click.echo(msgspec.json.encode(found))
         return

@@ -11,18 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from pitboss.cli import screen
+from pitboss.cli.progress import StepProgress
+from pitboss.cli.suggestions import PROVIDER
 from pitboss.lab_package import requiring_lab
-from schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from lab.conformance.adapters import AdapterUnderTest
@@ -40,6 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--provider",
     multiple=True,
+    type=PROVIDER,
     help="Only these; the numbering of messages depends on which there are.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -75,34 +69,15 @@ def fuzz(
 def _choose_adapters(names: Sequence[str]) -> list[AdapterUnderTest]:
     from lab.conformance.adapters import all_adapters
 
-    adapters = all_adapters()
-    registered = {adapter.dialect.provider for adapter in adapters}
-    if unknown := set(names) - registered:
-        raise UsageError(
-            f"unknown provider {', '.join(sorted(unknown))}: providers are"
-            f" {', '.join(sorted(registered))}"
-        )
-    return [adapter for adapter in adapters if not names or adapter.dialect.provider in names]
+    return [adapter for adapter in all_adapters() if not names or adapter.dialect.provider in names]
 
 
 def _run(seed: int, count: int, adapters: Sequence[AdapterUnderTest]) -> FuzzReport:
     from lab.conformance.fuzz import run_fuzz
 
-    console = screen.console(stderr=True)
-    columns = (
-        TextColumn("fuzzing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bars:
-        task = bars.add_task("fuzzing", total=count)
-        return run_fuzz(
-            seed, range(count), adapters, lambda sent: bars.update(task, completed=sent)
-        )
+    with StepProgress() as progress:
+        progress.begin("fuzzing")
+        return run_fuzz(seed, range(count), adapters, lambda sent: progress.update(sent, count))
 
 
 def _show(report: FuzzReport) -> None:

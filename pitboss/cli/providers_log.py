@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,15 +9,19 @@ import click
 import msgspec
 
 from pitboss.cli.files import naming_file
-from pitboss.ops.periods import parse_since_ms
+from pitboss.cli.option_types import TIME, invocation_time_ms
+from pitboss.cli.progress import show_waiting
+from pitboss.ops.periods import ACCEPTED_TIMES
 
 
 @click.command("log")
 @click.option(
     "--since",
+    "since_ms",
     default="7d",
     show_default=True,
-    help="The period: 7d, 24h, or a time at which it begins.",
+    type=TIME,
+    help=f"The beginning of the period, which ends now: {ACCEPTED_TIMES}.",
 )
 @click.option(
     "--out",
@@ -31,7 +34,7 @@ from pitboss.ops.periods import parse_since_ms
 )
 @click.pass_context
 def log_command(
-    context: click.Context, since: str, out: Path | None, as_json: bool, dry_run: bool
+    context: click.Context, since_ms: int, out: Path | None, as_json: bool, dry_run: bool
 ) -> None:
     """Report versions and traffic, drift, schema changes, rejected records and adapter conformance.
 
@@ -42,9 +45,10 @@ def log_command(
     from pitboss.integration_log.gather import gather_log, read_earlier_logs, render_files
     from pitboss.integration_log.markdown import render_markdown
 
-    until = time.time_ns() // 1_000_000
+    until_ms = invocation_time_ms(context)
     earlier = {} if out is None else read_earlier_logs(out)
-    log = gather_log(parse_since_ms(since, until), until, earlier)
+    with show_waiting("gathering the log"):
+        log = gather_log(since_ms, until_ms, earlier)
     if out is not None:
         _write(render_files(log, out), dry_run=dry_run)
     if out is None or as_json:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 import orjson
 
+from pitboss.cli.suggestions import PROVIDER
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.provision import provision as make_ready
 from pitboss.settings import read_settings
@@ -22,7 +23,11 @@ from schemas.topics import PARTITIONS_DEFAULT
     help="Of every topic created now whose number is not fixed; existing topics keep theirs.",
 )
 @click.option(
-    "--provider", "providers", multiple=True, help="Raw topics for this one only; may be repeated."
+    "--provider",
+    "providers",
+    multiple=True,
+    type=PROVIDER,
+    help="Raw topics for this one only; may be repeated.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Query both servers for what is missing, and change nothing."

@@ -7,6 +7,7 @@ import time
 
 import click
 
+from pitboss.cli.suggestions import PROVIDER, NameChoice
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.provision import provision
 from pitboss.settings import read_settings
@@ -15,7 +16,7 @@ from pitboss.workers.supervisor import Supervisor, workers_for
 
 
 @click.command()
-@click.argument("role", type=click.Choice([*ROLES, "all"]))
+@click.argument("role", type=NameChoice([*ROLES, "all"]))
 @click.option(
     "--workers",
     default=1,
@@ -27,6 +28,7 @@ from pitboss.workers.supervisor import Supervisor, workers_for
     "--provider",
     "providers",
     multiple=True,
+    type=PROVIDER,
     help="Create raw topics for this one only; may be repeated.",
 )
 def run(role: str, workers: int, providers: tuple[str, ...]) -> None:

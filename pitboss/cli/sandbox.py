@@ -22,6 +22,8 @@ from lab.sandbox.scenario import generate as generate_records
 from lab.sandbox.writing import ReportProgress
 from pitboss.cli.files import naming_file
 from pitboss.cli.option_types import RATE
+from pitboss.cli.progress import StepProgress
+from pitboss.cli.suggestions import SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
 from pitboss.settings import Runtime, StackSettings, read_settings
 from schemas.errors import UsageError
@@ -93,7 +95,7 @@ _OPTIONS = (
 )
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def sandbox() -> None:
     """Play a seeded casino: the same numbers and keys make the same records, byte for byte."""
 
@@ -143,12 +145,16 @@ def feed(rate: float | None, may_use_given: bool, keys_file: Path | None, **numb
     runtime = resolve_runtime(settings)
     records, _ = _generate(_make_scenario(**numbers), _load_keys(settings, keys_file))
     start_s = time.monotonic()
-    asyncio.run(_append(runtime, records, rate))
+    with StepProgress() as progress:
+        progress.begin("feeding")
+        asyncio.run(_append(runtime, records, rate, progress.update))
     took_s = time.monotonic() - start_s
     click.echo(f"{len(records)} records fed in {took_s:.1f} s ({len(records) / took_s:,.0f}/s)")
 
 
-async def _append(runtime: Runtime, records: Sequence[RawEvent], rate: float | None) -> None:
+async def _append(
+    runtime: Runtime, records: Sequence[RawEvent], rate: float | None, progress: ReportProgress
+) -> None:
     from runtime.kafka.producer import BatchProducer, ProducerSettings
 
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss-sandbox"))
@@ -159,7 +165,7 @@ async def _append(runtime: Runtime, records: Sequence[RawEvent], rate: float | N
             producer,
             namespace=runtime.namespace,
             rate=rate,
-            progress=_report_once_a_second("fed"),
+            progress=progress,
         )
     finally:
         await producer.stop()
@@ -211,18 +217,7 @@ def _write_keyring(keys: SandboxKeys, path: Path) -> None:
 
 def _generate(scenario: Scenario, keys: SandboxKeys) -> tuple[list[RawEvent], float]:
     start_s = time.monotonic()
-    records = generate_records(scenario, keys, _report_once_a_second("generated"))
+    with StepProgress() as progress:
+        progress.begin("generating")
+        records = generate_records(scenario, keys, progress.update)
     return records, time.monotonic() - start_s
-
-
-def _report_once_a_second(word: str) -> ReportProgress:
-    last_s = time.monotonic()
-
-    def report(count: int, total: int) -> None:
-        nonlocal last_s
-        now_s = time.monotonic()
-        if now_s - last_s >= 1:
-            last_s = now_s
-            click.echo(f"{word} {count:,} of {total:,}", err=True)
-
-    return report

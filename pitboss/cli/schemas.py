@@ -15,6 +15,7 @@ import msgspec
 import orjson
 
 from pitboss.cli import screen
+from pitboss.cli.suggestions import NameChoice, SuggestingGroup, suggest
 from pitboss.settings import read_settings, without_password
 from schemas.compatibility import (
     Problem,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def schemas() -> None:
     """Show and check the Avro schemas of our topics, released with this code."""
 
@@ -104,7 +105,7 @@ def diff(context: click.Context, before: str, after: str, as_json: bool) -> None
 @schemas.command()
 @click.option(
     "--mode",
-    type=click.Choice(["full", "backward"]),
+    type=NameChoice(["full", "backward"]),
     default="full",
     show_default=True,
     help="Both transitive. Full: any version reads any other; backward: a newer one reads every"
@@ -217,7 +218,9 @@ def _schema(name: str, number: int) -> Schema:
         if version in {"", str(schema.version)}
     ]
     if not found:
-        raise UsageError(f"schema {name} is not known: subjects are {', '.join(sorted(RECORDS))}")
+        hint = "" if subject in RECORDS else suggest(subject, RECORDS)
+        subjects = ", ".join(sorted(RECORDS))
+        raise UsageError(f"schema {name} is not known{hint or '.'} Subjects are {subjects}")
     return found[-1]
 
 

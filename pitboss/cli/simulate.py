@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 
 import click
 import orjson
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lab.simulator.run import SeedResult
 from lab.simulator.run import simulate as simulate_seed
 from pitboss.cli import screen
+from pitboss.cli.progress import StepProgress
 
 SHOWN_MAX = 5
 
@@ -44,17 +42,14 @@ def simulate(*, seeds: int, start: int, processes: int, trace: bool, as_json: bo
     numbers = range(start, start + seeds)
     results: list[SeedResult] = []
     failed: list[SeedResult] = []
-    with _progress(seeds) as bar:
+    with StepProgress() as progress:
+        progress.begin("simulating")
         for result in _results(numbers, 1 if trace else processes, trace=trace):
             results.append(result)
             if result.failures:
                 failed.append(result)
-                _print_failures(
-                    result,
-                    bar.console if isinstance(bar, Progress) else screen.console(stderr=True),
-                )
-            if isinstance(bar, Progress):
-                bar.advance(bar.task_ids[0])
+                _print_failures(result, progress)
+            progress.update(len(results), seeds)
     summary = {
         "seeds": len(results),
         "events": sum(result.events for result in results),
@@ -98,24 +93,8 @@ def _set_log_level(*, trace: bool = False) -> None:
     logging.getLogger("ledger_sink").setLevel(logging.WARNING if trace else logging.CRITICAL)
 
 
-def _progress(seeds: int) -> Progress | nullcontext[None]:
-    console = screen.console(stderr=True)
-    if not console.is_terminal:
-        return nullcontext()
-    bar = Progress(
-        TextColumn("simulating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-    bar.add_task("simulating", total=seeds)
-    return bar
-
-
-def _print_failures(result: SeedResult, console: Console) -> None:
-    console.print(f"seed {result.seed}: {len(result.failures)} rules do not hold", style="bold")
+def _print_failures(result: SeedResult, progress: StepProgress) -> None:
+    progress.note(f"seed {result.seed}: {len(result.failures)} rules do not hold", style="bold")
     for line in result.failures[:SHOWN_MAX]:
-        console.print(f"  {line}", soft_wrap=True)
-    console.print(f"  again: pitboss simulate --start {result.seed} --seeds 1 --trace")
+        progress.note(f"  {line}")
+    progress.note(f"  again: pitboss simulate --start {result.seed} --seeds 1 --trace")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 import click
 import orjson
 
 from pitboss.cli import screen
+from pitboss.cli.option_types import FiniteFloat
+from pitboss.cli.suggestions import TOPIC, NameChoice, SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
-from pitboss.ops import topic_admin
-from pitboss.ops.topic_admin import PartitionLag
-from pitboss.settings import read_settings
-from schemas.topics import PARTITIONS_DEFAULT
+from pitboss.ops import consumer_lag, topic_admin
+from pitboss.ops.consumer_lag import LagSum, PartitionLag, sum_lags
+from pitboss.ops.periods import format_time
+from pitboss.settings import Runtime, read_settings
+from schemas.topics import PARTITIONS_DEFAULT, PROVIDER_NAME, raw_topic
 from streams.providers.registry import DIALECTS
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -29,9 +32,19 @@ _partitions = click.option(
 )
 
 
-@click.group()
+GROUPS: Final = {
+    "normalise": "normalise",
+    "ledger": "ledger.post",
+    "resolve": "ledger.resolve",
+    "fraud": "fraud.detect",
+    "drift": "drift",
+}
+"""Role → the name of its consumer group without the namespace."""
+
+
+@click.group(cls=SuggestingGroup)
 def topics() -> None:
-    """Create and check the topics of this installation."""
+    """Create and check the topics of this installation, and show consumer lag."""
 
 
 @topics.command()
@@ -88,36 +101,143 @@ def check(context: click.Context, partitions: int, as_json: bool) -> None:
 
 @topics.command()
 @click.option("--each", is_flag=True, help="A row for each partition, not for each topic.")
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    type=NameChoice(list(GROUPS)),
+    help="Only of this role; may be repeated.",
+)
+@click.option(
+    "--topic",
+    "names",
+    multiple=True,
+    type=TOPIC,
+    help="Only of this topic, or provider; may be repeated.",
+)
+@click.option(
+    "--max-lag", type=click.IntRange(0), help="Exit code 1 if the total lag is larger, in offsets."
+)
+@click.option(
+    "--max-age", type=FiniteFloat(0), help="Exit code 1 if the oldest is older, in seconds."
+)
+@click.option("--watch", is_flag=True, help="Measure again and again, until Ctrl-C.")
+@click.option(
+    "--every-s",
+    type=FiniteFloat(min=0.1),
+    default=2.0,
+    show_default=True,
+    help="With --watch: seconds between measurements.",
+)
+@click.option("--count", type=click.IntRange(1), help="With --watch: stop after this many.")
 @_as_json
-def lag(each: bool, as_json: bool) -> None:
-    """Show the records between each consumer group's commits and the end of its partitions."""
+@click.pass_context
+def lag(
+    context: click.Context,
+    *,
+    each: bool,
+    roles: tuple[str, ...],
+    names: tuple[str, ...],
+    max_lag: int | None,
+    max_age: float | None,
+    watch: bool,
+    every_s: float,
+    count: int | None,
+    as_json: bool,
+) -> None:
+    """Show what the roles have not read yet: how many offsets, and how old the oldest record is.
+
+    By consumer group and topic, with the total. An age is that of the broker's time of the oldest
+    unread record. Exit code 0, or 1 where the last total is over --max-lag or --max-age; 69 if the
+    broker does not answer. --watch prints a measurement after the other; with --json, a line each.
+    """
     runtime = resolve_runtime(read_settings())
-    found = asyncio.run(topic_admin.measure_lag(runtime.bootstrap_servers, runtime.namespace))
-    rows = [{**asdict(one), "lag": one.records} for one in found] if each else [*_by_topic(found)]
+    groups = [runtime.group(GROUPS[role]) for role in roles]
+    chosen = [_topic_name(runtime, name) for name in names]
+    remaining = count if watch else 1
+    total = None
+    try:
+        while remaining is None or remaining > 0:
+            if total is not None:
+                time.sleep(every_s)
+            found = asyncio.run(
+                consumer_lag.measure_lag(
+                    runtime.bootstrap_servers, runtime.namespace, groups, chosen
+                )
+            )
+            total = _show_lag(found, runtime, each=each, as_json=as_json, is_watching=watch)
+            remaining = None if remaining is None else remaining - 1
+    except KeyboardInterrupt:
+        click.echo(err=True)
+    context.exit(1 if total is not None and _is_over(total, max_lag, max_age) else 0)
+
+
+def _is_over(total: LagSum, max_lag: int | None, max_age_s: float | None) -> bool:
+    return (max_lag is not None and total.lag > max_lag) or (
+        max_age_s is not None and (total.age_s or 0) > max_age_s
+    )
+
+
+def _show_lag(
+    found: Sequence[PartitionLag],
+    runtime: Runtime,
+    *,
+    each: bool,
+    as_json: bool,
+    is_watching: bool,
+) -> LagSum:
+    """Print one measurement and return its total."""
+    now_ms = time.time_ns() // 1_000_000
+    total, by_topic = sum_lags(found, now_ms)
+    roles = {runtime.group(group): role for role, group in GROUPS.items()}
+    rows = [
+        {"role": roles.get(row["group"]), **row}
+        for row in (
+            [_partition_row(one, now_ms) for one in found]
+            if each
+            else [asdict(one) for one in by_topic]
+        )
+    ]
     if as_json:
-        click.echo(orjson.dumps(rows))
-    elif rows:
-        _show(tuple(rows[0]), rows)
-    else:
+        shown = {"at": now_ms, "total": {"lag": total.lag, "age_s": total.age_s}, "rows": rows}
+        click.echo(orjson.dumps(shown))
+        return total
+    if is_watching:
+        click.echo(format_time(now_ms))
+    if not rows:
         click.echo("no consumer group has committed anything yet")
+        return total
+    last = dict.fromkeys(rows[0], "") | {"role": "total", "lag": total.lag, "age_s": total.age_s}
+    _show(tuple(rows[0]), [*rows, last])
+    return total
 
 
-def _by_topic(found: Iterable[PartitionLag]) -> Iterable[dict[str, Any]]:
-    for (group, topic), lags in groupby(found, key=lambda one: (one.group, one.topic)):
-        records = [one.records for one in lags]
-        yield {
-            "group": group,
-            "topic": topic,
-            "partitions": len(records),
-            "lag": sum(records),
-            "most": max(records),
-        }
+def _partition_row(one: PartitionLag, now_ms: int) -> dict[str, Any]:
+    age_ms = one.age_ms(now_ms)
+    return {
+        "group": one.group,
+        "topic": one.topic,
+        "partition": one.partition,
+        "committed": one.committed,
+        "end": one.end,
+        "lag": one.records,
+        "age_s": None if age_ms is None else age_ms / 1000,
+    }
+
+
+def _topic_name(runtime: Runtime, name: str) -> str:
+    """Return a topic as on the broker, of its name with or without namespace, or a provider's."""
+    if PROVIDER_NAME.fullmatch(name):
+        name = raw_topic(name)
+    return name if runtime.prefix and name.startswith(runtime.prefix) else runtime.topic(name)
 
 
 def _show(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     table = screen.table(*columns, whole=("topic",))
     for header, column in zip(columns, table.columns, strict=True):
-        column.justify = "right" if all(isinstance(row[header], int) for row in rows) else "left"
+        values = [row[header] for row in rows if row[header] not in {None, ""}]
+        is_number = all(isinstance(value, (int, float)) for value in values)
+        column.justify = "right" if values and is_number else "left"
     for row in rows:
         table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
     screen.show(table)

@@ -1,4 +1,4 @@
-"""Conversion of a place in the log (a time, an offset, a record's full name) to an offset."""
+"""Conversion of a time or a place in the log (an offset, a record's full name) to an offset."""
 
 from __future__ import annotations
 
@@ -11,25 +11,42 @@ from aiokafka.errors import KafkaError
 
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
-from pitboss.ops.periods import parse_instant_ms
 from pitboss.settings import Runtime
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import TRANSACTIONS
 
-_PLACE: Final = re.compile(r"(?:(?P<topic>.+)-)?(?P<partition>\d+)@(?P<offset>\d+)", re.ASCII)
+_PLACE: Final = re.compile(
+    r"(?:(?:(?P<topic>.{1,249})-)?(?P<partition>\d{1,9})@)?(?P<offset>\d{1,18})", re.ASCII
+)
 _TIMEOUT_S: Final = 20.0
 
 
-async def offset_after(
-    runtime: Runtime, database: LedgerDatabase, player_id: str, place: str
-) -> int:
-    """Return the offset that follows a place in the player's partition of the log.
+def is_place(text: str) -> bool:
+    """Return whether a text names a place: `<topic>-<partition>@<offset>`, or an offset alone.
 
-    The log is booked up to it at that place: for an offset it is the next one; for a time it is the
-    offset of the first record that came later. Raises UsageError for a text that is not a place, or
-    one in another partition; Unavailable without a broker.
+    The topic may be left out, as it is always that of the log.
+    """
+    return _parse_place(text) is not None
+
+
+def _parse_place(text: str) -> tuple[str | None, int | None, int] | None:
+    """Return topic, partition (None where not named) and offset; None for another text."""
+    if (match := _PLACE.fullmatch(text)) is None:
+        return None
+    partition = match["partition"]
+    return match["topic"], None if partition is None else int(partition), int(match["offset"])
+
+
+async def offset_after(
+    runtime: Runtime, database: LedgerDatabase, player_id: str, at: int | str
+) -> int:
+    """Return the offset that follows a time or a place in the player's partition of the log.
+
+    The log is booked up to it there: for a place it is the next offset; for a time, in epoch ms, it
+    is the offset of the first record that came later. Raises UsageError for a text that is not a
+    place, or one in another partition; Unavailable without a broker.
     """
     [(partitions,)] = await database.query(statements("history")["partitions"]) or [(None,)]
     if partitions is None:
@@ -37,16 +54,16 @@ async def offset_after(
             "the ledger has booked nothing yet: it does not know how many partitions its log has"
         )
     partition = partition_for(player_id.encode(), partitions)
-    if place.isascii() and place.isdigit():
-        return int(place) + 1
-    match = _PLACE.fullmatch(place)
-    if match is None:
-        return await _first_after(runtime, partition, parse_instant_ms(place))
+    if isinstance(at, int):
+        return await _first_after(runtime, partition, at)
+    place = _parse_place(at)
+    if place is None:
+        raise UsageError(f"{at!r} is not a place: write <topic>-<partition>@<offset>")
+    topic, named, offset = place
     log = runtime.topic(TRANSACTIONS)
-    is_log = (match["topic"] or log) in {TRANSACTIONS, log}
-    if not is_log or int(match["partition"]) != partition:
-        raise UsageError(f"{player_id!r} is booked from {log}-{partition}, {place} is elsewhere")
-    return int(match["offset"]) + 1
+    if (topic or log) not in {TRANSACTIONS, log} or named not in {None, partition}:
+        raise UsageError(f"{player_id!r} is booked from {log}-{partition}, {at} is elsewhere")
+    return offset + 1
 
 
 async def _first_after(runtime: Runtime, partition: int, at_ms: int) -> int:

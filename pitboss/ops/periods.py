@@ -1,4 +1,4 @@
-"""Times and durations as operators write them, in milliseconds."""
+"""Times, periods and durations as operators write them, in milliseconds."""
 
 from __future__ import annotations
 
@@ -9,35 +9,74 @@ from typing import Final
 from schemas.errors import UsageError
 from schemas.topics import DAY_MS
 
-_AGO: Final = re.compile(r"([1-9]\d{0,4})([mhdw])", re.ASCII)
+ACCEPTED_TIMES: Final = (
+    "7d, 2h or -2h (ago; s, m, h, d, w), now, today, yesterday, 2026-11-22,"
+    " or RFC 3339 as in 2026-11-22T10:15:30Z"
+)
+"""Forms of a time, for help and errors."""
+
+_AGO: Final = re.compile(r"-?(\d{1,5})([smhdw])", re.ASCII)
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_RFC_3339: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?", re.ASCII
+)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_DURATION: Final = re.compile(r"(\d{1,9})([smhd])")
+_DURATION: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 _UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS}
 
 
-def parse_instant_ms(text: str) -> int:
-    """Parse an RFC 3339 time to epoch ms; without an offset it is UTC. Raises UsageError."""
+def parse_time_ms(text: str, now_ms: int) -> int:
+    """Parse a time to epoch ms, as seen at `now_ms`.
+
+    `7d` and `-7d` are that long before now; `today` and `yesterday` begin at 00:00 UTC, and so does
+    a date; an RFC 3339 time without an offset is UTC. Times before 1970 count as its beginning: a
+    broker refuses negative ones. Raises UsageError, which names the text and the accepted forms.
+    """
+    word = text.strip()
+    midnight_ms = now_ms - now_ms % DAY_MS
+    words = {"now": now_ms, "today": midnight_ms, "yesterday": midnight_ms - DAY_MS}
+    if (named := words.get(word.lower())) is not None:
+        return named
+    if (ago := _AGO.fullmatch(word)) is not None:
+        return max(0, now_ms - int(ago[1]) * _UNITS_MS[ago[2]])
+    at_ms = _calendar_ms(word.upper())
+    if at_ms is None:
+        raise UsageError(f"{text!r} is not a time: write {ACCEPTED_TIMES}")
+    return max(0, at_ms)
+
+
+def _calendar_ms(text: str) -> int | None:
+    """Return epoch ms of a date or an RFC 3339 time; None for another text."""
+    if _DATE.fullmatch(text) is None and _RFC_3339.fullmatch(text) is None:
+        return None
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is not a time: write it as in 2026-11-22T10:15:30Z") from None
+    except ValueError:  # the 30th of February, 25 o'clock
+        return None
     return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
 
 
-def parse_since_ms(text: str, now_ms: int) -> int:
-    """Parse `7d`, `24h`, `90m` or `2w` before `now_ms`, or an RFC 3339 time, to epoch ms.
-
-    Raises UsageError.
-    """
-    ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return now_ms - int(ago[1]) * _UNITS_MS[ago[2]]
-    try:
-        return parse_instant_ms(text)
-    except UsageError:
+def check_period(since_ms: int | None, until_ms: int | None) -> None:
+    """Raise UsageError for a period that holds no moment: `since` is in it, `until` is not."""
+    if since_ms is not None and until_ms is not None and since_ms >= until_ms:
         raise UsageError(
-            f"{text!r} is not a time: write 7d, 24h, or as in 2026-11-22T10:15:30Z"
-        ) from None
+            f"the period is empty: --since {format_time(since_ms)} (included) is not before"
+            f" --until {format_time(until_ms)} (not included)"
+        )
+
+
+def is_within(at_ms: int, since_ms: int | None, until_ms: int | None) -> bool:
+    """Return whether a moment is in a period; None is a period without that bound."""
+    return (since_ms is None or since_ms <= at_ms) and (until_ms is None or at_ms < until_ms)
+
+
+def format_time(epoch_ms: int) -> str:
+    """Format epoch ms as RFC 3339 in UTC, to the millisecond.
+
+    Raises OverflowError beyond the year 9999.
+    """
+    at = _EPOCH + timedelta(milliseconds=epoch_ms)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_duration_ms(text: str) -> int:

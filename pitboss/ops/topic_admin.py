@@ -1,4 +1,4 @@
-"""Topics of the catalogue: create and compare them, measure lag, delete those of a trial.
+"""Topics of the catalogue: create and compare them, delete those of a trial.
 
 The catalogue (`schemas.topics`) lists the required topics; this module queries a broker. Creation
 never changes a topic that exists: `check_topics` reports where it differs, and to correct it is an
@@ -80,23 +80,6 @@ class TopicDifference:
         if self.actual is None:
             return f"{self.topic}: {self.what} is missing"
         return f"{self.topic}: {self.what} is {self.actual}, should be {self.expected}"
-
-
-@dataclass(frozen=True)
-class PartitionLag:
-    """Lag of a consumer group on one partition."""
-
-    group: str
-    topic: str
-    partition: int
-    committed: int | None
-    """None where the group never committed."""
-    end: int
-
-    @property
-    def records(self) -> int:
-        """Offsets from the committed position to the end; all where nothing is committed."""
-        return max(0, self.end - (self.committed or 0))
 
 
 @asynccontextmanager
@@ -268,38 +251,8 @@ async def _topic_configs(
     }
 
 
-async def measure_lag(
-    bootstrap: str, namespace: str, groups: Collection[str] = ()
-) -> list[PartitionLag]:
-    """Return the lag of each consumer group on each partition of a namespace that it committed.
-
-    `groups` names some, as on the broker; otherwise it is all groups that the broker knows. What
-    the ledger commits here follows its true position, which is in PostgreSQL, within a second.
-    Raises Unavailable.
-    """
-    async with admin_client(bootstrap) as admin:
-        names = sorted(groups or {group[0] for group in await admin.list_consumer_groups()})
-        committed = {
-            name: _of_namespace(await admin.list_consumer_group_offsets(name), namespace)
-            for name in names
-        }
-        partitions = {tp for offsets in committed.values() for tp in offsets}
-        ends = await _end_offsets(bootstrap, partitions)
-    return [
-        PartitionLag(group, tp.topic, tp.partition, offset if offset >= 0 else None, ends[tp])
-        for group, offsets in committed.items()
-        for tp, offset in sorted(offsets.items())
-        if tp in ends
-    ]
-
-
-def _of_namespace(
-    offsets: Mapping[TopicPartition, Any], namespace: str
-) -> dict[TopicPartition, int]:
-    return {tp: meta.offset for tp, meta in offsets.items() if _belongs(tp.topic, namespace)}
-
-
-def _belongs(topic: str, namespace: str) -> bool:
+def is_of_namespace(topic: str, namespace: str) -> bool:
+    """Return whether a topic of the broker belongs to a namespace."""
     if namespace:
         return topic.startswith(qualified_name("", namespace))
     # Without a prefix, only the catalogue's names are known to be ours: other namespaces and other
@@ -337,7 +290,9 @@ async def dead_letter_topics(bootstrap: str, namespace: str) -> list[str]:
     async with admin_client(bootstrap) as admin:
         names = await admin.list_topics()
     return sorted(
-        name for name in names if name.endswith(DEAD_LETTER_SUFFIX) and _belongs(name, namespace)
+        name
+        for name in names
+        if name.endswith(DEAD_LETTER_SUFFIX) and is_of_namespace(name, namespace)
     )
 
 

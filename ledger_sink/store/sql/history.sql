@@ -41,7 +41,8 @@ SELECT h.low = h.last OR t.source_offset = %(next_offset)s - 1 OR EXISTS (
 -- name: months_away
 SELECT month FROM month_away ORDER BY month
 
--- A wallet's movements, newest first, each with the event that moved it.
+-- A wallet's movements, newest first, each with the event that moved it: of a span of event time, and of some kinds or,
+-- with NULL, of any. Event time does not rise with versions, so a span is a filter over the wallet's rows.
 -- name: movements
 SELECT t.version, t.debit, t.credit, t.amount_minor, t.cash_minor, t.bonus_minor, t.held_minor, t.event_id::text,
        t.part, t.source_offset, t.occurred_at_ms, e.kind, e.provider, e.operation, e.provider_tx_id, e.round_id,
@@ -49,6 +50,8 @@ SELECT t.version, t.debit, t.credit, t.amount_minor, t.cash_minor, t.bonus_minor
   FROM transfer t
   JOIN entry e ON e.event_id = t.event_id AND e.decision = t.decision
  WHERE t.player_id = %(player)s AND t.currency = %(currency)s AND t.version < %(before)s
+   AND t.occurred_at_ms >= %(since_ms)s AND t.occurred_at_ms < %(until_ms)s
+   AND (%(kinds)s::text[] IS NULL OR e.kind = ANY (%(kinds)s::text[]))
  ORDER BY t.version DESC
  LIMIT %(count)s
 

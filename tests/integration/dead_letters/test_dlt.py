@@ -46,7 +46,7 @@ pytestmark = pytest.mark.integration
 PARTITIONS = 2
 PROVIDERS = ["adyen", "hub88", "playngo"]
 KEYS = SandboxKeys.generate()
-DO = ("--by", "ann", "--why", "the key was rotated")
+DO = ("--by", "ann", "--reason", "the key was rotated")
 
 
 class Picky(Hub88):
@@ -253,13 +253,13 @@ def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installation, p
     )
     assert (outcomes[win_again].outcome, outcomes[win_again].balance_minor) == ("POSTED", 7)
 
-    again = pitboss("redrive", "--source", win, *DO)
+    again = pitboss("redrive", win, *DO)
     assert again.exit_code == 0
     assert (
         f"skipped  {win}: redriven by ann before as {win_again}: the key was rotated"
         in again.stdout
     )
-    [forced] = json.loads(pitboss("redrive", "--source", win, *DO, "--force", "--json").stdout)
+    [forced] = json.loads(pitboss("redrive", win, *DO, "--force", "--json").stdout)
     asyncio.run(run_normaliser(installation, 1))
     outcomes = asyncio.run(run_ledger(installation, 3))
     third = outcomes[position_text(forced["appended_at"])]
@@ -272,11 +272,8 @@ def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installation, p
     assert {(cause.actor, cause.reason) for cause in causes} == {("ann", "the key was rotated")}
     assert {cause.id for cause in causes} == {bet, win}
 
-    assert (
-        pitboss("drop", "--source", other, "--by", "bob", "--why", "a test of theirs").exit_code
-        == 0
-    )
-    assert "dropped by bob" in pitboss("redrive", "--source", other, *DO).stdout
+    assert pitboss("drop", other, "--by", "bob", "--reason", "a test of theirs").exit_code == 0
+    assert "dropped by bob" in pitboss("redrive", other, *DO).stdout
     [group] = json.loads(pitboss("list", "--json").stdout)
     assert (group["open"], group["redriven"], group["dropped"]) == (0, 2, 1)
     assert json.loads(pitboss("list", "--state", "open", "--json").stdout) == []
@@ -425,7 +422,7 @@ def test_a_record_of_more_unusable_items_than_letters_is_shown_redriven_and_drop
     assert (outcomes[place].outcome, outcomes[again].outcome) == ("INFORMATIONAL", "EXISTS"), (
         "what was good of it counts once"
     )
-    dropped = pitboss("drop", "--source", again, "--by", "bob", "--why", "rubbish")
+    dropped = pitboss("drop", again, "--by", "bob", "--reason", "rubbish")
     assert (dropped.exit_code, "1 dropped" in dropped.stderr) == (0, True)
     assert json.loads(pitboss("list", "--state", "open", "--json").stdout) == []
     asyncio.run(check_accounting(installation))
@@ -480,11 +477,11 @@ def test_what_makes_no_sense_is_refused_with_a_way_out(installation, pitboss):
     assert pitboss("list").stderr == "0 open\n"
     assert "--all" in pitboss("redrive", *DO).stderr
     assert "dlt list" in pitboss("show", "provider.hub88.raw.v1-0@7").stderr
-    assert "dlt list" in pitboss("drop", "--source", "hub88-0@7", *DO).stderr
+    assert "dlt list" in pitboss("drop", "hub88-0@7", *DO).stderr
     assert "<topic>-<partition>@<offset>" in pitboss("show", "somewhere").stderr
-    assert "--source" in pitboss("redrive", "--all", "--force", *DO).stderr
+    assert "name them as TOPIC-PARTITION" in pitboss("redrive", "--all", "--force", *DO).stderr
     for actor, reason in ((" ", "why"), ("ann", "x" * 201), ("a\nb", "why")):
-        assert pitboss("redrive", "--all", "--by", actor, "--why", reason).exit_code == 2
+        assert pitboss("redrive", "--all", "--by", actor, "--reason", reason).exit_code == 2
     assert pitboss("redrive", "--all", "--by", "ann").exit_code == 2
 
 
@@ -509,7 +506,7 @@ def test_garbage_on_the_log_is_redriven_only_if_it_can_be_read_by_now(installati
                 await asyncio.sleep(0.05)
 
     asyncio.run(wait_for_letter())
-    refused = pitboss("redrive", "--source", place, *DO)
+    refused = pitboss("redrive", place, *DO)
     assert refused.exit_code == 1
     assert "this release cannot read it either" in refused.stdout
     assert pitboss("drop", "--topic", TRANSACTIONS, *DO).exit_code == 0
@@ -577,7 +574,7 @@ def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(ins
     asyncio.run(check_accounting(installation))
 
     Picky.is_repaired = True
-    redriven = pitboss("redrive", "--source", places[1], *DO)
+    redriven = pitboss("redrive", places[1], *DO)
     assert "2 records are released behind it" in redriven.stdout
     asyncio.run(append(installation, [hub88("win", "p-new", "p", 6, "x")]))
     asyncio.run(until_none_waits(installation, 4))

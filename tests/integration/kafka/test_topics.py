@@ -9,18 +9,18 @@ from dataclasses import replace
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import NewTopic
+from aiokafka.admin import NewTopic, RecordsToDelete
 from click.testing import CliRunner, Result
 
 from pitboss.cli.main import cli
 from pitboss.embedded.ports import choose_port
+from pitboss.ops.consumer_lag import measure_lag
 from pitboss.ops.topic_admin import (
     TopicCreation,
     admin_client,
     check_topics,
     create_topics,
     delete_topics,
-    measure_lag,
 )
 from pitboss.settings import Runtime
 from schemas.errors import Unavailable, UsageError
@@ -148,9 +148,11 @@ async def test_created_topics_take_records_at_once(runtime, creation, producer):
 
 async def test_lag_is_what_lies_between_the_commit_and_the_end(runtime, creation, producer):
     topic, group = runtime.topic(LOG), runtime.group("ledger.sink")
+    times: dict[tuple[int, int], int] = {}
     for partition, records in enumerate((5, 3)):
         for _ in range(records):
-            await producer.send_and_wait(topic, b"x", partition=partition)
+            sent = await producer.send_and_wait(topic, b"x", partition=partition)
+            times[partition, sent.offset] = sent.timestamp
     parts = [TopicPartition(topic, 0), TopicPartition(topic, 1)]
     async with AIOKafkaConsumer(
         bootstrap_servers=runtime.bootstrap_servers, group_id=group, enable_auto_commit=False
@@ -163,9 +165,60 @@ async def test_lag_is_what_lies_between_the_commit_and_the_end(runtime, creation
     }
     assert found.keys() == {(group, 0), (group, 1)}
     assert (found[group, 0].committed, found[group, 0].end, found[group, 0].records) == (2, 5, 3)
-    assert found[group, 1].records == 0
+    assert found[group, 0].oldest_ms == times[0, 2]
+    assert (found[group, 1].records, found[group, 1].oldest_ms) == (0, None)
     assert await measure_lag(runtime.bootstrap_servers, runtime.namespace + "x") == []
     assert await measure_lag(runtime.bootstrap_servers, "") == []
+
+
+async def test_each_group_has_the_age_of_its_own_oldest_record(runtime, creation, producer):
+    topic = runtime.topic(LOG)
+    tp = TopicPartition(topic, 0)
+    sent = [await producer.send_and_wait(topic, b"x" * 100_000, partition=0) for _ in range(4)]
+    for name, offset in (("a", 0), ("b", 3), ("c", 4)):
+        async with AIOKafkaConsumer(
+            bootstrap_servers=runtime.bootstrap_servers,
+            group_id=runtime.group(name),
+            enable_auto_commit=False,
+        ) as consumer:
+            consumer.assign([tp])
+            await consumer.commit({tp: offset})
+    found = await measure_lag(runtime.bootstrap_servers, runtime.namespace)
+    assert [(one.records, one.oldest_ms) for one in found] == [
+        (4, sent[0].timestamp),
+        (1, sent[3].timestamp),
+        (0, None),
+    ]
+    # Retention takes the first records: what is gone is not unread.
+    async with admin_client(runtime.bootstrap_servers) as admin:
+        await admin.delete_records({tp: RecordsToDelete(2)})
+    names = [runtime.group("a")]
+    [one] = await measure_lag(runtime.bootstrap_servers, runtime.namespace, names, [topic])
+    assert (one.start, one.records, one.oldest_ms) == (2, 2, sent[2].timestamp)
+    other = [runtime.topic("wallet.balances.v1")]
+    assert await measure_lag(runtime.bootstrap_servers, runtime.namespace, names, other) == []
+
+
+async def test_offsets_without_a_record_have_a_lag_and_no_age(runtime, creation):
+    """A transaction's marker is an offset that no worker has read, and no record that waits."""
+    tp = TopicPartition(runtime.topic(LOG), 0)
+    async with (
+        AIOKafkaProducer(
+            bootstrap_servers=runtime.bootstrap_servers,
+            transactional_id=f"{runtime.namespace}.lag",
+        ) as producer,
+        producer.transaction(),
+    ):
+        await producer.send_and_wait(tp.topic, b"x", partition=0)
+    async with AIOKafkaConsumer(
+        bootstrap_servers=runtime.bootstrap_servers,
+        group_id=runtime.group("m"),
+        enable_auto_commit=False,
+    ) as consumer:
+        consumer.assign([tp])
+        await consumer.commit({tp: 1})
+    [one] = await measure_lag(runtime.bootstrap_servers, runtime.namespace)
+    assert (one.records, one.end, one.oldest_ms) == (1, 2, None)
 
 
 async def test_a_group_of_deleted_topics_has_no_lag(runtime, creation):
@@ -236,15 +289,20 @@ def test_the_commands_create_check_and_count(runtime, pitboss):
 
     assert "no consumer group" in pitboss("lag").stdout
     asyncio.run(commit(runtime, runtime.group("ledger.sink"), runtime.topic(LOG)))
-    [row] = json.loads(pitboss("lag", "--json").stdout)
-    assert row == {
-        "group": runtime.group("ledger.sink"),
-        "topic": runtime.topic(LOG),
-        "partitions": 1,
-        "lag": 0,
-        "most": 0,
-    }
-    [row] = json.loads(pitboss("lag", "--json", "--each").stdout)
+    shown = json.loads(pitboss("lag", "--json").stdout)
+    assert shown["total"] == {"lag": 0, "age_s": None}
+    assert shown["rows"] == [
+        {
+            "role": None,
+            "group": runtime.group("ledger.sink"),
+            "topic": runtime.topic(LOG),
+            "partitions": 1,
+            "lag": 0,
+            "most": 0,
+            "age_s": None,
+        }
+    ]
+    [row] = json.loads(pitboss("lag", "--json", "--each").stdout)["rows"]
     assert (row["partition"], row["committed"], row["lag"]) == (0, 0, 0)
     assert runtime.topic(LOG) in pitboss("lag").stdout
 

@@ -77,7 +77,15 @@ def test_history_is_probed_and_not_searched(full):
     questions = {
         "wallets": player,
         "wallets_at": {**player, "next_offset": 50},
-        "movements": {**player, "currency": "EUR", "before": 9, "count": 50},
+        "movements": {
+            **player,
+            "currency": "EUR",
+            "before": 9,
+            "since_ms": 0,
+            "until_ms": 1,
+            "kinds": ["BET"],
+            "count": 50,
+        },
         "entries": {"event_id": IDS[0]},
         "movements_of": {
             **player,

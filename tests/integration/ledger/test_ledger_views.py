@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import itertools
 import json
 import random
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from click.testing import CliRunner
@@ -20,6 +23,7 @@ from ledger_sink.store.groups import Slice
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
+from pitboss.ops.periods import format_time
 from pitboss.settings import worker_environment
 from schemas.events import Leg
 from schemas.identity import event_id
@@ -71,7 +75,10 @@ async def book_events(runtime):
     postgres.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
     stood = []
     for offset, event in enumerate(EVENTS):
-        await postgres.commit_group([Slice(0, offset, offset + 1, [log_event(event, 0, offset)])])
+        # Event time does not rise with the log.
+        at_ms = event.occurred_at + offset * 7 % 5 * 60_000
+        placed = log_event(msgspec.structs.replace(event, occurred_at=at_ms), 0, offset)
+        await postgres.commit_group([Slice(0, offset, offset + 1, [placed])])
         stood.append(await history.current_wallets(database, "p-1"))
     yield database, stood
     await database.close()
@@ -108,7 +115,7 @@ async def test_the_commands_say_the_same(book_events, runtime):
         )
     )[0]["version"] == 1
     await run(runtime, "balance", "p-1", "--at", "wallet.transactions.v1-7@0", code=2)
-    await run(runtime, "balance", "p-1", "--at", "yesterday", code=2)
+    await run(runtime, "balance", "p-1", "--at", "last week", code=2)
     assert await run(runtime, "balance", "nobody") == []
 
 
@@ -135,18 +142,79 @@ async def test_a_history_is_a_chain_that_can_be_paged(book_events, runtime):
     await run(runtime, "history", "nobody", code=2)
 
 
+async def invoke(runtime, *arguments: str):
+    command = ["ledger", *arguments]
+    return await asyncio.to_thread(
+        CliRunner().invoke, cli, command, env=worker_environment(runtime)
+    )
+
+
+async def test_a_history_of_a_period_and_of_kinds_is_those_movements_of_the_whole(
+    book_events, runtime
+):
+    whole = await run(runtime, "history", "p-1")
+    times = sorted({movement["occurred_at"] for movement in whole})
+    middle = times[len(times) // 2]
+    assert times[0] < middle < times[-1], "a span that takes all or nothing proves nothing"
+    at = format_time(middle)
+    late = await run(runtime, "history", "p-1", "--since", at)
+    assert late == [movement for movement in whole if movement["occurred_at"] >= middle]
+    early = await run(runtime, "history", "p-1", "--until", at)
+    assert early == [movement for movement in whole if movement["occurred_at"] < middle]
+    kinds = ("--kind", "bet", "--kind", "DEPOSIT")
+    chosen = await run(runtime, "history", "p-1", *kinds)
+    assert chosen == [movement for movement in whole if movement["kind"] in {"BET", "DEPOSIT"}]
+    assert {movement["kind"] for movement in chosen} == {"BET", "DEPOSIT"}
+    both = await run(runtime, "history", "p-1", *kinds, "--since", at)
+    assert both == [movement for movement in chosen if movement in late]
+    # b5 was refused: it moved nothing, and what it would have been is not in the tables.
+    assert "b5" not in {movement["provider_tx_id"] for movement in whole}
+
+
+async def test_a_history_as_csv_has_the_rows_of_json_and_its_times(book_events, runtime):
+    whole = await run(runtime, "history", "p-1", "--kind", "BET")
+    done = await invoke(runtime, "history", "p-1", "--kind", "BET", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert len(rows) == len(whole) > 2
+    for row, movement in zip(rows, whole, strict=True):
+        assert row.pop("time") == format_time(movement["occurred_at"])
+        assert row.pop("player_id") == "p-1"
+        assert row == {
+            name: "" if value is None else str(value) for name, value in movement.items()
+        }
+    both = await invoke(runtime, "history", "p-1", "--format", "csv", "--json")
+    assert both.exit_code == 2
+
+
+async def test_a_history_that_is_cut_says_how_to_go_on(book_events, runtime):
+    whole = await run(runtime, "history", "p-1")
+    cut = await invoke(runtime, "history", "p-1", "--limit", "3", "--format", "json")
+    assert json.loads(cut.stdout) == whole[:3]
+    assert f"--before-version {whole[2]['version']}" in cut.stderr
+    uncut = await invoke(runtime, "history", "p-1", "--limit", str(len(whole)))
+    assert "--before-version" not in uncut.stderr
+
+
+async def test_every_place_is_written_so_that_another_command_reads_it(book_events, runtime):
+    shown = await invoke(runtime, "history", "p-1", "--limit", "1")
+    place = f"{runtime.topic('wallet.transactions.v1')}-0@14"
+    assert place in shown.stdout
+    assert (await run(runtime, "balance", "p-1", "--at", place)) == (
+        await run(runtime, "balance", "p-1")
+    )
+
+
 async def test_an_entry_tells_what_it_moved_and_what_became_of_it(book_events, runtime):
     found = await run(
         runtime,
         "entry",
+        "b2",
         "--brand",
         "acme",
         "--provider",
         "hub88",
         "--operation",
         "bet",
-        "--tx",
-        "b2",
     )
     assert [moved["amount_minor"] for moved in found["decisions"][0]["moved"]] == [2_000]
     assert [closing["action"] for closing in found["closed_by"]] == ["REVERSED"]
@@ -158,7 +226,11 @@ async def test_an_entry_tells_what_it_moved_and_what_became_of_it(book_events, r
     ]
     assert sum(moved["amount_minor"] for moved in both) == 300
     await run(runtime, "entry", "00000000-0000-4000-8000-000000000000", code=1)
-    await run(runtime, "entry", "--tx", "b1", code=2)
+    former = ("--brand", "acme", "--provider", "hub88", "--operation", "bet", "--tx", "b2")
+    assert await run(runtime, "entry", *former) == found
+    await run(runtime, "entry", "b1", code=2)
+    await run(runtime, "entry", "b1", "--provider", "hub88", code=2)
+    await run(runtime, "entry", code=2)
 
 
 async def test_a_round_shows_its_events(book_events, runtime):
@@ -189,7 +261,10 @@ async def test_a_report_is_the_ledgers_to_the_cent(book_events, runtime):
         other = await run(runtime, "report", "--by", by)
         assert other["mismatches"] == []
         assert sum(row["ggr_minor"] for row in other["rows"]) == 497
-    assert (await run(runtime, "report", "--until", "2020-01-01T00:00:00Z"))["rows"] == []
+    assert (await run(runtime, "report", "--until", "2020-01-01"))["rows"] == []
+    whole = await run(runtime, "report")
+    for former_or_new in ("--from", "--since"):
+        assert await run(runtime, "report", former_or_new, "1970-01-01") == whole
     await run(runtime, "report", "--by", "colour", code=2)
 
 

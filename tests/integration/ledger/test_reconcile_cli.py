@@ -157,7 +157,7 @@ async def test_a_csv_statement_finds_what_either_side_lacks(ledger, runtime, tmp
         ("DIFFERENT", "b2"),
         ("MISSING", "b9"),
     ]
-    found = await run(runtime, *options, "--from", "2020-01-01T00:00:00Z", code=1)
+    found = await run(runtime, *options, "--since", "2020-01-01", code=1)
     assert [(fault["what"], fault["provider_tx_id"]) for fault in found["faults"]][2:] == [
         ("EXTRA", "b3")
     ]

@@ -90,6 +90,7 @@ CASE = DeadLetterCase(
     (Letter(PLACE, filled(DeadLetter, headers=[Header("h", NASTY.encode())])),),
     (filled(Action, is_done=True, appended_at=None),),
 )
+EVENT_ID = "ba2afe00-7e3d-7000-8000-000000000001"
 DECISION = filled(history.EventDecision, currency="EUR", moved=(filled(history.DecisionMovement),))
 EVENT = history.EventHistory(
     (DECISION,), (filled(history.EventClosing),), (filled(history.RepeatedAttempt),)
@@ -221,7 +222,9 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "ledger history": lambda patch: of_reading(
         patch, ledger_views, ledger_views.history_command, ("EUR", [MOVEMENT]), "p"
     ),
-    "ledger entry": lambda patch: of_reading(patch, ledger_views, ledger_views.entry, EVENT, "e"),
+    "ledger entry": lambda patch: of_reading(
+        patch, ledger_views, ledger_views.entry, EVENT, EVENT_ID
+    ),
     "ledger round": lambda patch: of_reading(
         patch,
         ledger_views,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.bench.normalise import run_pairs
-from lab.bench.progress import BenchProgress
 from lab.bench.rates import Pair, Rate, Sample, Spread, rate_of
+from pitboss.cli.progress import StepProgress
 
 
 def steady(per_s: int, seconds: int, start_s: float = 0.0) -> list[Sample]:
@@ -109,6 +109,6 @@ async def test_sides_take_turns():
         order.append(name)
         return Rate(len(order), 1.0, 1.0)
 
-    pairs = await run_pairs(3, lambda: side("a"), lambda: side("b"), ("a", "b"), BenchProgress())
+    pairs = await run_pairs(3, lambda: side("a"), lambda: side("b"), ("a", "b"), StepProgress())
     assert "".join(order) == "ababab"
     assert [(pair.ours.events, pair.peer.events) for pair in pairs] == [(1, 2), (3, 4), (5, 6)]

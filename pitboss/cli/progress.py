@@ -1,0 +1,142 @@
+"""Progress of a long command on stderr: a bar on a terminal, one line a second in a pipe.
+
+Stdout is never touched: it holds the result. Colours follow NO_COLOR, as everywhere.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from pitboss.cli import screen
+
+LINE_EVERY_S: Final = 1.0
+T = TypeVar("T")
+
+
+class StepProgress:
+    """Shows one step after another, counted or not; a context that clears its bar on leaving.
+
+    `clock` is monotonic seconds.
+    """
+
+    def __init__(
+        self, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.console = console or screen.console(stderr=True)
+        self._clock = clock
+        self._step = ""
+        self._start_s = self._shown_s = clock()
+        self._lock = threading.Lock()
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
+            self._bar = Progress(*_columns(), console=self.console, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self, step: str) -> None:
+        """Begin a new step."""
+        self._start(step)
+        if self._bar is None:
+            self.note(step)
+
+    def update(self, count: int, total: int) -> None:
+        """Show how far the step is, at most once an interval."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=count, total=total)
+        elif (elapsed_s := self._due_s()) is not None:
+            self.note(f"{self._step} {count:,} of {total:,}, {elapsed_s:.0f} s")
+
+    def end(self, result: str) -> None:
+        """Show the step's result, which stays on the screen."""
+        self.note(f"{self._step}: {result}")
+
+    def note(self, text: str, style: str | None = None) -> None:
+        """Print a line that stays, above the bar if there is one."""
+        self.console.print(text, style=style, soft_wrap=True)
+
+    @contextmanager
+    def wait(self, step: str) -> Iterator[None]:
+        """Show a step that nothing counts while the block runs: its seconds, from the first on."""
+        self._start(step)
+        if self._bar is not None:
+            yield
+            return
+        is_over = threading.Event()
+        ticker = threading.Thread(target=self._tick, args=(is_over,), daemon=True)
+        ticker.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            ticker.join()
+
+    def _tick(self, is_over: threading.Event) -> None:
+        while not is_over.wait(LINE_EVERY_S / 10):
+            if (elapsed_s := self._due_s()) is not None:
+                self.note(f"{self._step}, {elapsed_s:.0f} s")
+
+    def _start(self, step: str) -> None:
+        with self._lock:
+            self._step = step
+            self._start_s = self._shown_s = self._clock()
+        if self._bar is not None:
+            for task in self._bar.task_ids:
+                self._bar.remove_task(task)
+            self._task = self._bar.add_task(step, total=None)
+
+    def _due_s(self) -> float | None:
+        """Return the seconds of the step if a line is due, and count it as shown; else None."""
+        with self._lock:
+            now_s = self._clock()
+            if now_s - self._shown_s < LINE_EVERY_S:
+                return None
+            self._shown_s = now_s
+            return now_s - self._start_s
+
+
+def _columns() -> Iterable[ProgressColumn]:
+    return (
+        # Names in a step are external text, so it is not markup.
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+
+
+@contextmanager
+def show_waiting(step: str) -> Iterator[None]:
+    """Show that one step runs, for a command that has no other progress."""
+    with StepProgress() as progress, progress.wait(step):
+        yield
