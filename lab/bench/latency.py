@@ -12,9 +12,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from lab.bench.broker import BrokerView
 from lab.bench.machine import this_commit, this_machine
@@ -22,9 +21,10 @@ from lab.bench.processes import BenchFailed, MeasuredProcess, ProcessCommand, ma
 from lab.bench.progress import BenchProgress
 from lab.bench.rates import Latencies
 from lab.bench.report import BenchEnvironment, FigureRow
+from lab.load.outcomes import OutcomeListener
+from lab.load.pacing import Timetable, send_on_time
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
-from schemas import codec
-from schemas.events import WalletOutcome
+from schemas.events import Attempt
 
 TARGET_P99_MS: Final = 100.0
 RATES: Final = (200, 2_000)
@@ -35,13 +35,8 @@ BROKER_WARM_UP_S: Final = 20.0
 about so long.
 """
 
-_TICK_S: Final = 0.004
 _OUTCOMES_WITHIN_S: Final = 60.0
-_POLL_MS: Final = 200
 _GRACE_S: Final = 0.05
-
-RecordPosition = tuple[int, int]
-"""Partition and offset of a raw record."""
 
 
 @dataclass(frozen=True)
@@ -123,52 +118,19 @@ def _cores_text(worker_cores: Mapping[str, float]) -> str:
     return ", ".join(f"{role} {cores:.2f}" for role, cores in worker_cores.items())
 
 
-class _Listener:
-    """Notes when the outcome of each raw record arrived, epoch ms; the first arrival counts."""
-
-    def __init__(self, bootstrap_servers: str, topic: str, raw: str) -> None:
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers, enable_auto_commit=False
-        )
-        self._topic = topic
-        self._raw = raw
-        self._read = codec.decoder(WalletOutcome, ("attempt", "outcome"))
-        self.arrived: dict[RecordPosition, float] = {}
-        self.total = 0
-        self.outcomes: dict[str, int] = {}
-
-    async def listen(self, partitions: Sequence[TopicPartition]) -> None:
-        await self._consumer.start()
-        try:
-            self._consumer.assign(list(partitions))
-            await self._consumer.seek_to_beginning(*partitions)
-            while True:
-                fetched = await self._consumer.getmany(timeout_ms=_POLL_MS)
-                now_ms = time.time_ns() / 1e6
-                for records in fetched.values():
-                    for record in records:
-                        self._note(record.value, now_ms)
-        finally:
-            await self._consumer.stop()
-
-    def _note(self, value: bytes, now_ms: float) -> None:
-        attempt, outcome = self._read(value)
-        self.total += 1
-        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
-        if attempt.topic == self._raw:
-            self.arrived.setdefault((attempt.partition, attempt.offset), now_ms)
-
-    async def until(self, count: int, processes: Mapping[str, MeasuredProcess]) -> None:
-        """Wait for so many outcomes in all; raises BenchFailed if they do not come."""
-        deadline = time.monotonic() + _OUTCOMES_WITHIN_S
-        while self.total < count:
-            for process in processes.values():
-                process.check_alive()
-            if time.monotonic() > deadline:
-                raise BenchFailed(
-                    f"{self.total} of {count} outcomes came; {processes['ledger'].log_tail()}"
-                )
-            await asyncio.sleep(_GRACE_S)
+async def _wait_for_outcomes(
+    listener: OutcomeListener, count: int, processes: Mapping[str, MeasuredProcess]
+) -> None:
+    """Wait for so many outcomes in all; raises BenchFailed if they do not come."""
+    deadline = time.monotonic() + _OUTCOMES_WITHIN_S
+    while listener.total < count:
+        for process in processes.values():
+            process.check_alive()
+        if time.monotonic() > deadline:
+            raise BenchFailed(
+                f"{listener.total} of {count} outcomes came; {processes['ledger'].log_tail()}"
+            )
+        await asyncio.sleep(_GRACE_S)
 
 
 async def run(plan: LatencyBenchPlan, progress: BenchProgress) -> LatencyBenchFigures:
@@ -178,7 +140,7 @@ async def run(plan: LatencyBenchPlan, progress: BenchProgress) -> LatencyBenchFi
     """
     machine = this_machine()
     async with BrokerView(plan.bootstrap_servers) as broker:
-        listener = _Listener(plan.bootstrap_servers, plan.outcomes, plan.raw)
+        listener = OutcomeListener(plan.bootstrap_servers, lambda: time.time_ns() / 1e6)
         listening = asyncio.create_task(listener.listen(await broker.partitions(plan.outcomes)))
         producer = BatchProducer(ProducerSettings(plan.bootstrap_servers, "pitboss-bench"))
         try:
@@ -199,7 +161,7 @@ async def _measure_rates(
     plan: LatencyBenchPlan,
     broker: BrokerView,
     producer: BatchProducer,
-    listener: _Listener,
+    listener: OutcomeListener,
     processes: Mapping[str, MeasuredProcess],
     progress: BenchProgress,
 ) -> list[LatencyAtRate]:
@@ -207,34 +169,31 @@ async def _measure_rates(
     for topic, records in plan.opening.items():
         await producer.send_keyed(topic, records)
     expected = sum(len(records) for records in plan.opening.values())
-    await listener.until(expected, processes)
+    await _wait_for_outcomes(listener, expected, processes)
     at = []
     progress.begin(f"warming the broker up at {max(plan.rates):,} a second")
     expected += (await _send(plan, producer, max(plan.rates), BROKER_WARM_UP_S, progress))[0]
-    await listener.until(expected, processes)
+    await _wait_for_outcomes(listener, expected, processes)
     for rate in plan.rates:
         progress.begin(f"warming up at {rate:,} a second")
         expected += (await _send(plan, producer, rate, WARM_UP_S, progress))[0]
-        await listener.until(expected, processes)
+        await _wait_for_outcomes(listener, expected, processes)
         progress.begin(f"{rate:,} a second")
         before = await broker.end_offsets(plan.raw)
-        machine_s, worker_s = (
-            machine_cpu_s(),
-            {role: process.cpu_s() for role, process in processes.items()},
-        )
+        worker_s = {role: process.cpu_s() for role, process in processes.items()}
+        machine_s = machine_cpu_s()
         sent, took_s = await _send(plan, producer, rate, plan.seconds, progress)
         busy = (machine_cpu_s() - machine_s) / took_s
         workers = {
             role: (process.cpu_s() - worker_s[role]) / took_s for role, process in processes.items()
         }
         expected += sent
-        await listener.until(expected, processes)
+        await _wait_for_outcomes(listener, expected, processes)
         appended = await broker.timestamps(plan.raw, before)
         if len(appended) != sent:
             raise BenchFailed(f"{sent} records were sent and {len(appended)} lie on {plan.raw}")
-        latencies = Latencies.of(
-            [listener.arrived[place] - at_ms for place, at_ms in appended.items()]
-        )
+        arrived = {place: listener.arrived[Attempt(plan.raw, *place)] for place in appended}
+        latencies = Latencies.of([arrived[place] - at_ms for place, at_ms in appended.items()])
         at.append(LatencyAtRate(rate, sent, took_s, latencies, busy, workers))
         progress.end(f"p50 {latencies.p50_ms:.0f} ms, p99 {latencies.p99_ms:.0f} ms")
     if listener.outcomes.keys() != {"POSTED"}:
@@ -249,15 +208,15 @@ async def _send(
     seconds: float,
     progress: BenchProgress,
 ) -> tuple[int, float]:
-    """Send what falls due at each tick; return how many, and the seconds that it took."""
+    """Send what falls due, and return how many records, and the seconds that it took."""
     total = round(rate * seconds)
-    sent = 0
+    bets = list(islice(plan.bets, total))
+
+    async def send(first: int, after: int) -> None:
+        await producer.send_keyed(plan.raw, bets[first:after])
+
     start_s = time.monotonic()
-    while sent < total:
-        due = min(total, int((time.monotonic() - start_s) * rate) + 1)
-        if due > sent:
-            await producer.send_keyed(plan.raw, [next(plan.bets) for _ in range(due - sent)])
-            sent = due
-            progress.update(sent, total)
-        await asyncio.sleep(_TICK_S)
-    return sent, time.monotonic() - start_s
+    await send_on_time(
+        Timetable(rate, start_s), total, send, lambda done: progress.update(done, total)
+    )
+    return total, time.monotonic() - start_s

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, Protocol
 
+from lab.load.pacing import SPAN_MAX, Timetable, send_on_time
 from lab.sandbox.records import RawEvent
 from lab.sandbox.writing import ReportProgress
 from runtime.kafka.producer import OutRecord
 from schemas.errors import UsageError
 from schemas.topics import qualified_name, raw_topic
 
-CHUNK_MAX: Final = 500
+CHUNK_MAX: Final = SPAN_MAX
 """Records that are appended side by side: enough to hide the broker's answer, few enough to keep
 topics in step.
 """
-CHUNKS_PER_S: Final = 20
 
 BeforePhase = Callable[[int], Awaitable[None]]
 """Awaited with a phase's number once everything before it is acknowledged."""
+
+ReportDue = Callable[[int, float], None]
+"""Called with a record's index and the time at which it is due (seconds of `time.monotonic`),
+before it is sent. Without a rate a record is due when it is sent.
+"""
 
 
 class Sender(Protocol):
@@ -39,47 +46,67 @@ async def feed_records(
     rate: float | None = None,
     before_phase: BeforePhase | None = None,
     progress: ReportProgress | None = None,
+    on_due: ReportDue | None = None,
 ) -> None:
     """Append all records; those of one partition keep their order.
 
-    Topics stay in step to `CHUNK_MAX` records. `rate` is in records a second, on average over
-    each phase; a broker that is slower than that is never outrun. The sender's errors pass through,
-    and what was acknowledged before stays. Raises UsageError for a rate that is not above zero.
+    Topics stay in step to `CHUNK_MAX` records. `rate` is in records a second: each phase has its
+    own timetable, and after a slow broker what is due leaves at once. The sender's errors pass
+    through, and what was acknowledged before stays. Raises UsageError for a rate that is not above
+    zero.
     """
     if rate is not None and not rate > 0:
         raise UsageError("the rate must be above zero; leave it out to feed as fast as possible")
     fed = 0
-    for phase, members in groupby(records, key=lambda record: record.phase):
+    for phase, group in groupby(records, key=lambda record: record.phase):
         if phase and before_phase is not None:
             await before_phase(phase)
-        pace = _Pace(rate)
-        for chunk in _chunks(list(members), rate):
-            await pace.wait_for(len(chunk))
-            await _append(chunk, sender, namespace)
-            fed += len(chunk)
-            if progress is not None:
-                progress(fed, len(records))
+        members = list(group)
+        feed = _PhaseFeed(members, sender, namespace, fed, len(records), progress, on_due)
+        if rate is None:
+            await feed.send_in_chunks()
+        else:
+            await feed.send_at(rate)
+        fed += len(members)
 
 
-class _Pace:
-    """Releases records when they are due, and catches up after a slow broker."""
+@dataclass(frozen=True)
+class _PhaseFeed:
+    records: Sequence[RawEvent]
+    sender: Sender
+    namespace: str
+    before: int
+    """Number of records of earlier phases."""
+    total: int
+    progress: ReportProgress | None
+    on_due: ReportDue | None
 
-    def __init__(self, rate: float | None) -> None:
-        self._rate = rate
-        self._released = 0
-        self._start_s = asyncio.get_running_loop().time()
+    async def send_in_chunks(self) -> None:
+        for first in range(0, len(self.records), CHUNK_MAX):
+            after = min(first + CHUNK_MAX, len(self.records))
+            now_s = time.monotonic()
+            for index in range(first, after):
+                self._report_due(index, now_s)
+            await _append(self.records[first:after], self.sender, self.namespace)
+            self._report(after)
 
-    async def wait_for(self, count: int) -> None:
-        if self._rate is None:
-            return
-        due_s = self._start_s + self._released / self._rate
-        self._released += count
-        await asyncio.sleep(max(0.0, due_s - asyncio.get_running_loop().time()))
+    async def send_at(self, rate: float) -> None:
+        timetable = Timetable(rate, time.monotonic())
 
+        async def send(first: int, after: int) -> None:
+            await _append(self.records[first:after], self.sender, self.namespace)
 
-def _chunks(records: Sequence[RawEvent], rate: float | None) -> Iterator[Sequence[RawEvent]]:
-    size = CHUNK_MAX if rate is None else max(1, min(CHUNK_MAX, round(rate / CHUNKS_PER_S)))
-    return (records[start : start + size] for start in range(0, len(records), size))
+        for index in range(len(self.records)):
+            self._report_due(index, timetable.due_s(index))
+        await send_on_time(timetable, len(self.records), send, self._report)
+
+    def _report(self, done: int) -> None:
+        if self.progress is not None:
+            self.progress(self.before + done, self.total)
+
+    def _report_due(self, index: int, due_s: float) -> None:
+        if self.on_due is not None:
+            self.on_due(self.before + index, due_s)
 
 
 async def _append(chunk: Sequence[RawEvent], sender: Sender, namespace: str) -> None:

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from pathlib import Path
+
 import click
 import msgspec
 
 from pitboss.cli import screen
 from pitboss.cli.interrupts import unwind_on_termination
-from pitboss.cli.option_types import RATE
-from pitboss.demo.display import DemoDisplay, check_lines, figures_table
+from pitboss.cli.option_types import FiniteFloat
+from pitboss.demo.display import DemoDisplay, check_lines, figures_table, next_steps
 from pitboss.demo.expectations import ChecksFailed
-from pitboss.demo.run import DemoSettings, run_demo
+from pitboss.demo.run import RATE_DEFAULT, DemoSettings, run_demo
+from pitboss.embedded.files import display_path
 from pitboss.settings import read_settings
 
 EVENTS_MAX = 500_000
 """Records, events and answers are in memory at the end: 7 KB a record for the traffic alone."""
+
+
+class _DemoRate(FiniteFloat):
+    """Records a second; None for 0 and for `max`."""
+
+    def convert(  # type: ignore[override]  # click's own types return what their base does not
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        """Convert a number, or `max`."""
+        return None if value == "max" else super().convert(value, param, ctx) or None
+
+
+DEMO_RATE = _DemoRate(min=0)
 
 
 @click.command()
@@ -32,7 +50,13 @@ EVENTS_MAX = 500_000
     type=click.IntRange(0),
     help="The same seed, the same traffic.",
 )
-@click.option("--rate", type=RATE, help="Records a second; default: no limit.")
+@click.option(
+    "--rate",
+    type=DEMO_RATE,
+    default=f"{RATE_DEFAULT:.0f}",
+    show_default=True,
+    help="Raw records a second; 0 or max: as fast as the broker takes them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.option("--keep", is_flag=True, help="Keep namespace, logs and servers for inspection.")
 @click.option(
@@ -70,3 +94,12 @@ def demo(
         out.print(line, markup=True, soft_wrap=not out.is_terminal)
     if not result.holds:
         raise SystemExit(1)
+    for line in next_steps(_program(), result.namespace):
+        console.print(line, soft_wrap=not console.is_terminal)
+
+
+def _program() -> str:
+    """Return this program as it has to be typed here: by its path if it is not on PATH."""
+    path = Path(sys.argv[0])
+    found = shutil.which(path.name)
+    return path.name if found and path.exists() and path.samefile(found) else display_path(path)

@@ -26,6 +26,11 @@ from schemas.errors import UsageError
 RESOLVE_MIN_AGE_MS = 3_000
 """A demo cannot wait a minute for a deposit that never comes."""
 
+PARTITIONS = 4
+"""Of every topic. Each role has one worker, which would not divide more among others, and a batch
+holds the records of one partition: with more of them the same records form smaller batches.
+"""
+
 _NOT_INHERITED = ("PITBOSS_PARK", "PITBOSS_DRIFT_SAMPLE", "PITBOSS_CURRENCIES_FILE")
 """Settings of an installation in the caller's environment, which do not apply to a demo."""
 
@@ -66,7 +71,7 @@ def demo_environment(
         folder = settings.home / namespace
         folder.mkdir(parents=True)
         notify(f"namespace {namespace}: topics, database, tables")
-        provision(runtime, providers=PROVIDERS)
+        provision(runtime, providers=PROVIDERS, partitions=PARTITIONS)
         is_kept = True
         try:
             yield DemoEnvironment(runtime, SandboxKeys.generate(), folder)

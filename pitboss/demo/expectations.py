@@ -20,6 +20,8 @@ class DemoResult:
 
     figures: DemoFigures
     checks: list[Check]
+    namespace: str = ""
+    """Name of what is kept for inspection; empty if nothing is."""
 
     @property
     def holds(self) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from lab.bench.rates import Latencies
+from pitboss.demo.decisions import DecisionTimesByPhase, TrafficFigures
 from replay.audit.checks import Check
 from replay.audit.evidence import TableEvidence, TopicEvidence
 
@@ -38,17 +40,14 @@ class DemoFigures(msgspec.Struct, frozen=True):
     outcomes_by_code: dict[str, int]
     dead_letters_by_code: dict[str, int]
     killed_at: int
+    fed_per_s: int
+    """Bets and wins that were fed a second, up to the last acknowledgement."""
+    decision_ms: DecisionTimesByPhase
+    kill_gap_ms: int
+    """The longest time without any outcome around the kill."""
     checks: dict[str, bool]
     unmet: list[str]
     """The expectations that were not met, a sentence each: see `pitboss.demo.expectations`."""
-
-
-def percentile(ordered: Sequence[int], share: float) -> int:
-    """Return the smallest value that at least `share` of the values do not exceed, or 0."""
-    if not ordered:
-        return 0
-    rank = -(-len(ordered) * round(share * 1000) // 1000)
-    return ordered[max(rank, 1) - 1]
 
 
 def latencies_ms(
@@ -84,7 +83,7 @@ def figures_of(
     checks: Iterable[Check],
     *,
     seed: int,
-    killed_at: int,
+    traffic: TrafficFigures,
     transfers: int,
     alerts: int,
     duplicates: int,
@@ -105,13 +104,23 @@ def figures_of(
         dead_letters=len(topics.dead_letters),
         alerts=alerts,
         events_per_s=round(len(topics.raw) * 1000 / span_ms),
-        latency_ms=Latency(percentile(latencies, 0.5), percentile(latencies, 0.99)),
+        latency_ms=_latency(latencies),
         outcomes_by_code=_count_by_code(answer.outcome for answer in tables.answers),
         dead_letters_by_code=_count_by_code(letter.code for letter in topics.dead_letters),
-        killed_at=killed_at,
+        killed_at=traffic.killed_at,
+        fed_per_s=traffic.fed_per_s,
+        decision_ms=traffic.decision_ms,
+        kill_gap_ms=traffic.kill_gap_ms,
         checks={check.name: check.holds for check in checks},
         unmet=list(unmet),
     )
+
+
+def _latency(took_ms: Sequence[int]) -> Latency:
+    if not took_ms:
+        return Latency(0, 0)
+    latencies = Latencies.of(took_ms)
+    return Latency(round(latencies.p50_ms), round(latencies.p99_ms))
 
 
 def _count_by_code(codes: Iterable[Any]) -> dict[str, int]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.records import RawEvent
 from lab.sandbox.scenario import Scenario, duration_ms, generate
 from ledger_sink.store.database import LedgerDatabase
+from pitboss.demo.decisions import TrafficFigures, feed_shortfall, traffic_figures
 from pitboss.demo.display import DemoDisplay
 from pitboss.demo.environment import DemoEnvironment, demo_environment, running_workers
 from pitboss.demo.expectations import ChecksFailed, DemoResult, unmet_expectations
@@ -25,6 +27,10 @@ from schemas.errors import Stalled
 from schemas.topics import TRANSACTIONS
 from streams.providers.registry import policies
 
+RATE_DEFAULT: Final = 1_000.0
+"""Records a second: half of what the two cores of a small machine can do while they also carry the
+broker, the database and the feeder."""
+
 
 @dataclass(frozen=True)
 class DemoSettings:
@@ -35,7 +41,7 @@ class DemoSettings:
 
     events: int
     seed: int
-    rate: float | None = None
+    rate: float | None = RATE_DEFAULT
     use_given_servers: bool = False
     keep: bool = False
     """Keep the namespace, its logs and the servers for inspection."""
@@ -50,29 +56,33 @@ def run_demo(stack: StackSettings, demo: DemoSettings, display: DemoDisplay) -> 
         stack, "demo", display.print_line, use_given_servers=demo.use_given_servers, keep=demo.keep
     ) as environment:
         scenario = _scenario(demo)
-        records = generate(
-            scenario,
-            environment.keys,
-            lambda done, total: display.update_bar("signed", done, total),
-        )
         with running_workers(
             environment.runtime, stack.home, display.print_line, environment.keys
         ) as workers:
+            # Signed before the clock starts, while the workers come up.
+            records = generate(
+                scenario,
+                environment.keys,
+                lambda done, total: display.update_bar("signed", done, total),
+            )
             traffic = TrafficRun(
                 environment.runtime, records, demo.rate, workers["ledger"], display
             )
             asyncio.run(traffic.run())
-        if not traffic.killed_at:
+        if not traffic.log.killed_at:
             raise Stalled(
                 "everything was settled before the ledger's worker could be killed, so the demo "
                 "shows nothing: give more --events"
             )
+        figures = traffic_figures(traffic.log)
+        if shortfall := feed_shortfall(figures.fed_per_s, demo.rate):
+            display.print_line(shortfall, is_loud=True)
         display.print_line("reading every topic and table")
-        settled = _SettledTraffic(scenario, records, traffic.killed_at)
+        settled = _SettledTraffic(scenario, records, figures)
         result = asyncio.run(_inspect(settled, environment, display))
         if not result.holds:
             raise ChecksFailed(result)
-    return result
+    return replace(result, namespace=environment.runtime.namespace) if demo.keep else result
 
 
 def _scenario(demo: DemoSettings) -> Scenario:
@@ -86,7 +96,7 @@ def _scenario(demo: DemoSettings) -> Scenario:
 class _SettledTraffic:
     scenario: Scenario
     records: Sequence[RawEvent]
-    killed_at: int
+    figures: TrafficFigures
 
 
 async def _inspect(
@@ -110,7 +120,7 @@ async def _inspect(
         tables,
         checks,
         seed=traffic.scenario.seed,
-        killed_at=traffic.killed_at,
+        traffic=traffic.figures,
         transfers=transfers,
         alerts=len(topics.alerts),
         duplicates=duplicates,

@@ -52,6 +52,7 @@ from streams.providers.fields import (
     seen_at,
     text_of,
 )
+from streams.providers.references import reference_or_none
 from streams.providers.signatures import Hmac, window_verdict
 from streams.providers.times import ms_of_epoch
 
@@ -305,7 +306,8 @@ def _dispute_moved(
     if moved:
         newest = max(moved, key=lambda txn: (txn.created, str(txn.id)))
         whole = _share(dispute, newest, sign)
-        tx_id = optional_text(newest.id, "balance_transactions.id") or tx_id
+        own = reference_or_none(optional_text(newest.id, "balance_transactions.id"))
+        tx_id = own or tx_id
     leg = _leg(kind, whole, dispute.currency)
     return _Meaning(leg, _payment(dispute.payment_intent, dispute.charge), tx_id)
 

@@ -46,6 +46,7 @@ from streams.providers.fields import (
     read_player_id,
     text_of,
 )
+from streams.providers.references import reference_or_none
 from streams.providers.signatures import Digest, Hmac
 from streams.providers.times import ms_of_text
 
@@ -222,7 +223,9 @@ class Sumsub(Dialect):
 def _event_id(body: _SumsubMessage) -> str:
     """Return the id of one applicant's message: its correlation id, in older messages its time."""
     message_id = (
-        optional_text(body.correlation_id, "correlationId") or body.created_at_ms or body.created_at
+        reference_or_none(optional_text(body.correlation_id, "correlationId"))
+        or body.created_at_ms
+        or body.created_at
     )
     if message_id is None:
         raise Rejected(RejectCode.MISSING_FIELD, "correlationId is missing, and so is createdAtMs")

@@ -26,13 +26,15 @@ that a time read in the wrong zone is never believed, be it early or late.
 """
 
 DIGITS_MAX: Final = 18
+_TEXT_MAX: Final = 100
+"""Characters of a printed time: XML Schema sets no limit to the decimals of a second."""
 
 EpochUnit: TypeAlias = Literal["s", "ms", "us"]
 
 _PER_MS: Final = {"ms": 1, "us": 1000}
 _TEXT: Final = re.compile(
     r"(\d{4})([-/])(\d\d)\2(\d\d)"
-    r"(?:[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?)? ?(Z|[+-]\d\d(?::?\d\d)?)?",
+    r"(?:[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d+))?)? ?(Z|[+-]\d\d(?::?\d\d)?)?",
     re.ASCII,
 )
 _ZONE_NAME: Final = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,2}", re.ASCII)
@@ -63,12 +65,13 @@ def ms_of_text(text: str, zone: tzinfo | None = None, *, field: str = "time") ->
     """Return a printed time in epoch ms; what follows the milliseconds is cut off.
 
     `2026-11-22 14:03:20`, `2026/11/22 14:03:20.123`, `2026-11-22T14:03:20.123456+01:00`,
-    `2026-11-22`: the date with dashes or slashes, T or a space, up to nine decimals, `Z` or an
-    offset. Without an offset it is `zone`'s, an hour that the clock showed twice being the first of
-    the two; a date alone is the first moment of its day. Raises Rejected(BAD_TIME) for anything
-    else, before 1970, and where neither the text nor the dialect names a zone.
+    `2026-11-22`: the date with dashes or slashes, T or a space, any decimals, `Z` or an offset.
+    Without an offset it is `zone`'s, an hour that the clock showed twice being the first of the
+    two; a date alone is the first moment of its day, and 24:00:00 that of the next one (XML Schema
+    part 2, dateTime). Raises Rejected(BAD_TIME) for anything else, before 1970, and where neither
+    the text nor the dialect names a zone.
     """
-    match = _TEXT.fullmatch(text) if len(text) <= 40 else None
+    match = _TEXT.fullmatch(text) if len(text) <= _TEXT_MAX else None
     if match is None:
         raise Rejected(RejectCode.BAD_TIME, f"{field} is not a time as this provider prints it")
     year, _, month, day, hour, minute, second, fraction, offset = match.groups()
@@ -76,8 +79,13 @@ def ms_of_text(text: str, zone: tzinfo | None = None, *, field: str = "time") ->
     if known is None:
         raise Rejected(RejectCode.BAD_TIME, f"{field} has no zone")
     clock = (int(hour), int(minute), int(second)) if hour else (0, 0, 0)
+    is_day_end = clock == (24, 0, 0) and not (fraction or "").strip("0")
     try:
-        whole = epoch_ms(datetime(int(year), int(month), int(day), *clock, tzinfo=known))
+        at = datetime(
+            int(year), int(month), int(day), *(0, 0, 0) if is_day_end else clock, tzinfo=known
+        )
+        # Of the calendar, not of the clock: a day may have 23 or 25 hours.
+        whole = epoch_ms(at + timedelta(days=1) if is_day_end else at)
     except (ValueError, OverflowError):
         raise Rejected(
             RejectCode.BAD_TIME, f"{field} is not a day and time of the calendar"

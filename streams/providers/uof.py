@@ -36,6 +36,7 @@ from streams.providers.dialect import (
     Reader,
 )
 from streams.providers.fields import ID_MAX, text_of
+from streams.providers.references import reference_or_empty
 from streams.providers.times import ms_of_epoch
 from streams.providers.xml_body import make_parser, root_of
 
@@ -161,7 +162,8 @@ def _notice(root: etree._Element, operation: str, at: int) -> Draft:
 
     It is kept under the producer, the match and the feed's time.
     """
-    about = [_short(root.get(name) or "", name) for name in ("product", "event_id", "request_id")]
+    about = [_short(root.get(name) or "", name) for name in ("product", "event_id")]
+    about.append(reference_or_empty(_short(root.get("request_id") or "", "request_id")))
     tx_id = ":".join([text for text in (*about, str(at)) if text])
     return Draft(
         operation,

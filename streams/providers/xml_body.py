@@ -19,6 +19,7 @@ Real ones have under one KiB, and longer ones may take memory that is never free
 `make_parser`.
 """
 
+_BEFORE_DECLARATION: Final = b"\xef\xbb\xbf \t\r\n"
 _DECLARATION: Final = re.compile(rb"<\?xml\s", re.IGNORECASE)
 _DECLARATION_MAX: Final = 200
 _OTHER_ENCODING: Final = re.compile(
@@ -78,8 +79,12 @@ def make_parser() -> etree.XMLParser:
 def root_of(reader: etree.XMLParser, value: bytes) -> etree._Element:
     """Return the root element.
 
-    Raises Rejected(MALFORMED), never quoting the body: it may hold a secret.
+    White space before the XML declaration, which the format forbids, is passed over: programs that
+    join files leave a line break there. Raises Rejected(MALFORMED), never quoting the body: it may
+    hold a secret.
     """
+    if value[:1] in {b"\xef", b" ", b"\t", b"\r", b"\n"} and b"\0" not in value[:4]:
+        value = value.lstrip(_BEFORE_DECLARATION)
     try:
         root = etree.fromstring(value, reader)
     except etree.XMLSyntaxError as error:

@@ -26,7 +26,9 @@ from lab.conformance.writers.camt import (
     print_file,
 )
 from schemas.events import SignatureVerdict
+from schemas.money import AMOUNT_MAX, EXPONENTS
 from streams.providers.dialect import KeyMaterial
+from streams.providers.references import reference_or_empty
 
 KEYS: Final[KeyMaterial] = {}
 # ISO 20022 knows currencies of three letters, and five decimals.
@@ -90,9 +92,10 @@ def _batch(fill: Fill) -> _Entry:
     inner = "".join(_detail(fill, *payment) for payment in (own, nameless, twin, twin))
     total = sum(amounts, amounts[2])
     account = f"{ACCOUNT}|{entry_ref}"
-    key = f"{account}|{_money(fill, amounts[1])}||{_instruction(fill, 13)}|{_escape(payer)}||"
-    twins = f"{account}|{_money(fill, amounts[2])}||{_instruction(fill, 12)}|NOTPROVIDED||"
-    expects = (
+    named = _escape(reference_or_empty(payer))
+    key = f"{account}|{_money(fill, amounts[1])}||{_instruction(fill, 13)}|{named}||"
+    twins = f"{account}|{_money(fill, amounts[2])}||{_instruction(fill, 12)}|||"
+    expects: tuple[Expected, ...] = (
         _deposit_expected(
             f"{ACCOUNT}|UETR={transaction}|{_money(fill, amounts[0])}",
             amounts[0],
@@ -107,6 +110,9 @@ def _batch(fill: Fill) -> _Entry:
     amount = _amount_element(fill, total)
     details = f"<Btch><NbOfTxs>4</NbOfTxs></Btch>{inner}"
     status = NOTIFICATION.status("BOOK")
+    if units(total, fill.scale) > AMOUNT_MAX or fill.currency not in EXPONENTS:
+        # An entry that no wallet can hold is one item, whatever it consists of.
+        expects = (Expected("CRDT", key, None, (("DEPOSIT", total),), None, _UNSIGNED),)
     return print_entry(CREDIT, amount, status, fill.first_at_ms, entry_ref, details), expects
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
+import click
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -13,9 +15,10 @@ from rich.console import Console
 
 from pitboss.cli import demo as command
 from pitboss.cli.main import cli
-from pitboss.demo.display import check_lines, figures_table
+from pitboss.demo.decisions import DecisionTimes, DecisionTimesByPhase, TrafficFigures
+from pitboss.demo.display import check_lines, figures_table, next_steps
 from pitboss.demo.expectations import ChecksFailed, DemoResult
-from pitboss.demo.figures import DemoFigures, Latency, figures_of, latencies_ms, percentile
+from pitboss.demo.figures import DemoFigures, Latency, figures_of, latencies_ms
 from pitboss.demo.run import DemoSettings
 from replay.audit.checks import NAMES, Check
 from replay.audit.evidence import AnswerRow, TableEvidence, TopicEvidence
@@ -26,30 +29,16 @@ from tests.support.ledger_events import bet, log_event
 APPENDED_AT = 1_790_000_000_500
 """When the raw records of `ledger_events` were appended."""
 
+TRAFFIC = TrafficFigures(
+    killed_at=5,
+    fed_per_s=998,
+    decision_ms=DecisionTimesByPhase(
+        DecisionTimes(28, 91), DecisionTimes(1_902, 3_611), DecisionTimes(None, None)
+    ),
+    kill_gap_ms=2_345,
+)
 ATTEMPT = Attempt("raw", 0, 0)
 ALL_HOLD = [Check(name, holds=True, detail=f"{name} looked at") for name in NAMES]
-
-
-@pytest.mark.parametrize(
-    ("values", "share", "expected"),
-    [
-        ([], 0.5, 0),
-        ([7], 0.5, 7),
-        ([7], 0.99, 7),
-        ([1, 2], 0.5, 1),
-        ([1, 2], 0.99, 2),
-        ([1, 2, 3], 0.5, 2),
-        (range(1, 101), 0.5, 50),
-        (range(1, 101), 0.99, 99),
-        (range(1, 102), 0.99, 100),
-        (range(1, 201), 0.99, 198),
-        (range(1, 1_000_001), 0.99, 990_000),
-        ([3, 4], 0.0, 3),
-        ([3, 4], 1.0, 4),
-    ],
-)
-def test_a_percentile_is_the_smallest_value_that_enough_do_not_exceed(values, share, expected):
-    assert percentile(values, share) == expected
 
 
 def answer_row(
@@ -163,7 +152,7 @@ def test_the_figures_are_those_of_topics_and_tables():
         TableEvidence(answers=answers),
         checks,
         seed=9,
-        killed_at=5,
+        traffic=TRAFFIC,
         transfers=2,
         alerts=1,
         duplicates=1,
@@ -183,6 +172,9 @@ def test_the_figures_are_those_of_topics_and_tables():
         outcomes_by_code={"POSTED": 2, "REFUSED_FUNDS": 1, "EXISTS": 1},
         dead_letters_by_code={"BAD_SIGNATURE": 2, "MALFORMED": 1},
         killed_at=5,
+        fed_per_s=998,
+        decision_ms=TRAFFIC.decision_ms,
+        kill_gap_ms=2_345,
         checks={"conserved": True, "replay_equal": False},
         unmet=["no alert"],
     )
@@ -198,7 +190,7 @@ def test_empty_evidence_has_figures():
         TableEvidence(),
         [],
         seed=0,
-        killed_at=0,
+        traffic=TRAFFIC,
         transfers=0,
         alerts=0,
         duplicates=0,
@@ -216,7 +208,7 @@ def test_all_in_one_millisecond_is_a_rate_too():
         TableEvidence(),
         [],
         seed=0,
-        killed_at=0,
+        traffic=TRAFFIC,
         transfers=0,
         alerts=0,
         duplicates=0,
@@ -238,6 +230,9 @@ FIGURES = DemoFigures(
     outcomes_by_code={"POSTED": 17_500, "REFUSED_FUNDS": 500, "EXISTS": 600},
     dead_letters_by_code={"BAD_SIGNATURE": 10, "MALFORMED": 4},
     killed_at=9_000,
+    fed_per_s=998,
+    decision_ms=TRAFFIC.decision_ms,
+    kill_gap_ms=2_345,
     checks={check.name: check.holds for check in ALL_HOLD},
     unmet=[],
 )
@@ -268,11 +263,14 @@ def test_the_table_has_every_figure():
         "dead letter BAD_SIGNATURE": "10",
         "dead letter MALFORMED": "4",
         "alerts": "3",
-        "events per second": "2,345",
-        "raw append to settled balance, p50": "61 ms",
-        "raw append to settled balance, p99": "1,234 ms",
+        "fed a second": "998",
+        "decision time, p50 and p99: before the kill": "28 ms  91 ms",
+        "during it": "1,902 ms  3,611 ms",
+        "after it": "none decided",
+        "longest time without an answer": "2,345 ms",
     }
     assert "seed 42" in render(figures_table(FIGURES))
+    assert max(map(len, render(figures_table(FIGURES)).splitlines())) <= 80
 
 
 def test_a_check_has_a_tick_or_a_cross_and_what_it_saw():
@@ -326,6 +324,8 @@ COUNTS = (
     "alerts",
     "events_per_s",
     "killed_at",
+    "fed_per_s",
+    "kill_gap_ms",
 )
 
 
@@ -336,6 +336,7 @@ def test_json_is_one_object_on_stdout_with_these_keys(run_command):
     assert result_object.keys() == {
         *COUNTS,
         "latency_ms",
+        "decision_ms",
         "outcomes_by_code",
         "dead_letters_by_code",
         "checks",
@@ -343,6 +344,11 @@ def test_json_is_one_object_on_stdout_with_these_keys(run_command):
     }
     assert all(type(result_object[name]) is int for name in COUNTS)
     assert result_object["latency_ms"] == {"p50": 61, "p99": 1_234}
+    assert result_object["decision_ms"] == {
+        "before": {"p50": 28, "p99": 91},
+        "during": {"p50": 1_902, "p99": 3_611},
+        "after": {"p50": None, "p99": None},
+    }
     assert result_object["outcomes_by_code"] == FIGURES.outcomes_by_code
     assert result_object["dead_letters_by_code"] == FIGURES.dead_letters_by_code
     assert {name: result_object[name] for name in COUNTS} == {
@@ -410,15 +416,45 @@ def test_a_stall_is_reported_on_stderr_and_leaves_stdout_empty(run_command):
 def test_the_options_become_settings(run_command):
     run_command(result_of())
     run_command(result_of(), "--events", "2000", "--seed", "7", "--rate", "1500", "--keep")
-    run_command(result_of(), "--yes-use-these-servers")
+    run_command(result_of(), "--yes-use-these-servers", "--rate", "0")
+    run_command(result_of(), "--rate", "max")
     assert run_command.settings_seen == [
-        DemoSettings(20_000, 42),
+        DemoSettings(20_000, 42, 1_000.0),
         DemoSettings(2_000, 7, 1_500.0, keep=True),
-        DemoSettings(20_000, 42, use_given_servers=True),
+        DemoSettings(20_000, 42, None, use_given_servers=True),
+        DemoSettings(20_000, 42, None),
     ]
 
 
-@pytest.mark.parametrize("wrong", [("--events", "1999"), ("--seed", "-1"), ("--rate", "0")])
+def test_success_ends_with_commands_to_try_next_and_failure_does_not(run_command):
+    done = run_command(result_of(), "--json")
+    assert "demo --keep" in done.stderr
+    assert "Next" not in run_command(result_of("conserved")).stderr
+    kept = run_command(replace(result_of(), namespace="demo_1f"), "--keep")
+    assert "export PITBOSS_NAMESPACE=demo_1f" in kept.stderr
+    assert "demo --keep" not in kept.stderr
+
+
+@pytest.mark.parametrize("namespace", ["", "demo_1f"])
+def test_every_command_to_try_next_exists(namespace):
+    lines = [line for line in next_steps("pitboss", namespace) if line.startswith("  ")]
+    commands = [
+        part.split()[1:] for line in lines for part in line.strip().split("   ")[0].split("&&")
+    ]
+    assert len(commands) >= 3
+    assert max(map(len, next_steps(".venv/bin/pitboss", namespace))) <= 80
+    for arguments in commands:
+        context = click.Context(cli)
+        command_found: click.Command | None = cli
+        while arguments and isinstance(command_found, click.Group):
+            command_found = command_found.get_command(context, arguments.pop(0))
+        assert command_found is not None
+        command_found.make_context("x", arguments)
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--events", "1999"), ("--seed", "-1"), ("--rate", "-1"), ("--rate", "fast")]
+)
 def test_options_out_of_range_are_refused(run_command, wrong):
     assert run_command(result_of(), *wrong).exit_code == 2
     assert run_command.settings_seen == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from pitboss.demo import quiescence
-from pitboss.demo.display import DemoDisplay, check_lines
+from pitboss.demo.display import DemoDisplay, TrafficView, check_lines
 from pitboss.demo.quiescence import DemoProgress, QuiescenceMonitor
 from pitboss.demo.traffic import TrafficRun
 from pitboss.settings import runtime_of
@@ -37,6 +38,10 @@ def screen(*, is_terminal: bool = False, width: int = 80) -> tuple[DemoDisplay, 
     return DemoDisplay(Console(file=out, width=width, force_terminal=is_terminal)), out
 
 
+def plain(output: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
+
+
 def observe(total: int, *booked: int, is_alive: bool = True) -> tuple[TrafficRun, Victim, str]:
     victim, (display, out) = Victim(), screen()
     victim.is_alive = is_alive
@@ -50,7 +55,7 @@ def observe(total: int, *booked: int, is_alive: bool = True) -> tuple[TrafficRun
 
 def test_the_worker_is_killed_half_way_and_that_is_printed():
     traffic, victim, output = observe(100, 10, 49, 52, 90)
-    assert (victim.kills, traffic.killed_at) == (1, 52)
+    assert (victim.kills, traffic.log.killed_at) == (1, 52)
     assert "SIGKILL to ledger-1, pid 4711, with 52 events booked" in output
 
 
@@ -63,10 +68,10 @@ def test_the_worker_is_killed_once_although_another_replaces_it():
 
 def test_a_worker_that_is_down_is_killed_when_it_is_back():
     traffic, victim, _ = observe(100, 52, is_alive=False)
-    assert (victim.kills, traffic.killed_at) == (0, 0)
+    assert (victim.kills, traffic.log.killed_at) == (0, 0)
     victim.is_alive = True
     traffic._on_progress(DemoProgress(52, "the ledger"))
-    assert (victim.kills, traffic.killed_at) == (1, 52)
+    assert (victim.kills, traffic.log.killed_at) == (1, 52)
 
 
 def test_a_worker_that_repeats_itself_for_ever_is_a_stall():
@@ -139,6 +144,34 @@ def test_a_terminal_gets_a_bar():
     with display:
         display.update_bar("booked", 3, 10, "waiting for the ledger")
     assert "3/10" in out.getvalue()
+
+
+def test_a_terminal_of_80_columns_gets_the_traffic_on_two_lines():
+    display, out = screen(is_terminal=True)
+    note = "waiting for the players of 143 parked events"
+    with display:
+        display.update_traffic(TrafficView(123_456, 123_455, 500_000, note))
+    *_, fed, booked = (line for line in plain(out.getvalue()).splitlines() if line.strip())
+    assert "fed" in fed
+    assert "123456/500000" in fed
+    assert "booked" in booked
+    assert "waiting for the players" in booked
+
+
+def test_a_file_gets_the_traffic_on_one_line(monkeypatch):
+    now_s = 100.0
+    monkeypatch.setattr("pitboss.demo.display.time.monotonic", lambda: now_s)
+    display, out = screen()
+    for second in range(3):
+        now_s += 1.0
+        display.update_traffic(TrafficView(500 * second, 400 * second, 1_200, "p50 31 ms"))
+    display.update_traffic(TrafficView(1_200, 1_200, 1_200, "settled"))
+    assert [line.split(" ", 1)[1] for line in out.getvalue().splitlines()] == [
+        "fed 0 of 1,200, booked 0, p50 31 ms",
+        "fed 500 of 1,200 at 500/s, booked 400, p50 31 ms",
+        "fed 1,000 of 1,200 at 500/s, booked 800, p50 31 ms",
+        "fed 1,200 of 1,200, booked 1,200, settled",
+    ]
 
 
 def test_a_checks_detail_is_printed_without_markup():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.bench.normalise import run_pairs
-from lab.bench.rates import Pair, Rate, Sample, Spread, rate_of
+from lab.bench.rates import Latencies, Pair, Rate, Sample, Spread, rate_of
 from pitboss.cli.progress import StepProgress
 
 
@@ -112,3 +112,19 @@ async def test_sides_take_turns():
     pairs = await run_pairs(3, lambda: side("a"), lambda: side("b"), ("a", "b"), StepProgress())
     assert "".join(order) == "ababab"
     assert [(pair.ours.events, pair.peer.events) for pair in pairs] == [(1, 2), (3, 4), (5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("took_ms", "p50", "p99"),
+    [
+        ([7], 7, 7),
+        ([1, 2], 1, 2),
+        ([1, 2, 3], 2, 3),
+        (range(1, 101), 50, 99),
+        (range(1, 102), 51, 100),
+        (range(1, 201), 100, 198),
+        (range(1_000_000, 0, -1), 500_000, 990_000),
+    ],
+)
+def test_a_percentile_is_the_smallest_value_that_enough_do_not_exceed(took_ms, p50, p99):
+    assert Latencies.of(took_ms) == Latencies(p50, p99, max(took_ms))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from decimal import Decimal
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def detail(
 
 def entry(
     *details: str,
-    amount: str = "10.00",
+    amount: str | None = None,
     direction: str = "CRDT",
     ref: str | None = "ACSR1",
     status: str = "<Sts><Cd>BOOK</Cd></Sts>",
@@ -52,9 +53,16 @@ def entry(
     batch: str = "",
     currency: str = "EUR",
 ) -> str:
+    amount = _sum_of(details) if amount is None else amount
     inner = f"<NtryDtls>{batch}{''.join(details)}</NtryDtls>" if details or batch else ""
     own = f"<AcctSvcrRef>{ref}</AcctSvcrRef>" if ref else ""
     return f'<Ntry><Amt Ccy="{currency}">{amount}</Amt><CdtDbtInd>{direction}</CdtDbtInd>{more}{status}{when}{own}{inner}</Ntry>'
+
+
+def _sum_of(details: tuple[str, ...]) -> str:
+    """The sum of the details' amounts, which an entry states unless a test says otherwise."""
+    amounts = [re.search(r'<Amt Ccy="EUR">([0-9.]+)</Amt>', text) for text in details]
+    return str(sum(Decimal(found[1]) for found in amounts if found)) if any(amounts) else "10.00"
 
 
 def file(
@@ -388,6 +396,7 @@ def test_no_payment_is_lost_or_doubled_in_whichever_order_a_copy_lists_them(
 
 
 def _plain(fact: Any) -> str:
+    """One payment's fact; 1 and 1.00 are one amount, and which of two like ones has which text is not identity."""
     return repr(fact).replace("unscaled=100, scale=2", "unscaled=1, scale=0")
 
 
@@ -458,7 +467,7 @@ def test_a_file_that_is_none_is_rejected_whole(body: str, reason: RejectCode) ->
         (entry(status="<Sts>MAYB</Sts>"), RejectCode.BAD_FIELD),
         (entry(status=""), RejectCode.MISSING_FIELD),
         (re.sub("<Amt .*</Amt>", "", entry()), RejectCode.MISSING_FIELD),
-        (entry(ref="x" * 129), RejectCode.BAD_FIELD),
+        (entry(ref="xy" * 65), RejectCode.BAD_FIELD),
     ],
 )
 def test_an_entry_that_is_none_is_rejected_alone(text: str, reason: RejectCode) -> None:
@@ -525,7 +534,8 @@ def test_the_parts_of_a_file_say_what_the_file_says(
     )
     for room in (2_500, len(body) * 2 // 3):
         with suppress(Rejected):  # too many that belong together
-            assert facts_after_split(body, max(room, 1_200)) == facts(body)
+            after = facts_after_split(body, max(room, 1_200))
+            assert sorted(map(_plain, after)) == sorted(map(_plain, facts(body)))
 
 
 def test_an_entry_too_large_for_a_record_is_cut_between_its_payments() -> None:
@@ -602,8 +612,8 @@ def _sample(name: str) -> bytes:
         (
             "camt054.v8.xml",
             "camt.054/v8.xsd",
-            # An outgoing entry in SEK whose details say CRDT and CHF: no player is paid by it.
-            [("DBIT", "INFORMATIONAL", Amount(n, 1), "CHF") for n in (31, 32, 32)],
+            # Its details are in another currency and do not add up to it: it stays whole.
+            [("DBIT", "INFORMATIONAL", Amount(200000, 0), "SEK")],
         ),
     ],
 )
@@ -623,6 +633,7 @@ def test_two_sample_payments_under_one_end_to_end_id_stay_two() -> None:
     body = _sample("camt054.v8.xml").replace(
         b"<CdtDbtInd>DBIT</CdtDbtInd>\n        <Sts>", b"<CdtDbtInd>CRDT</CdtDbtInd><Sts>"
     )
+    body = body.replace(b'<Amt Ccy="SEK">200000</Amt>', b'<Amt Ccy="CHF">9.5</Amt>')
     items = read(body)
     assert [item.legs[0].kind for item in items] == ["DEPOSIT"] * 3
     assert items[1].legs == items[2].legs
@@ -648,7 +659,6 @@ def test_of_two_amounts_or_directions_none_is_taken(old: str, new: str, code: Re
 
 def test_of_two_amounts_of_a_detail_none_is_taken() -> None:
     doubled = detail("dep-2", amount="4", more='<Amt Ccy="EUR">5</Amt>')
-    first, second = Camt().reader(None)(raw_record("camt", file(entry(detail(), doubled))), {})
-    assert isinstance(first, Draft)
-    assert isinstance(second, Rejected)
-    assert second.reason is RejectCode.BAD_FIELD
+    draft = one(entry(detail(), doubled, amount="7.2"))
+    assert draft.legs[0].amount == Amount(72, 1)
+    assert draft.reference == Reference("unmatched", draft.provider_tx_id)

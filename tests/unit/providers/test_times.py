@@ -63,6 +63,27 @@ def test_a_time_without_zone_is_the_providers(text, zone, expected) -> None:
     assert ms_of_text(text, zone_of(zone)) == epoch_ms(expected)
 
 
+@pytest.mark.parametrize("text", ["24:00:00Z", "24:00:00.000Z", "24:00:00+00:00"])
+@pytest.mark.parametrize("day", ["2026-11-21", "2026-02-28", "2026-12-31", "2028-02-29"])
+def test_the_end_of_a_day_is_the_beginning_of_the_next(day, text) -> None:
+    after = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=1)
+    assert ms_of_text(f"{day}T{text}") == epoch_ms(after)
+
+
+def test_the_end_of_a_day_is_the_calendar_s_where_the_clock_changes() -> None:
+    # 25 October 2026 has 25 hours in Malta.
+    malta = zone_of("Europe/Malta")
+    assert ms_of_text("2026-10-25T24:00:00", malta) == ms_of_text("2026-10-26", malta)
+    assert ms_of_text("2026-10-26", malta) - ms_of_text("2026-10-25", malta) == 25 * 3_600_000
+
+
+@pytest.mark.parametrize("decimals", [1, 3, 9, 10, 18, 40])
+def test_decimals_of_a_second_have_no_limit(decimals) -> None:
+    text = f"2026-11-22T14:03:20.{'9' * decimals}Z"
+    whole = epoch_ms(datetime(2026, 11, 22, 14, 3, 20, tzinfo=UTC))
+    assert ms_of_text(text) == whole + int("9" * min(decimals, 3)) * 10 ** (3 - min(decimals, 3))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -77,12 +98,16 @@ def test_a_time_without_zone_is_the_providers(text, zone, expected) -> None:
         "9999-12-31T23:59:59-00:01",
         "2026-13-01Z",
         "0000-01-01Z",
-        "2026-11-22T24:00:00Z",
+        "2026-11-22T24:00:01Z",
+        "2026-11-22T24:01:00Z",
+        "2026-11-22T24:00:00.001Z",
+        "2026-11-22T25:00:00Z",
+        "9999-12-31T24:00:00Z",
         "2026-11-22T14:03:60Z",
         "2026-11-22T14:03:20+19:00",
         "2026-11-22T14:03:20+01:60",
         "٢٠٢٦-11-22T14:03:20Z",
-        "2026-11-22T14:03:20.1234567890Z",
+        "2026-11-22T14:03:20." + "1" * 200 + "Z",
         "2026-11-22T14:03:20Z\n",
         " 2026-11-22T14:03:20Z",
         "1790000000123",

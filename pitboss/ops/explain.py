@@ -1,0 +1,188 @@
+"""What messages mean: production normaliser, player resolution and posting rules, without servers.
+
+Bodies go through the same code as in the pipeline: `Normaliser` reads them, an event without a
+player waits for the event that it refers to as it does at the resolver, and `post` decides. The
+book starts empty, so what the messages do not tell (an opening balance) is zero.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from ledger_sink.rules.accounts import purse_of
+from ledger_sink.rules.book import Book, LogEvent
+from ledger_sink.rules.journal import Answer
+from ledger_sink.rules.posting import post
+from schemas.errors import UsageError
+from schemas.events import MarketSettlement, PlayerEvent, Position, WalletTransaction
+from schemas.money import exponent_of, format_minor
+from schemas.topics import TRANSACTIONS, UNRESOLVED, raw_topic
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser, RejectedItem
+from streams.providers.keyring import Keyring
+from streams.providers.registry import DIALECTS, Dialects, policies
+
+HEADERS_SUFFIX: Final = ".headers.json"
+
+
+class RawBody(msgspec.Struct, frozen=True, gc=False):
+    """A record of a raw topic that was never appended: its `file` stands for its position."""
+
+    file: str
+    topic: str
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    offset: int
+    timestamp: int
+    key: bytes | None = None
+    partition: int = 0
+
+
+class ExplainedEvent(msgspec.Struct, gc=False):
+    """An event of the log and how it was decided; `answer` is None until it is."""
+
+    file: str
+    event: WalletTransaction
+    answer: Answer | None = None
+
+
+@dataclass
+class MessageExplanation:
+    """Events in the order of their bodies, what was rejected, and the book that follows."""
+
+    events: list[ExplainedEvent] = field(default_factory=list)
+    rejected: list[tuple[str, RejectedItem]] = field(default_factory=list)
+    settlements: list[tuple[str, MarketSettlement]] = field(default_factory=list)
+    player_events: list[tuple[str, PlayerEvent]] = field(default_factory=list)
+    book: Book = field(default_factory=Book)
+
+    def balances(self) -> dict[str, dict[str, str]]:
+        """Return what each player's wallets hold by currency, in decimals of the currency."""
+        totals: dict[str, dict[str, str]] = {}
+        for (player_id, currency), wallet in sorted(self.book.wallets.items()):
+            if wallet.version:
+                minor = wallet.cash_minor + wallet.bonus_minor + wallet.held_minor
+                totals.setdefault(player_id, {})[currency] = _print_minor(minor, currency)
+        return totals
+
+    def house(self) -> dict[str, dict[str, str]]:
+        """Return what each house account has received less what it has given, by currency."""
+        sums: dict[tuple[str, str], int] = {}
+        for _, _, transfer in self.book.new_transfers:
+            for account, minor in (
+                (transfer.debit, -transfer.amount_minor),
+                (transfer.credit, transfer.amount_minor),
+            ):
+                if purse_of(account) is None:
+                    key = account, transfer.currency
+                    sums[key] = sums.get(key, 0) + minor
+        totals: dict[str, dict[str, str]] = {}
+        for (account, currency), minor in sorted(sums.items()):
+            totals.setdefault(account, {})[currency] = _print_minor(minor, currency)
+        return totals
+
+
+def explain(
+    bodies: Iterable[RawBody], keyring: Keyring | None = None, dialects: Dialects = DIALECTS
+) -> MessageExplanation:
+    """Return what bodies mean in this order, each provider under its current policy.
+
+    Without a provider's keys its signatures are not checked. An event whose reference names nothing
+    in the bodies is decided last, without a player, as it is after the resolver's barrier. Raises
+    UsageError for key material that cannot be used.
+    """
+    normaliser, rules = Normaliser(dialects, keyring or {}), policies(dialects)
+    explanation = MessageExplanation()
+    waiting: list[ExplainedEvent] = []
+
+    def decide(row: ExplainedEvent) -> None:
+        book = explanation.book
+        place = Position(TRANSACTIONS, 0, len(book.decisions))
+        post(book, LogEvent(row.event, place), rules[row.event.provider])
+        row.answer = book.decisions[-1].answer
+
+    def decide_matched() -> None:
+        while matched := [row for row in waiting if _find_player(explanation.book, row.event)]:
+            for row in matched:
+                waiting.remove(row)
+                player_id = _find_player(explanation.book, row.event)
+                row.event = replace(row.event, player_id=player_id)
+                decide(row)
+
+    for body in bodies:
+        for row, is_waiting in _read(normaliser, body, explanation):
+            if is_waiting:
+                waiting.append(row)
+            else:
+                decide(row)
+            decide_matched()
+    while waiting:
+        decide(waiting.pop(0))
+        decide_matched()
+    return explanation
+
+
+def read_bodies(path: Path, now_ms: int) -> list[RawBody]:
+    """Read a file, or a folder's files in the order of their names, as bodies appended at `now_ms`.
+
+    A name is `NN.<provider>.<ext>`; `NN.<provider>.<ext>.headers.json` beside it maps headers to
+    texts. Raises UsageError for another name, an unknown provider and unreadable headers.
+    """
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    bodies = [file for file in files if file.is_file() and not file.name.endswith(HEADERS_SUFFIX)]
+    return [_read_body(file, offset, now_ms) for offset, file in enumerate(bodies)]
+
+
+def _read(
+    normaliser: Normaliser, body: RawBody, explanation: MessageExplanation
+) -> Iterator[tuple[ExplainedEvent, bool]]:
+    """Yield the body's transactions, with whether they wait for a player; note all else."""
+    for item in normaliser.normalise(body):
+        if isinstance(item, RejectedItem):
+            explanation.rejected.append((body.file, item))
+        elif isinstance(item, AcceptedTransaction):
+            row = ExplainedEvent(body.file, item.transaction)
+            explanation.events.append(row)
+            yield row, item.topic == UNRESOLVED
+        elif isinstance(item.event, MarketSettlement):
+            explanation.settlements.append((body.file, item.event))
+        else:
+            explanation.player_events.append((body.file, item.event))
+
+
+def _find_player(book: Book, event: WalletTransaction) -> str | None:
+    """Return the player of the event that the reference means, once it is decided."""
+    target_id = LogEvent(event, Position(TRANSACTIONS, 0, 0)).reference_id
+    entries = book.entries.get(target_id, []) if target_id else []
+    return next((entry.player_id for entry in entries if entry.player_id), None)
+
+
+def _read_body(file: Path, offset: int, now_ms: int) -> RawBody:
+    parts = file.name.split(".")
+    if len(parts) < 3 or parts[-2] not in DIALECTS:
+        raise UsageError(
+            f"{file.name}: name it NN.<provider>.<ext> with one of {', '.join(sorted(DIALECTS))}"
+        )
+    beside = file.with_name(file.name + HEADERS_SUFFIX)
+    headers = _read_headers(beside) if beside.exists() else []
+    return RawBody(file.name, raw_topic(parts[-2]), file.read_bytes(), headers, offset, now_ms)
+
+
+def _read_headers(file: Path) -> list[tuple[str, bytes | None]]:
+    try:
+        headers = msgspec.convert(json.loads(file.read_bytes()), Mapping[str, str | None])
+    except (ValueError, msgspec.ValidationError) as error:
+        raise UsageError(f"{file.name}: expected a JSON object of texts: {error}") from error
+    return [
+        (name.lower(), None if text is None else text.encode()) for name, text in headers.items()
+    ]
+
+
+def _print_minor(minor: int, currency: str) -> str:
+    return format_minor(minor, exponent_of(currency))

@@ -1,0 +1,118 @@
+"""One test a fault that integrators reported in public, with the money that is right.
+
+The inputs are in `tests/vectors/reported`; they go through the production normaliser and posting rules. A
+fault of another provider is a row of `FAULTS` and a folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from pitboss.ops.explain import MessageExplanation, explain, read_bodies
+from schemas.events import Outcome
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "reported"
+APPENDED_AT = 1_795_305_600_000
+"""2026-11-22: the day after the last one in the inputs."""
+
+
+class Fault(NamedTuple):
+    """The right balances and house accounts, as `player currency amount` and `account currency amount`."""
+
+    folder: str
+    balances: set[str]
+    house: set[str]
+    operations: frozenset[str] = frozenset()
+    """Some of the operations that must be noted on the way."""
+
+
+FAULTS = [
+    Fault(
+        "01-camt-nonref",
+        {"p-1 EUR 100.00"},
+        {"psp:camt EUR -140.00", "suspense:camt EUR 40.00"},
+    ),
+    Fault(
+        "03-camt-batch-sum-with-a-detail",
+        {"p-1 EUR 30.00", "p-2 EUR 70.00"},
+        {"psp:camt EUR -100.00"},
+        frozenset({"CRDT:BTCH"}),
+    ),
+    Fault(
+        "03b-camt-batch-sum-with-its-details-without-amounts",
+        {"p-1 EUR 30.00", "p-2 EUR 70.00"},
+        {"psp:camt EUR -100.00"},
+        frozenset({"CRDT:BTCH"}),
+    ),
+    Fault(
+        # dep-12 and dep-1234 are both known and both opened over 50.00: nothing tells which is meant.
+        "05-camt-id-cut-by-the-line",
+        set(),
+        {"psp:camt EUR -50.00", "suspense:camt EUR 50.00"},
+    ),
+    Fault(
+        "06-camt-batch-in-another-currency",
+        {"p-1 EUR 100.00", "p-2 EUR 200.00"},
+        {"psp:camt EUR -300.00"},
+    ),
+    Fault("19-camt-overlapping-statements-in-one-file", {"p-1 EUR 75.00"}, {"psp:camt EUR -75.00"}),
+    Fault("20-camt-one-statement-twice-in-one-file", {"p-1 EUR 50.00"}, {"psp:camt EUR -50.00"}),
+    Fault(
+        # By the standard the second entry reverses a credit; `reversal_repeats_direction` is for banks
+        # that print the direction of the original.
+        "23-camt-reversal-with-the-direction-of-the-original",
+        set(),
+        {"psp:camt EUR 40.00", "suspense:camt EUR -40.00"},
+    ),
+    Fault(
+        "28-camt-the-sum-s-text-names-one-payer",
+        set(),
+        {"psp:camt EUR -100.00", "suspense:camt EUR 100.00"},
+    ),
+    Fault(
+        # Without references two statements that overlap are two payments: the page warns.
+        "29-camt-overlapping-statements-without-references",
+        {"p-1 EUR 125.00"},
+        {"psp:camt EUR -125.00"},
+    ),
+]
+
+
+def explain_folder(folder: str) -> MessageExplanation:
+    return explain(read_bodies(VECTORS / folder, APPENDED_AT))
+
+
+def print_totals(totals: dict[str, dict[str, str]]) -> set[str]:
+    """Return the totals that are not zero."""
+    return {
+        f"{name} {currency} {text}"
+        for name, by_currency in totals.items()
+        for currency, text in by_currency.items()
+        if text.strip("-0.")
+    }
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.folder)
+def test_a_reported_fault_comes_out_right(fault: Fault) -> None:
+    explanation = explain_folder(fault.folder)
+    assert explanation.rejected == []
+    assert print_totals(explanation.balances()) == fault.balances
+    assert print_totals(explanation.house()) == fault.house
+    assert {row.event.operation for row in explanation.events} >= fault.operations
+    outcomes = {row.answer.outcome for row in explanation.events if row.answer is not None}
+    assert Outcome.CONFLICT not in outcomes
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.folder)
+def test_a_reported_fault_resent_as_a_whole_moves_nothing_more(fault: Fault) -> None:
+    bodies = read_bodies(VECTORS / fault.folder, APPENDED_AT)
+    once, twice = explain(bodies), explain([*bodies, *bodies])
+    assert (twice.balances(), twice.house()) == (once.balances(), once.house())
+
+
+def test_every_input_is_tried() -> None:
+    folders = {path.name for path in VECTORS.iterdir() if path.is_dir()}
+    assert folders == {fault.folder for fault in FAULTS}
