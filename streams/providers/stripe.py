@@ -1,13 +1,17 @@
 """Stripe's webhook events: POST JSON, one event a request, signed over time and body.
 
-Sources: docs.stripe.com, webhooks, webhooks/signature, currencies, api/events/types and refunds;
-the fixtures of dj-stripe for the shapes. The operation is the event's type. One event of each story
+Sources: docs.stripe.com, webhooks, webhooks/signature, currencies, api/events/types, refunds and
+changelog; the fixtures of dj-stripe for the shapes. The operation is the event's type. One event of each story
 becomes money, never two:
 
 - `payment_intent.succeeded` is the deposit. The `charge.succeeded` beside it is information; only a
   charge that was made without a payment intent is the deposit itself.
 - `charge.refunded` carries the sum of all refunds so far: the difference to `previous_attributes`
-  goes back. `refund.failed` brings one refund's money to the player again.
+  goes back. Before API version 2025-03-31 that sum holds what was never captured, too
+  (docs.stripe.com/changelog, basil, "Partially capturing or canceling payments no longer creates a
+  Refund"): that was never a deposit, and only what exceeds it goes back.
+- A refund that failed or was cancelled brings its money to the player again. Its `status` says so,
+  under whichever of four event types it comes; all of them are the operation `refund.failed`.
 - `charge.dispute.funds_withdrawn` takes what the cardholder disputes,
   `charge.dispute.funds_reinstated` gives it back. The fee of a dispute is the casino's own cost and
   in no amount here, though it may exceed the payment.
@@ -20,10 +24,10 @@ refunds, each an event with an id of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -66,15 +70,23 @@ _REFUND_FAILED: Final = "refund.failed"
 _WITHDRAWN: Final = "charge.dispute.funds_withdrawn"
 _REINSTATED: Final = "charge.dispute.funds_reinstated"
 
+_REFUND_EVENTS: Final = ("charge.refund.updated", "refund.created", "refund.updated")
+_NOT_REFUNDED: Final = frozenset({"failed", "canceled"})
+"""The statuses of a refund whose money comes back (docs.stripe.com/refunds, failed refunds)."""
+_SUCCEEDED: Final = "succeeded"
+
+_THIN: Final = b'"v2.core.event"'
+
 _NOTICES: Final = frozenset(
     {
         f"payment_intent.{event}"
         for event in ("created", "processing", "requires_action", "payment_failed", "canceled")
     }
     | {"payment_intent.amount_capturable_updated", "payment_intent.partially_funded"}
-    | {f"charge.{event}" for event in ("expired", "failed", "pending", "updated", "refund.updated")}
+    | {f"charge.{event}" for event in ("expired", "failed", "pending", "updated")}
     | {f"charge.dispute.{event}" for event in ("created", "updated", "closed")}
-    | {f"refund.{event}" for event in ("created", "updated")}
+    | {f"reserve.{event}" for event in ("hold.created", "hold.updated", "release.created")}
+    | {f"reserve.plan.{event}" for event in ("created", "updated", "disabled", "expired")}
     | {
         f"payout.{event}"
         for event in (
@@ -125,7 +137,9 @@ class _Object(msgspec.Struct, frozen=True, gc=False):
     id: Id
     amount: int | None = None
     amount_received: int | None = None
+    amount_captured: int | None = None
     amount_refunded: int | None = None
+    status: str | None = None
     captured: bool | None = None
     currency: CurrencyText | None = None
     charge: OptionalId = None
@@ -149,23 +163,50 @@ class _Head(msgspec.Struct, frozen=True, gc=False):
     data: msgspec.Raw
     livemode: bool = True
     created: int | None = None
+    object: msgspec.Raw = msgspec.Raw()
+
+
+class _Envelope(msgspec.Struct, frozen=True, gc=False):
+    object: msgspec.Raw = msgspec.Raw()
+
+
+class _Told(NamedTuple):
+    """What an event tells, and whether its version counts releases among refunds."""
+
+    data: _Data
+    event_id: str
+    opened: Reference | None
+    kind: str
+    releases_are_refunds: bool
+
+    @property
+    def thing(self) -> _Object:
+        """The object that the event is about."""
+        return self.data.object
 
 
 class _Meaning(msgspec.Struct, frozen=True, gc=False):
-    """The meaning of an event: its leg, its reference, and the id of what happened."""
+    """The meaning of an event: its leg, its reference, and the id of what happened.
+
+    `operation` is the event's type where it is None.
+    """
 
     leg: Leg
     reference: Reference | None
     tx_id: str
+    operation: str | None = None
 
 
 _HEAD: Final = msgspec.json.Decoder(_Head)
+_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _DATA: Final = msgspec.json.Decoder(_Data)
 
 
 @dataclass(frozen=True)
 class Stripe(Dialect):
-    """Stripe's dialect and its settings.
+    """Stripe's dialect before API version 2025-03-31, and its settings.
+
+    An event without `api_version` is read by it.
 
     `deposit_key` is the key in a payment's metadata under which the cashier put the id of its
     `deposit.opened`. `signature_tolerance_ms` is how far the signed time may be from the
@@ -175,6 +216,8 @@ class Stripe(Dialect):
 
     provider: ClassVar[str] = "stripe"
     version: ClassVar[str] = "1"
+    releases_are_refunds: ClassVar[bool] = True
+    """Whether `amount_refunded` holds what was authorised and never captured."""
 
     deposit_key: str = "deposit_id"
     signature_tolerance_ms: int = 300_000
@@ -207,7 +250,7 @@ class Stripe(Dialect):
         verdict = SignatureVerdict.NOT_CHECKED.value
         if check is not None:
             verdict = check(value, headers, seen_at(record, headers))
-        head = read_json(_HEAD, value)
+        head = _read_head(value)
         if not head.livemode and not self.accept_test:
             raise Rejected(
                 RejectCode.BAD_FIELD, "an event of test mode where only live ones are accepted"
@@ -217,7 +260,7 @@ class Stripe(Dialect):
         legs = [meaning.leg]
         return [
             Draft(
-                head.type,
+                meaning.operation or head.type,
                 meaning.tx_id,
                 legs,
                 None,
@@ -243,63 +286,118 @@ class Stripe(Dialect):
         )
         opened = None if deposit is None else Reference("deposit.opened", deposit)
         if meaning is not None:
-            return meaning(data, event_id, opened)
+            return meaning(_Told(data, event_id, opened, kind, self.releases_are_refunds))
         return _Meaning(_information_leg(data.object), opened, event_id)
 
 
-def _intent_paid(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
-    del event_id
-    paid = data.object
+def _read_head(value: bytes) -> _Head:
+    """Return the event without its data. Raises Rejected, by its name for a thin event."""
+    try:
+        head = read_json(_HEAD, value)
+    except Rejected:
+        if _is_thin(value):
+            raise _thin_event() from None
+        raise
+    if bytes(head.object) == _THIN:
+        raise _thin_event()
+    return head
+
+
+def _is_thin(value: bytes) -> bool:
+    try:
+        return bytes(read_json(_ENVELOPE, value).object) == _THIN
+    except Rejected:
+        return False
+
+
+def _thin_event() -> Rejected:
+    return Rejected(
+        RejectCode.UNKNOWN_OPERATION,
+        "a thin event (object v2.core.event), which holds no amount: "
+        "set the event destination to send snapshot events",
+    )
+
+
+def _notice(told: _Told) -> _Meaning:
+    return _Meaning(_information_leg(told.thing), told.opened, told.event_id)
+
+
+def _intent_paid(told: _Told) -> _Meaning:
+    paid = told.thing
+    if paid.status not in (None, _SUCCEEDED):
+        return _notice(told)
     leg = _leg(Kind.DEPOSIT, require(paid.amount_received, "amount_received"), paid.currency)
-    return _Meaning(leg, require(opened, "the deposit's id in metadata"), text_of(paid.id, "id"))
+    return _Meaning(
+        leg, require(told.opened, "the deposit's id in metadata"), text_of(paid.id, "id")
+    )
 
 
-def _charge_paid(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
-    charge = data.object
-    if charge.payment_intent or charge.captured is False:
-        return _Meaning(_information_leg(charge), opened, event_id)
+def _charge_paid(told: _Told) -> _Meaning:
+    charge = told.thing
+    is_paid = charge.status in (None, _SUCCEEDED)
+    if charge.payment_intent or charge.captured is False or not is_paid:
+        return _notice(told)
     leg = _leg(Kind.DEPOSIT, require(charge.amount, "amount"), charge.currency)
-    return _Meaning(leg, require(opened, "the deposit's id in metadata"), text_of(charge.id, "id"))
+    return _Meaning(
+        leg, require(told.opened, "the deposit's id in metadata"), text_of(charge.id, "id")
+    )
 
 
-def _charge_captured(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
-    if not data.object.payment_intent:
+def _charge_captured(told: _Told) -> _Meaning:
+    if not told.thing.payment_intent:
         # Its refunds could not distinguish it from a charge that was captured at once.
         raise Rejected(
             RejectCode.BAD_FIELD, "a charge captured later must belong to a payment intent"
         )
-    return _Meaning(_information_leg(data.object), opened, event_id)
+    return _notice(told)
 
 
-def _charge_refunded(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
-    del opened
-    charge = data.object
-    before = None if data.previous_attributes is None else data.previous_attributes.amount_refunded
+def _charge_refunded(told: _Told) -> _Meaning:
+    charge, previous = told.thing, told.data.previous_attributes
+    before = None if previous is None else previous.amount_refunded
     now = require(charge.amount_refunded, "amount_refunded")
+    released = _released(charge, now, before or 0, told.releases_are_refunds)
+    if 0 < now <= released:
+        return _notice(told)
+    before = require(before, "previous_attributes.amount_refunded")
     leg = _leg(
-        Kind.DEPOSIT_REVERSAL,
-        now - require(before, "previous_attributes.amount_refunded"),
-        charge.currency,
+        Kind.DEPOSIT_REVERSAL, max(now - released, 0) - max(before - released, 0), charge.currency
     )
-    return _Meaning(leg, _payment(charge.payment_intent, charge.id), event_id)
+    return _Meaning(leg, _payment(charge.payment_intent, charge.id), told.event_id)
 
 
-def _refund_failed(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
-    del event_id, opened
-    refund = data.object
+def _released(charge: _Object, now: int, before: int, releases_are_refunds: bool) -> int:
+    """Return how much of the sum that is called refunded was never captured.
+
+    What is released is released first and as a whole. A sum between zero and the uncaptured rest
+    therefore says that this event's version does not count it.
+    """
+    captured = charge.amount_captured
+    if captured is None:
+        captured = 0 if charge.captured is False else charge.amount
+    rest = (charge.amount or 0) - (captured or 0)
+    if rest <= 0 or not captured:
+        return max(rest, 0)
+    return rest if releases_are_refunds and now >= rest and not 0 < before < rest else 0
+
+
+def _refund_moved(told: _Told) -> _Meaning:
+    """Return a refund's money where its status, else the event's type, says that it failed."""
+    refund = told.thing
+    has_failed = told.kind == _REFUND_FAILED if refund.status is None else False
+    if not has_failed and refund.status not in _NOT_REFUNDED:
+        return _notice(told)
     leg = _leg(Kind.DEPOSIT, require(refund.amount, "amount"), refund.currency)
-    return _Meaning(leg, _payment(refund.payment_intent, refund.charge), text_of(refund.id, "id"))
+    reference = _payment(refund.payment_intent, refund.charge)
+    return _Meaning(leg, reference, text_of(refund.id, "id"), _REFUND_FAILED)
 
 
-def _dispute_moved(
-    kind: Kind, sign: int, data: _Data, event_id: str, opened: Reference | None
-) -> _Meaning:
+def _dispute_moved(kind: Kind, sign: int, told: _Told) -> _Meaning:
     """Return the meaning of a dispute's newest movement in this direction.
 
     The movement is in the account's own currency.
     """
-    del event_id, opened
-    dispute = data.object
+    dispute = told.thing
     whole = require(dispute.amount, "amount")
     moved = [txn for txn in dispute.balance_transactions or () if txn.amount * sign > 0]
     tx_id = text_of(dispute.id, "id")
@@ -325,12 +423,12 @@ def _share(dispute: _Object, moved: _Txn, sign: int) -> int:
     )
 
 
-_MEANINGS: Final[dict[str, Callable[[_Data, str, Reference | None], _Meaning]]] = {
+_MEANINGS: Final[Mapping[str, Callable[[_Told], _Meaning]]] = {
     _INTENT_PAID: _intent_paid,
     _CHARGE_PAID: _charge_paid,
     _CHARGE_CAPTURED: _charge_captured,
     _REFUNDED: _charge_refunded,
-    _REFUND_FAILED: _refund_failed,
+    **dict.fromkeys((*_REFUND_EVENTS, _REFUND_FAILED), _refund_moved),
     _WITHDRAWN: partial(_dispute_moved, Kind.DEPOSIT_REVERSAL, -1),
     _REINSTATED: partial(_dispute_moved, Kind.DEPOSIT, 1),
 }
