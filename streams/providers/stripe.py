@@ -35,6 +35,7 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of
+from schemas.policies import LedgerPolicy
 from streams.providers.dialect import (
     Dialect,
     Draft,
@@ -222,6 +223,7 @@ class Stripe(Dialect):
     deposit_key: str = "deposit_id"
     signature_tolerance_ms: int = 300_000
     accept_test: bool = True
+    policy: LedgerPolicy = LedgerPolicy(reversal_beyond_payment="SUSPENSE")
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader that checks `Stripe-Signature`.
