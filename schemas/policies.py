@@ -44,3 +44,5 @@ class LedgerPolicy(msgspec.Struct, frozen=True):
 
 
 DEFAULT_POLICY = LedgerPolicy()
+CARD_POLICY = LedgerPolicy(reversal_beyond_payment="SUSPENSE")
+"""Of card processors: what they take back was paid to them before, in the same currency."""

@@ -297,7 +297,9 @@ class OracleRules(OracleLedger):
     def _decide_without_player(self) -> Verdict:
         for leg in self.intent.legs:
             if leg.kind in ("DEPOSIT", "DEPOSIT_REVERSAL"):
-                self.move_in_house(leg.currency or "", *self._suspense_accounts(leg), leg.minor or 0)
+                self.move_in_house(
+                    leg.currency or "", *self._suspense_accounts(leg), leg.minor or 0
+                )
         kinds, reference = {leg.kind for leg in self.intent.legs}, self.intent.reference
         if kinds <= {"INFORMATIONAL", "HEARTBEAT"}:
             return NOTED

@@ -28,7 +28,7 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of, exponent_of
-from schemas.policies import LedgerPolicy
+from schemas.policies import CARD_POLICY, LedgerPolicy
 from streams.providers.dialect import (
     Dialect,
     Draft,
@@ -197,7 +197,7 @@ class Adyen(Dialect):
 
     unsigned_allowed: frozenset[str] = frozenset({"CHARGEBACK"})
     accept_test: bool = True
-    policy: LedgerPolicy = LedgerPolicy(reversal_beyond_payment="SUSPENSE")
+    policy: LedgerPolicy = CARD_POLICY
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader that checks each item's `hmacSignature`. Needs `hmac_hex`."""

@@ -1,8 +1,8 @@
 """Stripe's webhook events: POST JSON, one event a request, signed over time and body.
 
 Sources: docs.stripe.com, webhooks, webhooks/signature, currencies, api/events/types, refunds and
-changelog; the fixtures of dj-stripe for the shapes. The operation is the event's type. One event of each story
-becomes money, never two:
+changelog; the fixtures of dj-stripe for the shapes. The operation is the event's type. One event of
+each story becomes money, never two:
 
 - `payment_intent.succeeded` is the deposit. The `charge.succeeded` beside it is information; only a
   charge that was made without a payment intent is the deposit itself.
@@ -35,7 +35,7 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of
-from schemas.policies import LedgerPolicy
+from schemas.policies import CARD_POLICY, LedgerPolicy
 from streams.providers.dialect import (
     Dialect,
     Draft,
@@ -171,7 +171,7 @@ class _Envelope(msgspec.Struct, frozen=True, gc=False):
     object: msgspec.Raw = msgspec.Raw()
 
 
-class _Told(NamedTuple):
+class _StripeEvent(NamedTuple):
     """What an event tells, and whether its version counts releases among refunds."""
 
     data: _Data
@@ -223,7 +223,7 @@ class Stripe(Dialect):
     deposit_key: str = "deposit_id"
     signature_tolerance_ms: int = 300_000
     accept_test: bool = True
-    policy: LedgerPolicy = LedgerPolicy(reversal_beyond_payment="SUSPENSE")
+    policy: LedgerPolicy = CARD_POLICY
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader that checks `Stripe-Signature`.
@@ -288,7 +288,7 @@ class Stripe(Dialect):
         )
         opened = None if deposit is None else Reference("deposit.opened", deposit)
         if meaning is not None:
-            return meaning(_Told(data, event_id, opened, kind, self.releases_are_refunds))
+            return meaning(_StripeEvent(data, event_id, opened, kind, self.releases_are_refunds))
         return _Meaning(_information_leg(data.object), opened, event_id)
 
 
@@ -320,52 +320,52 @@ def _thin_event() -> Rejected:
     )
 
 
-def _notice(told: _Told) -> _Meaning:
-    return _Meaning(_information_leg(told.thing), told.opened, told.event_id)
+def _notice(event: _StripeEvent) -> _Meaning:
+    return _Meaning(_information_leg(event.thing), event.opened, event.event_id)
 
 
-def _intent_paid(told: _Told) -> _Meaning:
-    paid = told.thing
+def _intent_paid(event: _StripeEvent) -> _Meaning:
+    paid = event.thing
     if paid.status not in (None, _SUCCEEDED):
-        return _notice(told)
+        return _notice(event)
     leg = _leg(Kind.DEPOSIT, require(paid.amount_received, "amount_received"), paid.currency)
     return _Meaning(
-        leg, require(told.opened, "the deposit's id in metadata"), text_of(paid.id, "id")
+        leg, require(event.opened, "the deposit's id in metadata"), text_of(paid.id, "id")
     )
 
 
-def _charge_paid(told: _Told) -> _Meaning:
-    charge = told.thing
+def _charge_paid(event: _StripeEvent) -> _Meaning:
+    charge = event.thing
     is_paid = charge.status in (None, _SUCCEEDED)
     if charge.payment_intent or charge.captured is False or not is_paid:
-        return _notice(told)
+        return _notice(event)
     leg = _leg(Kind.DEPOSIT, require(charge.amount, "amount"), charge.currency)
     return _Meaning(
-        leg, require(told.opened, "the deposit's id in metadata"), text_of(charge.id, "id")
+        leg, require(event.opened, "the deposit's id in metadata"), text_of(charge.id, "id")
     )
 
 
-def _charge_captured(told: _Told) -> _Meaning:
-    if not told.thing.payment_intent:
+def _charge_captured(event: _StripeEvent) -> _Meaning:
+    if not event.thing.payment_intent:
         # Its refunds could not distinguish it from a charge that was captured at once.
         raise Rejected(
             RejectCode.BAD_FIELD, "a charge captured later must belong to a payment intent"
         )
-    return _notice(told)
+    return _notice(event)
 
 
-def _charge_refunded(told: _Told) -> _Meaning:
-    charge, previous = told.thing, told.data.previous_attributes
+def _charge_refunded(event: _StripeEvent) -> _Meaning:
+    charge, previous = event.thing, event.data.previous_attributes
     before = None if previous is None else previous.amount_refunded
     now = require(charge.amount_refunded, "amount_refunded")
-    released = _released(charge, now, before or 0, told.releases_are_refunds)
+    released = _released(charge, now, before or 0, event.releases_are_refunds)
     if 0 < now <= released:
-        return _notice(told)
+        return _notice(event)
     before = require(before, "previous_attributes.amount_refunded")
     leg = _leg(
         Kind.DEPOSIT_REVERSAL, max(now - released, 0) - max(before - released, 0), charge.currency
     )
-    return _Meaning(leg, _payment(charge.payment_intent, charge.id), told.event_id)
+    return _Meaning(leg, _payment(charge.payment_intent, charge.id), event.event_id)
 
 
 def _released(charge: _Object, now: int, before: int, releases_are_refunds: bool) -> int:
@@ -383,23 +383,23 @@ def _released(charge: _Object, now: int, before: int, releases_are_refunds: bool
     return rest if releases_are_refunds and now >= rest and not 0 < before < rest else 0
 
 
-def _refund_moved(told: _Told) -> _Meaning:
+def _refund_moved(event: _StripeEvent) -> _Meaning:
     """Return a refund's money where its status, else the event's type, says that it failed."""
-    refund = told.thing
-    has_failed = told.kind == _REFUND_FAILED if refund.status is None else False
+    refund = event.thing
+    has_failed = event.kind == _REFUND_FAILED if refund.status is None else False
     if not has_failed and refund.status not in _NOT_REFUNDED:
-        return _notice(told)
+        return _notice(event)
     leg = _leg(Kind.DEPOSIT, require(refund.amount, "amount"), refund.currency)
     reference = _payment(refund.payment_intent, refund.charge)
     return _Meaning(leg, reference, text_of(refund.id, "id"), _REFUND_FAILED)
 
 
-def _dispute_moved(kind: Kind, sign: int, told: _Told) -> _Meaning:
+def _dispute_moved(kind: Kind, sign: int, event: _StripeEvent) -> _Meaning:
     """Return the meaning of a dispute's newest movement in this direction.
 
     The movement is in the account's own currency.
     """
-    dispute = told.thing
+    dispute = event.thing
     whole = require(dispute.amount, "amount")
     moved = [txn for txn in dispute.balance_transactions or () if txn.amount * sign > 0]
     tx_id = text_of(dispute.id, "id")
@@ -425,7 +425,7 @@ def _share(dispute: _Object, moved: _Txn, sign: int) -> int:
     )
 
 
-_MEANINGS: Final[Mapping[str, Callable[[_Told], _Meaning]]] = {
+_MEANINGS: Final[Mapping[str, Callable[[_StripeEvent], _Meaning]]] = {
     _INTENT_PAID: _intent_paid,
     _CHARGE_PAID: _charge_paid,
     _CHARGE_CAPTURED: _charge_captured,

@@ -48,10 +48,11 @@ class VersionRow(
     `adapter` is `module:Class`, `settings` its fields where they differ from the defaults, `source`
     says where the provider gave notice. A record belongs to a row whose keys all fit: `header`
     (`name=value`, or a name that need only be there), `path` (a regular expression somewhere in the
-    header http-path), `content` (a text somewhere in the value), `member` (`name>=text`: a member of
-    the JSON object that the value is, whose text does not sort before this one) and `from` (the
+    header http-path), `content` (a text somewhere in the value), `member` (`name>=text`: a member
+    of the JSON object that the value is, whose text does not sort before this one) and `from` (the
     day, in UTC, from which on it is expected). Of several fitting rows the one with most of header,
-    path, content and member is taken, then the latest `from`, then a live one before a deprecated, announced or retired one.
+    path, content and member is taken, then the latest `from`, then a live one before a deprecated,
+    announced or retired one.
 
     `fallback` are the versions to try, in their order, where this one cannot read a record; left
     out, all others of the provider, the newest first. Write `fallback = []` where another version

@@ -111,8 +111,6 @@ def _rotated(by: StripeExamples, fill: Fill, intent: Intent) -> Example:
     """Return an event signed with both secrets, as during a rotation."""
     message = by.writer.write([intent], sending_of(fill), KEYS)
     both = signature_header(fill.at_ms, message.body, KEYS, retired="whsec_old")
-    expected = replace(
-        by.expect(intent), player_id=None, reference=("deposit.opened", fill.tx(0))
-    )
+    expected = replace(by.expect(intent), player_id=None, reference=("deposit.opened", fill.tx(0)))
     name = "an event during a rotation of the secret"
     return by.wrap(fill, message._replace(headers=(both,)), expected, name=name)

@@ -216,7 +216,7 @@ def test_settings_are_the_adapters_fields() -> None:
         "policy": {"win_without_bet": "REFUSE"},
     }
     made = dialect_of(row(provider="adyen", settings=settings))
-    policy = LedgerPolicy(win_without_bet="REFUSE")
+    policy = LedgerPolicy(win_without_bet="REFUSE", reversal_beyond_payment="SUSPENSE")
     assert made == Adyen(accept_test=False, unsigned_allowed=frozenset({"A"}), policy=policy)
     assert hash(made.unsigned_allowed)
 
