@@ -2,8 +2,11 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-# Most of a test's time is waiting for a server: more processes than cores pay.
-PROCESSES ?= 3
+# A test with servers waits most of its time: more processes than cores pay. One without computes.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+PROCESSES ?= $(shell expr 2 '*' $(CORES))
+# Tests start hundreds of Python processes, which would compile all that they import again.
+export PYTHONDONTWRITEBYTECODE :=
 # The folders whose tests start no broker and no database.
 SERVERLESS := tests/unit tests/property tests/contract
 STAMP := $(VENV)/.installed
@@ -46,7 +49,7 @@ docs: $(STAMP) ## Write the parts of the documents that come from the code
 
 .PHONY: check
 check: $(STAMP) lint ## Style, types, layers, and every test that needs no server
-	$(BIN)/pytest -m 'not prove and not integration' --numprocesses $(PROCESSES) --dist worksteal $(SERVERLESS)
+	$(BIN)/pytest -m 'not prove and not integration' --numprocesses $(CORES) --dist worksteal $(SERVERLESS)
 
 .PHONY: test
 test: $(STAMP) ## All tests but the long proofs, on the real broker and database
@@ -54,7 +57,7 @@ test: $(STAMP) ## All tests but the long proofs, on the real broker and database
 
 .PHONY: prove
 prove: $(STAMP) ## The long proofs: chaos at full size, many seeds
-	$(BIN)/pytest -m prove
+	$(BIN)/pytest -m prove --numprocesses $(PROCESSES) --dist worksteal
 
 .PHONY: bench
 bench: $(STAMP) ## The normaliser against its peer, in one run

@@ -1,8 +1,10 @@
-"""Settings from the environment, which is read here and nowhere else.
+"""Settings from the environment and one TOML file, which are read here and nowhere else.
 
-`StackSettings` is the configuration; `Runtime` has the addresses that follow from it: the broker,
-the database and the namespace that a worker needs (`embedded.state.resolve_runtime`). Both are
-frozen and passed as arguments.
+A variable of the environment wins over the file that PITBOSS_CONFIG names, the file over the
+default; a variable that is set and empty means the default. `pitboss.setting_table` declares the
+settings. `StackSettings` is the configuration; `Runtime` has the addresses that follow from it: the
+broker, the database and the namespace that a worker needs (`embedded.state.resolve_runtime`). Both
+are frozen and passed as arguments.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -19,16 +23,14 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from schemas.errors import UsageError
+from pitboss.setting_table import BY_NAME, PARK_NONE, PREFIX, SETTINGS, Setting
+from schemas.errors import UsageError, suggest
 
 NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 _BROKER = re.compile(r"(\[[^\s\[\]]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?")
 _DATABASE_HOST = re.compile(r"(\[[^\s\[\]]+\]|[^\s:/@\[\]]*)(:(?P<port>\d{0,5}))?")
 """Host and port may both be missing, which means the socket on this machine."""
-
-PARK_NONE = "none"
-"""Value of PITBOSS_PARK under which no player begins to wait, and waiting records are released."""
 
 _JSON_KINDS = {
     list: "a list",
@@ -41,6 +43,88 @@ _JSON_KINDS = {
 
 MAINTENANCE_DATABASE = "postgres"
 """A database that exists on every server, to connect to while another is created or dropped."""
+
+
+_OTHERS_VARIABLES = re.compile(r"PITBOSS_(TEST_\w+|IMAGE)")
+"""Variables of the tests and of infra/kafka-compose.yml."""
+
+
+@dataclass(frozen=True)
+class SettingValue:
+    """Value of one setting, and where it is from."""
+
+    setting: Setting
+    value: Any
+    """None where the default depends on the machine."""
+    source: str
+    """"default", the variable's name, or the file with the line of its key."""
+
+    @property
+    def is_default(self) -> bool:
+        """Whether neither the environment nor the file gives the value."""
+        return self.source == "default"
+
+
+SettingValues = Mapping[str, SettingValue]
+
+
+def read_values(environ: Mapping[str, str] | None = None) -> SettingValues:
+    """Read every setting, by its name.
+
+    Raises UsageError for a file that cannot be read, a key that is not a setting, and a value of
+    the wrong type.
+    """
+    env = os.environ if environ is None else environ
+    texts = {setting.name: env.get(setting.variable) for setting in SETTINGS}
+    config = texts["config"]
+    in_file = _read_file(Path(config).expanduser()) if config else {}
+    values = {}
+    for setting in SETTINGS:
+        text = texts[setting.name]
+        if text:
+            value = setting.parse_text(text, setting.variable)
+            values[setting.name] = SettingValue(setting, value, setting.variable)
+        elif text is None and setting.name in in_file:
+            values[setting.name] = in_file[setting.name]
+        else:
+            values[setting.name] = SettingValue(setting, setting.default, "default")
+    return values
+
+
+def _read_file(file: Path) -> dict[str, SettingValue]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"PITBOSS_CONFIG {file} cannot be read: {error}") from error
+    known = {setting.name for setting in SETTINGS if setting.is_in_file}
+    values = {}
+    for key, value in table.items():
+        source = f"{file}{_line_of(key, text)}"
+        if key not in known:
+            raise UsageError(f"{source}: {key!r} is not a setting{suggest(key, known)}")
+        setting = BY_NAME[key]
+        parsed = setting.parse_toml(value, f"{source}: {key}", file.absolute().parent)
+        values[key] = SettingValue(setting, parsed, source)
+    return values
+
+
+def _line_of(key: str, text: str) -> str:
+    """Return the place of a top-level key in TOML text, as in ", line 3"; empty if not found."""
+    name = re.escape(key)
+    found = re.search(rf"""^[ \t]*(\[+[ \t]*)?["']?{name}["']?[ \t]*[=.\]]""", text, re.MULTILINE)
+    return "" if found is None else f", line {text.count(chr(10), 0, found.start()) + 1}"
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return each variable that looks like a setting and is not, with a clause for the nearest."""
+    env = os.environ if environ is None else environ
+    known = {setting.variable for setting in SETTINGS}
+    return {
+        name: suggest(name, known)
+        for name in sorted(env)
+        if name.startswith(PREFIX) and name not in known and not _OTHERS_VARIABLES.fullmatch(name)
+    }
 
 
 @dataclass(frozen=True)
@@ -56,13 +140,32 @@ class StackSettings:
     namespace: str = ""
     maven: str | None = None
     """Repository that Kafka's jars are fetched from, once."""
-    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Source of each value, for `pitboss doctor`."""
+    values: SettingValues = field(default_factory=dict, compare=False, repr=False)
+    """Every setting with its source, for `pitboss doctor`."""
 
     @property
     def uses_given_servers(self) -> bool:
         """Whether the environment names servers: not ours to start, stop or fill with trials."""
         return self.kafka is not None
+
+
+def show_values(settings: StackSettings) -> dict[str, str]:
+    """Return the effective values of all settings as text for people, without passwords."""
+    shown: dict[str, str] = {}
+    for name, given in settings.values.items():
+        match given.value:
+            case None | "":
+                shown[name] = given.setting.default_text
+            case frozenset() as names:
+                shown[name] = ",".join(sorted(names)) or PARK_NONE
+            case dict() as amounts:
+                shown[name] = ",".join(f"{code}:{amount}" for code, amount in amounts.items())
+            case value:
+                shown[name] = str(value)
+    shown["home"], shown["cache"] = str(settings.home), str(settings.cache)
+    if settings.database is not None:
+        shown["database"] = without_password(settings.database)
+    return shown
 
 
 @dataclass(frozen=True)
@@ -102,36 +205,57 @@ def read_settings(
     environ: Mapping[str, str] | None = None, *, cwd: Path | None = None
 ) -> StackSettings:
     """Read the settings of the stack. Raises UsageError where they are wrong or contradictory."""
+    values = read_values(environ)
     env = os.environ if environ is None else environ
-    home = Path(env.get("PITBOSS_HOME") or (cwd or Path.cwd()) / ".pitboss")
-    cache = env.get("PITBOSS_CACHE")
-    kafka, database = env.get("PITBOSS_KAFKA") or None, env.get("PITBOSS_DATABASE") or None
+    cache = values["cache"].value or _user_cache(env) / "pitboss"
+    kafka, database = values["kafka"].value, values["database"].value
     if (kafka is None) != (database is None):
         present, absent = ("PITBOSS_KAFKA", "PITBOSS_DATABASE")[:: 1 if kafka else -1]
         raise UsageError(
             f"{present} is set but {absent} is not: set both to use your servers, or neither"
         )
-    if kafka is not None:
+    with _naming_place(values["kafka"]):
         _check_brokers(kafka)
-    if database is not None:
-        with_database(database, MAINTENANCE_DATABASE)
-    names = ("HOME", "CACHE", "KAFKA", "DATABASE", "NAMESPACE", "MAVEN")
+    with _naming_place(values["database"]):
+        _check_database(database)
+    with _naming_place(values["namespace"]):
+        namespace = check_namespace(values["namespace"].value)
     return StackSettings(
-        home=home.expanduser().absolute(),
-        cache=(Path(cache) if cache else _user_cache(env) / "pitboss").expanduser().absolute(),
+        home=home_of(values, cwd=cwd),
+        cache=cache.expanduser().absolute(),
         kafka=kafka,
         database=database,
-        namespace=check_namespace(env.get("PITBOSS_NAMESPACE", "")),
-        maven=env.get("PITBOSS_MAVEN") or None,
-        sources={
-            n.lower(): f"PITBOSS_{n}" if env.get(f"PITBOSS_{n}") else "default" for n in names
-        },
+        namespace=namespace,
+        maven=values["maven"].value,
+        values=values,
     )
 
 
-def _check_brokers(text: str) -> None:
+def home_of(values: SettingValues, *, cwd: Path | None = None) -> Path:
+    """Return the folder of state, data and logs."""
+    home: Path = values["home"].value or (cwd or Path.cwd()) / ".pitboss"
+    return home.expanduser().absolute()
+
+
+@contextmanager
+def _naming_place(given: SettingValue) -> Iterator[None]:
+    """Add the place in the file to a UsageError, which names the variable only."""
+    try:
+        yield
+    except UsageError as error:
+        if given.is_default or given.source == given.setting.variable:
+            raise
+        raise UsageError(f"{given.source}: {error}") from error
+
+
+def _check_database(url: str | None) -> None:
+    if url is not None:
+        with_database(url, MAINTENANCE_DATABASE)
+
+
+def _check_brokers(text: str | None) -> None:
     """Raise UsageError for a text that is not a list of addresses; a port may be left out."""
-    for address in text.split(","):
+    for address in [] if text is None else text.split(","):
         if not _is_address(_BROKER, address.strip()) and not _is_ipv6(address.strip()):
             raise UsageError(
                 f"PITBOSS_KAFKA is {text!r}: write it as host:9092, with commas between several"
@@ -235,25 +359,38 @@ class WorkerSettings:
 
 
 def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSettings:
-    """Read the settings of a worker process. Raises UsageError for a value that is not a number."""
-    env = os.environ if environ is None else environ
-    keys_file, currencies_file = env.get("PITBOSS_KEYS_FILE"), env.get("PITBOSS_CURRENCIES_FILE")
+    """Read the settings of a worker process. Raises UsageError for a value of the wrong type."""
+    values = {name: value.value for name, value in read_values(environ).items()}
     return WorkerSettings(
-        worker_id=env.get("PITBOSS_WORKER_ID", ""),
-        keys_file=Path(keys_file) if keys_file else None,
-        resolve_min_age_ms=_number(env, "PITBOSS_RESOLVE_MIN_AGE_MS", 60_000, "milliseconds"),
-        log_level=env.get("PITBOSS_LOG_LEVEL", "INFO").upper(),
-        park_providers=_park_providers(env.get("PITBOSS_PARK")),
-        park_records_max=_number(env, "PITBOSS_PARK_RECORDS_MAX", 1_000, "a number of records"),
-        park_age_max_ms=_number(env, "PITBOSS_PARK_AGE_MAX_MS", 3_600_000, "milliseconds"),
-        drift_sample=_share(env, "PITBOSS_DRIFT_SAMPLE", 0.01),
-        currencies_file=Path(currencies_file) if currencies_file else None,
+        worker_id=values["worker_id"],
+        keys_file=values["keys_file"],
+        resolve_min_age_ms=values["resolve_min_age_ms"],
+        log_level=values["log_level"],
+        park_providers=values["park"],
+        park_records_max=values["park_records_max"],
+        park_age_max_ms=values["park_age_max_ms"],
+        drift_sample=values["drift_sample"],
+        currencies_file=values["currencies_file"],
     )
 
 
 def read_keyring(worker: WorkerSettings) -> Mapping[str, Any]:
-    """Read the key material by provider. Raises UsageError for a file that cannot be read."""
-    return _read_object(worker.keys_file, "PITBOSS_KEYS_FILE", "providers to keys")
+    """Read the key material by provider.
+
+    Raises UsageError for a file that cannot be read, and for a name that is not a provider: its
+    provider's records would be booked unchecked.
+    """
+    keyring = _read_object(worker.keys_file, "PITBOSS_KEYS_FILE", "providers to keys")
+    if keyring:
+        from streams.providers.registry import DIALECTS
+
+        for name in keyring:
+            if name not in DIALECTS:
+                hint = suggest(name, DIALECTS) or ": `pitboss providers list` names all of them"
+                raise UsageError(
+                    f"PITBOSS_KEYS_FILE {worker.keys_file}: {name!r} is not a provider{hint}"
+                )
+    return keyring
 
 
 def read_currencies(worker: WorkerSettings) -> Mapping[str, Any]:
@@ -295,39 +432,7 @@ def read_operator_settings(environ: Mapping[str, str] | None = None) -> Operator
 
     Raises UsageError for a text that is not a list of currencies and amounts.
     """
-    env = os.environ if environ is None else environ
-    text = env.get("PITBOSS_ADJUST_ALONE", "")
-    items = [item.strip() for item in text.split(",")]
-    alone = dict(item.partition(":")[::2] for item in items if item)
-    for currency, amount in alone.items():
-        is_code = re.fullmatch(r"[A-Z][A-Z0-9]{2,9}", currency)
-        if not is_code or not re.fullmatch(r"\d+(\.\d+)?", amount):
-            raise UsageError(f"PITBOSS_ADJUST_ALONE is {text!r}: write it as in EUR:100,JPY:15000")
-    return OperatorSettings(alone)
-
-
-def _number(env: Mapping[str, str], name: str, default: int, what: str) -> int:
-    text = env.get(name, str(default))
-    if not text.isdecimal():
-        raise UsageError(f"{name} is {text!r}: give {what}, as in {default}")
-    return int(text)
-
-
-def _share(env: Mapping[str, str], name: str, default: float) -> float:
-    text = env.get(name) or str(default)
-    if not re.fullmatch(r"0(\.\d+)?|1(\.0+)?", text, re.ASCII):
-        raise UsageError(f"{name} is {text!r}: give a share from 0 to 1, as in {default}")
-    return float(text)
-
-
-def _park_providers(text: str | None) -> frozenset[str] | None:
-    if not text:
-        return None
-    return (
-        frozenset()
-        if text == PARK_NONE
-        else frozenset(name.strip() for name in text.split(",") if name.strip())
-    )
+    return OperatorSettings(read_values(environ)["adjust_alone"].value or {})
 
 
 def worker_environment(runtime: Runtime, worker: str = "") -> dict[str, str]:
@@ -347,4 +452,4 @@ def worker_environment(runtime: Runtime, worker: str = "") -> dict[str, str]:
 def _worker_id(worker: str) -> str:
     """Return an id that differs between hosts, in the characters that Kafka takes."""
     host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())
-    return f"{os.environ.get('PITBOSS_WORKER_ID') or host}-{worker}"
+    return f"{read_values()['worker_id'].value or host}-{worker}"

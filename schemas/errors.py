@@ -16,6 +16,8 @@ PitbossError                 code, retriable, exit_code
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import ClassVar
 
@@ -132,3 +134,18 @@ class InvariantBroken(Fatal):
 
     code = "INVARIANT"
     exit_code = 76
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return a clause that names the known name nearest to a word; empty if none is near.
+
+    It ends a sentence without its full stop. Case, dashes and underscores do not count: `hub-88`
+    and `HUB88` are both `hub88` to the person who types them.
+    """
+
+    def bare(name: str) -> str:
+        return name.lower().replace("-", "").replace("_", "") or name
+
+    names = {bare(name): name for name in sorted(known, reverse=True)}
+    found = get_close_matches(bare(word), sorted(names), 1)
+    return f": did you mean {names[found[0]]!r}?" if found else ""

@@ -101,7 +101,7 @@ _INTERNAL: Final = (
     Topic(ALERTS, "the detector's key", "fraud-alert", retention_ms=-1),
     Topic(DRIFT, "drift id", "schema-drift", retention_ms=-1, cleanup="compact", partitions=1),
     Topic(CHECKPOINTS, "the ledger's database", None, retention_ms=-1, partitions=1),
-    Topic(CONTROL, "component", None, retention_ms=DAY_MS, partitions=1),
+    Topic(CONTROL, "component", None, retention_ms=-1, cleanup="compact", partitions=1),
 )
 
 

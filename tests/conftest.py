@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 
+import pytest
 from hypothesis import settings
 
 pytest_plugins = ["tests.support.fix_stack"]
@@ -12,3 +14,57 @@ pytest_plugins = ["tests.support.fix_stack"]
 settings.register_profile("pitboss", print_blob=True, deadline=None)
 settings.register_profile("prove", settings.get_profile("pitboss"), max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "pitboss"))
+
+
+ALONE = ("faults", "prove")
+"""Marks of slow tests that share nothing with others of their module."""
+
+SLOW = ("tests/acceptance/test_new_provider.py", "tests/seeded_bugs/")
+"""Tests without servers that run whole commands on copies of the project."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the tests to xdist's processes: what waits for servers first, what shares a fixture together.
+
+    Each process of `--dist worksteal` begins with an equal run of this order, and takes tests from the end of another
+    process's run when it has no more. So a slow test is never the last one, and the short ones fill every gap.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes == 1:
+        return
+    together: dict[str, list[pytest.Item]] = defaultdict(list)
+    light: list[pytest.Item] = []
+    for item in items:
+        if _is_any(item, "integration", "prove") or item.nodeid.startswith(SLOW):
+            together[_group_of(item)].append(item)
+        else:
+            light.append(item)
+    # Those of one test first: kills and proofs wait longest. Then the largest groups.
+    heavy = sorted(together.values(), key=lambda group: (_is_alone(group[0]), len(group)))
+    runs = [
+        [item for group in heavy[::-1][n::processes] for item in group] for n in range(processes)
+    ]
+    left = len(items)
+    for number, run in enumerate(runs):
+        size = left // (processes - number)
+        missing = max(0, size - len(run))
+        run.extend(light[:missing])
+        del light[:missing]
+        left -= len(run)
+    items[:] = [item for run in runs for item in run]
+
+
+def _group_of(item: pytest.Item) -> str:
+    """What a test should be in one process with: the tests that it shares fixtures with."""
+    if "installation" in getattr(item, "fixturenames", ()):
+        return "installation"
+    return item.nodeid if _is_alone(item) else item.nodeid.partition("::")[0]
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return _is_any(item, *ALONE) or item.nodeid.startswith(SLOW)
+
+
+def _is_any(item: pytest.Item, *marks: str) -> bool:
+    return any(item.get_closest_marker(mark) for mark in marks)

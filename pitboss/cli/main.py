@@ -9,10 +9,11 @@ from typing import Any, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
+from pitboss.cli.client_log import CLIENT_LOG, write_library_logs_to
 from pitboss.cli.files import file_failure
 from pitboss.cli.suggestions import SuggestingGroup
 from pitboss.lab_package import requiring_lab
-from pitboss.settings import read_worker_settings
+from pitboss.settings import home_of, read_values, read_worker_settings
 from schemas.errors import PitbossError
 
 # Name → module:command, and its line in `pitboss --help`, in the order of that help. The help
@@ -28,6 +29,8 @@ COMMANDS = {
         "Create what is missing of database, tables and topics.",
     ),
     "run": ("pitboss.cli.run:run", "Run workers and restart them when they end."),
+    "pause": ("pitboss.cli.pause:pause", "Pause the workers of a role."),
+    "resume": ("pitboss.cli.pause:resume", "Resume the workers of a role."),
     "schemas": (
         "pitboss.cli.schemas:schemas",
         "Show and check the contracts of the topics.",
@@ -119,9 +122,14 @@ def _end(ctx: click.Context, error: PitbossError) -> NoReturn:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="pitboss")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Turn provider events into settled balances and fraud alerts."""
-    if (settings := read_worker_settings()).currencies_file is not None:
+    if ctx.invoked_subcommand == "doctor":
+        return  # it reports settings that are wrong, as one check among others
+    settings = read_worker_settings()
+    write_library_logs_to(home_of(read_values()) / CLIENT_LOG)
+    if settings.currencies_file is not None:
         from pitboss.settings import read_currencies
         from schemas.money import configure_currencies
 

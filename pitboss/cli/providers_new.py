@@ -41,8 +41,8 @@ _RESERVED: Final = frozenset({"examples"})
 def new(name: str, writes_row: bool, root: Path | None, dry_run: bool) -> None:
     """Write the files of a provider NAME, and print its row for the registry.
 
-    The files are adapter, writer, examples, payload schema, test and page. They work as they are: an
-    imagined JSON wallet that passes the conformance suite. docs/tutorial/first-adapter.md shows
+    The files are adapter, writer, examples, payload schema, test and page. They work as they are:
+    an imagined JSON wallet that passes the conformance suite. docs/tutorial/first-adapter.md shows
     how to make the provider's own of it; every place to edit is marked EDIT.
     """
     checkout = _checkout(root)

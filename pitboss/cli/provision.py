@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 import orjson
 
+from pitboss.cli.stage_progress import StageProgress
 from pitboss.cli.suggestions import PROVIDER
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.provision import provision as make_ready
@@ -36,7 +37,14 @@ from schemas.topics import PARTITIONS_DEFAULT
 def provision(partitions: int, providers: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Create what is missing of database, tables and topics; existing ones stay unchanged."""
     runtime = resolve_runtime(read_settings())
-    done = make_ready(runtime, partitions=partitions, providers=providers or None, dry_run=dry_run)
+    with StageProgress("provisioning") as progress:
+        done = make_ready(
+            runtime,
+            partitions=partitions,
+            providers=providers or None,
+            dry_run=dry_run,
+            report=progress.report,
+        )
     if as_json:
         names = {"database": runtime.database, "namespace": runtime.namespace}
         click.echo(orjson.dumps({"dry_run": dry_run, **names, **asdict(done)}))

@@ -7,12 +7,16 @@ import time
 
 import click
 
+from pitboss.cli.stage_progress import StageProgress
 from pitboss.cli.suggestions import PROVIDER, NameChoice
 from pitboss.embedded.state import resolve_runtime
+from pitboss.ops.pauses import list_pauses
 from pitboss.ops.provision import provision
-from pitboss.settings import read_settings
-from pitboss.workers import ROLES
+from pitboss.settings import read_settings, read_worker_settings
+from pitboss.workers import READS_KEYS, ROLES
+from pitboss.workers.checks import check_worker_settings, format_unchecked
 from pitboss.workers.supervisor import Supervisor, workers_for
+from schemas.errors import UsageError
 
 
 @click.command()
@@ -31,20 +35,34 @@ from pitboss.workers.supervisor import Supervisor, workers_for
     type=PROVIDER,
     help="Create raw topics for this one only; may be repeated.",
 )
-def run(role: str, workers: int, providers: tuple[str, ...]) -> None:
+@click.pass_context
+def run(context: click.Context, role: str, workers: int, providers: tuple[str, ...]) -> None:
     """Run workers and restart them when they end.
 
     Missing parts of the database, its tables and the topics are created first. SIGTERM or Ctrl-C
-    drains the workers: records in progress are finished and committed.
+    drains the workers: records in progress are finished and committed. A worker that ends with a
+    usage error, which a restart would meet again, drains the others and ends the command with that
+    error and exit code 2.
     """
     settings = read_settings()
-    runtime = resolve_runtime(settings)
-    provision(runtime, providers=providers or None)
     roles = ROLES if role == "all" else (role,)
+    if not READS_KEYS.isdisjoint(roles):
+        sentence = format_unchecked(check_worker_settings(read_worker_settings()))
+        if sentence and "normalise" in roles:
+            _report(sentence)
+    runtime = resolve_runtime(settings)
+    with StageProgress("provisioning") as progress:
+        provision(runtime, providers=providers or None, report=progress.report)
+    for pause in list_pauses(runtime):
+        if pause.component in roles:
+            _report(f"{pause.component} is {pause}; `pitboss resume {pause.component}` ends that")
     supervisor = Supervisor(workers_for(roles, runtime, home=settings.home, each=workers), _report)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     supervisor.run()
+    if supervisor.usage_error is not None:
+        click.echo(f"error: {supervisor.usage_error}", err=True)
+        context.exit(UsageError.exit_code)
 
 
 def _report(line: str) -> None:

@@ -6,13 +6,23 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import to_builtins
 
 from pitboss.embedded.stack import ServerStatus, Stack
-from pitboss.settings import StackSettings, read_settings, without_password
-from schemas.errors import UsageError
+from pitboss.embedded.state import resolve_runtime
+from pitboss.settings import (
+    StackSettings,
+    read_settings,
+    read_worker_settings,
+    without_password,
+)
+from schemas.errors import PitbossError, UsageError
+
+if TYPE_CHECKING:  # it would load Kafka's client, which `up` and `down` do without
+    from runtime.kafka.control import Pause
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
@@ -56,20 +66,27 @@ def down(as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show whether the servers run, and where; exit code 3 if one does not answer."""
+    """Show whether the servers run, and where, and which roles are paused.
+
+    Exit code 3 if a server does not answer.
+    """
     settings = read_settings()
     servers = (
         _given_servers(settings) if settings.uses_given_servers else Stack.open(settings).status()
     )
     is_ready = all(server.is_ready for server in servers)
+    pauses = _pauses(settings) if servers[0].is_ready else []
     if as_json:
-        click.echo(json.dumps({"ready": is_ready, "servers": _as_rows(servers)}))
+        paused = [to_builtins(pause) for pause in pauses]
+        click.echo(json.dumps({"ready": is_ready, "servers": _as_rows(servers), "paused": paused}))
     else:
         for server in servers:
             pid = f"pid {server.pid}" if server.pid else ""
             word = "answers" if server.is_ready else "is away"
             line = f"{server.name:<9} {word:<8} {server.address:<17} {pid:<12} {server.log or ''}"
             click.echo(line.rstrip())
+        for pause in pauses:
+            click.echo(f"{pause.component:<9} {pause}")
         if not is_ready and not settings.uses_given_servers:
             click.echo("run `pitboss up` to start what does not run", err=True)
     context.exit(0 if is_ready else 3)
@@ -79,21 +96,44 @@ def status(context: click.Context, as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
-    """Check what Pitboss needs on this machine; exit code 1 if a check fails."""
-    from pitboss.embedded.checkup import run_checkup
+    """Check this machine, the settings and the files they name; exit code 1 if a check fails.
 
-    findings = run_checkup(read_settings())
+    Shows the value of each setting with its source: a variable, a line of the file that
+    PITBOSS_CONFIG names, or the default.
+    """
+    from pitboss.embedded.checkup import CheckupFinding, list_settings, run_checkup
+
+    try:
+        read_worker_settings()
+        settings = read_settings()
+    except UsageError as error:
+        way_out = "correct the setting, and run `pitboss doctor` again"
+        findings = [CheckupFinding("settings", is_ok=False, detail=str(error), way_out=way_out)]
+        shown = []
+    else:
+        findings, shown = run_checkup(settings), list_settings(settings)
     is_well = all(finding.is_ok for finding in findings)
     if as_json:
-        click.echo(json.dumps({"ok": is_well, "checks": [asdict(f) for f in findings]}))
-    else:
-        for finding in findings:
-            click.echo(
-                f"{'OK' if finding.is_ok else 'FAIL':<5} {finding.name:<20} {finding.detail}"
-            )
-            if not finding.is_ok:
-                click.echo(f"{'':<26} → {finding.way_out}")
+        checks = [asdict(finding) for finding in findings]
+        click.echo(json.dumps({"ok": is_well, "checks": checks, "settings": shown}))
+        context.exit(0 if is_well else 1)
+    for finding in findings:
+        click.echo(f"{'OK' if finding.is_ok else 'FAIL':<5} {finding.name:<20} {finding.detail}")
+        if not finding.is_ok:
+            click.echo(f"{'':<26} → {finding.way_out}")
+    for row in shown:
+        value = f"{row['value']} {row['unit']}".rstrip()
+        click.echo(f"{'':<5} {row['name']:<20} {value}  (from {row['source']})")
     context.exit(0 if is_well else 1)
+
+
+def _pauses(settings: StackSettings) -> list[Pause]:
+    from pitboss.ops.pauses import list_pauses
+
+    try:
+        return list_pauses(resolve_runtime(settings))
+    except PitbossError:
+        return []  # the broker went away meanwhile, or the stack is only half up
 
 
 def _as_rows(servers: Sequence[ServerStatus]) -> list[dict[str, Any]]:

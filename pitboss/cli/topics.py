@@ -17,6 +17,7 @@ from pitboss.cli.suggestions import TOPIC, NameChoice, SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import consumer_lag, topic_admin
 from pitboss.ops.consumer_lag import LagSum, PartitionLag, sum_lags
+from pitboss.ops.pauses import list_pauses
 from pitboss.ops.periods import format_time
 from pitboss.settings import Runtime, read_settings
 from schemas.topics import PARTITIONS_DEFAULT, PROVIDER_NAME, raw_topic
@@ -152,6 +153,9 @@ def lag(
     broker does not answer. --watch prints a measurement after the other; with --json, a line each.
     """
     runtime = resolve_runtime(read_settings())
+    for pause in list_pauses(runtime):
+        if not roles or pause.component in roles:
+            click.echo(f"{pause.component} is {pause}", err=True)
     groups = [runtime.group(GROUPS[role]) for role in roles]
     chosen = [_topic_name(runtime, name) for name in names]
     remaining = count if watch else 1

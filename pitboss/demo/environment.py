@@ -31,7 +31,12 @@ PARTITIONS = 4
 holds the records of one partition: with more of them the same records form smaller batches.
 """
 
-_NOT_INHERITED = ("PITBOSS_PARK", "PITBOSS_DRIFT_SAMPLE", "PITBOSS_CURRENCIES_FILE")
+_NOT_INHERITED = (
+    "PITBOSS_CONFIG",
+    "PITBOSS_PARK",
+    "PITBOSS_DRIFT_SAMPLE",
+    "PITBOSS_CURRENCIES_FILE",
+)
 """Settings of an installation in the caller's environment, which do not apply to a demo."""
 
 Notify = Callable[[str], None]

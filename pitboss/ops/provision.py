@@ -6,8 +6,9 @@ All of it can be repeated.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
 from fraud_agents.snapshots import TABLES as FRAUD
 from fraud_agents.snapshots import migrate as migrate_fraud
@@ -20,6 +21,13 @@ from runtime.postgres.migrations import Migration, MigrationSet, read_migrations
 from schemas.errors import UsageError
 from schemas.topics import PARTITIONS_DEFAULT
 from streams.providers.registry import DIALECTS
+
+ReportStage = Callable[[str, int, int], None]
+"""Takes the name of a stage, how much of it is done, and how much there is."""
+
+
+def report_no_stage(_stage: str, _done: int, _total: int) -> None:
+    """Take a report and do nothing: the default."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ def provision(
     partitions: int = PARTITIONS_DEFAULT,
     providers: Collection[str] | None = None,
     dry_run: bool = False,
+    report: ReportStage = report_no_stage,
 ) -> ProvisionResult:
     """Create what is missing, with raw topics for `providers` (None: all that have an adapter).
 
@@ -60,8 +69,13 @@ def provision(
             for migration in _missing(migration_set, runtime, is_new=is_new)
         ]
     else:
+        report("database", 0, 1)
         is_new = create_database(runtime)
-        found = [*migrate_ledger(runtime.database_url), *migrate_fraud(runtime.database_url)]
+        report("tables of the ledger", 0, 1)
+        found = migrate_ledger(runtime.database_url)
+        report("tables of the fraud agents", 0, 1)
+        found += migrate_fraud(runtime.database_url)
+        report("topics", 0, 1)
     topics = asyncio.run(
         create_topics(
             runtime.bootstrap_servers,
@@ -69,6 +83,7 @@ def provision(
             chosen,
             partitions=partitions,
             dry_run=dry_run,
+            report=partial(report, "partitions with a leader:"),
         )
     )
     return ProvisionResult(is_new, tuple(migration.name for migration in found), topics)

@@ -10,10 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -49,6 +56,14 @@ _UNAVAILABLE: Final = (
     TimeoutError,
     OSError,
 )
+
+
+ReportLeaders = Callable[[int, int], None]
+"""Takes how many partitions have a leader, and how many there are."""
+
+
+def report_nothing(_ready: int, _total: int) -> None:
+    """Take a report and do nothing: the default."""
 
 
 class TopicRefused(UsageError):
@@ -103,6 +118,7 @@ async def create_topics(
     providers: Iterable[str],
     partitions: int = PARTITIONS_DEFAULT,
     dry_run: bool = False,
+    report: ReportLeaders = report_nothing,
 ) -> TopicCreation:
     """Create what is missing of the catalogue, in one request, and wait until it takes records.
 
@@ -126,7 +142,8 @@ async def create_topics(
             else:
                 created.append(name)
         if created and not dry_run:
-            await _wait_until_usable(bootstrap, admin, created)
+            async with asyncio.timeout(_SETTLE_TIMEOUT_S):
+                await _wait_until_usable(bootstrap, admin, created, report)
     return TopicCreation(tuple(created), tuple(existing))
 
 
@@ -149,30 +166,48 @@ def _config(topic: Topic, replicas: int) -> dict[str, str]:
     }
 
 
+async def wait_for_leaders(
+    bootstrap: str, timeout_s: float, report: ReportLeaders = report_nothing
+) -> bool:
+    """Wait until each partition of the broker takes records; return False after `timeout_s`.
+
+    A broker that has just started answers before it leads its partitions. Raises Unavailable.
+    """
+    async with admin_client(bootstrap) as admin:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await _wait_until_usable(bootstrap, admin, None, report)
+        except TimeoutError:
+            return False
+    return True
+
+
 async def _wait_until_usable(
-    bootstrap: str, admin: AIOKafkaAdminClient, names: Sequence[str]
+    bootstrap: str, admin: AIOKafkaAdminClient, names: Sequence[str] | None, report: ReportLeaders
 ) -> None:
+    """Wait for these topics; None means all, without those that are deleted meanwhile."""
     # The broker answers before it has made the partitions, which takes seconds for some hundred of
     # them; a producer that writes at once is refused and waits out a back-off. A leader that
     # answers with its end offset takes records, too.
-    async with asyncio.timeout(_SETTLE_TIMEOUT_S):
-        while True:
-            topics = await admin.describe_topics(list(names))
-            if all(_has_leaders(topic) for topic in topics):
-                break
-            await asyncio.sleep(_POLL_S)
-        partitions = {
-            TopicPartition(topic["topic"], partition["partition"])
-            for topic in topics
-            for partition in topic["partitions"]
-        }
-        with _without_logs("aiokafka.consumer.fetcher"):
-            await _end_offsets(bootstrap, partitions)
-
-
-def _has_leaders(topic: Mapping[str, Any]) -> bool:
-    partitions = topic["partitions"]
-    return bool(partitions) and not any(partition["error_code"] for partition in partitions)
+    while wanted := await admin.list_topics() if names is None else names:
+        topics = await admin.describe_topics(list(wanted))
+        partitions = [partition for topic in topics for partition in topic["partitions"]]
+        ready = sum(not partition["error_code"] for partition in partitions)
+        report(ready, len(partitions))
+        if ready == len(partitions) and all(topic["partitions"] for topic in topics):
+            break
+        await asyncio.sleep(_POLL_S)
+    else:
+        return
+    with _without_logs("aiokafka.consumer.fetcher"):
+        await _end_offsets(
+            bootstrap,
+            {
+                TopicPartition(topic["topic"], partition["partition"])
+                for topic in topics
+                for partition in topic["partitions"]
+            },
+        )
 
 
 async def _wait_until_deleted(admin: AIOKafkaAdminClient, names: Collection[str]) -> None:

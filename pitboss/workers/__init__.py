@@ -6,3 +6,6 @@ from typing import Final
 
 ROLES: Final = ("normalise", "ledger", "resolve", "fraud", "drift")
 """Roles of a worker process."""
+
+READS_KEYS: Final = frozenset({"normalise", "drift"})
+"""Roles that read the keys file; the others may run where it cannot be read."""

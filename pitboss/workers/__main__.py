@@ -19,10 +19,13 @@ def main(arguments: Sequence[str]) -> int:
 
     Returns the exit code.
     """
-    worker = read_worker_settings()
-    logging.basicConfig(
-        level=worker.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        worker = read_worker_settings()
+    except UsageError as error:
+        logging.getLogger(__name__).critical("%s: %s", error.code, error)
+        return error.exit_code
+    logging.getLogger().setLevel(worker.log_level)
     for library in ("aiokafka", "faust", "mode"):
         # They log each start of each of their services at INFO; a worker that works logs nothing.
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))

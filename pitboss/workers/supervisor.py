@@ -3,12 +3,15 @@
 A worker that meets an error with which it must not continue ends, with an exit code that names the
 error; a restart is its way to a clean state. So every end is followed by a start, after longer and
 longer waits while the worker keeps ending early. `RestartPolicy` decides when, without a process or
-a clock.
+a clock. The one exception is a usage error: a start would meet the same wrong setting again, so it
+ends the supervisor with all its workers.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +23,7 @@ from pathlib import Path
 
 from pitboss.embedded.files import display_path, roll_log
 from pitboss.settings import Runtime, worker_environment
+from schemas.errors import UsageError
 
 DELAY_FIRST_S = 0.25
 DELAY_MAX_S = 30.0
@@ -33,6 +37,10 @@ DRAIN_S = 25.0
 """Less than the 30 s after which container platforms kill us and the workers."""
 
 POLL_S = 0.05
+
+_CRITICAL = re.compile(r"^\d[\d-]+ [\d:,]+ CRITICAL \S+ (.*)", re.MULTILINE | re.DOTALL)
+_NEXT_LINE = re.compile(r"\n\d[\d-]+ [\d:,]+ [A-Z]+ \S+ .*", re.DOTALL)
+_LOG_END_BYTES = 16_384
 
 
 def next_delay_s(failures: int, jitter: float = 1.0) -> float:
@@ -80,6 +88,7 @@ class WorkerProcess:
         self._module = module
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     def start(self) -> None:
         """Start the worker; returns when the process exists, not when it works."""
@@ -87,6 +96,7 @@ class WorkerProcess:
         self.wait(0)
         roll_log(self.log)
         with self.log.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "pitboss.workers.lifeline", self._module, self.role],
                 stdin=subprocess.PIPE,
@@ -111,6 +121,15 @@ class WorkerProcess:
     def exit_code(self) -> int | None:
         """Code that it ended with, a signal as its negative number; None while it has not ended."""
         return None if self._process is None else self._process.poll()
+
+    def last_error(self) -> str:
+        """Return the error that the log of the last start ends with, as in "USAGE: sentence"."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _LOG_END_BYTES))
+                return find_error(log.read().decode(errors="replace"))
+        except OSError as error:
+            return f"its log cannot be read: {error}"
 
     def terminate(self) -> None:
         """Ask the worker to drain and end; returns at once."""
@@ -148,6 +167,16 @@ class WorkerProcess:
             process.stdin.close()
 
 
+def find_error(log: str) -> str:
+    """Return the message of the last critical line of a log, else the last line that has text."""
+    if found := list(re.finditer(r"^\d[\d-]+ [\d:,]+ CRITICAL ", log, re.MULTILINE)):
+        message = _CRITICAL.match(log[found[-1].start() :])
+        if message is not None:
+            return _NEXT_LINE.sub("", message[1]).strip()
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return lines[-1] if lines else "it wrote no reason"
+
+
 @dataclass
 class _SupervisedWorker:
     worker: WorkerProcess
@@ -165,6 +194,8 @@ class Supervisor:
         self._workers = [_SupervisedWorker(worker) for worker in workers]
         self._report = report
         self._is_stopping = threading.Event()
+        self.usage_error: str | None = None
+        """The sentence of the worker that ended this supervisor with a usage error."""
 
     def stop(self) -> None:
         """Let `run` drain the workers and return.
@@ -174,12 +205,13 @@ class Supervisor:
         self._is_stopping.set()
 
     def run(self) -> None:
-        """Keep the workers running until `stop`, then drain them."""
+        """Keep the workers running until `stop` or a worker's usage error, then drain them."""
         try:
             while not self._is_stopping.is_set():
                 now = time.monotonic()
                 for supervised in self._workers:
-                    self._restart_if_due(supervised, now)
+                    if not self._is_stopping.is_set():
+                        self._restart_if_due(supervised, now)
                 self._is_stopping.wait(POLL_S)
         finally:
             self._drain()
@@ -193,6 +225,14 @@ class Supervisor:
                 self._report(f"{worker.name} started, pid {worker.pid}")
         elif worker.wait(0):
             uptime_s = now - supervised.started_at
+            if worker.exit_code == UsageError.exit_code:
+                self.usage_error = worker.last_error()
+                self._report(
+                    f"{worker.name} {_describe_end(worker.exit_code)} and is not started again, "
+                    f"log {display_path(worker.log)}"
+                )
+                self._is_stopping.set()
+                return
             jitter = random.random()  # noqa: S311  # jitter need not be a secret
             delay_s = supervised.policy.on_end(uptime_s, jitter)
             supervised.start_at = now + delay_s

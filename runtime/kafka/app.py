@@ -79,13 +79,14 @@ class PitbossApp(faust.App):
         self._supervised: list[Service] = []
         super().__init__(*args, **kwargs)
 
-    def supervise(self, service: S) -> S:
+    def supervise(self, service: S, *, is_first: bool = False) -> S:
         """Start a service with the app, after the agents and the services added before it.
 
-        They stop in the opposite order, so an intake that was added last drains while its agents
-        and their producer still work. A crash of any of them ends the app.
+        With `is_first` it starts before those services. They stop in the opposite order, so an
+        intake that was added last drains while its agents and their producer still work. A crash of
+        any of them ends the app.
         """
-        self._supervised.append(service)
+        self._supervised.insert(0 if is_first else len(self._supervised), service)
         return service
 
     def _new_transport(self) -> IdleTransport:

@@ -1,12 +1,16 @@
-"""Commands to all workers at once, over the topic `pitboss.control.v1`.
+"""Commands to the workers of a role, over the compacted topic `pitboss.control.v1`.
 
-Each worker reads the whole topic from its end, in no group. A command is JSON: {"command": "pause"
-| "resume", "component": name or "*"}. It reaches the workers that run; a worker that starts later
-begins unpaused. A message that is not a command is logged and skipped.
+A command is JSON: {"command": "pause" | "resume", "component": name or "*", "by": person, "reason":
+text, "at": RFC 3339}; the last three may be missing. Its key is the component. The last command to
+a component, or to every one, holds until the next: each worker reads the whole topic at its start,
+in no group, and takes no record before that. So all workers of a role are paused alike, also those
+that start later. A message that is not a command is logged and skipped.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -23,6 +27,9 @@ EVERY_COMPONENT: Final = "*"
 POLL_MS: Final = 500
 RETRY_S: Final = 2.0
 
+UNREAD: Final = "the control topic has not been read yet"
+"""Why a worker that starts takes no record: it does not know yet whether it is paused."""
+
 
 class ControlCommand(StrEnum):
     """Command that a worker understands."""
@@ -31,23 +38,76 @@ class ControlCommand(StrEnum):
     RESUME = "resume"
 
 
-class ControlMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
+class ControlMessage(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=False, rename={"actor": "by"}
+):
     """One command to one component, or to every one."""
 
     command: ControlCommand
     component: str
+    actor: str = ""
+    reason: str = ""
+    at: str = ""
+
+    def is_for(self, component: str) -> bool:
+        """Return whether the component has to obey."""
+        return self.component in {component, EVERY_COMPONENT}
 
 
-def read_command(value: bytes | None, component: str) -> ControlCommand | None:
-    """Return the command, or None if it is meant for another component.
+class Pause(msgspec.Struct, frozen=True, rename={"actor": "by"}):
+    """A pause in force: since when (RFC 3339), by whom, and why."""
 
-    Raises ValueError for a message that is not a command.
-    """
+    component: str
+    since: str
+    actor: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Return it for a log line or a table."""
+        by = f" by {self.actor}" if self.actor else ""
+        return f"paused since {self.since}{by}" + (f": {self.reason}" if self.reason else "")
+
+
+def decode_message(value: bytes | None) -> ControlMessage:
+    """Decode a message of the topic. Raises ValueError for one that is not a command."""
     try:
-        message = msgspec.json.decode(value or b"", type=ControlMessage)
+        return msgspec.json.decode(value or b"", type=ControlMessage)
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from error
-    return message.command if message.component in {component, EVERY_COMPONENT} else None
+
+
+def next_pause(
+    pause: Pause | None, message: ControlMessage, component: str, appended_ms: int
+) -> Pause | None:
+    """Return a component's pause after one more message; None while it is not paused.
+
+    A message without a time began when it was appended, in epoch ms.
+    """
+    if not message.is_for(component):
+        return pause
+    if message.command is ControlCommand.RESUME:
+        return None
+    since = message.at or format_utc(appended_ms)
+    return Pause(component, since, message.actor, message.reason)
+
+
+def current_pauses(
+    messages: Iterable[tuple[ControlMessage, int]], components: Iterable[str]
+) -> dict[str, Pause]:
+    """Return the pauses in force by component, after messages with their append times (epoch ms).
+
+    Components that are not paused are left out.
+    """
+    pauses: dict[str, Pause | None] = dict.fromkeys(components)
+    for message, appended_ms in messages:
+        for component, pause in pauses.items():
+            pauses[component] = next_pause(pause, message, component, appended_ms)
+    return {component: pause for component, pause in pauses.items() if pause is not None}
+
+
+def format_utc(epoch_ms: int) -> str:
+    """Format epoch ms as RFC 3339 in UTC, to the second."""
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Control(Service):
@@ -61,22 +121,34 @@ class Control(Service):
         intakes: list[Intake],
         **kwargs: Any,
     ) -> None:
-        """Prepare to listen for commands to one component, without connecting."""
+        """Prepare to listen for commands to one component, without connecting.
+
+        Pauses the intakes at once, until the topic has been read: they may start before this.
+        """
         super().__init__(**kwargs)
         self._bootstrap_servers = bootstrap_servers
         self._topic = topic
         self._component = component
         self._intakes = intakes
+        self._pause: Pause | None = None
+        self._has_read = False
+        for intake in intakes:
+            intake.pause(UNREAD)
 
-    async def execute(self, command: ControlCommand) -> None:
-        """Carry out one command."""
-        self.log.info("%s: %s", self._component, command)
-        for intake in self._intakes:
-            match command:
-                case ControlCommand.PAUSE:
-                    intake.pause("paused through the control topic")
-                case ControlCommand.RESUME:
-                    intake.resume()
+    def apply(self, pause: Pause | None) -> None:
+        """Pause or resume the intakes, and log it where that is a change."""
+        if self._has_read and pause == self._pause:
+            return
+        if pause is not None:
+            self.log.warning("%s is %s", self._component, pause)
+            for intake in self._intakes:
+                intake.pause(str(pause))
+        else:
+            if self._pause is not None:
+                self.log.info("%s is resumed", self._component)
+            for intake in self._intakes:
+                intake.resume()
+        self._pause, self._has_read = pause, True
 
     @Service.task
     @crash_on_stray_cancel
@@ -87,12 +159,12 @@ class Control(Service):
                 bootstrap_servers=self._bootstrap_servers,
                 client_id=f"{self._component}.control",
                 group_id=None,
-                auto_offset_reset="latest",
+                auto_offset_reset="earliest",
                 metadata_max_age_ms=METADATA_AGE_MS,
             )
             try:
                 await consumer.start()
-                await self._execute_all(consumer)
+                await self._follow(consumer)
             except ConsumerStoppedError:
                 return
             except KafkaError as error:
@@ -103,15 +175,26 @@ class Control(Service):
             finally:
                 await stop_client(consumer)
 
-    async def _execute_all(self, consumer: AIOKafkaConsumer) -> None:
+    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+        # What holds is known at the end that the log had at the start: earlier commands are
+        # history. A topic that does not exist has no partition and no command.
+        ends = await consumer.end_offsets(consumer.assignment())
+        pause: Pause | None = None
         while not self.should_stop:
-            for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
-                for record in records:
-                    try:
-                        command = read_command(record.value, self._component)
-                    except ValueError as error:
-                        place = f"{record.topic}-{record.partition}@{record.offset}"
-                        self.log.warning("%s: not a command, skipped: %s", place, error)
-                        continue
-                    if command is not None:
-                        await self.execute(command)
+            if ends and [tp for tp in ends if await consumer.position(tp) < ends[tp]]:
+                pause = self._fold(pause, await consumer.getmany(timeout_ms=POLL_MS))
+                continue
+            self.apply(pause)
+            pause = self._fold(pause, await consumer.getmany(timeout_ms=POLL_MS))
+
+    def _fold(self, pause: Pause | None, fetched: Mapping[Any, Iterable[Any]]) -> Pause | None:
+        for records in fetched.values():
+            for record in records:
+                try:
+                    message = decode_message(record.value)
+                except ValueError as error:
+                    place = f"{record.topic}-{record.partition}@{record.offset}"
+                    self.log.warning("%s: not a command, skipped: %s", place, error)
+                    continue
+                pause = next_pause(pause, message, self._component, record.timestamp)
+        return pause

@@ -17,7 +17,9 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected, UsageError
 from streams.providers.dialect import Dialect, Headers, Item, KeyMaterial, Reader
 from streams.providers.fields import seen_at
+from streams.providers.registry import Dialects
 from streams.providers.times import ms_of_text
+from streams.providers.versions import VersionState
 
 KeyEntry: TypeAlias = KeyMaterial | Sequence[Any]
 """One provider's entry in the keyring: its key material, or a list of such.
@@ -55,6 +57,30 @@ def reader_of(dialect: Dialect, entry: KeyEntry | None) -> Reader:
         return dialect.reader(entry)
     keys = sorted(_keys(dialect, entry), key=lambda key: (-key.from_ms, key.id))
     return partial(_read, keys)
+
+
+def requires_key(dialect: Dialect) -> bool:
+    """Return whether the dialect checks signatures: without its key material it has no reader."""
+    try:
+        dialect.reader({})
+    except UsageError:
+        return True
+    return False
+
+
+def check_keyring(keyring: Keyring, dialects: Mapping[str, Dialect]) -> None:
+    """Check every entry of a keyring whose names are known. Raises UsageError, showing no key."""
+    for provider, entry in keyring.items():
+        reader_of(dialects[provider], entry)
+
+
+def unchecked_providers(keyring: Keyring, dialects: Dialects) -> list[str]:
+    """Return the providers with a live version that sign and have no entry, in alphabetical order.
+
+    Their records are booked unchecked.
+    """
+    live = {row.provider for row in dialects.rows if row.state is VersionState.LIVE}
+    return sorted(name for name in live - keyring.keys() if requires_key(dialects[name]))
 
 
 def _keys(dialect: Dialect, entry: Sequence[Any]) -> list[_Key]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -11,12 +14,13 @@ ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```(?P<language>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
+_ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
 def documents() -> list[Path]:
     """Return every document of the project."""
-    own = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+    own = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
     return own + sorted((ROOT / "docs").rglob("*.md"))
 
 
@@ -66,6 +70,37 @@ def session(path: Path, command: str) -> str:
             return output
     message = f"{path} shows no session of {command!r}"
     raise AssertionError(message)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A command that a console block shows, without its comment, and the output below it."""
+
+    page: Path
+    command: str
+    output: str
+
+    @property
+    def words(self) -> list[str]:
+        """The command's words, without variables that are set before it."""
+        words = shlex.split(self.command)
+        return list(dropwhile(_ASSIGNMENT.fullmatch, words))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables that are set before the command."""
+        words = takewhile(_ASSIGNMENT.fullmatch, shlex.split(self.command))
+        return dict(word.split("=", 1) for word in words)
+
+
+def shown_commands(path: Path) -> list[Shown]:
+    """Return the commands of a document's console blocks in their order."""
+    found = []
+    for body in blocks(path, "console"):
+        for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
+            line, _, output = part.partition("\n")
+            found.append(Shown(path, re.sub(r"\s+(# |> ).*$", "", line), output))
+    return found
 
 
 def table_rows(path: Path, heading: str) -> Iterator[list[str]]:

@@ -14,12 +14,23 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from pitboss.settings import Runtime, read_operator_settings, read_settings, read_worker_settings
+from lab.conformance.fuzz import outcomes_for
+from pitboss.cli.main import cli
+from pitboss.settings import (
+    Runtime,
+    read_operator_settings,
+    read_settings,
+    read_worker_settings,
+    worker_environment,
+)
+from replay.audit.checks import NAMES as CHECKS
 from schemas import codec
 from schemas.errors import PitbossError, RejectCode
 from schemas.events import Kind, Outcome, Position, WalletBalance
 from schemas.topics import catalogue
+from streams.normalise.mapping.normaliser import Normaliser
 from streams.providers.registry import DIALECTS
 from tests.acceptance.documented import (
     ROOT,
@@ -31,8 +42,10 @@ from tests.acceptance.documented import (
     page,
     prose,
     session,
+    shown_commands,
     table_rows,
 )
+from tests.support.dialect_records import raw_record
 from tests.support.written_docs import WRITTEN, bring_up_to_date
 
 DOCS = ROOT / "docs"
@@ -62,14 +75,14 @@ every_document = pytest.mark.parametrize(
 # --- the examples -----------------------------------------------------------------------------------------------------
 
 
-def run_example(document: str, file: Path, runtime: Runtime) -> str:
+def run_example(document: str, file: Path, runtime: Runtime, argument: str = str(SCHEMAS)) -> str:
     [source] = blocks(page(document), "python")
     file.write_text(source)
     command = [
         sys.executable,
         str(file),
         runtime.bootstrap_servers,
-        str(SCHEMAS),
+        argument,
         runtime.namespace,
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -85,6 +98,28 @@ def test_the_examples_print_what_the_documents_show(installation: Runtime, tmp_p
     # Other tests of the session have players of their own in the same namespace.
     ours = [line for line in balances.splitlines() if line.startswith("p-1001:")]
     assert ours == session(page("consumers.md"), "python balances.py").splitlines()
+
+
+@pytest.mark.integration
+def test_the_first_connector_answers_as_its_page_shows(installation: Runtime, tmp_path: Path):
+    [adjust] = [
+        shown
+        for shown in shown_commands(page("first-connector.md"))
+        if shown.words[:3] == ["pitboss", "ledger", "adjust"]
+    ]
+    environment = worker_environment(installation) | adjust.variables
+    paid = CliRunner().invoke(cli, [*adjust.words[1:], "--wait", "60"], env=environment)
+    assert paid.exit_code == 0, paid.output
+    shown = [
+        shown.output.strip()
+        for shown in shown_commands(page("first-connector.md"))
+        if shown.words[0] == "python"
+    ]
+    printed = [
+        run_example("first-connector.md", tmp_path / "connector.py", installation, "my-bet-1")
+        for _ in shown
+    ]
+    assert [text.strip() for text in printed] == shown
 
 
 def test_the_documented_reader_drops_what_is_not_newer(tmp_path: Path):
@@ -116,12 +151,59 @@ def test_the_documented_decoder_reads_the_golden_examples(tmp_path: Path):
         assert decode(bytes.fromhex(example["value_hex"])) == example["event"]
 
 
+def test_the_example_of_answers_answers():
+    [example] = blocks(page("first-adapter.md"), "python notest")
+    body = {
+        "user": "p-1",
+        "transaction_uuid": "b-1",
+        "request_uuid": "q-1",
+        "round": "r-1",
+        "amount": 150_000,
+        "currency": "EUR",
+    }
+    request = raw_record("hub88", json.dumps(body), {"http-path": "/transaction/bet"})
+    results = Normaliser(DIALECTS, {}).normalise(request)
+    [outcome] = outcomes_for(results, Outcome.POSTED)
+    replies = []
+    exec(
+        example,
+        {"request": request, "outcome": outcome, "respond": lambda **reply: replies.append(reply)},
+    )
+    [reply] = replies
+    assert json.loads(reply["body"])["status"] == "RS_OK"
+    assert (reply["status"], reply["content_type"]) == (200, "application/json")
+
+
 def test_the_other_examples_are_python_and_java_at_least_in_form():
     [librdkafka] = blocks(page("connectors.md"), "python notest")
     ast.parse(librdkafka)
     assert '"partitioner": "murmur2_random"' in librdkafka
     [java] = blocks(page("connectors.md"), "java")
     assert java.count("{") == java.count("}")
+
+
+def test_the_first_page_shows_code_of_the_tutorial():
+    [excerpt] = blocks(ROOT / "README.md", "python")
+    adapter = next(
+        body for body in blocks(page("first-adapter.md"), "python streams/providers/luckywheel.py")
+    )
+    code = "\n".join(line.strip() for line in adapter.splitlines())
+    for part in excerpt.split("...\n"):
+        assert "\n".join(line.strip() for line in part.splitlines()) in code, part
+
+
+def test_the_first_page_shows_what_the_demo_prints():
+    """Its lines are an excerpt of a run: all six checks, and rows that the demo's table has."""
+    shown = session(ROOT / "README.md", "make demo").splitlines()
+    checks = [line.split()[1] for line in shown if line.startswith("✔")]
+    assert checks == list(CHECKS)
+    sources = "".join(file.read_text() for file in (ROOT / "pitboss" / "demo").glob("*.py"))
+    for line in shown:
+        if line.startswith("│"):
+            assert line.strip("│ ").partition("│")[0].strip() in sources, line
+    assert any("SIGKILL to ledger" in line for line in shown)
+    assert 10 <= len(shown) <= 14
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 100
 
 
 # --- what the documents name ------------------------------------------------------------------------------------------
@@ -340,7 +422,9 @@ def test_the_environment_is_documented_as_it_is_read():
     read_settings(environment)
     read_worker_settings(environment)
     read_operator_settings(environment)
-    assert codes_below(page("configuration.md"), "Environment") == environment.names
+    documented = codes_below(page("configuration.md"), "Settings")
+    assert documented | {"XDG_CACHE_HOME"} == environment.names
+    assert "`XDG_CACHE_HOME`" in page("configuration.md").read_text()
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))

@@ -33,7 +33,7 @@ PROVIDERS_PAGE = "docs/reference/providers/README.md"
 REGISTRY = "streams/providers/versions.toml"
 PYTHON = sys.executable
 
-_FILE = re.compile(r"^```\w+ (?P<path>[\w./]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"^```\w+ (?P<path>\w+/[\w./]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def files_of_the_how_to() -> dict[str, str]:
@@ -84,11 +84,12 @@ def digest(copy: Path) -> dict[str, bytes]:
 
 
 def check_conformance(copy: Path, name: str) -> None:
-    """Check that suite and sandbox find the adapter and its writer, and that its tests pass."""
+    """Check that suite, sandbox and drift find the adapter and its writer, and that its tests pass."""
     tests = (
         "tests/contract/test_adapters.py",
         "tests/unit/lab/test_writers.py",
         f"tests/unit/providers/test_dialect_{name}.py",
+        "tests/unit/drift/test_drift_checking.py",
     )
     out = run(copy, "pytest", "-q", "-p", "no:cacheprovider", "-n0", *tests, "-k", name)
     [passed] = re.findall(r"(\d+) passed", out)

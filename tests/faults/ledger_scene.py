@@ -85,10 +85,17 @@ class Scene:
             if role == "ledger"
             else ResolveSettings(*places, "normalise", group_instance_id=name, min_age_ms=500)
         )
-        command = [sys.executable, "-m", "tests.faults.ledger_worker", role]
+        command = [
+            sys.executable,
+            "-m",
+            "pitboss.workers.lifeline",
+            "tests.faults.ledger_worker",
+            role,
+        ]
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [*command, json.dumps(asdict(settings)), point, str(self.arm)],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
             )
@@ -96,7 +103,7 @@ class Scene:
                 yield process
             finally:
                 process.kill()
-                process.wait()
+                process.communicate()
 
     async def frozen(self, process: subprocess.Popen[bytes]) -> None:
         def is_frozen() -> bool:

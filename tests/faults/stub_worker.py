@@ -19,6 +19,14 @@ def main(role: str) -> None:
     )
     if role == "failing":
         sys.exit(71)
+    if role == "misconfigured":
+        # As `runtime.kafka.process` logs it, with a line of its own between and behind.
+        print("2026-11-30 00:00:00,000 WARNING streams.x a warning", flush=True)
+        print(
+            "2026-11-30 00:00:00,001 CRITICAL runtime.kafka.process USAGE: keys.json: no key",
+            flush=True,
+        )
+        sys.exit(2)
     while True:
         time.sleep(60)
 

@@ -143,6 +143,15 @@ async def create_topics(bootstrap: str) -> None:
         await admin.close()
 
 
+async def delete_topics(bootstrap: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics([SOURCE, TARGET])
+    finally:
+        await admin.close()
+
+
 class Feeder:
     """Appends records at a steady pace, up to a number that the trial raises."""
 
@@ -289,6 +298,7 @@ async def test_nothing_is_lost_when_workers_and_the_broker_are_killed(
     source_ends, _ = await read(bootstrap, SOURCE)
     assert committed == source_ends, "every offset is committed"
     _, copies = await read(bootstrap, TARGET)
+    await delete_topics(bootstrap)
     doubled = assert_copied(count, copies)
     with capsys.disabled():
         print(

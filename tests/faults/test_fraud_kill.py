@@ -34,6 +34,7 @@ from tests.support.fraud_log import PARTITIONS, T0, append, bet, burst, read_ale
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
 EXIT_WITHIN_S = 60
+LIFELINE = [sys.executable, "-m", "pitboss.workers.lifeline"]
 
 
 @pytest.fixture
@@ -43,17 +44,13 @@ async def log(runtime):
 
 
 def production_worker(runtime) -> tuple[list[str], dict[str, str]]:
-    return [sys.executable, "-m", "pitboss.workers", "fraud"], worker_environment(
-        runtime, "fraud-0"
-    )
+    return [*LIFELINE, "pitboss.workers", "fraud"], worker_environment(runtime, "fraud-0")
 
 
 def saving_worker(runtime) -> tuple[list[str], dict[str, str]]:
     settings = asdict(settings_of(runtime, snapshot_records=1, group_instance_id="fraud-0"))
     del settings["rules"]
-    return [sys.executable, "-m", "tests.faults.fraud_worker", json.dumps(settings)], dict(
-        os.environ
-    )
+    return [*LIFELINE, "tests.faults.fraud_worker", json.dumps(settings)], dict(os.environ)
 
 
 @contextmanager
@@ -61,14 +58,16 @@ def running(worker, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process; killed at the end if the test has not done so, and shown if it ended by itself."""
     command, environment = worker
     with log_file.open("ab") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=output
+        )
         try:
             yield process
         finally:
             ended = process.poll()
             if ended is None:
                 process.kill()
-            process.wait(EXIT_WITHIN_S)
+            process.communicate(timeout=EXIT_WITHIN_S)
     assert ended in (None, 0, -signal.SIGKILL), log_file.read_text()[-4_000:]
 
 

@@ -161,8 +161,8 @@ async def test_every_worker_is_killed_under_traffic(runtime, tmp_path):
 
 
 @pytest.mark.timeout(240)
-async def test_broker_and_database_are_killed_under_traffic(private_stack, tmp_path):
-    runtime = private_stack.runtime("faults")
+async def test_broker_and_database_are_killed_under_traffic(private_stack, namespace, tmp_path):
+    runtime = private_stack.runtime(namespace)
     await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
 
     def kills_of(workers, rng, records):
@@ -175,8 +175,8 @@ async def test_broker_and_database_are_killed_under_traffic(private_stack, tmp_p
 @pytest.mark.prove
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", range(3))
-async def test_a_storm_of_kills(private_stack, tmp_path, number):
-    runtime = private_stack.runtime("faults")
+async def test_a_storm_of_kills(private_stack, namespace, tmp_path, number):
+    runtime = private_stack.runtime(namespace)
     await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
 
     def kills_of(workers, rng, records):

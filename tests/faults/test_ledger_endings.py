@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 
 import msgspec
 import pytest
@@ -16,9 +15,6 @@ from tests.support.ledger_events import bet, deposit, transaction
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(180)]
 
-SOON_S = 30
-"""Start-up of a process on a busy machine included; what hangs is cut off after 40 s only."""
-
 
 @pytest.fixture
 async def scene(runtime, tmp_path):
@@ -26,9 +22,9 @@ async def scene(runtime, tmp_path):
 
 
 async def ends_soon_with(scene, process, code):
-    began = time.monotonic()
+    """Of itself: what hangs on its way out is cut off after its time, and says so."""
     assert await scene.ended(process) == code, scene.logs()
-    assert time.monotonic() - began < SOON_S, scene.logs()
+    assert "cut off" not in scene.logs(), scene.logs()
 
 
 async def test_a_kind_that_no_rule_knows_ends_every_worker_that_meets_it(scene):

@@ -77,8 +77,8 @@ async def scene(runtime, tmp_path):
     return await new_scene(runtime, tmp_path)
 
 
-async def test_a_wiped_broker_under_a_kept_database(private_stack, tmp_path):
-    runtime = private_stack.runtime("faults")
+async def test_a_wiped_broker_under_a_kept_database(private_stack, namespace, tmp_path):
+    runtime = private_stack.runtime(namespace)
     create_database(runtime)
     scene = await new_scene(runtime, tmp_path)
     await play(scene)

@@ -26,6 +26,7 @@ from pitboss.workers.supervisor import (
     RestartPolicy,
     Supervisor,
     WorkerProcess,
+    find_error,
     next_delay_s,
     workers_for,
 )
@@ -163,6 +164,55 @@ def test_a_worker_that_keeps_failing_is_started_ever_later_and_does_not_hold_up_
     assert [line.split("(end ")[1].split()[0] for line in ends()[:3]] == ["1", "2", "3"]
     assert str(failing.log) in ends()[0]
     assert len(starts(steady)) == 1
+
+
+@pytest.mark.faults
+def test_a_usage_error_ends_the_supervisor_with_the_sentence_of_the_worker(worker):
+    misconfigured, steady = worker("misconfigured"), worker("steady")
+    lines: list[str] = []
+    supervisor = Supervisor([steady, misconfigured], lines.append)
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    thread.join(DEADLINE_S)
+    assert not thread.is_alive(), "it ends by itself"
+    assert supervisor.usage_error == "USAGE: keys.json: no key"
+    assert not steady.is_alive, "the others are drained"
+    assert len(starts(misconfigured)) == 3, "it is not started again"
+    [end] = [line for line in lines if line.startswith("misconfigured-1 ended")]
+    assert "is not started again" in end
+    assert str(misconfigured.log) in end
+
+
+CRITICAL = "2026-11-30 00:00:00,001 CRITICAL runtime.kafka.process "
+
+
+@pytest.mark.parametrize(
+    ("log", "error"),
+    [
+        (f"{CRITICAL}USAGE: one\n", "USAGE: one"),
+        (f"{CRITICAL}USAGE: one\n{CRITICAL}FATAL: two\n", "FATAL: two"),
+        (
+            f"{CRITICAL}USAGE: of two\nlines\n2026-11-30 00:00:01,000 INFO x y\n",
+            "USAGE: of two\nlines",
+        ),
+        ("usage: python -m pitboss.workers ROLE\n\n", "usage: python -m pitboss.workers ROLE"),
+        ("a line that says CRITICAL\n", "a line that says CRITICAL"),
+        ("", "it wrote no reason"),
+    ],
+)
+def test_the_error_of_a_log_is_its_last_critical_message(log, error):
+    assert find_error(log) == error
+
+
+def test_only_the_log_of_the_last_start_counts(worker):
+    misconfigured = worker("misconfigured")
+    misconfigured.start()
+    assert misconfigured.wait(DEADLINE_S)
+    assert misconfigured.last_error() == "USAGE: keys.json: no key"
+    misconfigured.role = "failing"
+    misconfigured.start()
+    assert misconfigured.wait(DEADLINE_S)
+    assert misconfigured.last_error().startswith("failing ")
 
 
 @pytest.mark.faults

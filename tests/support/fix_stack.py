@@ -11,10 +11,9 @@ import asyncio
 import fcntl
 import os
 import random
-import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -29,8 +28,11 @@ from pitboss.embedded.postgres import database_answers
 from pitboss.embedded.processes import poll
 from pitboss.embedded.stack import Stack
 from pitboss.settings import Runtime, StackSettings, read_settings, runtime_of
+from tests.support.stack_guard import StackGuard, end_stack
 
 TESTS_HOME = Path(__file__).parents[2] / ".pitboss" / "tests"
+
+LEFTOVERS_MAX = 16
 
 SEED = int(os.environ.setdefault("PITBOSS_TEST_SEED", str(random.SystemRandom().getrandbits(32))))
 """Set for the processes that xdist starts too: the header of the run names the one seed that all of them use."""
@@ -43,6 +45,8 @@ class Servers:
     origin: str
     kafka: str
     database_url: str
+    is_temporary: bool = False
+    """Whether they are removed with all that is in them when the last session has ended."""
 
     def runtime(self, namespace: str) -> Runtime:
         return runtime_of(self.kafka, self.database_url, namespace)
@@ -53,10 +57,11 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Servers]:
+def stack(guard: StackGuard) -> Iterator[Servers]:
     """Servers that every test of the session shares."""
     with ExitStack() as on_exit:
-        yield _given_servers() or _containers(on_exit) or on_exit.enter_context(_shared_embedded())
+        found = _given_servers() or _containers(on_exit)
+        yield found or on_exit.enter_context(_shared_embedded(guard))
 
 
 @pytest.fixture(scope="session")
@@ -72,35 +77,68 @@ def namespace(namespaces: Callable[[], str]) -> str:
     return namespaces()
 
 
+@pytest.fixture(scope="session")
+def leftovers(stack: Servers) -> Iterator[list[Runtime]]:
+    """Namespaces that are no longer needed: removed many at a time, which costs a fraction of one by one."""
+    found: list[Runtime] = []
+    yield found
+    if not stack.is_temporary:
+        _remove(found)
+
+
 @pytest.fixture
-def runtime(stack: Servers, namespace: str) -> Iterator[Runtime]:
-    """A runtime with an empty database and no topics; both are gone after the test."""
+def runtime(stack: Servers, namespace: str, leftovers: list[Runtime]) -> Iterator[Runtime]:
+    """A runtime with an empty database and no topics; no other test sees them."""
     fresh = stack.runtime(namespace)
     create_database(fresh)
     yield fresh
-    drop_database(fresh)
-    with ThreadPoolExecutor(1) as apart:  # an async test may have a loop in this thread
-        apart.submit(asyncio.run, _delete_topics(fresh)).result()
+    leftovers.append(fresh)
+    if len(leftovers) >= LEFTOVERS_MAX:
+        _remove(leftovers)
+        leftovers.clear()
+
+
+@pytest.fixture(scope="session")
+def guard() -> Iterator[StackGuard]:
+    """What ends the servers of this session, however it ends."""
+    with StackGuard() as watching:
+        yield watching
 
 
 @pytest.fixture
-def private_settings() -> Iterator[StackSettings]:
-    """Settings of a stack that only this test has; its jars are those of the machine.
+def private_settings(guard: StackGuard) -> Iterator[StackSettings]:
+    """Settings of a stack that only this test has; its jars are those of the machine."""
+    with _private_home(guard) as home:
+        yield replace(read_settings({}), home=home)
 
-    Not below pytest's own folder: another session that begins closes that to every account but its own, and PostgreSQL
-    runs under one of its own.
+
+@pytest.fixture(scope="session")
+def killable_stack(guard: StackGuard) -> Iterator[Stack]:
+    """An embedded stack, running or not, that no other session uses."""
+    with _private_home(guard) as home:
+        yield Stack.open(replace(read_settings({}), home=home))
+
+
+@pytest.fixture
+def private_stack(killable_stack: Stack) -> Stack:
+    """A running embedded stack that this test may kill, wipe or stop.
+
+    The next test that takes it has what is left started again, which costs a third of a new one.
     """
+    killable_stack.up()
+    return killable_stack
+
+
+@contextmanager
+def _private_home(guard: StackGuard) -> Iterator[Path]:
+    # Not below pytest's own folder: another session that begins closes that to every account but its own, and
+    # PostgreSQL runs under one of its own.
     with tempfile.TemporaryDirectory(prefix="pitboss-", ignore_cleanup_errors=True) as folder:
-        yield replace(read_settings({}), home=Path(folder) / "pitboss")
-
-
-@pytest.fixture
-def private_stack(private_settings: StackSettings) -> Iterator[Stack]:
-    """A running embedded stack that this test may kill."""
-    stack = Stack.open(private_settings)
-    stack.up()
-    yield stack
-    stack.down()
+        home = Path(folder) / "pitboss"
+        guard.watch(home)
+        yield home
+        if home.exists():
+            end_stack(home)
 
 
 def _given_servers() -> Servers | None:
@@ -115,24 +153,18 @@ def _given_servers() -> Servers | None:
 
 
 @contextmanager
-def _shared_embedded() -> Iterator[Servers]:
-    # Sessions at the same time share one stack: each holds the lock with the others, the last one gets it for itself.
-    settings = replace(read_settings({}), home=TESTS_HOME)
-    embedded = Stack.open(settings)
+def _shared_embedded(guard: StackGuard) -> Iterator[Servers]:
+    # Sessions at the same time share one stack: each holds the lock with the others; the guard of the last one ends it.
+    embedded = Stack.open(replace(read_settings({}), home=TESTS_HOME))
     TESTS_HOME.mkdir(parents=True, exist_ok=True)
-    with (TESTS_HOME.parent / "tests.lock").open("a") as users:
+    lock = TESTS_HOME.parent / "tests.lock"
+    with lock.open("a") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
-        try:
-            state = embedded.up()
-            yield Servers("the embedded stack", state.kafka_bootstrap, state.database_url)
-        finally:
-            try:
-                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pass
-            else:
-                embedded.down()
-                shutil.rmtree(TESTS_HOME)
+        guard.watch(TESTS_HOME, lock)
+        state = embedded.up()
+        yield Servers(
+            "the embedded stack", state.kafka_bootstrap, state.database_url, is_temporary=True
+        )
 
 
 def _containers(on_exit: ExitStack) -> Servers | None:
@@ -184,13 +216,23 @@ def _containers(on_exit: ExitStack) -> Servers | None:
     return servers
 
 
-async def _delete_topics(runtime: Runtime) -> None:
+def _remove(namespaces: Sequence[Runtime]) -> None:
+    if not namespaces:
+        return
+    for namespace in namespaces:
+        drop_database(namespace)
+    with ThreadPoolExecutor(1) as apart:  # an async test may have a loop in this thread
+        apart.submit(asyncio.run, _delete_topics(namespaces)).result()
+
+
+async def _delete_topics(namespaces: Sequence[Runtime]) -> None:
     from aiokafka.admin import AIOKafkaAdminClient
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
+    admin = AIOKafkaAdminClient(bootstrap_servers=namespaces[0].bootstrap_servers)
     await admin.start()
     try:
-        ours = [name for name in await admin.list_topics() if name.startswith(runtime.prefix)]
+        prefixes = tuple(namespace.prefix for namespace in namespaces)
+        ours = [name for name in await admin.list_topics() if name.startswith(prefixes)]
         if ours:
             await admin.delete_topics(ours)
     finally:

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from pitboss.cli.main import cli
+from pitboss.setting_table import format_reference
 from streams.providers.registry import DIALECTS
 
 ROOT = Path(__file__).parents[2]
@@ -74,8 +75,14 @@ def write_providers() -> str:
     return "\n".join(rows) + "\n"
 
 
+def write_settings() -> str:
+    """Return the table of all settings."""
+    return format_reference() + "\n"
+
+
 WRITTEN: dict[Path, tuple[str, Callable[[], str]]] = {
     ROOT / "docs" / "reference" / "command-line.md": ("commands", write_commands),
+    ROOT / "docs" / "reference" / "configuration.md": ("settings", write_settings),
     PROVIDERS / "README.md": ("providers", write_providers),
 }
 

@@ -107,12 +107,12 @@ def _batch(fill: Fill) -> _Entry:
         _deposit_expected(twins, amounts[2], _deposit(fill, 2)),
         _deposit_expected(f"{twins}#2", amounts[2], _deposit(fill, 2)),
     )
-    amount = _amount_element(fill, total)
-    details = f"<Btch><NbOfTxs>4</NbOfTxs></Btch>{inner}"
-    status = NOTIFICATION.status("BOOK")
     if units(total, fill.scale) > AMOUNT_MAX or fill.currency not in EXPONENTS:
         # An entry that no wallet can hold is one item, whatever it consists of.
         expects = (Expected("CRDT", key, None, (("DEPOSIT", total),), None, _UNSIGNED),)
+    amount = _amount_element(fill, total)
+    details = f"<Btch><NbOfTxs>4</NbOfTxs></Btch>{inner}"
+    status = NOTIFICATION.status("BOOK")
     return print_entry(CREDIT, amount, status, fill.first_at_ms, entry_ref, details), expects
 
 

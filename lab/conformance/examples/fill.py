@@ -21,8 +21,9 @@ name of the module that holds the adapter's class: those of `streams.providers.h
 - `BALANCE_DECIMALS`: only where the provider waits for decisions: its answers state the balance in
   units of 10**-BALANCE_DECIMALS (Hub88: 5; major units: 0). None if they state no balance.
 
-Text of a hostile fill must be escaped as the format asks for (`&lt;`, `%20`): the provider's code
-did that too.
+Ordinary messages come from the provider's writer (`written.py`); odd but legal spellings stand in
+the examples themselves. Text of a hostile fill must be escaped as the format asks for (`&lt;`,
+`%20`): the provider's code did that too.
 
 The conformance suite, `pitboss providers fuzz` and `pitboss bench adapters` use these modules.
 """

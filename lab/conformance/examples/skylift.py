@@ -5,13 +5,17 @@ There are bets from both seats, a cash-out, a refund, a free bet and a jackpot.
 
 from __future__ import annotations
 
-import hmac
 from decimal import Decimal
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
-from lab.conformance.examples.fill import Example, Expected, Fill, units
+from msgspec.structs import replace
+
+from lab.conformance.examples.fill import Example, Fill
+from lab.conformance.examples.written import ExampleWriter, sending_of
+from lab.conformance.intents import Intent, Verb
+from lab.conformance.writers.skylift import HEAD_BYTES, WRITER
 from streams.providers.dialect import KeyMaterial
-from streams.providers.skylift import AMOUNT_SCALE, CONTENT_TYPE, decimal_bytes, encode, prefix_of
 
 KEYS: Final[KeyMaterial] = {
     "hmac_hex": "3f9a6d0c51e7428bb2c84d16e0a9f7734b5d2c1e8f60a7d93e4c5b6a7f8091a2"
@@ -19,7 +23,10 @@ KEYS: Final[KeyMaterial] = {
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "USDT", "BTC")
 BALANCE_DECIMALS: Final = None  # stated, but in bytes: the adapter's own test reads them
 
+_SKYLIFT: Final = ExampleWriter(WRITER, KEYS)
 _ZERO: Final = Decimal(0)
+_VERSION_1: Final = (("version", "1"),)
+_SECOND_SEAT: Final = (*_VERSION_1, ("seat", "1"))
 
 
 def examples(fill: Fill) -> list[Example]:
@@ -29,56 +36,30 @@ def examples(fill: Fill) -> list[Example]:
     """
     bet, won = fill.amount(0), fill.amount(1)
     ids = [fill.tx(n) for n in range(8)]
-    first, free = ("BET", ids[0]), ("BET", ids[3])
-    campaign = {"campaign": fill.campaign}
-    return [
-        _event(fill, 1, "BET", ids[0], bet, "BET"),
-        _event(fill, 1, "CASHOUT", ids[1], won, "WIN", first),
-        _event(fill, 1, "BET", ids[2], won, "BET", seat=1),
-        _event(fill, 1, "REFUND", ids[2], won, "ROLLBACK", ("BET", ids[2]), seat=1),
-        _event(fill, 2, "BET", ids[3], bet, "BET", more=campaign),
-        _event(
-            fill, 2, "CASHOUT", ids[4], _ZERO, "WIN", free, more=campaign | {"flight_over": True}
-        ),
-        _event(fill, 2, "JACKPOT", ids[5], won, "JACKPOT_WIN", first),
-        _event(fill, 2, "CASHOUT", ids[6], won, "WIN"),
+    first, second, free = ((Verb.BET, ids[n]) for n in (0, 2, 3))
+    make = partial(_SKYLIFT.intent, fill)
+    old, other_seat = partial(make, details=_VERSION_1), partial(make, details=_SECOND_SEAT)
+    campaign = fill.campaign
+    free_win = make(Verb.FREE_WIN, ids[4], _ZERO, refers_to=free, campaign=campaign)
+    intents = [
+        old(Verb.BET, ids[0], bet),
+        old(Verb.WIN, ids[1], won, refers_to=first),
+        other_seat(Verb.BET, ids[2], won),
+        other_seat(Verb.ROLLBACK, ids[2], won, refers_to=second),
+        make(Verb.FREE_BET, ids[3], bet, campaign=campaign),
+        replace(free_win, round_closed=True),
+        make(Verb.JACKPOT_WIN, ids[5], won, refers_to=first),
+        make(Verb.WIN, ids[6], won),
     ]
+    return [_event(fill, intent) for intent in intents]
 
 
 def payload(example: Example) -> bytes:
     """Return the record without marker and fingerprint."""
-    return example.value[len(prefix_of(1)) :]
+    return example.value[HEAD_BYTES:]
 
 
-def _event(
-    fill: Fill,
-    version: int,
-    kind: str,
-    event_id: str,
-    amount: Decimal,
-    leg: str,
-    bet: tuple[str, str] | None = None,
-    *,
-    seat: int = 0,
-    more: dict[str, Any] | None = None,
-) -> Example:
-    fields = {
-        "event_id": event_id,
-        "type": kind,
-        "player" if version == 1 else "player_id": fill.player,
-        "game": fill.game,
-        "flight": fill.round,
-        "seat": seat,
-        "amount": decimal_bytes(units(amount, AMOUNT_SCALE)),
-        "currency": fill.currency,
-        "bet_id": bet and bet[1],
-        "occurred_at": fill.first_at_ms * 1000 + 7,
-        **(more or {}),
-    }
-    value = encode("event", version, fields)
-    signature = hmac.digest(bytes.fromhex(KEYS["hmac_hex"]), value, "sha512").hex().encode()
-    headers = fill.headers(CONTENT_TYPE, "/skylift/event", {"x-skylift-signature": signature})
-    expected = Expected(kind, event_id, fill.player, ((leg, amount),), bet)
-    return Example(
-        f"{kind} {event_id} v{version}", headers, fill.player.encode(), value, (expected,), "event"
-    )
+def _event(fill: Fill, intent: Intent) -> Example:
+    message, expected = WRITER.write([intent], sending_of(fill), KEYS), _SKYLIFT.expect(intent)
+    name = f"{intent.operation} {intent.tx_id} v{intent.detail('version', '2')}"
+    return _SKYLIFT.wrap(fill, message, expected, name=name, schema="event")

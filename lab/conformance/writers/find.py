@@ -56,7 +56,8 @@ def find_writers(
     unknown = [name for name in names if name not in dialects]
     if unknown:
         raise UsageError(
-            f"there is no provider {unknown[0]!r}: take some of {', '.join(sorted(dialects))}"
+            f"{unknown[0]!r} is not a registered provider:"
+            f" take some of {', '.join(sorted(dialects))}"
         )
     return {name: writer_of(dialects[name]) for name in names}
 

@@ -13,6 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
 
+from lab.conformance.writers.hub88 import signature
 from lab.sandbox.keys import SandboxKeys
 from ledger_sink.booking.handler import create_ledger_app
 from ledger_sink.booking.settings import LedgerSettings
@@ -96,7 +97,7 @@ def hub88(
     value = json.dumps(body).encode()
     headers = [
         ("http-path", f"/transaction/{operation}".encode()),
-        ("x-hub88-signature", KEYS.hub88_signature(value)),
+        ("x-hub88-signature", signature(value, KEYS.of("hub88"))),
         ("authorization", b"Bearer s3cret"),
         ("empty", None),
     ]
@@ -315,7 +316,7 @@ def test_a_redrive_that_is_cut_off_is_done_again_and_the_ledger_knows_it(
 
 
 def test_what_is_shown_and_what_is_not(installation, pitboss, monkeypatch, tmp_path):
-    token = KEYS.playngo_access_token
+    token = KEYS.of("playngo")["access_token"]
     body = f"<reserve><externalId>p</externalId><accessToken>{token}</accessToken><real>1.00001</real></reserve>".encode()
     # A body that is not what the dialect expects may hide the secret from its redaction.
     odd = f"<?xml?>{token}".encode("utf-16")

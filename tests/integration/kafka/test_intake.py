@@ -583,7 +583,7 @@ async def test_a_command_pauses_and_resumes_every_worker(cluster, looks):
             await asyncio.sleep(0.1)
             return all(waiting())
 
-        await until(all_obey)  # both listen now; commands from before do not reach them
+        await until(all_obey)  # both listen now
         await command(b'{"command":"resume","component":"*"}')
         await until(lambda: not any(waiting()))
         await command(b'{"command":"pause","component":"other"}')

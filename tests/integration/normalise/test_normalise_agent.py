@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +18,7 @@ from aiokafka.structs import ConsumerRecord
 
 from lab.conformance.examples.fill import Fill
 from lab.conformance.examples.find import examples_of
+from lab.conformance.writers.find import find_writers
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.poison import CATALOGUE
 from lab.sandbox.records import Origin, RawEvent
@@ -262,6 +263,35 @@ async def test_the_traffic_of_four_providers_becomes_events_and_dead_letters(
 
 def _positions(records: Sequence[RiskSignal | DeadLetter]) -> list[tuple[str, int, int]]:
     return sorted((one.source.topic, one.source.partition, one.source.offset) for one in records)
+
+
+async def test_the_sandbox_traffic_of_every_provider_is_accepted(
+    runtime: Runtime, keys: SandboxKeys
+) -> None:
+    senders = sorted(find_writers())
+    await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, senders, partitions=PARTITIONS
+    )
+    scenario = Scenario(
+        seed=14, start_ms=START_MS, events=3_000, poison=0, speeders=0, providers=tuple(senders)
+    )
+    sent = generate(scenario, keys)
+    assert {raw.provider for raw in sent} == set(senders)
+    await append(runtime, sent)
+    worker = worker_of(runtime, keys)
+    async with working(worker):
+        await until(lambda: worker.stats.records == len(sent), "all records handled")
+    assert not worker.stats.rejected
+    events: list[WalletTransaction | PlayerEvent | MarketSettlement] = []
+    for topic in (TRANSACTIONS, UNRESOLVED):
+        records = await read_all(runtime, topic)
+        events += [codec.decoder(WalletTransaction)(record.value) for record in records]
+    records = await read_all(runtime, PLAYER_EVENTS)
+    events += [codec.decoder(PlayerEvent)(record.value) for record in records]
+    records = await read_all(runtime, SETTLEMENTS)
+    events += [codec.decoder(MarketSettlement)(record.value) for record in records]
+    accepted = Counter(event.provider for event in events)
+    assert set(accepted) == set(senders)
 
 
 async def test_what_moves_no_money_goes_to_its_own_topics(runtime: Runtime) -> None:

@@ -27,6 +27,12 @@ with unwind_on_termination():
     finally:
         print("stopped", flush=True)
 """
+# A session that runs in the background, or under nohup, hands on signals that are ignored.
+HEEDED = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
 STARTING, RUNNING = "time.sleep(60)", "print('ready', flush=True); asyncio.run(asyncio.sleep(60))"
 
 
@@ -36,7 +42,7 @@ STARTING, RUNNING = "time.sleep(60)", "print('ready', flush=True); asyncio.run(a
 )
 def test_it_cleans_up_and_ends_with_the_code_of_the_signal(number, then, signal_at):
     with subprocess.Popen(
-        [sys.executable, "-c", COMMAND.format(then=then)], stdout=subprocess.PIPE
+        [sys.executable, "-c", HEEDED + COMMAND.format(then=then)], stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         printed: list[str] = []

@@ -84,6 +84,7 @@ def lag(monkeypatch):
 
         monkeypatch.setattr(consumer_lag, "measure_lag", measure)
         runtime = runtime_of("b:1", "postgresql://u@h/d", "ns")
+        monkeypatch.setattr(topics, "list_pauses", lambda _runtime: [])
         monkeypatch.setattr(topics, "resolve_runtime", lambda _settings: runtime)
         monkeypatch.setattr("pitboss.cli.topics.time.time_ns", lambda: NOW * 10**6)
         monkeypatch.setattr("pitboss.cli.topics.time.sleep", lambda _s: None)

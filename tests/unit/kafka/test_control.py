@@ -1,4 +1,4 @@
-"""Which messages of the control topic are commands, and what becomes of the others."""
+"""Which messages of the control topic are commands, what holds after them, and when a worker obeys."""
 
 from __future__ import annotations
 
@@ -8,18 +8,31 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from runtime.kafka.control import Control, ControlCommand, read_command
+from runtime.kafka.control import (
+    UNREAD,
+    Control,
+    ControlCommand,
+    ControlMessage,
+    Pause,
+    current_pauses,
+    decode_message,
+    next_pause,
+)
+
+PAUSE = b'{"command":"pause","component":"ledger","by":"ana","reason":"audit","at":"2026-11-30T00:00:00Z"}'
+RESUME = b'{"command":"resume","component":"ledger"}'
+ANAS = Pause("ledger", "2026-11-30T00:00:00Z", "ana", "audit")
 
 
 @pytest.mark.parametrize("command", ControlCommand)
-def test_a_command_reaches_its_component_and_every_one(command):
-    assert (
-        read_command(f'{{"command":"{command}","component":"ledger"}}'.encode(), "ledger")
-        is command
-    )
-    assert read_command(f'{{"command":"{command}","component":"*"}}'.encode(), "ledger") is command
-    assert read_command(f'{{"command":"{command}","component":"fraud"}}'.encode(), "ledger") is None
+@pytest.mark.parametrize(("to", "reached"), [("ledger", True), ("*", True), ("fraud", False)])
+def test_a_command_reaches_its_component_and_every_one(command, to, reached):
+    message = decode_message(f'{{"command":"{command}","component":"{to}"}}'.encode())
+    assert message.command is command
+    assert message.is_for("ledger") is reached
 
 
 @pytest.mark.parametrize(
@@ -37,36 +50,124 @@ def test_a_command_reaches_its_component_and_every_one(command):
 )
 def test_what_is_not_a_command_is_an_error(value):
     with pytest.raises(ValueError, match=r"."):
-        read_command(value, "ledger")
+        decode_message(value)
 
 
-class Messages:
-    """A consumer with one fetch of messages, after which its service is to stop."""
+def test_a_pause_tells_since_when_by_whom_and_why():
+    assert next_pause(None, decode_message(PAUSE), "ledger", 0) == ANAS
+    assert str(ANAS) == "paused since 2026-11-30T00:00:00Z by ana: audit"
+    plain = next_pause(None, decode_message(b'{"command":"pause","component":"*"}'), "drift", 1_000)
+    assert str(plain) == "paused since 1970-01-01T00:00:01Z", "the time of the append"
 
-    def __init__(self, *values: bytes) -> None:
-        self.values = values
-        self.service: Control
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(ControlCommand), st.sampled_from(["ledger", "fraud", "*"])),
+        max_size=12,
+    )
+)
+def test_the_last_command_to_a_component_holds(commands):
+    messages = [
+        (ControlMessage(command, to), number) for number, (command, to) in enumerate(commands)
+    ]
+    pauses = current_pauses(messages, ["ledger", "fraud"])
+    for component in ("ledger", "fraud"):
+        last = [command for command, to in commands if to in {component, "*"}][-1:]
+        assert (component in pauses) is (last == [ControlCommand.PAUSE])
+
+
+class RecordingIntake:
+    def __init__(self) -> None:
+        self.reasons: list[str | None] = []
+
+    def pause(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+    def resume(self) -> None:
+        self.reasons.append(None)
+
+
+class Topic:
+    """A consumer of one partition; each fetch gives the next list of values, and the last one ends its service."""
+
+    def __init__(self, service: Control, end: int, *fetches: list[bytes]) -> None:
+        self._service, self._end, self._fetches = service, end, list(fetches)
+        self._position = 0
+
+    def assignment(self) -> set[str]:
+        return {"c-0"} if self._end or self._fetches else set()
+
+    async def end_offsets(self, partitions: set[str]) -> dict[str, int]:
+        return dict.fromkeys(partitions, self._end)
+
+    async def position(self, _partition: str) -> int:
+        return self._position
 
     async def getmany(self, *, timeout_ms: int) -> dict[str, list[Any]]:
-        self.service._stopped.set()
+        values = self._fetches.pop(0) if self._fetches else []
         records = [
-            SimpleNamespace(topic="c", partition=0, offset=n, value=value)
-            for n, value in enumerate(self.values)
+            SimpleNamespace(
+                topic="c", partition=0, offset=self._position + n, value=value, timestamp=0
+            )
+            for n, value in enumerate(values)
         ]
+        self._position += len(records)
+        if not self._fetches:
+            self._service._stopped.set()
         return {"c-0": records}
+
+
+def control() -> tuple[Control, RecordingIntake]:
+    intake = RecordingIntake()
+    intakes: Any = [intake]
+    return Control("127.0.0.1:1", "c", "ledger", intakes), intake
+
+
+async def follow(service: Control, end: int, *fetches: list[bytes]) -> None:
+    consumer: Any = Topic(service, end, *fetches, [])
+    await asyncio.wait_for(service._follow(consumer), 2)
+
+
+def test_a_worker_takes_no_record_before_it_has_read_the_topic():
+    _, intake = control()
+    assert intake.reasons == [UNREAD]
+
+
+async def test_only_what_holds_at_the_end_of_the_topic_is_obeyed():
+    service, intake = control()
+    await follow(service, 4, [PAUSE, RESUME], [RESUME, PAUSE])
+    assert intake.reasons == [UNREAD, str(ANAS)]
+
+
+async def test_a_topic_without_a_command_or_that_does_not_exist_pauses_nothing():
+    service, intake = control()
+    await follow(service, 0)
+    assert intake.reasons == [UNREAD, None]
+
+
+async def test_a_running_worker_obeys_a_new_command_and_once(caplog):
+    service, intake = control()
+    with caplog.at_level(logging.INFO):
+        await follow(service, 1, [RESUME], [], [PAUSE], [PAUSE], [RESUME], [])
+    assert intake.reasons == [UNREAD, None, str(ANAS), None]
+    messages = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert messages == [f"ledger is {ANAS}", "ledger is resumed"]
+
+
+async def test_a_listener_that_connects_again_changes_nothing_that_still_holds():
+    service, intake = control()
+    await follow(service, 1, [PAUSE])
+    service._stopped.clear()
+    await follow(service, 3, [PAUSE, RESUME], [PAUSE])
+    assert intake.reasons == [UNREAD, str(ANAS)]
 
 
 async def test_a_message_that_is_not_a_command_is_logged_and_skipped(caplog):
     # `reload` was a command of an earlier release, and may still be on the topic.
-    paused: list[str] = []
-    intake: Any = SimpleNamespace(pause=paused.append)
-    consumer: Any = Messages(
-        b'{"command":"reload","component":"*"}', b"[1]", b'{"command":"pause","component":"*"}'
-    )
-    consumer.service = Control("127.0.0.1:1", "c", "ledger", [intake])
+    service, intake = control()
     with caplog.at_level(logging.WARNING):
-        await asyncio.wait_for(consumer.service._execute_all(consumer), 2)
-    assert paused == ["paused through the control topic"]
-    first, second = [record.getMessage() for record in caplog.records]
+        await follow(service, 3, [b'{"command":"reload","component":"*"}', b"[1]", PAUSE])
+    assert intake.reasons == [UNREAD, str(ANAS)]
+    first, second = [record.getMessage() for record in caplog.records][:2]
     assert "c-0@0: not a command, skipped" in first
     assert "c-0@1: not a command, skipped" in second

@@ -67,16 +67,17 @@ def test_a_worker_that_hangs_is_cut_off(crashes, code, blocks):
     process = subprocess.Popen(
         [sys.executable, __file__, crashes, blocks],
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
     )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
-        began_s = time.monotonic()
         if crashes != "crashes":
             process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == code
-        assert time.monotonic() - began_s < LIMIT_S + 10, "more than a busy machine explains"
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert f"still not stopped after {LIMIT_S:.0f} s: cut off".encode() in errors
     finally:
         process.kill()
         process.communicate()

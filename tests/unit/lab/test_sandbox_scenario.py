@@ -12,6 +12,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
 from lab.conformance.intents import Verb
 from lab.sandbox.actions import PoisonAction
@@ -86,8 +87,8 @@ def _tx_ids(deliveries) -> set[str]:
 
 @pytest.mark.parametrize("other", [{"seed": 4}, {"events": 2_501}, {"players": 20}])
 def test_two_scenarios_share_no_transaction_and_no_player(other):
-    numbers = {"seed": 3, "start_ms": START_MS, "events": 2_500}
-    first, second = deliveries_of(Scenario(**numbers)), deliveries_of(Scenario(**(numbers | other)))
+    scenario = Scenario(seed=3, start_ms=START_MS, events=2_500)
+    first, second = deliveries_of(scenario), deliveries_of(replace(scenario, **other))
     assert not _tx_ids(first) & _tx_ids(second)
     assert not _players(first) & _players(second)
 

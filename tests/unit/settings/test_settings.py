@@ -41,7 +41,7 @@ def test_defaults_are_the_embedded_stack_under_the_working_directory(tmp_path):
     assert settings.home == tmp_path / ".pitboss"
     assert not settings.uses_given_servers
     assert settings.namespace == ""
-    assert set(settings.sources.values()) == {"default"}
+    assert {value.source for value in settings.values.values()} == {"default"}
 
 
 def test_the_environment_overrides_and_is_named_as_the_source(tmp_path):
@@ -49,7 +49,7 @@ def test_the_environment_overrides_and_is_named_as_the_source(tmp_path):
         {**GIVEN, "PITBOSS_HOME": str(tmp_path), "PITBOSS_NAMESPACE": "load_1"}
     )
     assert (settings.home, settings.namespace) == (tmp_path, "load_1")
-    assert settings.sources["kafka"] == "PITBOSS_KAFKA"
+    assert settings.values["kafka"].source == "PITBOSS_KAFKA"
     assert settings.uses_given_servers
 
 
