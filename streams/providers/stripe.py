@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -164,26 +164,21 @@ class _Head(msgspec.Struct, frozen=True, gc=False):
     data: msgspec.Raw
     livemode: bool = True
     created: int | None = None
-    object: msgspec.Raw = msgspec.Raw()
 
 
 class _Envelope(msgspec.Struct, frozen=True, gc=False):
     object: msgspec.Raw = msgspec.Raw()
 
 
-class _StripeEvent(NamedTuple):
+class _StripeEvent(msgspec.Struct, frozen=True, gc=False):
     """What an event tells, and whether its version counts releases among refunds."""
 
-    data: _Data
+    thing: _Object
+    previous: _Previous | None
     event_id: str
     opened: Reference | None
     kind: str
     releases_are_refunds: bool
-
-    @property
-    def thing(self) -> _Object:
-        """The object that the event is about."""
-        return self.data.object
 
 
 class _Meaning(msgspec.Struct, frozen=True, gc=False):
@@ -252,11 +247,17 @@ class Stripe(Dialect):
         verdict = SignatureVerdict.NOT_CHECKED.value
         if check is not None:
             verdict = check(value, headers, seen_at(record, headers))
-        head = _read_head(value)
+        try:
+            head = read_json(_HEAD, value)
+        except Rejected as error:
+            raise _named_if_thin(value, error) from error.__cause__
         if not head.livemode and not self.accept_test:
             raise Rejected(
                 RejectCode.BAD_FIELD, "an event of test mode where only live ones are accepted"
             )
+        if head.type not in _KNOWN:
+            detail = f"event type {head.type[:64]!r} is not mapped"
+            raise _named_if_thin(value, Rejected(RejectCode.UNKNOWN_OPERATION, detail))
         meaning = self._interpret(head)
         at_ms = None if head.created is None else ms_of_epoch(head.created, "s", field="created")
         legs = [meaning.leg]
@@ -279,8 +280,6 @@ class Stripe(Dialect):
     def _interpret(self, head: _Head) -> _Meaning:
         kind = head.type
         meaning = _MEANINGS.get(kind)
-        if meaning is None and kind not in _NOTICES:
-            raise Rejected(RejectCode.UNKNOWN_OPERATION, f"event type {kind[:64]!r} is not mapped")
         data = read_json(_DATA, bytes(head.data))
         event_id = text_of(head.id, "id")
         deposit = optional_text(
@@ -288,31 +287,21 @@ class Stripe(Dialect):
         )
         opened = None if deposit is None else Reference("deposit.opened", deposit)
         if meaning is not None:
-            return meaning(_StripeEvent(data, event_id, opened, kind, self.releases_are_refunds))
+            previous, counts_releases = data.previous_attributes, self.releases_are_refunds
+            return meaning(
+                _StripeEvent(data.object, previous, event_id, opened, kind, counts_releases)
+            )
         return _Meaning(_information_leg(data.object), opened, event_id)
 
 
-def _read_head(value: bytes) -> _Head:
-    """Return the event without its data. Raises Rejected, by its name for a thin event."""
+def _named_if_thin(value: bytes, error: Rejected) -> Rejected:
+    """Return the rejection of a thin event, which names it, or the one given."""
     try:
-        head = read_json(_HEAD, value)
+        is_thin = bytes(read_json(_ENVELOPE, value).object) == _THIN
     except Rejected:
-        if _is_thin(value):
-            raise _thin_event() from None
-        raise
-    if bytes(head.object) == _THIN:
-        raise _thin_event()
-    return head
-
-
-def _is_thin(value: bytes) -> bool:
-    try:
-        return bytes(read_json(_ENVELOPE, value).object) == _THIN
-    except Rejected:
-        return False
-
-
-def _thin_event() -> Rejected:
+        return error
+    if not is_thin:
+        return error
     return Rejected(
         RejectCode.UNKNOWN_OPERATION,
         "a thin event (object v2.core.event), which holds no amount: "
@@ -355,7 +344,7 @@ def _charge_captured(event: _StripeEvent) -> _Meaning:
 
 
 def _charge_refunded(event: _StripeEvent) -> _Meaning:
-    charge, previous = event.thing, event.data.previous_attributes
+    charge, previous = event.thing, event.previous
     before = None if previous is None else previous.amount_refunded
     now = require(charge.amount_refunded, "amount_refunded")
     released = _released(charge, now, before or 0, event.releases_are_refunds)
@@ -434,6 +423,7 @@ _MEANINGS: Final[Mapping[str, Callable[[_StripeEvent], _Meaning]]] = {
     _WITHDRAWN: partial(_dispute_moved, Kind.DEPOSIT_REVERSAL, -1),
     _REINSTATED: partial(_dispute_moved, Kind.DEPOSIT, 1),
 }
+_KNOWN: Final = _MEANINGS.keys() | _NOTICES
 
 
 def _payment(intent: str | int | None, charge: str | int | None) -> Reference:
