@@ -166,12 +166,8 @@ def test_comments_about_a_person_stay_in_the_raw_record() -> None:
     assert not any("Smith" in value or "police" in value for value in event.attributes.values())
 
 
-@pytest.mark.parametrize(
-    "body",
-    [BODY | result("YELLOW"), BODY | result("RED", "MAYBE"), BODY | {"externalUserId": None}],
-)
-def test_an_unknown_verdict_is_never_guessed(body: dict[str, Any]) -> None:
-    assert code(body) is RejectCode.BAD_FIELD
+def test_a_player_is_named_by_text() -> None:
+    assert code(BODY | {"externalUserId": None}) is RejectCode.BAD_FIELD
 
 
 def test_what_cannot_be_used() -> None:
@@ -285,3 +281,14 @@ def test_a_new_word_of_a_verdict_keeps_the_message(
     assert event.attributes.get("review_answer") == (answer or None)
     assert event.attributes.get("review_reject_type") == (kind or None)
     assert [state.operation for state in states] == ([operation] if operation else [])
+
+
+def test_a_message_about_a_transaction_may_leave_the_applicant_out() -> None:
+    """As the vendor's sample of applicantKytTxnCreated does."""
+    sent = {name: value for name, value in BODY.items() if name != "applicantId"}
+    assert code(sent) is RejectCode.MISSING_FIELD
+    created = sent | {"type": "applicantKytTxnCreated", "kytTxnId": "s-1", "kytTxnType": "finance"}
+    [event] = read(created)
+    assert event.provider_event_id == "s-1:c1"
+    assert code({**created, "kytTxnId": "", "kytDataTxnId": "N/A"}) is RejectCode.MISSING_FIELD
+    assert read(BODY | created | {"kytTxnId": None})[0].provider_event_id == "a1:c1"
