@@ -16,6 +16,7 @@ with spaces around colons.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
@@ -102,16 +103,18 @@ _TRANSACTION_TYPES: Final = MappingProxyType(
 )
 _STATES: Final = {"RED": "player.blocked", "GREEN": "player.released"}
 
+_LISTED_WORDS: Final = frozenset({"GREEN", "RED", "RETRY", "FINAL", "", None})
+# A word that the documents do not list yet: no mark-up and no control characters.
+_NEW_WORD: Final = re.compile(r"[\w .:/-]*")
+
 _Word: TypeAlias = Annotated[str, Meta(max_length=128)]
-# A word that the documents may not list yet: no mark-up and no control characters.
-_NewWord: TypeAlias = Annotated[str, Meta(max_length=128, pattern=r"^[\w .:/-]*\Z")]
 _Label: TypeAlias = Annotated[str, Meta(max_length=64)]
 _Check: TypeAlias = Callable[[bytes, Headers], str]
 
 
 class _Result(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    review_answer: _NewWord | None = None
-    review_reject_type: _NewWord | None = None
+    review_answer: _Word | None = None
+    review_reject_type: _Word | None = None
     reject_labels: Annotated[list[_Label], Meta(max_length=64)] | None = None
 
 
@@ -134,6 +137,7 @@ class _SumsubMessage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     created_at: str | None = None
 
 
+_NO_RESULT: Final = _Result()
 _BODY: Final = msgspec.json.Decoder(_SumsubMessage)
 
 
@@ -198,10 +202,10 @@ class Sumsub(Dialect):
             raise Rejected(
                 RejectCode.BAD_FIELD, "a message of the sandbox where only live ones are accepted"
             )
-        at, event_id = _time(body), _event_id(body)
-        attributes = _attributes(body)
-        aspect = attributes.get("transaction_id") or body.level_name or ""
-        scope = f"{attributes.get('applicant_id', '')}:{aspect}"
+        applicant_id, transaction_id = _subject(body)
+        at, event_id = _time(body), _event_id(body, applicant_id, transaction_id)
+        attributes = _attributes(body, applicant_id, transaction_id)
+        scope = f"{applicant_id or ''}:{transaction_id or body.level_name or ''}"
         items: list[Item] = [
             PlayerDraft(body.type, event_id, player_id, meaning, attributes, at, verdict, scope)
         ]
@@ -244,7 +248,22 @@ class Sumsub(Dialect):
         return _STATES.get(result.review_answer or "")
 
 
-def _event_id(body: _SumsubMessage) -> str:
+def _subject(body: _SumsubMessage) -> tuple[str | None, str | None]:
+    """Return the applicant and the transaction that a message is about.
+
+    Only a message about a transaction may leave the applicant out.
+    """
+    applicant_id = optional_text(body.applicant_id, "applicantId")
+    if body.type not in _TRANSACTION_TYPES:
+        return require(applicant_id, "applicantId"), None
+    given = optional_text(body.kyt_data_txn_id, "kytDataTxnId")
+    transaction_id = reference_or_none(given or optional_text(body.kyt_txn_id, "kytTxnId"))
+    if applicant_id is None and transaction_id is None:
+        raise Rejected(RejectCode.MISSING_FIELD, "kytDataTxnId is missing, and so is applicantId")
+    return applicant_id, transaction_id
+
+
+def _event_id(body: _SumsubMessage, applicant_id: str | None, transaction_id: str | None) -> str:
     """Return the id of one applicant's message: its correlation id, in older messages its time.
 
     A message about a transaction has that transaction's id in it: one request of ours may be about
@@ -257,23 +276,9 @@ def _event_id(body: _SumsubMessage) -> str:
     )
     if message_id is None:
         raise Rejected(RejectCode.MISSING_FIELD, "correlationId is missing, and so is createdAtMs")
-    about = [_applicant_id(body), _transaction_id(body)]
-    if about == [None, None]:
-        raise Rejected(RejectCode.MISSING_FIELD, "kytDataTxnId is missing, and so is applicantId")
-    return ":".join([*(text for text in about if text), message_id])
-
-
-def _applicant_id(body: _SumsubMessage) -> str | None:
-    """Return the applicant, whom only messages about a transaction may leave out."""
-    given = optional_text(body.applicant_id, "applicantId")
-    return given if body.type in _TRANSACTION_TYPES else require(given, "applicantId")
-
-
-def _transaction_id(body: _SumsubMessage) -> str | None:
-    if body.type not in _TRANSACTION_TYPES:
-        return None
-    given = optional_text(body.kyt_data_txn_id, "kytDataTxnId")
-    return reference_or_none(given or optional_text(body.kyt_txn_id, "kytTxnId"))
+    if transaction_id is None:
+        return f"{applicant_id}:{message_id}"
+    return ":".join([*(text for text in (applicant_id, transaction_id) if text), message_id])
 
 
 def _time(body: _SumsubMessage) -> int | None:
@@ -284,18 +289,23 @@ def _time(body: _SumsubMessage) -> int | None:
 _REASONS: Final = ("review_answer", "review_reject_type", "reject_labels", "level_name")
 
 
-def _attributes(body: _SumsubMessage) -> dict[str, str]:
+def _attributes(
+    body: _SumsubMessage, applicant_id: str | None, transaction_id: str | None
+) -> dict[str, str]:
     """Return the attributes of a message without its comments, which may identify the player.
 
     The verdict on a transaction has names of its own, so that no reader takes it for the player's.
     """
-    result = body.review_result or _Result()
+    result = body.review_result or _NO_RESULT
+    for word in (result.review_answer, result.review_reject_type):
+        if word not in _LISTED_WORDS and not _NEW_WORD.fullmatch(word or ""):
+            raise Rejected(RejectCode.BAD_FIELD, "reviewResult holds a verdict that is no word")
     verdict = "transaction" if body.type in _TRANSACTION_TYPES else "review"
     attributes = {
-        "applicant_id": _applicant_id(body),
+        "applicant_id": applicant_id,
         "inspection_id": optional_text(body.inspection_id, "inspectionId"),
         "applicant_action_id": optional_text(body.applicant_action_id, "applicantActionId"),
-        "transaction_id": _transaction_id(body),
+        "transaction_id": transaction_id,
         "applicant_type": body.applicant_type,
         "level_name": body.level_name,
         "previous_level_name": body.previous_level_name,
