@@ -299,7 +299,7 @@ def _attributes(
     result = body.review_result or _NO_RESULT
     for word in (result.review_answer, result.review_reject_type):
         if word not in _LISTED_WORDS and not _NEW_WORD.fullmatch(word or ""):
-            raise Rejected(RejectCode.BAD_FIELD, "reviewResult holds a verdict that is no word")
+            raise Rejected(RejectCode.BAD_FIELD, "reviewResult holds something else than a word")
     verdict = "transaction" if body.type in _TRANSACTION_TYPES else "review"
     attributes = {
         "applicant_id": applicant_id,

@@ -147,16 +147,15 @@ class RefusedProducer:
 async def test_the_documented_connector_goes_on_after_appends_that_were_refused(tmp_path: Path):
     file = tmp_path / "connector.py"
     file.write_text(blocks(page("connectors.md"), "python")[0])
-    example = runpy.run_path(str(file))
+    connector = runpy.run_path(str(file))["Connector"]("127.0.0.1:9", SCHEMAS)
     made: list[RefusedProducer] = []
 
-    class Connector(example["Connector"]):  # type: ignore[misc]
-        async def _start_producer(self) -> RefusedProducer:
-            made.append(RefusedProducer())
-            return made[-1]
+    async def start_producer() -> RefusedProducer:
+        made.append(RefusedProducer())
+        return made[-1]
 
-    connector = Connector("127.0.0.1:9", SCHEMAS)
-    connector._producer = await connector._start_producer()
+    connector._start_producer = start_producer
+    connector._producer = await start_producer()
     refused = [connector.append("hub88", "p-1", b"x" * 5_001, {}) for _ in range(3)]
     results = await asyncio.gather(*refused, return_exceptions=True)
     assert all(isinstance(result, MessageSizeTooLargeError) for result in results)

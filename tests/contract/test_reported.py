@@ -209,7 +209,7 @@ def test_a_reported_fault_gives_the_right_records_beside_the_ledger(fault: Fault
     assert sorted(f"{each.operation} {each.player_id}" for each in facts) == sorted(
         fault.player_events
     )
-    event_ids = [each.event_id for each in (*settlements, *facts)]
+    event_ids = [each.event_id for each in settlements] + [each.event_id for each in facts]
     assert len(set(event_ids)) == len(event_ids)
     if fault.player_events:
         assert explanation.events == [], "a fact about a player is no state"
