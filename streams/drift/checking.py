@@ -55,7 +55,8 @@ class DialectResult(NamedTuple):
     version: str
     operations: tuple[str, ...]
     rejected: RejectCode | None
-    detail: str
+    unknown: tuple[str, ...]
+    """What the dialect says of each item whose operation it does not know."""
     fallbacks: tuple[Fallback, ...]
 
 
@@ -87,15 +88,13 @@ class DriftChecker:
         headers = dict(record.headers)
         read = self._read(provider, record, headers)
         event, schema, shapes = self._closest(provider, record, headers, read)
-        if not shapes and read.rejected is RejectCode.UNKNOWN_OPERATION:
-            detail = printable_excerpt(read.detail, DETAIL_MAX)
-            event, schema, shapes = "", "", [Shape(DriftKind.NEW_MESSAGE, "", detail)]
-        shapes = shapes[:SHAPES_MAX]
+        is_reported = any(shape.what is DriftKind.NEW_MESSAGE for shape in shapes)
+        unknown = [] if is_reported else _unknown(provider, read)
         found = [
             DriftFinding(provider, read.version, event, schema, shape, read.rejected)
-            for shape in shapes
+            for shape in shapes[: SHAPES_MAX - len(unknown)]
         ]
-        return [*found, *_fallbacks(provider, read)]
+        return [*found, *unknown, *_fallbacks(provider, read)]
 
     def check_fallbacks(self, provider: str, record: RawRecord) -> list[DriftFinding]:
         """Return only whether another version than the expected one had to read the record."""
@@ -107,16 +106,15 @@ class DriftChecker:
             version = router.expected_reader(record, headers).version
             _, items, fallbacks = router.read(record, headers)
         except Rejected as error:
-            return DialectResult(version, (), error.reason, error.detail, ())
+            return DialectResult(version, (), error.reason, _unknown_operations([error]), ())
         except Exception:  # noqa: BLE001 - a dead letter by now; its shape may show why the dialect failed
-            return DialectResult(version, (), RejectCode.DIALECT_FAILED, "", ())
+            return DialectResult(version, (), RejectCode.DIALECT_FAILED, (), ())
         refused = next((item for item in items if isinstance(item, Rejected)), None)
-        code, detail = (None, "") if refused is None else (refused.reason, refused.detail)
         return DialectResult(
             version,
             _operations(items),
-            code,
-            detail,
+            None if refused is None else refused.reason,
+            _unknown_operations(items),
             tuple(fallback for _, fallback in fallbacks.values()),
         )
 
@@ -151,6 +149,27 @@ def _payload(dialect: Dialect, value: bytes) -> Any:
 
 def _operations(items: Sequence[Item]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item.operation for item in items if not isinstance(item, Rejected)))
+
+
+def _unknown_operations(items: Sequence[Item]) -> tuple[str, ...]:
+    refused = (item for item in items if isinstance(item, Rejected))
+    return tuple(one.detail for one in refused if one.reason is RejectCode.UNKNOWN_OPERATION)
+
+
+def _unknown(provider: str, read: DialectResult) -> list[DriftFinding]:
+    """Return one finding for each unknown operation, whatever else differs in the record."""
+    details = dict.fromkeys(printable_excerpt(text, DETAIL_MAX) for text in read.unknown)
+    return [
+        DriftFinding(
+            provider,
+            read.version,
+            "",
+            "",
+            Shape(DriftKind.NEW_MESSAGE, "", detail),
+            RejectCode.UNKNOWN_OPERATION,
+        )
+        for detail in list(details)[: SHAPES_MAX // 2]
+    ]
 
 
 def _events(

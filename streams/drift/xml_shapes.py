@@ -28,6 +28,7 @@ from streams.providers.xml_body import make_parser
 ERRORS_MAX: Final = 200
 """Evaluated complaints of one document: to locate one costs a walk through its siblings."""
 
+_XML_SPACE: Final = " \t\r\n"
 _XSI: Final = "{http://www.w3.org/2001/XMLSchema-instance}"
 _ATTRIBUTE: Final = re.compile(r"^Element '[^']*', attribute '(?:\{[^}]*\})?([^']+)'")
 _VALUE_ERRORS: Final = frozenset(
@@ -60,6 +61,8 @@ class XmlShapes:
         """Return the shapes of one document.
 
         New elements and attributes are removed from the tree, so that the rest can be validated.
+        White space that the format ignores is removed too: libxml2 refuses it around dates, times
+        and durations, which XML Schema allows (part 2, 4.3.6).
         """
         name = etree.QName(root)
         declared = self._model.root(name.localname)
@@ -80,6 +83,7 @@ class XmlShapes:
         self, node: ElementDeclaration, element: etree._Element, path: str
     ) -> Iterator[Shape]:
         yield from _attributes(node, element, path)
+        _strip_space(node, element)
         if node.is_simple or node.is_opaque:
             return
         seen = set()
@@ -106,6 +110,15 @@ def _attributes(node: ElementDeclaration, element: etree._Element, path: str) ->
     for name, is_required in node.attributes.items():
         if is_required and element.get(name) is None:
             yield Shape(DriftKind.MISSING_FIELD, _below(path, "@" + name))
+
+
+def _strip_space(node: ElementDeclaration, element: etree._Element) -> None:
+    if node.collapses and element.text and not len(element):
+        element.text = element.text.strip(_XML_SPACE)
+    for name in node.collapsed_attributes:
+        value = element.get(name)
+        if value is not None and value != value.strip(_XML_SPACE):
+            element.set(name, value.strip(_XML_SPACE))
 
 
 def _of_error(error: Any, root: etree._Element, *, has_gaps: bool) -> Iterator[Shape]:

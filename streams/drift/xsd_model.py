@@ -13,8 +13,11 @@ from typing import Final
 
 from lxml import etree
 
-_XS: Final = "{http://www.w3.org/2001/XMLSchema}"
+_NAMESPACE: Final = "http://www.w3.org/2001/XMLSchema"
+_XS: Final = f"{{{_NAMESPACE}}}"
 _PARTICLES: Final = frozenset({"sequence", "all", "choice", "group"})
+_KEEPS_SPACE: Final = frozenset({"string", "normalizedString", "anySimpleType", "anyType"})
+"""Built-in types whose `whiteSpace` facet is not `collapse` (XML Schema part 2, 4.3.6)."""
 _CONTENTS: Final = frozenset({"simpleContent", "complexContent", "extension", "restriction"})
 
 
@@ -23,9 +26,12 @@ class ElementDeclaration:
     """Declaration of an element.
 
     `is_open`: undeclared children are allowed; `attributes_open`: undeclared attributes are.
+    `collapses` and `collapsed_attributes`: white space around the value means nothing.
     """
 
     is_simple: bool = False
+    collapses: bool = False
+    collapsed_attributes: set[str] = field(default_factory=set)
     children: dict[str, etree._Element] = field(default_factory=dict)
     required: set[str] = field(default_factory=set)
     attributes: dict[str, bool] = field(default_factory=dict)
@@ -78,11 +84,41 @@ class XsdModel:
         named = self._named.get(("complexType", _strip_prefix(declared.get("type") or "")))
         found = inline if inline is not None else named
         if found is None:
-            return ElementDeclaration(is_simple=True)
+            return ElementDeclaration(is_simple=True, collapses=self._collapses(declared, "type"))
         node = ElementDeclaration()
         self._gather(found, node, needed=True)
         node.is_simple = found.find(f"{_XS}simpleContent") is not None
+        node.collapses = self._content_collapses(found)
         return node
+
+    def _content_collapses(self, complex_type: etree._Element) -> bool:
+        content = complex_type.find(f"{_XS}simpleContent/{_XS}*")
+        if content is None:
+            return False
+        base = self._named.get(("complexType", _strip_prefix(content.get("base") or "")))
+        return self._collapses(content, "base") if base is None else self._content_collapses(base)
+
+    def _collapses(self, declared: etree._Element, attribute: str) -> bool:
+        """Return whether white space around a value of the type that this names means nothing.
+
+        A union counts as text, since one of its members may be.
+        """
+        name = declared.get(attribute)
+        found = declared.find(f"{_XS}simpleType")
+        if name is not None:
+            prefix, _, local = name.rpartition(":")
+            if declared.nsmap.get(prefix or None) == _NAMESPACE:
+                return local not in _KEEPS_SPACE
+            found = self._named.get(("simpleType", local))
+        if found is None:
+            return False
+        restriction = found.find(f"{_XS}restriction")
+        if restriction is None:
+            return found.find(f"{_XS}list") is not None
+        facet = restriction.find(f"{_XS}whiteSpace")
+        if facet is not None:
+            return facet.get("value") == "collapse"
+        return self._collapses(restriction, "base")
 
     def _gather(self, element: etree._Element, node: ElementDeclaration, *, needed: bool) -> None:
         for inner in element.iterchildren(f"{_XS}*"):
@@ -93,7 +129,7 @@ class XsdModel:
                 if needed and inner.get("minOccurs") != "0":
                     node.required.add(name)
             elif kind == "attribute":
-                node.attributes[inner.get("name") or ""] = inner.get("use") == "required"
+                self._add_attribute(inner, node)
             elif kind in {"any", "anyAttribute"}:
                 node.is_open |= kind == "any"
                 node.attributes_open |= kind == "anyAttribute"
@@ -114,6 +150,12 @@ class XsdModel:
                 if base is not None:
                     self._gather(base, node, needed=needed)
                 self._gather(inner, node, needed=needed)
+
+    def _add_attribute(self, declared: etree._Element, node: ElementDeclaration) -> None:
+        name = declared.get("name") or ""
+        node.attributes[name] = declared.get("use") == "required"
+        if self._collapses(declared, "type"):
+            node.collapsed_attributes.add(name)
 
 
 def _local(element: etree._Element) -> str:

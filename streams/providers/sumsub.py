@@ -1,8 +1,11 @@
 """Sumsub's webhooks: POST JSON, one object a request, the results of identity checks.
 
 They hold no money and no personal data. Sources: docs.sumsub.com, user-verification-webhooks,
-webhook-manager and receive-and-interpret-results-via-api. Each message is a player event; the
-verdict of a finished review is also a player's state: RED with FINAL blocks, GREEN releases. Failed
+transaction-monitoring-webhooks (last changed 2026-10-02), applicant-statuses, webhook-manager and
+receive-and-interpret-results-via-api. Each message is a player event; the verdict of a finished
+review is also a player's state: RED with FINAL blocks, GREEN releases. A word of a verdict that the
+documents do not list is kept and decides nothing. Messages about a transaction, `applicantKyt…`,
+have a verdict of their own, which is never the player's. Failed
 deliveries are repeated for a day, so an old RED may come after a newer GREEN: `provider_at` is the
 time of the message, and the ledger goes by that, not by the order of arrival.
 
@@ -13,12 +16,13 @@ with spaces around colons.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Final, Literal, TypeAlias
+from typing import Annotated, ClassVar, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -44,6 +48,7 @@ from streams.providers.fields import (
     optional_text,
     read_json,
     read_player_id,
+    require,
     text_of,
 )
 from streams.providers.references import reference_or_none
@@ -70,6 +75,9 @@ _TYPES: Final = MappingProxyType(
         "applicantActionPending": "KYC_ACTION_PENDING",
         "applicantActionOnHold": "KYC_ACTION_ON_HOLD",
         "applicantActionReviewed": "KYC_ACTION_REVIEWED",
+        "applicantActionLevelChanged": "KYC_ACTION_LEVEL_CHANGED",
+        "applicantAwaitingService": "KYC_AWAITING_SERVICE",
+        "applicantAwaitingUser": "KYC_AWAITING_USER",
         "applicantPersonalInfoChanged": "KYC_DATA_CHANGED",
         "applicantTagsChanged": "KYC_TAGS_CHANGED",
         "applicantLevelChanged": "KYC_LEVEL_CHANGED",
@@ -81,7 +89,23 @@ _TYPES: Final = MappingProxyType(
         "videoIdentCompositionCompleted": "KYC_VIDEO_COMPLETED",
     }
 )
+_TRANSACTION_TYPES: Final = MappingProxyType(
+    {
+        "applicantKytTxnCreated": "KYT_CREATED",
+        "applicantKytTxnApproved": "KYT_APPROVED",
+        "applicantKytTxnRejected": "KYT_REJECTED",
+        "applicantKytTxnReviewed": "KYT_REVIEWED",
+        "applicantKytTxnDeleted": "KYT_DELETED",
+        "applicantKytOnHold": "KYT_ON_HOLD",
+        "applicantKytTxnAwaitingUser": "KYT_AWAITING_USER",
+        "applicantKytTxnDataChanged": "KYT_DATA_CHANGED",
+    }
+)
 _STATES: Final = {"RED": "player.blocked", "GREEN": "player.released"}
+
+_LISTED_WORDS: Final = frozenset({"GREEN", "RED", "RETRY", "FINAL", "", None})
+# A word that the documents do not list yet: no mark-up and no control characters.
+_NEW_WORD: Final = re.compile(r"[\w .:/-]*")
 
 _Word: TypeAlias = Annotated[str, Meta(max_length=128)]
 _Label: TypeAlias = Annotated[str, Meta(max_length=64)]
@@ -89,18 +113,20 @@ _Check: TypeAlias = Callable[[bytes, Headers], str]
 
 
 class _Result(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    review_answer: Literal["GREEN", "RED"] | None = None
-    review_reject_type: Literal["RETRY", "FINAL"] | None = None
+    review_answer: _Word | None = None
+    review_reject_type: _Word | None = None
     reject_labels: Annotated[list[_Label], Meta(max_length=64)] | None = None
 
 
 class _SumsubMessage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     type: str
-    applicant_id: Id
     external_user_id: Id
+    applicant_id: OptionalId = None
     correlation_id: OptionalId = None
     inspection_id: OptionalId = None
     applicant_action_id: OptionalId = None
+    kyt_data_txn_id: OptionalId = None
+    kyt_txn_id: OptionalId = None
     applicant_type: _Word | None = None
     level_name: _Word | None = None
     previous_level_name: _Word | None = None
@@ -111,6 +137,7 @@ class _SumsubMessage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     created_at: str | None = None
 
 
+_NO_RESULT: Final = _Result()
 _BODY: Final = msgspec.json.Decoder(_SumsubMessage)
 
 
@@ -168,16 +195,17 @@ class Sumsub(Dialect):
             raise UnreadableItem(error.reason, error.detail, player_id) from error
 
     def _items(self, body: _SumsubMessage, player_id: str, verdict: str) -> list[Item]:
-        meaning = _TYPES.get(body.type)
+        meaning = _TYPES.get(body.type) or _TRANSACTION_TYPES.get(body.type)
         if meaning is None:
             raise Rejected(RejectCode.UNKNOWN_OPERATION, f"type {body.type[:64]!r} is not mapped")
         if body.sandbox_mode and not self.accept_sandbox:
             raise Rejected(
                 RejectCode.BAD_FIELD, "a message of the sandbox where only live ones are accepted"
             )
-        at, event_id = _time(body), _event_id(body)
-        attributes = _attributes(body)
-        scope = f"{attributes['applicant_id']}:{body.level_name or ''}"
+        applicant_id, transaction_id = _subject(body)
+        at, event_id = _time(body), _event_id(body, applicant_id, transaction_id)
+        attributes = _attributes(body, applicant_id, transaction_id)
+        scope = f"{applicant_id or ''}:{transaction_id or body.level_name or ''}"
         items: list[Item] = [
             PlayerDraft(body.type, event_id, player_id, meaning, attributes, at, verdict, scope)
         ]
@@ -220,8 +248,27 @@ class Sumsub(Dialect):
         return _STATES.get(result.review_answer or "")
 
 
-def _event_id(body: _SumsubMessage) -> str:
-    """Return the id of one applicant's message: its correlation id, in older messages its time."""
+def _subject(body: _SumsubMessage) -> tuple[str | None, str | None]:
+    """Return the applicant and the transaction that a message is about.
+
+    Only a message about a transaction may leave the applicant out.
+    """
+    applicant_id = optional_text(body.applicant_id, "applicantId")
+    if body.type not in _TRANSACTION_TYPES:
+        return require(applicant_id, "applicantId"), None
+    given = optional_text(body.kyt_data_txn_id, "kytDataTxnId")
+    transaction_id = reference_or_none(given or optional_text(body.kyt_txn_id, "kytTxnId"))
+    if applicant_id is None and transaction_id is None:
+        raise Rejected(RejectCode.MISSING_FIELD, "kytDataTxnId is missing, and so is applicantId")
+    return applicant_id, transaction_id
+
+
+def _event_id(body: _SumsubMessage, applicant_id: str | None, transaction_id: str | None) -> str:
+    """Return the id of one applicant's message: its correlation id, in older messages its time.
+
+    A message about a transaction has that transaction's id in it: one request of ours may be about
+    several.
+    """
     message_id = (
         reference_or_none(optional_text(body.correlation_id, "correlationId"))
         or body.created_at_ms
@@ -229,7 +276,9 @@ def _event_id(body: _SumsubMessage) -> str:
     )
     if message_id is None:
         raise Rejected(RejectCode.MISSING_FIELD, "correlationId is missing, and so is createdAtMs")
-    return f"{text_of(body.applicant_id, 'applicantId')}:{message_id}"
+    if transaction_id is None:
+        return f"{applicant_id}:{message_id}"
+    return ":".join([*(text for text in (applicant_id, transaction_id) if text), message_id])
 
 
 def _time(body: _SumsubMessage) -> int | None:
@@ -240,19 +289,29 @@ def _time(body: _SumsubMessage) -> int | None:
 _REASONS: Final = ("review_answer", "review_reject_type", "reject_labels", "level_name")
 
 
-def _attributes(body: _SumsubMessage) -> dict[str, str]:
-    """Return the attributes of a message without its comments, which may identify the player."""
-    result = body.review_result or _Result()
+def _attributes(
+    body: _SumsubMessage, applicant_id: str | None, transaction_id: str | None
+) -> dict[str, str]:
+    """Return the attributes of a message without its comments, which may identify the player.
+
+    The verdict on a transaction has names of its own, so that no reader takes it for the player's.
+    """
+    result = body.review_result or _NO_RESULT
+    for word in (result.review_answer, result.review_reject_type):
+        if word not in _LISTED_WORDS and not _NEW_WORD.fullmatch(word or ""):
+            raise Rejected(RejectCode.BAD_FIELD, "reviewResult holds something else than a word")
+    verdict = "transaction" if body.type in _TRANSACTION_TYPES else "review"
     attributes = {
-        "applicant_id": str(body.applicant_id),
+        "applicant_id": applicant_id,
         "inspection_id": optional_text(body.inspection_id, "inspectionId"),
         "applicant_action_id": optional_text(body.applicant_action_id, "applicantActionId"),
+        "transaction_id": transaction_id,
         "applicant_type": body.applicant_type,
         "level_name": body.level_name,
         "previous_level_name": body.previous_level_name,
         "review_status": body.review_status,
-        "review_answer": result.review_answer,
-        "review_reject_type": result.review_reject_type,
+        f"{verdict}_answer": result.review_answer,
+        f"{verdict}_reject_type": result.review_reject_type,
         "reject_labels": ",".join(sorted(result.reject_labels or ())),
         "sandbox": "true" if body.sandbox_mode else None,
     }

@@ -3,9 +3,10 @@
 Settlements and cancels become market events. Sources: docs.sportradar.com, uof, messages;
 UnifiedFeed.xsd and the samples of sportradar/UnifiedOddsSdkNetCore. The feed knows matches and
 markets, no players and no money: the sportsbook that holds the bets evaluates them. One outcome of
-a `bet_settlement` is one item; `bet_cancel` and the rollbacks name whole markets. An outcome is
-often settled twice, live and again confirmed: two events of one market at two times, to be paid
-once.
+a `bet_settlement` is one item. A market of `bet_cancel` and of the rollbacks means the whole
+market, or, where it has outcomes (UnifiedFeed.xsd since 2026-03-02), these alone: one item each. An
+outcome is often settled twice, live and again confirmed: two events of one market at two times, to
+be paid once.
 
 Odds, fixtures and the like are kept as information, so that every record is accounted for; a
 connector need not bind their routing keys at all. What the samples show and the schema forbids is
@@ -16,7 +17,9 @@ order, and are sorted because a market has one identity.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from types import MappingProxyType
 from typing import ClassVar, Final
@@ -55,8 +58,13 @@ _NOTICES: Final = frozenset(
     {"odds_change", "bet_stop", "fixture_change", "alive", "snapshot_complete"}
 )
 _RESULTS: Final = frozenset({"0", "1", "-1"})
+_WHOLE: Final = re.compile(r"[+-]?\d{1,10}", re.ASCII)
 # From 0 to 1: the schema lists 0.5 and 1 for a void, and leaves a dead heat open.
 _FACTOR: Final = re.compile(r"0(\.\d{1,18})?|1(\.0{1,18})?", re.ASCII)
+# The other spellings of an xs:double (W3C XML Schema 1.1 part 2, 3.3.5), of a size that can be
+# printed.
+_DOUBLE: Final = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,2})?", re.ASCII)
+_XML_SPACE: Final = " \t\r\n"
 _UNSIGNED: Final = SignatureVerdict.NOT_CHECKED.value
 
 
@@ -96,7 +104,6 @@ def _read(reader: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:
     if not markets:
         return [_notice(root, operation, at)]
     window = (_ms(root, "start_time"), _ms(root, "end_time"))
-    nothing = (None,) * 4  # a cancel or a rollback has no result, factors or certainty
     items: list[Item] = []
     for element in markets:
         try:
@@ -109,8 +116,33 @@ def _read(reader: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:
         if operation == _SETTLEMENT:
             items += _outcomes(market, element, root.get("certainty"), at)
         else:
-            items.append(market(None, action, *nothing, *window, at, _UNSIGNED))
+            items += _named(partial(_taken_back, market, action, window, at), element)
     return _reject_contradictions(items)
+
+
+def _taken_back(
+    market: partial[MarketDraft],
+    action: str,
+    window: tuple[int | None, int | None],
+    at: int,
+    outcome_id: str | None,
+) -> MarketDraft:
+    nothing = (None,) * 4  # a cancel or a rollback has no result, factors or certainty
+    return market(outcome_id, action, *nothing, *window, at, _UNSIGNED)
+
+
+def _named(make: Callable[[str | None], MarketDraft], element: etree._Element) -> list[Item]:
+    """Return an item for each outcome of a market, or one for the whole market if it has none."""
+    outcomes = element.findall("outcome")
+    if not outcomes:
+        return [make(None)]
+    items: list[Item] = []
+    for outcome in outcomes:
+        try:
+            items.append(make(_id(outcome, "id")))
+        except Rejected as error:
+            items.append(error)
+    return items
 
 
 def _outcomes(
@@ -211,13 +243,21 @@ def _result(outcome: etree._Element) -> str:
     result = outcome.get("result")
     if result is None:
         raise Rejected(RejectCode.MISSING_FIELD, "result of outcome is missing")
-    if result not in _RESULTS:
+    if result in _RESULTS:
+        return result
+    bare = result.strip(_XML_SPACE)
+    if not _WHOLE.fullmatch(bare) or str(int(bare)) not in _RESULTS:
         raise Rejected(RejectCode.BAD_FIELD, f"result {result[:16]!r} is not 0, 1 or -1")
-    return result
+    return str(int(bare))
 
 
 def _factor(outcome: etree._Element, name: str) -> str | None:
+    """Return a factor as decimal text, whichever spelling of a double was sent."""
     text = outcome.get(name)
-    if text is not None and not _FACTOR.fullmatch(text):
+    if text is None or _FACTOR.fullmatch(text):
+        return text
+    bare = text.strip(_XML_SPACE)
+    number = Decimal(bare) if _DOUBLE.fullmatch(bare) else None
+    if number is None or not 0 <= number <= 1:
         raise Rejected(RejectCode.BAD_FIELD, f"{name} {text[:24]!r} is not between 0 and 1")
-    return text
+    return format(number.copy_abs(), "f")

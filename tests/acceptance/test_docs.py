@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
 import json
 import re
@@ -12,8 +13,10 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from aiokafka.errors import MessageSizeTooLargeError
 from click.testing import CliRunner
 
 from lab.conformance.fuzz import outcomes_for
@@ -120,6 +123,45 @@ def test_the_first_connector_answers_as_its_page_shows(installation: Runtime, tm
         for _ in shown
     ]
     assert [text.strip() for text in printed] == shown
+
+
+class RefusedProducer:
+    """A producer as aiokafka's: after a refusal it refuses every later send to the partition."""
+
+    def __init__(self) -> None:
+        self.is_broken = False
+        self.is_stopped = False
+
+    async def send_and_wait(self, topic: str, body: bytes, *_: object, **__: object) -> object:
+        assert not self.is_stopped
+        self.is_broken |= len(body) > 5_000
+        await asyncio.sleep(0)
+        if self.is_broken:
+            raise MessageSizeTooLargeError
+        return SimpleNamespace(topic=topic, partition=0, offset=7)
+
+    async def stop(self) -> None:
+        self.is_stopped = True
+
+
+async def test_the_documented_connector_goes_on_after_appends_that_were_refused(tmp_path: Path):
+    file = tmp_path / "connector.py"
+    file.write_text(blocks(page("connectors.md"), "python")[0])
+    connector = runpy.run_path(str(file))["Connector"]("127.0.0.1:9", SCHEMAS)
+    made: list[RefusedProducer] = []
+
+    async def start_producer() -> RefusedProducer:
+        made.append(RefusedProducer())
+        return made[-1]
+
+    connector._start_producer = start_producer
+    connector._producer = await start_producer()
+    refused = [connector.append("hub88", "p-1", b"x" * 5_001, {}) for _ in range(3)]
+    results = await asyncio.gather(*refused, return_exceptions=True)
+    assert all(isinstance(result, MessageSizeTooLargeError) for result in results)
+    assert [producer.is_stopped for producer in made] == [True, False], "one new one for three"
+    assert await connector.append("hub88", "p-1", b"next", {}) == ("provider.hub88.raw.v1", 0, 7)
+    await connector._consumer.stop()
 
 
 def test_the_documented_reader_drops_what_is_not_newer(tmp_path: Path):

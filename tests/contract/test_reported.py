@@ -27,6 +27,10 @@ class Fault(NamedTuple):
     house: set[str]
     operations: frozenset[str] = frozenset()
     """Some of the operations that must be noted on the way."""
+    settlements: frozenset[str] = frozenset()
+    """All records of a market, as `kind market outcome`; an outcome of `-` is the whole market."""
+    player_events: frozenset[str] = frozenset()
+    """All facts about players that move no money, as `operation player`."""
 
 
 FAULTS = [
@@ -130,6 +134,38 @@ FAULTS = [
         {"psp:camt EUR -125.00"},
     ),
     Fault(
+        "15-uof-rollback-of-one-outcome",
+        set(),
+        set(),
+        settlements=frozenset(
+            {"SETTLED 1 1", "SETTLED 1 2", "SETTLED 1 3", "SETTLEMENT_ROLLED_BACK 1 1"}
+        ),
+    ),
+    Fault(
+        # No state beside them: what waits for a service is GREEN before its end.
+        "22-sumsub-types-that-the-document-lists",
+        set(),
+        set(),
+        player_events=frozenset(
+            {
+                "applicantAwaitingUser p-1",
+                "applicantAwaitingService p-1",
+                "applicantActionLevelChanged p-1",
+            }
+        ),
+    ),
+    Fault(
+        "27-uof-rollback-one-market-element-per-outcome",
+        set(),
+        set(),
+        settlements=frozenset(
+            {
+                "SETTLEMENT_ROLLED_BACK 40 sr:player:1",
+                "SETTLEMENT_ROLLED_BACK 40 sr:player:2",
+            }
+        ),
+    ),
+    Fault(
         # A prize of the supplier's is bonus cost, and no unknown bet refuses it.
         "hub88-supplier-promo",
         {"p-1 EUR 7.50"},
@@ -161,6 +197,22 @@ def test_a_reported_fault_comes_out_right(fault: Fault) -> None:
     assert {row.event.operation for row in explanation.events} >= fault.operations
     outcomes = {row.answer.outcome for row in explanation.events if row.answer is not None}
     assert Outcome.CONFLICT not in outcomes
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.folder)
+def test_a_reported_fault_gives_the_right_records_beside_the_ledger(fault: Fault) -> None:
+    explanation = explain_folder(fault.folder)
+    settlements = [event for _, event in explanation.settlements]
+    told = [f"{each.action} {each.market_id} {each.outcome_id or '-'}" for each in settlements]
+    assert sorted(told) == sorted(fault.settlements)
+    facts = [event for _, event in explanation.player_events]
+    assert sorted(f"{each.operation} {each.player_id}" for each in facts) == sorted(
+        fault.player_events
+    )
+    event_ids = [each.event_id for each in settlements] + [each.event_id for each in facts]
+    assert len(set(event_ids)) == len(event_ids)
+    if fault.player_events:
+        assert explanation.events == [], "a fact about a player is no state"
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.folder)

@@ -34,7 +34,7 @@ def examples(fill: Fill) -> list[Example]:
     """Return the messages of a check.
 
     It is started, pending, rejected with another try, rejected finally, and passed; then come an
-    older spelling and another level.
+    older spelling, another level, a check that waits, and a verdict on a transaction.
     """
     write = partial(_example, fill)
     return [
@@ -45,6 +45,8 @@ def examples(fill: Fill) -> list[Example]:
         write(104, Verb.CHECK_PASSED),
         _older(fill),
         _level_changed(fill),
+        _awaiting_service(fill),
+        _transaction_rejected(fill),
     ]
 
 
@@ -72,17 +74,38 @@ def _older(fill: Fill) -> Example:
 
 
 def _level_changed(fill: Fill) -> Example:
-    intent = _SUMSUB.intent(fill, Verb.CHECK_STARTED, fill.uuid(106))
-    intent = replace(intent, identity=(*intent.identity[:2], _LEVEL_CHANGED, intent.tx_id))
+    more = {"previousLevelName": "basic", "levelName": "enhanced"}
+    intent, message = _typed(fill, 106, _LEVEL_CHANGED, more)
+    return _wrap(fill, intent, message, _LEVEL_CHANGED, intent.tx_id)
+
+
+def _awaiting_service(fill: Fill) -> Example:
+    """Return a message that says GREEN before the end of the check."""
+    more = {"reviewStatus": "awaitingService", "reviewResult": {"reviewAnswer": "GREEN"}}
+    intent, message = _typed(fill, 107, "applicantAwaitingService", more)
+    return _wrap(fill, intent, message, intent.operation, intent.tx_id)
+
+
+def _transaction_rejected(fill: Fill) -> Example:
+    """Return the verdict on a transaction, which is not the player's."""
+    result = {"reviewAnswer": "RED", "reviewRejectType": "FINAL"}
+    transaction_id = fill.uuid(109)
+    more = {"reviewStatus": "completed", "reviewResult": result, "kytDataTxnId": transaction_id}
+    intent, message = _typed(fill, 108, "applicantKytTxnRejected", more)
+    return _wrap(fill, intent, message, intent.operation, f"{transaction_id}:{intent.tx_id}")
+
+
+def _typed(fill: Fill, n: int, operation: str, more: dict[str, Any]) -> tuple[Intent, Message]:
+    """Return a message of another type than the verb's, with further fields."""
+    intent = _SUMSUB.intent(fill, Verb.CHECK_STARTED, fill.uuid(n))
+    intent = replace(intent, identity=(*intent.identity[:2], operation, intent.tx_id))
     at = datetime.fromtimestamp(fill.first_at_ms / 1000, UTC)
-    more = {
+    fields = {
         "correlationId": intent.tx_id,
         "createdAtMs": f"{at:%Y-%m-%d %H:%M:%S}.{fill.first_at_ms % 1000:03d}",
-        "previousLevelName": "basic",
-        "levelName": "enhanced",
+        **more,
     }
-    message = _sign(intent, head_of(intent) | more, DIGESTS[1])
-    return _wrap(fill, intent, message, _LEVEL_CHANGED, intent.tx_id)
+    return intent, _sign(intent, head_of(intent) | fields, DIGESTS[1])
 
 
 def _sign(intent: Intent, fields: dict[str, Any], digest: str) -> Message:

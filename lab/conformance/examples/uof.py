@@ -36,6 +36,7 @@ def examples(fill: Fill) -> list[Example]:
         _example(fill, _intent(fill, 6, Verb.ODDS_CHANGED, (half,))),
         _odd(fill, 7, Verb.ODDS_CHANGED, "fixture_change", (), ()),
         _example(fill, _intent(fill, 8, Verb.FEED_ALIVE, ())),
+        _rolled_back_one_by_one(fill, 9, half),
     ]
 
 
@@ -113,8 +114,21 @@ def _odd(
     return _UOF.wrap(fill, wrap_text(intent, text), *_expectations(intent), name=operation)
 
 
-def _expectations(intent: Intent) -> list[Expected]:
-    """Return what must be read: an outcome of a settlement, a market, or a notice."""
+def _rolled_back_one_by_one(fill: Fill, n: int, market: Market) -> Example:
+    """Return a rollback of single outcomes, with a market element for each of them."""
+    intent = _intent(fill, n, Verb.MARKET_UNSETTLED, (market,))
+    attributes = market_attributes(market, None)
+    inner = "".join(
+        tag("market", attributes, tag("outcome", (("id", outcome.id),)))
+        for outcome in market.outcomes
+    )
+    message = wrap_text(intent, tag(intent.operation, head_of(intent), inner))
+    expects = _expectations(intent, names_outcomes=True)
+    return _UOF.wrap(fill, message, *expects, name="a rollback of single outcomes")
+
+
+def _expectations(intent: Intent, *, names_outcomes: bool = False) -> list[Expected]:
+    """Return what must be read: a named outcome, a market, or a notice."""
     operation, at_ms = intent.operation, intent.at_ms
     if intent.verb is Verb.ODDS_CHANGED or not intent.markets:
         about = "" if intent.verb is Verb.FEED_ALIVE else f"{intent.tx_id}:"
@@ -122,7 +136,7 @@ def _expectations(intent: Intent) -> list[Expected]:
         tx_id = f"{PRODUCT}:{about}{at_ms}"
         signature = _NOT_CHECKED.value
         return [Expected(operation, tx_id, None, legs, signature=signature, at_ms=at_ms)]
-    is_settled = intent.verb is Verb.MARKET_SETTLED
+    names_outcomes |= intent.verb is Verb.MARKET_SETTLED
     return [
         Expected(
             operation,
@@ -133,7 +147,7 @@ def _expectations(intent: Intent) -> list[Expected]:
             at_ms=at_ms,
         )
         for market in intent.markets
-        for outcome in ([each.id for each in market.outcomes] if is_settled else [None])
+        for outcome in ([each.id for each in market.outcomes] if names_outcomes else [None])
     ]
 
 

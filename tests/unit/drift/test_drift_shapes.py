@@ -224,6 +224,67 @@ def test_an_xml_body_that_fulfils_its_schema_shows_nothing():
     )
 
 
+SPACED_XSD = b"""<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">
+ <xs:simpleType name="code"><xs:restriction base="xs:string"><xs:pattern value="[A-Z]{3}"/></xs:restriction></xs:simpleType>
+ <xs:simpleType name="day"><xs:restriction base="xs:date"/></xs:simpleType>
+ <xs:simpleType name="kind"><xs:restriction base="xs:token"><xs:enumeration value="A"/></xs:restriction></xs:simpleType>
+ <xs:element name="a"><xs:complexType>
+  <xs:choice maxOccurs="unbounded">
+   <xs:element name="date" type="xs:date"/><xs:element name="day" type="day"/><xs:element name="at" type="xs:dateTime"/>
+   <xs:element name="time" type="xs:time"/><xs:element name="month" type="xs:gYearMonth"/><xs:element name="n" type="xs:int"/>
+   <xs:element name="amount" type="xs:decimal"/><xs:element name="yes" type="xs:boolean"/><xs:element name="kind" type="kind"/>
+   <xs:element name="code" type="code"/><xs:element name="period" type="xs:duration"/>
+   <xs:element name="money"><xs:complexType><xs:simpleContent><xs:extension base="xs:date">
+    <xs:attribute name="ccy" type="code"/></xs:extension></xs:simpleContent></xs:complexType></xs:element>
+  </xs:choice>
+  <xs:attribute name="on" type="xs:date"/><xs:attribute name="code" type="code"/></xs:complexType></xs:element>
+</xs:schema>"""
+
+
+def of_spaced(text: str) -> list[Shape]:
+    return XmlShapes(SPACED_XSD).compare(root_of(make_parser(), text.encode()))
+
+
+@pytest.mark.parametrize("space", [" ", "\n", "\t ", "\r\n  "])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("date", "2026-11-20"),
+        ("day", "2026-11-20"),
+        ("day", "2026-11-20Z"),
+        ("at", "2026-11-20T10:00:00Z"),
+        ("time", "10:00:00"),
+        ("month", "2026-11"),
+        ("n", "1"),
+        ("amount", "1.50"),
+        ("yes", "true"),
+        ("kind", "A"),
+        ("period", "P1D"),
+        ("money", "2026-11-20"),
+    ],
+)
+def test_white_space_around_a_value_is_lawful_but_around_text(space, name, text):
+    assert of_spaced(f"<a><{name}>{space}{text}{space}</{name}></a>") == []
+
+
+def test_white_space_around_an_attribute_is_lawful_but_around_text():
+    assert of_spaced('<a on=" 2026-11-20 "><n>1</n></a>') == []
+    [shape] = of_spaced('<a on=" 2026-11-20 " code=" ABC "><n>1</n></a>')
+    assert (shape.what, shape.path) == (DriftKind.CHANGED_FORMAT, "/a/@code")
+
+
+def test_white_space_hides_no_wrong_value_and_text_keeps_its_own():
+    assert of_spaced("<a><date> soon </date></a>") == [
+        (DriftKind.CHANGED_TYPE, "/a/date", "not xs:date")
+    ]
+    assert of_spaced("<a><date> 2026-11-20 </date><n>one</n></a>") == [
+        (DriftKind.CHANGED_TYPE, "/a/n", "not xs:int")
+    ]
+    [shape] = of_spaced("<a><code> ABC </code></a>")
+    assert (shape.what, shape.path) == (DriftKind.CHANGED_FORMAT, "/a/code")
+    assert of_spaced("<a><date>2026- 11-20</date></a>") != []
+
+
 def test_what_is_new_hides_nothing_behind_it():
     assert of_xml("<new/><id>one</id><free/>", 'v="1" kind="C"') == [
         (DriftKind.NEW_FIELD, "/note/new", ""),

@@ -166,12 +166,8 @@ def test_comments_about_a_person_stay_in_the_raw_record() -> None:
     assert not any("Smith" in value or "police" in value for value in event.attributes.values())
 
 
-@pytest.mark.parametrize(
-    "body",
-    [BODY | result("YELLOW"), BODY | result("RED", "MAYBE"), BODY | {"externalUserId": None}],
-)
-def test_an_unknown_verdict_is_never_guessed(body: dict[str, Any]) -> None:
-    assert code(body) is RejectCode.BAD_FIELD
+def test_a_player_is_named_by_text() -> None:
+    assert code(BODY | {"externalUserId": None}) is RejectCode.BAD_FIELD
 
 
 def test_what_cannot_be_used() -> None:
@@ -226,3 +222,73 @@ def test_a_digest_of_another_algorithm_does_not_pass() -> None:
     headers = digest(RAW, "sha1") | {"x-payload-digest-alg": b"HMAC_SHA256_HEX"}
     assert code(RAW, headers=headers, key=True) is RejectCode.BAD_SIGNATURE
     assert code(RAW, key=True) is RejectCode.MISSING_SIGNATURE
+
+
+WAITING = ["applicantAwaitingUser", "applicantAwaitingService", "applicantActionLevelChanged"]
+TRANSACTIONS = [
+    "applicantKytTxnCreated",
+    "applicantKytTxnApproved",
+    "applicantKytTxnRejected",
+    "applicantKytTxnReviewed",
+    "applicantKytTxnDeleted",
+    "applicantKytOnHold",
+    "applicantKytTxnAwaitingUser",
+    "applicantKytTxnDataChanged",
+]
+
+
+@pytest.mark.parametrize("answer", [result("GREEN"), result("RED", "FINAL")])
+@pytest.mark.parametrize("operation", [*WAITING, *TRANSACTIONS])
+def test_what_the_documents_list_is_a_fact_and_no_state(
+    operation: str, answer: dict[str, Any]
+) -> None:
+    [event] = read(BODY | answer | {"type": operation, "kytDataTxnId": "t-1"})
+    assert isinstance(event, PlayerDraft)
+    assert (event.operation, event.player_id) == (operation, "p-1001")
+
+
+def test_types_have_words_of_their_own() -> None:
+    words = {read(BODY | {"type": each})[0].type for each in [*WAITING, *TRANSACTIONS]}
+    assert len(words) == len([*WAITING, *TRANSACTIONS])
+
+
+def test_an_event_about_a_transaction_names_it_and_is_not_the_players_verdict() -> None:
+    body = BODY | {"type": "applicantKytTxnRejected", "kytDataTxnId": "t-1"}
+    [event], [other] = read(body), read(body | {"kytDataTxnId": "t-2"})
+    assert event.attributes["transaction_id"] == "t-1"
+    assert event.attributes["transaction_answer"] == "RED"
+    assert "review_answer" not in event.attributes
+    assert event.provider_event_id != other.provider_event_id
+    assert event.scope != read(BODY)[0].scope
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "operation"),
+    [
+        ("YELLOW", None, None),
+        ("ERROR", "FINAL", None),
+        ("green", None, None),
+        ("RED", "EXTERNAL", None),
+        ("RED", "final", None),
+        ("GREEN", "SOMETHING", "player.released"),
+        ("", "", None),
+    ],
+)
+def test_a_new_word_of_a_verdict_keeps_the_message(
+    answer: str, kind: str | None, operation: str | None
+) -> None:
+    event, *states = read(BODY | result(answer, kind))
+    assert event.attributes.get("review_answer") == (answer or None)
+    assert event.attributes.get("review_reject_type") == (kind or None)
+    assert [state.operation for state in states] == ([operation] if operation else [])
+
+
+def test_a_message_about_a_transaction_may_leave_the_applicant_out() -> None:
+    """As the vendor's sample of applicantKytTxnCreated does."""
+    sent = {name: value for name, value in BODY.items() if name != "applicantId"}
+    assert code(sent) is RejectCode.MISSING_FIELD
+    created = sent | {"type": "applicantKytTxnCreated", "kytTxnId": "s-1", "kytTxnType": "finance"}
+    [event] = read(created)
+    assert event.provider_event_id == "s-1:c1"
+    assert code({**created, "kytTxnId": "", "kytDataTxnId": "N/A"}) is RejectCode.MISSING_FIELD
+    assert read(BODY | created | {"kytTxnId": None})[0].provider_event_id == "a1:c1"

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import RejectCode, Rejected
+from streams.normalise.mapping.events import settlement_id
 from streams.providers.dialect import Draft, MarketDraft
 from streams.providers.uof import Uof
 from tests.support.dialect_records import raw_record
@@ -142,7 +143,7 @@ def test_a_bad_outcome_or_market_does_not_spoil_the_others() -> None:
         settlement(
             '<market><outcome id="1" result="1"/></market>',
             '<market id="1"><outcome result="1"/><outcome id="2" result="2"/><outcome id="3"/><outcome id="4" result="1"/>'
-            '<outcome id="5" result="1" void_factor="2"/><outcome id="6" result="1" dead_heat_factor="1e-3"/></market>',
+            '<outcome id="5" result="1" void_factor="2"/><outcome id="6" result="1" dead_heat_factor="1,5"/></market>',
             '<market id="2"/>',
         )
     )
@@ -181,3 +182,79 @@ def test_an_outcome_with_two_results_is_believed_in_neither():
     other = read(settlement(market.format(0)))
     assert [type(item) for item in other] == [Rejected, MarketDraft, Rejected]
     assert "two results" in other[0].detail
+
+
+NAMED = ["bet_cancel", "rollback_bet_settlement", "rollback_bet_cancel"]
+
+
+@pytest.mark.parametrize("operation", NAMED)
+def test_a_market_with_outcomes_means_these_and_no_others(operation: str) -> None:
+    markets = (
+        '<market id="40" specifiers="type=live"><outcome id="sr:player:1"/><outcome id="od:player:2"/></market>'
+        '<market id="40" specifiers="type=live"><outcome id="sr:player:3"/></market><market id="41"/>'
+    )
+    items = read(f"<{operation} {HEAD}>{markets}</{operation}>")
+    assert [(item.market_id, item.outcome_id) for item in items] == [
+        ("40", "sr:player:1"),
+        ("40", "od:player:2"),
+        ("40", "sr:player:3"),
+        ("41", None),
+    ]
+    assert len({settlement_id(item) for item in items}) == 4
+    assert {item.result for item in items} == {None}
+
+
+@pytest.mark.parametrize("operation", NAMED)
+def test_an_outcome_without_an_id_is_not_the_whole_market(operation: str) -> None:
+    [bad, good] = read(
+        f'<{operation} {HEAD}><market id="1"><outcome/><outcome id="2"/></market></{operation}>'
+    )
+    assert (bad.reason, good.outcome_id) == (RejectCode.MISSING_FIELD, "2")
+
+
+def test_a_whole_market_keeps_its_identity() -> None:
+    [item] = read(f'<bet_cancel {HEAD}><market id="1" specifiers="a=1"/></bet_cancel>')
+    assert settlement_id(item) == f"15:sr:match:700001|1:1|3:a=1|0:|13:{AT}"
+
+
+@pytest.mark.parametrize(
+    ("text", "read_as"),
+    [
+        ("0.5", "0.5"),
+        ("0.3333333333333333", "0.3333333333333333"),
+        (".5", "0.5"),
+        ("1.", "1"),
+        ("5E-1", "0.5"),
+        ("5.0e-01", "0.50"),
+        ("+0.5", "0.5"),
+        (" 0.5 ", "0.5"),
+        ("1.0E0", "1.0"),
+        ("00.5", "0.5"),
+        ("-0", "0"),
+        ("1e-3", "0.001"),
+    ],
+)
+def test_a_factor_may_be_any_double_from_0_to_1(text: str, read_as: str) -> None:
+    [item] = read(
+        settlement(f'<market id="1"><outcome id="1" result="1" void_factor="{text}"/></market>')
+    )
+    assert item.void_factor == read_as
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "e1", "1.1", "-0.5", "2E0", "INF", "NaN", "0x1", "1_0", "\u0660.5", "1e-999999999"],
+)
+def test_another_factor_is_refused(text: str) -> None:
+    [item] = read(
+        settlement(f'<market id="1"><outcome id="1" result="1" void_factor="{text}"/></market>')
+    )
+    assert item.reason is RejectCode.BAD_FIELD
+
+
+@pytest.mark.parametrize(
+    ("text", "read_as"), [("+1", "1"), (" 0 ", "0"), ("01", "1"), ("-1", "-1")]
+)
+def test_a_result_may_be_spelt_as_any_whole_number(text: str, read_as: str) -> None:
+    [item] = read(settlement(f'<market id="1"><outcome id="1" result="{text}"/></market>'))
+    assert item.result == read_as
