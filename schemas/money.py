@@ -14,8 +14,9 @@ from schemas.events import Amount
 AMOUNT_MAX: Final = 2**63 - 1
 SCALE_MAX: Final = 30  # 23 printed decimals have been seen (RTG); more is not money
 
-# ISO 4217 minor units (list one, 2024) of the currencies that do not have 2; all others of the list
-# do.
+# ISO 4217, list one as of amendment 180 (2026-01-01): minor units of the currencies that do not
+# have 2; all others of the list do. Codes of funds are left out, since no wallet holds them, but
+# for CLF and UYW.
 _EXPONENT_NOT_TWO: Final = {
     **dict.fromkeys(
         "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
@@ -26,16 +27,21 @@ _EXPONENT_NOT_TWO: Final = {
 }
 _EXPONENT_TWO: Final = dict.fromkeys(
     (
-        "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN "
+        "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN "
         "BZD CAD CDF CHF CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS "
         "GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR "
         "LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD "
         "PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN "
-        "SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XCD YER ZAR ZMW"
+        "SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XAD XCD XCG YER "
+        "ZAR ZMW ZWG"
     ).split(),
     2,
 )
-_exponents: Final = {**_EXPONENT_TWO, **_EXPONENT_NOT_TWO, "BTC": 8, "ETH": 8, "USDT": 6, "USDC": 6}
+# Refunds and chargebacks come for more than a year after a code has ended, and old wallets hold
+# what they hold.
+_ENDED: Final = dict.fromkeys("ANG BGN CUC HRK SLL ZWL".split(), 2)
+_CRYPTO: Final = {"BTC": 8, "ETH": 8, "USDT": 6, "USDC": 6}
+_exponents: Final = {**_EXPONENT_TWO, **_EXPONENT_NOT_TWO, **_ENDED, **_CRYPTO}
 EXPONENTS: Final[Mapping[str, int]] = MappingProxyType(_exponents)
 """Decimals of the minor unit by currency code: ISO 4217, the crypto-currencies that casinos keep
 wallets in, and those that an installation has configured."""

@@ -8,7 +8,6 @@ Money is read from the digits that were sent: `schemas.money.amount_from_text` t
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -26,16 +25,21 @@ RECEIVED_AT_MAX: Final = 15
 
 _Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=ID_MAX)] | _Number
-"""A player, transaction, round or game id as providers send them: text, or a number."""
+"""A player, transaction, round or game id as providers send them: text, or a number.
+
+A number is an integer of 64 bits, printed in digits: a larger one, or `1e2`, is BAD_FIELD. No
+provider here sends such an id; one that does needs a type of its own in its adapter.
+"""
 OptionalId: TypeAlias = Annotated[str, Meta(max_length=ID_MAX)] | _Number | None
 """An id that may be missing, null or empty."""
 Note: TypeAlias = Annotated[str, Meta(max_length=500)]
 """A sentence for people."""
 CurrencyText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=16)]
-JsonMoney: TypeAlias = Decimal
+JsonMoney: TypeAlias = msgspec.Raw
 """The type of a JSON field that holds an amount as a number or as text, for `amount_of_number`.
 
-msgspec reads either from its digits, never by way of a float.
+It keeps what was sent, so that a number and a text are read by the same rule, and never by way of a
+float. Give a field that may be missing the default `msgspec.Raw()`.
 """
 Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
 """RFC 3339 with an offset, for `ms_of_instant`; a time without an offset names no moment."""
@@ -112,13 +116,16 @@ def signed_currency_of(amount: Amount, currency: str) -> str:
     return code
 
 
-def amount_of_number(number: Decimal) -> Amount:
+def amount_of_number(sent: JsonMoney) -> Amount:
     """Return the amount of a JSON field of type `JsonMoney` as it was printed.
 
     Scientific notation is read too. Raises Rejected(BAD_AMOUNT) for anything but a finite number of
-    at most 64 bits and 30 decimals.
+    at most 64 bits and 30 decimals, as a JSON number or as text in ASCII digits and nothing else.
     """
-    return amount_from_text(str(number))
+    printed = bytes(sent)
+    if printed.startswith(b'"'):
+        return amount_from_text(_JSON_TEXT.decode(printed))
+    return amount_from_text(printed.decode())
 
 
 def epoch_ms(at: datetime) -> int:
@@ -217,5 +224,6 @@ def _code_of(message: str) -> RejectCode:
 LAST_MS: Final = epoch_ms(datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC))
 """The last millisecond of the calendar."""
 
+_JSON_TEXT: Final = msgspec.json.Decoder(str)
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ID: Final[msgspec.json.Decoder[str | int]] = msgspec.json.Decoder(Id)

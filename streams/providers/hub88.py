@@ -8,6 +8,9 @@ holds no time.
 An answer is HTTP 200 with a status. Hub88 rolls a bet back after any status but RS_OK,
 RS_ERROR_NOT_ENOUGH_MONEY and RS_ERROR_LIMIT_REACHED, so where no status fits, RS_ERROR_UNKNOWN
 does: it brings a rollback, which is always booked.
+
+`is_supplier_promo` and `meta.supplier_promo_info`: docs.hub88.io/api-changelog/may-2025. Its source
+for the flag as text is an integrator's code.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
@@ -54,6 +57,7 @@ SIGNATURE_HEADER: Final = "x-hub88-signature"
 
 _OPERATIONS: Final = {b"bet": "bet", b"win": "win", b"rollback": "rollback"}
 _KINDS: Final = {"bet": Kind.BET.value, "win": Kind.WIN.value}
+_TRUE: Final = (True, "true")
 _VALID: Final = SignatureVerdict.VALID.value
 _NOT_CHECKED: Final = SignatureVerdict.NOT_CHECKED.value
 
@@ -92,9 +96,20 @@ class _Hub88Request(msgspec.Struct, frozen=True, gc=False):
     currency: CurrencyText | None = None
     reference_transaction_uuid: OptionalId = None
     is_free: bool | None = None
+    is_supplier_promo: bool | Literal["true", "false"] | None = None
     reward_uuid: OptionalId = None
     game_code: OptionalId = None
     game_id: OptionalId = None
+    meta: msgspec.Raw = msgspec.Raw()
+    """The supplier's own, in any form; read where the supplier pays a prize."""
+
+
+class _PromoInfo(msgspec.Struct, frozen=True, gc=False):
+    promo_reference: OptionalId = None
+
+
+class _Meta(msgspec.Struct, frozen=True, gc=False):
+    supplier_promo_info: _PromoInfo | None = None
 
 
 class _Echo(msgspec.Struct, frozen=True, gc=False):
@@ -106,6 +121,7 @@ class _Echo(msgspec.Struct, frozen=True, gc=False):
 
 
 _BODY: Final = msgspec.json.Decoder(_Hub88Request)
+_META: Final[msgspec.json.Decoder[_Meta | None]] = msgspec.json.Decoder(_Meta | None)
 _ECHO: Final = msgspec.json.Decoder(_Echo)
 
 
@@ -123,6 +139,10 @@ class Hub88(Dialect):
     A win whose bet cannot be found is refused, as the document has it
     (RS_ERROR_TRANSACTION_DOES_NOT_EXIST), and a bet that was rolled back counts as not found. A win
     that names no bet is booked.
+
+    What is marked `is_supplier_promo` is free, and its campaign is the supplier's where it has no
+    reward. Such a win is the prize of a tournament or jackpot and not of a bet: the reference that
+    it may have is not read, so that an unknown bet or one that was rolled back refuses nothing.
     """
 
     provider: ClassVar[str] = "hub88"
@@ -181,12 +201,16 @@ class Hub88(Dialect):
             reference = Reference(self.rollback_of, require(referred, "reference_transaction_uuid"))
             leg = Leg(Kind.ROLLBACK.value)
         else:
-            if referred is not None:
+            is_promo = body.is_supplier_promo in _TRUE
+            if referred is not None and not is_promo:
                 reference = Reference("bet", referred)
             amount = amount_of(require(body.amount, "amount"), AMOUNT_SCALE)
             currency = currency_of(amount, require(body.currency, "currency"))
             campaign_id = optional_text(body.reward_uuid, "reward_uuid")
-            leg = Leg(_KINDS[operation], amount, currency, bool(body.is_free), campaign_id)
+            if is_promo and campaign_id is None:
+                campaign_id = _promo_reference(body.meta)
+            is_free = is_promo or bool(body.is_free)
+            leg = Leg(_KINDS[operation], amount, currency, is_free, campaign_id)
         # The code is what the document calls the game; it may change inside a lobby's session, the
         # id may be missing.
         game_id = optional_text(body.game_code, "game_code") or optional_text(
@@ -245,6 +269,20 @@ def _operation_of(headers: Headers) -> str:
             RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction"
         )
     return operation
+
+
+def _promo_reference(meta: msgspec.Raw) -> str | None:
+    """Return the supplier's campaign in a prize's `meta`.
+
+    None where it names none, or in another form than the document's: a prize is paid without it.
+    """
+    try:
+        found = read_json(_META, bytes(meta))
+    except Rejected:
+        return None
+    if found is None or found.supplier_promo_info is None:
+        return None
+    return optional_text(found.supplier_promo_info.promo_reference, "promo_reference")
 
 
 def _read_echo(value: bytes) -> _Echo:

@@ -4,8 +4,9 @@ The answers are JSON.
 
 Source: the public code of integrators. One TransferInOut is a bet and its win: `transfer_amount` is
 the net that moves, and here the two stay apart and are decided together. Amounts are decimal text
-in major units, with an exponent at times (1.0E+7). The shared secrets travel in the body as
-`secret_key` and `operator_token`.
+in the currency's unit (`EXPONENTS_OF_UNITS`), with an exponent at times (1.0E+7);
+`real_transfer_amount` is the net as money. The shared secrets travel in the body as `secret_key`
+and `operator_token`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import msgspec
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Kind, Leg, Outcome, SignatureVerdict, WalletOutcome
-from schemas.money import amount_from_text, format_minor, minor_units
+from schemas.money import amount_from_text, amount_of, format_minor, minor_units
 from streams.providers.dialect import (
     Dialect,
     Draft,
@@ -39,6 +40,35 @@ from streams.providers.text_fields import TextFields, read_form, redact_form
 
 TRANSFER: Final = "TransferInOut"
 ADJUSTMENT: Final = "Adjustment"
+
+_THOUSANDS: Final = (
+    "BIF",
+    "CDF",
+    "COP",
+    "GNF",
+    "IDR",
+    "IQD",
+    "IRR",
+    "KHR",
+    "KRW",
+    "LAK",
+    "LBP",
+    "MGA",
+    "MMK",
+    "MNT",
+    "PYG",
+    "RWF",
+    "SLL",
+    "TZS",
+    "UGX",
+    "UZS",
+    "VND",
+)
+EXPONENTS_OF_UNITS: Final[Mapping[str, int]] = MappingProxyType(dict.fromkeys(_THOUSANDS, 3))
+"""Power of ten of the unit that amounts are printed in, by currency: 3 where it is a thousand.
+
+A currency that is not named is printed in major units. Source: two integrators' public lists.
+"""
 
 _OPERATIONS: Final = {TRANSFER.encode(): TRANSFER, ADJUSTMENT.encode(): ADJUSTMENT}
 _SECRETS: Final = frozenset({"secret_key", "operator_token", "operator_player_session"})
@@ -93,7 +123,11 @@ class PGSoft(Dialect):
     taken as free. That is inferred: no source shows one. A message whose amounts do not add up in
     either way is rejected.
 
-    The same transaction again with `is_validate_bet`, which asks whether it arrived, is a retry.
+    The same transaction again with `is_validate_bet`, which asks whether it arrived, is a retry,
+    under another balance id too (`_transaction_of`).
+
+    Where a message has `real_transfer_amount`, it must be `transfer_amount` in money, or the
+    message is rejected: an account whose currency is not in the table's unit is not booked wrong.
     """
 
     provider: ClassVar[str] = "pgsoft"
@@ -160,7 +194,12 @@ def _transfer(fields: TextFields, player_id: str, verdict: str) -> Draft:
     bet, win, net = (
         fields.amount(name) for name in ("bet_amount", "win_amount", "transfer_amount")
     )
-    currency = currency_of(bet, fields.text("currency_code"))
+    currency = fields.text("currency_code")
+    exponent = _unit_exponent(currency)
+    _check_real_amount(fields, net, exponent)
+    if exponent:
+        bet, win, net = (_as_money(amount, exponent) for amount in (bet, win, net))
+    currency = currency_of(bet, currency)
     currency_of(win, currency)
     campaign_id = fields.optional_id("free_game_transaction_id")
     is_free = _is_free_bet(bet, win, net, campaign_id)
@@ -169,7 +208,7 @@ def _transfer(fields: TextFields, player_id: str, verdict: str) -> Draft:
     at = fields.epoch_ms("updated_time")
     return Draft(
         TRANSFER,
-        fields.id_of("transaction_id"),
+        _transaction_of(fields.id_of("transaction_id")),
         legs,
         player_id,
         None,
@@ -198,11 +237,56 @@ def _is_free_bet(bet: Amount, win: Amount, net: Amount, campaign_id: str | None)
     raise Rejected(RejectCode.BAD_AMOUNT, "transfer_amount is not win_amount - bet_amount")
 
 
+def _transaction_of(transaction_id: str) -> str:
+    """Return a transaction's id without its balance id.
+
+    In `{BetId}-{ParentBetId}-{Type}-{BalanceId}` the balance id may belong to the sending:
+    integrators disagree. Left out, a transaction may be refused, but is never paid twice. An id in
+    another form is taken whole.
+    """
+    if transaction_id.count("-") != 3 or not transaction_id.isascii():
+        return transaction_id
+    parts = transaction_id.split("-")
+    return "-".join(parts[:3]) if all(map(str.isalnum, parts)) else transaction_id
+
+
+def _unit_exponent(currency: str) -> int:
+    """Return the power of ten of the unit that amounts of a currency are printed in."""
+    return EXPONENTS_OF_UNITS.get(currency.upper(), 0)
+
+
+def _as_money(printed: Amount, exponent: int) -> Amount:
+    """Return an amount in major units. Raises Rejected(BAD_AMOUNT) beyond 64 bits."""
+    if printed.scale >= exponent:
+        return Amount(printed.unscaled, printed.scale - exponent)
+    return amount_of(printed.unscaled * 10 ** (exponent - printed.scale), 0)
+
+
+def _check_real_amount(fields: TextFields, net: Amount, exponent: int) -> None:
+    """Check the two amounts of a message that state one movement, in the unit and in money.
+
+    Raises Rejected(BAD_AMOUNT) where `real_transfer_amount` is there and is other money.
+    """
+    text = fields.optional("real_transfer_amount")
+    if text is None or (not exponent and text == fields.text("transfer_amount")):
+        return
+    real = amount_from_text(text)
+    scale = max(real.scale, net.scale)
+    if real.unscaled * 10 ** (scale - real.scale) != net.unscaled * 10 ** (
+        scale - net.scale + exponent
+    ):
+        raise Rejected(
+            RejectCode.BAD_AMOUNT,
+            f"real_transfer_amount is not transfer_amount x 10^{exponent}, the currency's unit",
+        )
+
+
 def _adjustment(fields: TextFields, player_id: str, verdict: str) -> Draft:
-    amount = fields.amount("transfer_amount")
-    leg = Leg(
-        Kind.ADJUSTMENT.value, amount, signed_currency_of(amount, fields.text("currency_code"))
-    )
+    printed, currency = fields.amount("transfer_amount"), fields.text("currency_code")
+    exponent = _unit_exponent(currency)
+    _check_real_amount(fields, printed, exponent)
+    amount = _as_money(printed, exponent)
+    leg = Leg(Kind.ADJUSTMENT.value, amount, signed_currency_of(amount, currency))
     tx_id, at = fields.id_of("adjustment_transaction_id"), fields.epoch_ms("adjustment_time")
     return Draft(ADJUSTMENT, tx_id, [leg], player_id, None, None, False, None, at, False, verdict)
 
@@ -227,15 +311,27 @@ def _data(request: RawRecord, result: WalletOutcome) -> dict[str, Any] | None:
     fields = TextFields(read_form(request.value or b""))
     if _operation_or_none(dict(request.headers)) == TRANSFER:
         at = fields.epoch_ms("updated_time")
-        return {"currency_code": result.currency, "balance_amount": balance, "updated_time": at}
+        answer = {"currency_code": result.currency, "balance_amount": balance, "updated_time": at}
+        return answer | _real_amount(fields)
     change = amount_from_text(fields.text("transfer_amount"))
-    before = result.balance_minor - minor_units(change, result.currency)
-    return {
+    money = _as_money(change, _unit_exponent(result.currency))
+    before = result.balance_minor - minor_units(money, result.currency)
+    answer = {
         "adjust_amount": _number(change.unscaled, change.scale),
         "balance_before": _number(before, scale),
         "balance_after": balance,
         "updated_time": fields.epoch_ms("adjustment_time"),
     }
+    return answer | _real_amount(fields)
+
+
+def _real_amount(fields: TextFields) -> dict[str, msgspec.Raw]:
+    """Return the request's `real_transfer_amount` for its answer, nothing where it has none."""
+    text = fields.optional("real_transfer_amount")
+    if text is None:
+        return {}
+    real = amount_from_text(text)
+    return {"real_transfer_amount": _number(real.unscaled, real.scale)}
 
 
 def _number(unscaled: int, scale: int) -> msgspec.Raw:

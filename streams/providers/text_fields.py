@@ -87,11 +87,13 @@ class TextFields:
 def read_form(value: bytes) -> dict[str, str]:
     """Return the fields of an `application/x-www-form-urlencoded` body, decoded.
 
+    A line break after the form belongs to no field: within one it would be `%0A`.
+
     Raises Rejected: MALFORMED for a body that is not a form, BAD_FIELD for a field that is there
     twice, since either could be meant.
     """
     try:
-        text = value.decode()
+        text = value.decode().rstrip("\r\n")
         pairs = parse_qsl(
             text, keep_blank_values=True, errors="strict", max_num_fields=FORM_FIELDS_MAX
         )

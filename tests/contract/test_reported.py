@@ -58,6 +58,22 @@ FAULTS = [
         {"p-1 EUR 100.00", "p-2 EUR 200.00"},
         {"psp:camt EUR -300.00"},
     ),
+    Fault(
+        # The balance id at the end of a transaction's id belongs to the sending.
+        "13-pgsoft-resend-under-another-balance-id",
+        {"p-1 EUR 101.50"},
+        {"adjustments EUR -100.00", "provider:pgsoft EUR -1.50"},
+    ),
+    Fault(
+        "14-pgsoft-thousands",
+        {"p-1 IDR 997500.00", "p-1 VND 994500"},
+        {
+            "adjustments IDR -1000000.00",
+            "adjustments VND -1000000",
+            "provider:pgsoft IDR 2500.00",
+            "provider:pgsoft VND 5500",
+        },
+    ),
     Fault("19-camt-overlapping-statements-in-one-file", {"p-1 EUR 75.00"}, {"psp:camt EUR -75.00"}),
     Fault("20-camt-one-statement-twice-in-one-file", {"p-1 EUR 50.00"}, {"psp:camt EUR -50.00"}),
     Fault(
@@ -66,6 +82,11 @@ FAULTS = [
         "23-camt-reversal-with-the-direction-of-the-original",
         set(),
         {"psp:camt EUR 40.00", "suspense:camt EUR -40.00"},
+    ),
+    Fault(
+        "26-pgsoft-adjustment-in-thousands",
+        {"p-1 VND 1012500"},
+        {"adjustments VND -1012500"},
     ),
     Fault(
         "28-camt-the-sum-s-text-names-one-payer",
@@ -77,6 +98,12 @@ FAULTS = [
         "29-camt-overlapping-statements-without-references",
         {"p-1 EUR 125.00"},
         {"psp:camt EUR -125.00"},
+    ),
+    Fault(
+        # A prize of the supplier's is bonus cost, and no unknown bet refuses it.
+        "hub88-supplier-promo",
+        {"p-1 EUR 7.50"},
+        {"promotions:default EUR -7.50"},
     ),
 ]
 

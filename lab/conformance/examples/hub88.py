@@ -8,7 +8,7 @@ from typing import Final
 
 from lab.conformance.examples.fill import Example, Fill, units
 from lab.conformance.examples.rsa_keys import RSA_PRIVATE_PEM, RSA_PUBLIC_PEM
-from lab.conformance.examples.written import ExampleWriter
+from lab.conformance.examples.written import ExampleWriter, sending_of
 from lab.conformance.intents import Verb
 from lab.conformance.writers.encoding import json_body
 from lab.conformance.writers.hub88 import DECIMALS, WRITER
@@ -22,7 +22,7 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """Return bets, wins, a rollback, a free round, a win of zero, and a bet with few fields."""
+    """Return bets, wins, a rollback, a free round, a win of zero, a prize, and odd messages."""
     ids = [fill.uuid(n) for n in range(7)]
     paid, won, lost = (fill.amount(n, DECIMALS) for n in range(3))
     bet, free = (Verb.BET, ids[0]), (Verb.FREE_BET, ids[4])
@@ -39,6 +39,7 @@ def examples(fill: Fill) -> list[Example]:
         write(free_win, name="a free bet's win"),
         write(closing, name="a win of zero that closes the round"),
         _bare(fill, fill.tx(7), paid),
+        _prize(fill, fill.uuid(8), won),
     ]
 
 
@@ -61,3 +62,16 @@ def _bare(fill: Fill, tx_id: str, amount: Decimal) -> Example:
     name = "a bet with nothing that may be missing, its currency in lower case"
     message = WRITER.sign(intent, json_body(fields, None), _HUB88.secrets)
     return _HUB88.wrap(fill, message, _HUB88.expect(intent), name=name)
+
+
+def _prize(fill: Fill, tx_id: str, amount: Decimal) -> Example:
+    """Return a win that the game's supplier gives, naming a bet of the supplier's own."""
+    intent = _HUB88.intent(fill, Verb.FREE_WIN, tx_id, amount)
+    fields = WRITER.fields(intent, sending_of(fill)) | {
+        "is_free": None,
+        "is_supplier_promo": True,
+        "reference_transaction_uuid": fill.uuid(10),
+        "meta": {"supplier_promo_info": {"promo_reference": fill.campaign}},
+    }
+    message = WRITER.sign(intent, json_body(fields, None), _HUB88.secrets)
+    return _HUB88.wrap(fill, message, _HUB88.expect(intent), name="a supplier's prize")

@@ -6,14 +6,17 @@ from decimal import Decimal
 from functools import partial
 from typing import Final
 
-from lab.conformance.examples.fill import Example, Fill
+from lab.conformance.examples.fill import CURRENCIES as ORDINARY
+from lab.conformance.examples.fill import Example, Fill, units
 from lab.conformance.examples.written import ExampleWriter
 from lab.conformance.intents import Intent, Verb
-from lab.conformance.writers.pgsoft import WRITER
+from lab.conformance.writers.pgsoft import WRITER, amount_of, money_of
 from streams.providers.dialect import KeyMaterial
 
 KEYS: Final[KeyMaterial] = {"secret_key": "pg-4c8f0d31aa", "operator_token": "pg-operator-19e7"}
 BALANCE_DECIMALS: Final = 0
+CURRENCIES: Final = (*ORDINARY, "VND", "IDR", "IQD")
+"""The last three are printed in thousands; their wallets have 0, 2 and 3 decimals."""
 
 _PGSOFT: Final = ExampleWriter(WRITER, KEYS)
 _ZERO: Final = Decimal(0)
@@ -51,11 +54,13 @@ def _odd(fill: Fill, tx_id: str, bet: Decimal) -> Example:
 
     Some fields are empty, and one is unknown.
     """
-    intent = _spin(fill, 7, bet, _ZERO)
+    intent, minor = _spin(fill, 7, bet, _ZERO), units(bet, fill.scale)
+    printed = Decimal(amount_of(minor, fill.currency))
     fields = {
         "transaction_id": tx_id,
-        "transfer_amount": f"{-bet:E}",
-        "bet_amount": f"{bet:E}",
+        "transfer_amount": f"{-printed:E}",
+        "real_transfer_amount": f"{Decimal(money_of(-minor, fill.currency)):E}",
+        "bet_amount": f"{printed:E}",
         "win_amount": "0E+2",
         "novelty": "a=b&c d",
         "currency_code": fill.currency.lower(),

@@ -19,10 +19,33 @@ from lab.conformance.writers.ids import Ids
 from lab.conformance.writers.writer import FORM, Message, Secrets, Sending, Writer
 from schemas.money import format_minor
 
-EXPONENTS_OF_UNITS: Final[Mapping[str, int]] = MappingProxyType({})
+_THOUSANDS: Final = (
+    "BIF",
+    "CDF",
+    "COP",
+    "GNF",
+    "IDR",
+    "IQD",
+    "IRR",
+    "KHR",
+    "KRW",
+    "LAK",
+    "LBP",
+    "MGA",
+    "MMK",
+    "MNT",
+    "PYG",
+    "RWF",
+    "SLL",
+    "TZS",
+    "UGX",
+    "UZS",
+    "VND",
+)
+EXPONENTS_OF_UNITS: Final[Mapping[str, int]] = MappingProxyType(dict.fromkeys(_THOUSANDS, 3))
 """Power of ten of the unit that amounts are printed in, by currency: 3 where it is a thousand.
 
-A currency that is not named is printed in major units.
+A currency that is not named is printed in major units. Source: two integrators' public lists.
 """
 
 _ADJUSTMENT_TYPE: Final = "900"
@@ -88,6 +111,7 @@ def _transfer_fields(intent: Intent, sending: Sending) -> dict[str, str]:
         "bet_amount": amount_of(bet_minor, currency, style),
         "win_amount": amount_of(win_minor, currency, style),
         "transfer_amount": amount_of(win_minor - bet_minor, currency, style),
+        "real_transfer_amount": money_of(win_minor - bet_minor, currency),
         "transaction_id": intent.tx_id,
         "wallet_type": _CASH_WALLET,
         "bet_type": _REAL_MONEY,
@@ -115,6 +139,7 @@ def _adjustment_fields(intent: Intent, sending: Sending) -> dict[str, str]:
     return {
         "currency_code": currency,
         "transfer_amount": amount_of(_minor_of(leg), currency, sending.style),
+        "real_transfer_amount": money_of(_minor_of(leg), currency),
         "adjustment_id": intent.tx_id,
         "adjustment_transaction_id": intent.tx_id,
         "adjustment_time": str(sending.at_ms),
@@ -130,6 +155,11 @@ def amount_of(minor: int, currency: str, style: Random | None = None) -> str:
     text = format_minor(minor * int(10**zeros), decimals + zeros)
     has_exponent = style is not None and style.random() < 0.3
     return f"{Decimal(text):E}" if has_exponent else text
+
+
+def money_of(minor: int, currency: str) -> str:
+    """Format an amount in major units, as in `real_transfer_amount`."""
+    return format_minor(minor, scale_of(currency))
 
 
 def _minor_of(leg: IntentLeg | None) -> int:

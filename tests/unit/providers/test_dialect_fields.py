@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
 from typing import Annotated, Literal
@@ -364,6 +365,65 @@ def test_an_exponent_or_a_number_without_bounds_costs_nothing(number: str) -> No
     with pytest.raises(Rejected) as rejection:
         amount_of_number(read_json(PRICED, b'{"amount":%s}' % number.encode()).amount)
     assert rejection.value.reason is RejectCode.BAD_AMOUNT
+
+
+NUMBERS = [
+    "1_000",
+    " 1.50 ",
+    "1.50\n",
+    "\uff11.\uff15",
+    "\u0661\u0662",
+    "1,5",
+    "0x1F",
+    "",
+    "1.",
+    ".5",
+]
+"""What some readers of numbers take, among it the digits of other scripts and Python's own notations."""
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_text_is_the_same_money_in_json_and_elsewhere(text: str) -> None:
+    body = msgspec.json.encode({"amount": text})
+    assert read_amount(lambda: amount_of_number(read_json(PRICED, body).amount)) == read_amount(
+        lambda: amount_from_text(text)
+    )
+
+
+def read_amount(read: Callable[[], Amount]) -> Amount | RejectCode:
+    try:
+        return read()
+    except Rejected as error:
+        return error.reason
+
+
+@pytest.mark.parametrize("text", NUMBERS[:7])
+def test_text_in_other_digits_or_with_space_is_not_money(text: str) -> None:
+    with pytest.raises(Rejected) as rejection:
+        amount_of_number(read_json(PRICED, msgspec.json.encode({"amount": text})).amount)
+    assert rejection.value.reason is RejectCode.BAD_AMOUNT
+
+
+@pytest.mark.parametrize(
+    "sent", ["null", "true", "[1]", '{"amount":1}', '"\\ud83d\\ude00"', '"1\\n"']
+)
+def test_what_is_neither_a_number_nor_text_is_not_money(sent: str) -> None:
+    with pytest.raises(Rejected) as rejection:
+        amount_of_number(read_json(PRICED, b'{"amount":%s}' % sent.encode()).amount)
+    assert rejection.value.reason is RejectCode.BAD_AMOUNT
+
+
+def test_digits_may_be_escaped_as_any_text() -> None:
+    sent = b'{"amount":"\\u0031.5"}'
+    assert amount_of_number(read_json(PRICED, sent).amount) == Amount(15, 1)
+
+
+@pytest.mark.parametrize("number", ["9223372036854775808", "1e2", "1E0", "100.0"])
+def test_a_numeric_id_is_an_integer_of_64_bits_in_digits(number: str) -> None:
+    assert read_json(DECODER, b'{"id":9223372036854775807}').id == 2**63 - 1
+    with pytest.raises(Rejected) as rejection:
+        read_json(DECODER, b'{"id":%s}' % number.encode())
+    assert rejection.value.reason is RejectCode.BAD_FIELD
 
 
 def test_more_decimals_are_not_cut_by_default() -> None:

@@ -64,6 +64,75 @@ def test_null_flags_and_empty_ids_are_missing_ones() -> None:
     assert (draft.legs[0].is_free, draft.legs[0].campaign_id) == (False, None)
 
 
+PRIZE = BET | {"transaction_uuid": "w-1", "amount": 500000, "is_supplier_promo": True}
+INFO = {"supplier_promo_info": {"promo_reference": "T-9"}}
+
+
+@pytest.mark.parametrize("flag", [True, "true"])
+@pytest.mark.parametrize("more", [{}, {"is_free": None}, {"is_free": False}, {"is_free": True}])
+@pytest.mark.parametrize("path", ["/transaction/win", "/transaction/bet"])
+def test_what_the_supplier_pays_is_free(flag: Any, more: dict[str, Any], path: str) -> None:
+    [leg] = read(PRIZE | {"is_supplier_promo": flag} | more, path).legs
+    assert leg.is_free
+    assert leg.campaign_id is None
+
+
+@pytest.mark.parametrize("flag", [False, "false", None])
+def test_any_other_win_is_as_ever(flag: Any) -> None:
+    fields = {"is_supplier_promo": flag, "reference_transaction_uuid": "t-0", "meta": INFO}
+    draft = read(PRIZE | fields, "/transaction/win")
+    assert (draft.legs[0].is_free, draft.legs[0].campaign_id) == (False, None)
+    assert draft.reference is not None
+
+
+@pytest.mark.parametrize("flag", ["TRUE", "yes", "", 1, 0, [], {}])
+def test_a_flag_that_is_neither_true_nor_false_is_rejected(flag: Any) -> None:
+    with pytest.raises(Rejected) as caught:
+        read(PRIZE | {"is_supplier_promo": flag}, "/transaction/win")
+    assert caught.value.reason is RejectCode.BAD_FIELD
+    assert "is_supplier_promo" in caught.value.detail
+
+
+def test_a_prize_does_not_depend_on_a_bet() -> None:
+    draft = read(PRIZE | {"reference_transaction_uuid": "t-0"}, "/transaction/win")
+    assert draft.reference is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "campaign"),
+    [
+        ({"meta": INFO}, "T-9"),
+        ({"meta": INFO, "reward_uuid": ""}, "T-9"),
+        ({"meta": INFO, "reward_uuid": "r-1"}, "r-1"),
+        ({"meta": {"supplier_promo_info": {"promo_reference": 17, "new": []}, "x": 1}}, "17"),
+        ({"meta": {"supplier_promo_info": {"promo_reference": ""}}}, None),
+        ({"meta": {"supplier_promo_info": {}}}, None),
+        ({"meta": {"supplier_promo_info": None}}, None),
+        ({"meta": {"supplier_promo_info": "T-9"}}, None),
+        ({"meta": {"supplier_promo_info": {"promo_reference": ["T-9"]}}}, None),
+        ({"meta": {}}, None),
+        ({"meta": None}, None),
+        ({"meta": "T-9"}, None),
+        ({"meta": [1]}, None),
+        ({}, None),
+    ],
+)
+def test_the_campaign_of_a_prize(fields: dict[str, Any], campaign: str | None) -> None:
+    assert read(PRIZE | fields, "/transaction/win").legs[0].campaign_id == campaign
+
+
+@pytest.mark.parametrize("meta", [None, "x", 7, [1], {"deep": [{}]}])
+def test_the_meta_of_other_messages_is_not_read(meta: Any) -> None:
+    for path in ("/transaction/bet", "/transaction/win", "/transaction/rollback"):
+        fields = {"meta": meta, "reference_transaction_uuid": "t-0"}
+        assert read(BET | fields, path) == read(BET | fields | {"meta": None}, path)
+
+
+def test_unknown_fields_are_tolerated() -> None:
+    new = {"is_billable": False, "is_aggregated": True, "supplier_transaction_id": "s", "x": {}}
+    assert read(BET | new) == read(BET)
+
+
 def test_what_a_rollback_refers_to_is_a_setting() -> None:
     body = {"user": "p-1", "transaction_uuid": "t-2", "reference_transaction_uuid": "t-1"}
     draft = read(body, "/transaction/rollback", Hub88(rollback_of="win"))

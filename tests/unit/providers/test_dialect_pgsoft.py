@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -9,11 +10,13 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Attempt, Outcome, WalletOutcome
+from schemas.money import EXPONENTS
 from streams.providers.dialect import Draft
-from streams.providers.pgsoft import PGSoft
+from streams.providers.pgsoft import EXPONENTS_OF_UNITS, PGSoft
 from tests.support.dialect_records import raw_record
 
 KEY = {"secret_key": "s3cret", "operator_token": "0per4tor"}
@@ -83,7 +86,10 @@ def test_one_message_is_a_bet_and_its_win() -> None:
     draft = read()
     assert money(draft) == [("BET", Decimal("1.50")), ("WIN", Decimal("0.40"))]
     assert draft.decision_required
-    assert (draft.player_id, draft.provider_tx_id) == ("p-1001", FORM["transaction_id"])
+    assert (draft.player_id, draft.provider_tx_id) == (
+        "p-1001",
+        "1790000000001-1790000000002-106",
+    )
     assert (draft.round_id, draft.round_closed, draft.game_id) == (
         FORM["parent_bet_id"],
         True,
@@ -200,6 +206,99 @@ def test_a_correction_has_a_sign() -> None:
     ]
 
 
+# --- units by currency ------------------------------------------------------------------------------------------------
+
+THOUSANDS = sorted(EXPONENTS_OF_UNITS)
+
+
+def money_in(currency: str, draft: Draft) -> list[tuple[str, Decimal]]:
+    legs = []
+    for leg in draft.legs:
+        assert leg.amount is not None
+        assert leg.currency == currency
+        legs.append((leg.kind, Decimal(leg.amount.unscaled).scaleb(-leg.amount.scale)))
+    return legs
+
+
+def test_the_table_names_what_is_printed_in_thousands() -> None:
+    assert len(THOUSANDS) == 21
+    assert set(EXPONENTS_OF_UNITS.values()) == {3}
+    assert set(EXPONENTS_OF_UNITS) <= set(EXPONENTS)
+
+
+@pytest.mark.parametrize("currency", THOUSANDS)
+@pytest.mark.parametrize("spelling", [str.upper, str.lower])
+@pytest.mark.parametrize("real", [None, "-2500", "-2500.00", "-2.5E+3"])
+def test_a_transfer_in_thousands_is_booked_as_money(
+    currency: str, spelling: Callable[[str], str], real: str | None
+) -> None:
+    form = amounts("5.00", "2.5", "-2.50") | {"currency_code": spelling(currency)}
+    if real is not None:
+        form["real_transfer_amount"] = real
+    assert money_in(currency, read(form)) == [("BET", Decimal(5000)), ("WIN", Decimal(2500))]
+    correction = CORRECTION | {"currency_code": spelling(currency), "transfer_amount": "-2.50"}
+    if real is not None:
+        correction["real_transfer_amount"] = real
+    assert money_in(currency, read(correction, "Adjustment")) == [("ADJUSTMENT", Decimal(-2500))]
+
+
+def test_a_free_game_in_thousands() -> None:
+    free = {"free_game_transaction_id": "f-1", "currency_code": "VND"}
+    printed = read(amounts("2", "3", "3") | free | {"real_transfer_amount": "3000"})
+    assert money_in("VND", printed) == [("BET", Decimal(2000)), ("WIN", Decimal(3000))]
+    assert [leg.is_free for leg in printed.legs] == [True, True]
+
+
+@pytest.mark.parametrize("currency", ["EUR", "JPY", "CLP", "VND", "IDR"])
+@pytest.mark.parametrize("factor", ["0.001", "0.999", "1", "10", "100", "1000", "-1", "-1000"])
+def test_both_amounts_of_a_message_must_be_the_same_money(currency: str, factor: str) -> None:
+    unit = 10 ** EXPONENTS_OF_UNITS.get(currency, 0)
+    forms = (amounts("5", "3", "-2"), CORRECTION | {"transfer_amount": "-2"})
+    for form, call in zip(forms, ("TransferInOut", "Adjustment"), strict=True):
+        real = {"real_transfer_amount": str(-2 * Decimal(factor)), "currency_code": currency}
+        if Decimal(factor) == unit:
+            assert read(form | real, call).legs
+        else:
+            assert reason(form | real, call) is RejectCode.BAD_AMOUNT
+
+
+def test_a_real_amount_that_is_not_a_number() -> None:
+    for call, form in (("TransferInOut", FORM), ("Adjustment", CORRECTION)):
+        assert reason(form | {"real_transfer_amount": "x"}, call) is RejectCode.BAD_AMOUNT
+        assert read(form | {"real_transfer_amount": ""}, call).legs
+    huge = amounts("9E+18", "0", "-9E+18") | {"currency_code": "IDR"}
+    assert reason(huge) is RejectCode.BAD_AMOUNT
+
+
+# --- ids ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "identity"),
+    [
+        ("1001-1000-106-7", "1001-1000-106"),
+        ("1001-1000-106-9", "1001-1000-106"),
+        ("1001-1000-107-7", "1001-1000-107"),  # another type
+        ("1002-1000-106-7", "1002-1000-106"),  # another spin of the round
+        ("1001-1000-106", "1001-1000-106"),
+        ("1001-1000", "1001-1000"),
+        ("1001", "1001"),
+        ("1001-1000-106-", "1001-1000-106-"),
+        ("1001--106-7", "1001--106-7"),
+        ("b1001-p1000-106-7", "b1001-p1000-106"),
+        ("ünï-çødé-106-7", "ünï-çødé-106-7"),
+        ("f81d4fae-7dec-41d0-a765-00a0c91e6bf6", "f81d4fae-7dec-41d0-a765-00a0c91e6bf6"),
+    ],
+)
+def test_the_balance_id_is_not_part_of_the_identity(sent: str, identity: str) -> None:
+    assert read(FORM | {"transaction_id": sent}).provider_tx_id == identity
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
+def test_a_line_break_after_the_form_belongs_to_no_field(ending: bytes) -> None:
+    assert read(urlencode(FORM).encode() + ending) == read()
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -288,6 +387,23 @@ def test_a_success_repeats_the_time_and_tells_the_balance_exactly(what: str) -> 
     )
     exact = answer("TransferInOut", outcome("TransferInOut", what, 9_007_199_254_740_993, 8))
     assert b'"balance_amount":90071992.54740993,' in exact
+
+
+def test_answers_repeat_the_real_amounts() -> None:
+    thousands = {"currency_code": "IDR", "real_transfer_amount": "-1100.00"}
+    assert answer("TransferInOut", idr("TransferInOut"), FORM | thousands) == (
+        b'{"data":{"currency_code":"IDR","balance_amount":1234.56,"updated_time":1790000000456,'
+        b'"real_transfer_amount":-1100.00},"error":null}'
+    )
+    thousands["real_transfer_amount"] = "-25000"
+    assert answer("Adjustment", idr("Adjustment"), CORRECTION | thousands) == (
+        b'{"data":{"adjust_amount":-25,"balance_before":26234.56,"balance_after":1234.56,'
+        b'"updated_time":1790000000789,"real_transfer_amount":-25000},"error":null}'
+    )
+
+
+def idr(call: str) -> WalletOutcome:
+    return replace(outcome(call, "POSTED"), currency="IDR")
 
 
 def test_a_correction_is_answered_with_both_balances() -> None:
