@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 Treatment: TypeAlias = Literal["BOOK", "REFUSE"]
+Placement: TypeAlias = Literal["BOOK", "SUSPENSE"]
 
 
 class LedgerPolicy(msgspec.Struct, frozen=True):
@@ -25,6 +26,10 @@ class LedgerPolicy(msgspec.Struct, frozen=True):
 
     `rollback_after_win`: a rollback of a bet that a win has named (100HP answers 609).
 
+    `reversal_beyond_payment`: money that a payment provider takes from a payment, or gives back to
+    it, of more than the payment or in another currency: it is booked with the player, or waits in
+    suspense for a person, with an alert.
+
     `open_round_max_age_ms`: a round open for longer is proposed for `open_round_action` (100HP: two
     weeks, then the wallet rolls the bet back itself); None: never.
     """
@@ -33,8 +38,11 @@ class LedgerPolicy(msgspec.Struct, frozen=True):
     win_without_bet: Treatment = "BOOK"
     win_after_rollback: Treatment = "BOOK"
     rollback_after_win: Treatment = "BOOK"
+    reversal_beyond_payment: Placement = "BOOK"
     open_round_max_age_ms: int | None = None
     open_round_action: Literal["ROLLBACK", "CLOSE"] = "ROLLBACK"
 
 
 DEFAULT_POLICY = LedgerPolicy()
+CARD_POLICY = LedgerPolicy(reversal_beyond_payment="SUSPENSE")
+"""Of card processors: what they take back was paid to them before, in the same currency."""

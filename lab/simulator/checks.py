@@ -26,6 +26,7 @@ from schemas.events import FraudAlert, Position, WalletBalance, WalletOutcome, W
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
 
 _ANSWER: Final = ("outcome", "reason", "currency", "available_minor", "version")
+_MISFITS: Final = frozenset({"ABOVE_PAYMENT", "PAYMENT_CURRENCY_DIFFERS"})
 _BALANCE: Final = ("cash_minor", "bonus_minor", "held_minor", "version", "event_id")
 _REPLAYED: Final = (
     *("entry", "repeat", "transfer", "wallet", "closing", "player_state", "proposal", "batch"),
@@ -276,7 +277,7 @@ def _check_balances(simulation: Simulation) -> Iterator[str]:
 
 
 def _check_alerts(simulation: Simulation) -> Iterator[str]:
-    """Check that exactly the events that created or deepened a debt have an alert."""
+    """Check that exactly debts made or deepened, and reversals that fit no payment, have alerts."""
     decode = codec.decoder(FraudAlert)
     alerted = {
         event_id
@@ -287,8 +288,10 @@ def _check_alerts(simulation: Simulation) -> Iterator[str]:
     debts = {
         event_id for chain in chains_of(simulation.server).values() for event_id in debts_of(chain)
     }
-    for event_id in sorted(alerted ^ debts):
-        what = "an alert without a debt" if event_id in alerted else "a debt without an alert"
+    entries = simulation.server.tables["entry"].rows.values()
+    misfits = {row["event_id"] for row in entries if row["reason"] in _MISFITS}
+    for event_id in sorted(alerted ^ (debts | misfits)):
+        what = "an alert without a cause" if event_id in alerted else "a cause without an alert"
         yield f"{event_id}: {what}"
 
 

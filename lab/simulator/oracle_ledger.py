@@ -62,11 +62,17 @@ class OracleLedger:
             ):
                 raise Unbookable("BALANCE_OUT_OF_RANGE")
 
+    def move_in_house(self, currency: str, source: str, target: str, minor: int) -> None:
+        """Move money between two house accounts: no wallet gets a new version."""
+        if minor:
+            self._shift(currency, source, target, minor)
+            self.movements.append((currency, source, target, minor, 0))
+
     def undo_movements(self) -> None:
         """Restore balances and versions as they were before the movements."""
-        for currency, source, target, minor, _ in reversed(self.movements):
+        for currency, source, target, minor, version in reversed(self.movements):
             self._shift(currency, target, source, minor)
-            if self.player is not None:
+            if self.player is not None and version:
                 self.state.versions[self.player, currency] -= 1
         self.movements = []
 

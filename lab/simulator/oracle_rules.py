@@ -108,6 +108,9 @@ class OracleRules(OracleLedger):
             "BONUS_GRANT": (promotions, BONUS),
         }
         if leg.kind in simple:
+            if misfit := self._payment_misfit(leg):
+                self.move_in_house(currency, *self._suspense_accounts(leg), minor)
+                return misfit
             self.move(currency, *simple[leg.kind], minor)
             return BOOKED if leg.kind != "BONUS_GRANT" else self._grant(currency)
         if leg.kind == "WIN":
@@ -272,13 +275,31 @@ class OracleRules(OracleLedger):
             self.move(currency, HELD, f"psp:{self.intent.provider}", minor)
         return BOOKED
 
-    def _decide_without_player(self) -> Verdict:
+    def _payment_misfit(self, leg: IntentLeg) -> Verdict | None:
+        """Return why a reversal, or what comes back, cannot be of the payment that it names."""
+        state, intent = self.state, self.intent
+        if leg.kind not in ("DEPOSIT", "DEPOSIT_REVERSAL") or intent.reference is None:
+            return None
+        if state.policy(intent).reversal_beyond_payment == "BOOK":
+            return None
+        payment = state.posted_decision(intent.reference, self.player)
+        if payment is None or intent.reference[1] == "house":
+            return None
+        if payment.intent.legs[0].currency != leg.currency:
+            return ("UNRESOLVED", "PAYMENT_CURRENCY_DIFFERS")
+        paid = sum(minor for _, _, _, minor, _ in payment.movements)
+        return ("UNRESOLVED", "ABOVE_PAYMENT") if (leg.minor or 0) > paid else None
+
+    def _suspense_accounts(self, leg: IntentLeg) -> tuple[str, str]:
         psp, suspense = f"psp:{self.intent.provider}", f"suspense:{self.intent.provider}"
+        return (psp, suspense) if leg.kind == "DEPOSIT" else (suspense, psp)
+
+    def _decide_without_player(self) -> Verdict:
         for leg in self.intent.legs:
-            if leg.kind == "DEPOSIT":
-                self.move(leg.currency or "", psp, suspense, leg.minor or 0)
-            elif leg.kind == "DEPOSIT_REVERSAL":
-                self.move(leg.currency or "", suspense, psp, leg.minor or 0)
+            if leg.kind in ("DEPOSIT", "DEPOSIT_REVERSAL"):
+                self.move_in_house(
+                    leg.currency or "", *self._suspense_accounts(leg), leg.minor or 0
+                )
         kinds, reference = {leg.kind for leg in self.intent.legs}, self.intent.reference
         if kinds <= {"INFORMATIONAL", "HEARTBEAT"}:
             return NOTED

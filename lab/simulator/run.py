@@ -18,7 +18,7 @@ from lab.simulator.intents import SimulatedIntent
 from lab.simulator.simulation import SettleTimeout, Simulation
 from lab.simulator.traffic import SimulatedTraffic, group_into_records
 from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE
-from schemas.policies import LedgerPolicy, Treatment
+from schemas.policies import LedgerPolicy, Placement, Treatment
 
 EVENTS_MIN: Final = 500
 FAULTS_MIN: Final = 10
@@ -82,7 +82,7 @@ def simulate(seed: int, trace: Callable[[str], None] = lambda _: None) -> SeedRe
 
 
 def draw_policies(rng: Random) -> dict[str, LedgerPolicy]:
-    """Draw a ledger policy for each provider of games and for the house."""
+    """Draw a ledger policy for each provider of games, for the house and for payments."""
 
     def policy() -> LedgerPolicy:
         win_without_bet, win_after_rollback, rollback_after_win = (
@@ -97,7 +97,9 @@ def draw_policies(rng: Random) -> dict[str, LedgerPolicy]:
             open_round_max_age_ms=rng.choice((None, None, 1)),
         )
 
-    return {provider: policy() for provider in ("hub88", "hundredhp", "playngo", "house")}
+    drawn = {provider: policy() for provider in ("hub88", "hundredhp", "playngo", "house")}
+    placement: Placement = rng.choice(("BOOK", "SUSPENSE", "SUSPENSE"))
+    return drawn | {"adyen": LedgerPolicy(reversal_beyond_payment=placement)}
 
 
 async def _simulate(seed: int, trace: Callable[[str], None]) -> SeedResult:

@@ -15,6 +15,14 @@ CURRENCIES: Final = ("EUR", "EUR", "EUR", "EUR", "JPY", "KWD")
 BRANDS: Final = ("acme", "zeta")
 BETS: Final = (0, 10, 100, 400, 2_500)
 WINS: Final = (0, 0, 50, 400, 3_000)
+_REVERSALS: Final = (
+    Verb.REFUND,
+    Verb.CHARGEBACK,
+    Verb.REFUND_REFUSED,
+    Verb.REFUND_RETURNED,
+    Verb.CHARGEBACK_WON,
+)
+_MISFIT_SHARE: Final = 0.1
 DEPOSITS: Final = (100, 500, 2_000, 6_000)
 WITHDRAWALS: Final = (10, 100, 400, 3_000, 20_000)
 HUGE: Final = 9 * 10**18
@@ -252,13 +260,22 @@ class SimulatedTraffic:
         return [opened, paid] if self.rng.random() < 0.7 else [paid, opened]
 
     def reversal(self) -> list[SimulatedIntent]:
-        """Return a refund or chargeback of a payment, maybe before the payment's own notice."""
+        """Return a refund or chargeback of a payment, or one that came back.
+
+        It may come before the payment's own notice; a few are above the payment, or in another
+        currency.
+        """
         payment = self._recent_intent("payment")
         if payment is None:
             return self.deposit()
-        verb = self.rng.choice((Verb.REFUND, Verb.CHARGEBACK, Verb.REFUND_REFUSED))
+        verb = self.rng.choice(_REVERSALS)
         identity = self._identity(self.players[BRANDS.index(payment.brand)], "adyen", verb)
         leg = payment.legs[0]._replace(kind=KINDS[verb])
+        draw = self.rng.random()
+        if draw < _MISFIT_SHARE:
+            leg = leg._replace(minor=2 * (leg.minor or 0))
+        elif draw < 2 * _MISFIT_SHARE:
+            leg = leg._replace(currency="SEK")
         return [simulated_intent(identity, None, (leg,), payment.identity)]
 
     def withdrawal(self) -> list[SimulatedIntent]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ledger_sink.rules import debts
+from ledger_sink.rules import debts, payments
 from ledger_sink.rules.book import DecidedEvent
 from ledger_sink.rules.journal import Wallet
 from schemas import codec
@@ -40,6 +40,9 @@ _PLAYER_MESSAGES: Final[dict[str, str]] = {
     Outcome.UNRESOLVED: "This is being checked by our staff.",
     Outcome.INFORMATIONAL: "Noted.",
 }
+
+
+_ALERTING: Final = debts.REASONS | payments.REASONS
 
 
 def player_message(outcome: str) -> str:
@@ -87,9 +90,9 @@ class MessageEncoder:
         return self._outcome_message(tuple(row[1:6]), attempt, row[10], tuple(row[11:16]))
 
     def encode_alert(self, decided: DecidedEvent) -> Message | None:
-        """Return the alert about a debt, if this decision made one."""
+        """Return the alert about a debt or a misfit reversal, if this decision made one."""
         answer = decided.answer
-        if answer.reason not in debts.REASONS or decided.decision is None:
+        if answer.reason not in _ALERTING or decided.decision is None:
             return None
         log_event, event = decided.log_event, decided.log_event.event
         return self._alert_message(
@@ -102,7 +105,7 @@ class MessageEncoder:
     def encode_alert_row(self, row: Sequence[Any], partition: int) -> Message | None:
         """Return the same from a row of `outcomes_between`; None for a repeat, without a time."""
         reason, currency, available_minor, occurred_at = row[12], row[13], row[14], row[16]
-        if reason not in debts.REASONS or occurred_at is None:
+        if reason not in _ALERTING or occurred_at is None:
             return None
         return self._alert_message(
             (row[1], row[2], row[4], row[10]),
@@ -167,6 +170,11 @@ class MessageEncoder:
         event_id, brand, operation, player_id = identity
         reason, currency, available_minor = answer
         assert player_id is not None
+        if reason in payments.REASONS:
+            alert = payments.reversal_alert(
+                event_id, brand, player_id, operation, reason, occurred_at, source
+            )
+            return alert.key.encode(), self._alert_bytes(alert)
         assert currency is not None
         assert available_minor is not None
         alert = debts.debt_alert(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ledger_sink.rules import accounts, adjustments, bets, bonus, closings, refusals
+from ledger_sink.rules import accounts, adjustments, bets, bonus, closings, payments, refusals
 from ledger_sink.rules.accounts import CASH
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
 from ledger_sink.rules.book import Posting
@@ -29,16 +29,8 @@ def _credit_from(account: Callable[[Posting], str]) -> LegRule:
     return rule
 
 
-def _deposit_reversal(posting: Posting, leg: Leg) -> Verdict:
-    """Take a deposit back from cash: a chargeback or a refund. The player may be in debt then."""
-    wallet = posting.select_wallet(currency_of(leg))
-    posting.debit(wallet, CASH, accounts.psp_account(posting.event.provider), minor_of(leg))
-    return BOOKED
-
-
 _from_jackpot = _credit_from(lambda posting: accounts.jackpot_account(posting.event.provider))
 _from_promotions = _credit_from(lambda posting: accounts.promotions_account(posting.event.brand))
-_from_psp = _credit_from(lambda posting: accounts.psp_account(posting.event.provider))
 
 LEG_RULES: Final[dict[str, LegRule]] = {
     Kind.BET: bets.bet,
@@ -49,8 +41,8 @@ LEG_RULES: Final[dict[str, LegRule]] = {
     Kind.ROLLBACK: closings.rollback,
     Kind.CANCEL: closings.cancel,
     Kind.ADJUSTMENT: adjustments.adjustment,
-    Kind.DEPOSIT: _from_psp,
-    Kind.DEPOSIT_REVERSAL: _deposit_reversal,
+    Kind.DEPOSIT: payments.deposit,
+    Kind.DEPOSIT_REVERSAL: payments.deposit_reversal,
     Kind.WITHDRAWAL: closings.withdrawal,
     Kind.WITHDRAWAL_REVERSAL: closings.withdrawal_reversal,
     Kind.BONUS_GRANT: bonus.grant,

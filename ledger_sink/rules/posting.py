@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink.rules import accounts
 from ledger_sink.rules.amounts import (
     BOOKED,
     CURRENCIES_DIFFER,
@@ -18,12 +17,12 @@ from ledger_sink.rules.amounts import (
     NOTED,
     Unpostable,
     Verdict,
-    minor_of,
 )
 from ledger_sink.rules.book import NO_PLAYER, Book, DecidedEvent, LogEvent, Posting
 from ledger_sink.rules.closings import pay_out
 from ledger_sink.rules.journal import CANCELLED, PAID, REVERSED, SETTLED, Answer, Entry
 from ledger_sink.rules.leg_rules import LEG_RULES
+from ledger_sink.rules.payments import move_to_suspense
 from ledger_sink.rules.references import (
     BET_NOT_FOUND,
     checks_bet_of_win,
@@ -222,16 +221,12 @@ def _decide_without_player(posting: Posting) -> Verdict:
     the same, so that a later bet moves no money, for any player.
     """
     event = posting.event
-    psp = accounts.psp_account(event.provider)
-    suspense = accounts.suspense_account(event.provider)
     kinds = {leg.kind for leg in event.legs}
     for leg in event.legs:
         if leg.amount is None or leg.currency is None:
             continue
-        if leg.kind == Kind.DEPOSIT:
-            posting.move_between_house_accounts(leg.currency, psp, suspense, minor_of(leg))
-        elif leg.kind == Kind.DEPOSIT_REVERSAL:
-            posting.move_between_house_accounts(leg.currency, suspense, psp, minor_of(leg))
+        if leg.kind in (Kind.DEPOSIT, Kind.DEPOSIT_REVERSAL):
+            move_to_suspense(posting, leg)
     if kinds <= _NO_MONEY:
         return NOTED
     target_id = posting.log_event.reference_id

@@ -19,12 +19,13 @@ from ledger_sink.rules.journal import (
     Transfer,
     Wallet,
 )
+from ledger_sink.rules.payments import compares_with_payment
 from ledger_sink.rules.references import WINS, checks_bet_of_win, protects_settled_bets
 from ledger_sink.store.statements import plain_array, statements
 from schemas.errors import InvariantBroken
 from schemas.events import Attempt, Kind, WalletTransaction
 from schemas.money import exponent_of
-from schemas.policies import LedgerPolicy
+from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 
 _SQL = statements("ledger")
 
@@ -71,12 +72,16 @@ def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPo
             if len(event.legs) > 1 and any(leg.kind == Kind.WAGERING for leg in event.legs):
                 read_set.newly_wagering.add(player_id)
         if log_event.reference_id is not None:
-            _add_reference(read_set, event, log_event.reference_id, checking)
+            _add_reference(read_set, event, log_event.reference_id, checking, policies)
     return read_set
 
 
 def _add_reference(
-    read_set: ReadSet, event: WalletTransaction, reference_id: str, checking: set[str]
+    read_set: ReadSet,
+    event: WalletTransaction,
+    reference_id: str,
+    checking: set[str],
+    policies: Mapping[str, LedgerPolicy],
 ) -> None:
     """Add what the rules read of the event that a reference means.
 
@@ -94,6 +99,9 @@ def _add_reference(
             read_set.event_ids.add(reference_id)
         if player_id is not None and Kind.WIN in kinds:
             read_set.bets.add((reference_id, player_id))
+    elif compares_with_payment(event, policies.get(event.provider, DEFAULT_POLICY)):
+        read_set.event_ids.add(reference_id)
+        read_set.reversible.add(reference_id)
     elif Kind.ADJUSTMENT in kinds:
         read_set.event_ids.add(reference_id)
         read_set.proposals.add(reference_id)

@@ -15,7 +15,7 @@ from fraud_agents.alerts import PublishedAlert, follow_alerts, read_alerts, read
 from fraud_agents.detectors import FIELDS
 from fraud_agents.explanation import Explanation, explain, first_offset_of
 from fraud_agents.rules import DEFAULT_RULES
-from ledger_sink.rules.debts import RULE as DEBTS
+from ledger_sink.rules import debts, payments
 from pitboss.cli import screen
 from pitboss.cli.option_types import period_options
 from pitboss.cli.suggestions import RULE, SuggestingGroup
@@ -97,7 +97,7 @@ def explain_command(context: click.Context, *, alert_id: str, as_json: bool) -> 
     """
     runtime = _runtime()
     alert = _find(runtime, alert_id).alert
-    if alert.rule_id == DEBTS:
+    if alert.rule_id in (debts.RULE, payments.RULE):
         raise UsageError(_explain_ledger_alert(alert))
     first_offset, explanation = asyncio.run(_explain(runtime, alert))
     if as_json:

@@ -98,9 +98,9 @@ def _topics() -> Collection[str]:
 
 def _rules() -> Collection[str]:
     from fraud_agents.rules import DEFAULT_RULES
-    from ledger_sink.rules.debts import RULE
+    from ledger_sink.rules import debts, payments
 
-    return [*(rule.rule_id for rule in DEFAULT_RULES), RULE]
+    return [*(rule.rule_id for rule in DEFAULT_RULES), debts.RULE, payments.RULE]
 
 
 def _codes() -> Collection[str]:

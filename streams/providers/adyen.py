@@ -5,6 +5,9 @@ signed. A notice knows the merchant's reference, not the player: AUTHORISATION n
 `deposit.opened` of our cashier, later notices name the payment. The decimals of four currencies
 differ from ISO 4217 (docs.adyen.com, currency-codes).
 
+The event codes are those of github.com/Adyen/adyen-openapi, json/Webhooks-v1.json, of 2026-07-01:
+48, and what each moves is by its description there. All events of one dispute share a pspReference.
+
 The operation is the event code, with `:false` behind it where the event did not succeed. One
 payment can be refused and, seconds later, succeed under the same pspReference (adyen-commercetools
 #1324, adyen-magento2 #607): were both one identity, the success would be a conflict and the
@@ -25,6 +28,7 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of, exponent_of
+from schemas.policies import CARD_POLICY, LedgerPolicy
 from streams.providers.dialect import (
     Dialect,
     Draft,
@@ -51,10 +55,58 @@ from streams.providers.signatures import HmacSha256
 
 _DECIMALS_OWN: Final = {"CLP": 2, "CVE": 0, "IDR": 0, "ISK": 2}
 
-_DEPOSITS: Final = frozenset({"AUTHORISATION"})
-_REVERSALS: Final = frozenset({"REFUND", "CANCELLATION", "CHARGEBACK"})
-_NOTICES: Final = frozenset({"CAPTURE"})
-_KNOWN: Final = _DEPOSITS | _REVERSALS | _NOTICES
+_AUTHORISATION: Final = "AUTHORISATION"
+_REFUND_FAILED: Final = "REFUND_FAILED"
+_MOVES: Final = {
+    "AUTHORISATION": Kind.DEPOSIT,
+    # What takes the payment, or a part of it.
+    "REFUND": Kind.DEPOSIT_REVERSAL,
+    "CANCELLATION": Kind.DEPOSIT_REVERSAL,
+    "CANCEL_OR_REFUND": Kind.DEPOSIT_REVERSAL,
+    "TECHNICAL_CANCEL": Kind.DEPOSIT_REVERSAL,
+    "CAPTURE_FAILED": Kind.DEPOSIT_REVERSAL,
+    "CHARGEBACK": Kind.DEPOSIT_REVERSAL,
+    # What gives it back.
+    "REFUND_FAILED": Kind.DEPOSIT,
+    "REFUNDED_REVERSED": Kind.DEPOSIT,
+    "CHARGEBACK_REVERSED": Kind.DEPOSIT,
+    # What takes it again.
+    "SECOND_CHARGEBACK": Kind.DEPOSIT_REVERSAL,
+}
+"""The codes that move a player's money where they succeed.
+
+Of a dispute they are those that the vendor's texts call a movement. A code that takes what can come
+back is here together with the one that gives it back.
+"""
+_OPERATIONS: Final = {"REFUNDED_REVERSED": _REFUND_FAILED}
+"""Codes that tell what another one tells, by the same pspReference: the refund came back."""
+_NOTICES: Final = frozenset(
+    {
+        *("AUTHORISATION_ADJUSTMENT", "CAPTURE", "EXPIRE", "POSTPONED_REFUND"),
+        *("VOID_PENDING_REFUND", "AUTORESCUE", "CANCEL_AUTORESCUE"),
+        *("MANUAL_REVIEW_ACCEPT", "MANUAL_REVIEW_REJECT"),
+        *("NOTIFICATION_OF_FRAUD", "NOTIFICATION_OF_CHARGEBACK", "REQUEST_FOR_INFORMATION"),
+        *("INFORMATION_SUPPLIED", "DISPUTE_DEFENSE_PERIOD_ENDED"),
+        *("ISSUER_COMMENTS", "ISSUER_RESPONSE_TIMEFRAME_EXPIRED"),
+        *("PREARBITRATION_OPEN", "PREARBITRATION_ACCEPTED", "PREARBITRATION_DECLINED"),
+        *("PREARBITRATION_ISSUER_WITHDRAWN", "PREARBITRATION_LOST", "PREARBITRATION_WON"),
+        *("SCHEME_ARBITRATION", "SCHEME_ARBITRATION_LOST", "SCHEME_ARBITRATION_WON"),
+    }
+)
+"""What is said about a payment."""
+_NOT_OURS: Final = frozenset(
+    {
+        *("ACH_NOTIFICATION_OF_CHANGE", "DIRECT_DEBIT_NOTICE_OF_CHANGE_NOTIFICATION"),
+        *("OFFER_CLOSED", "ORDER_OPENED", "ORDER_CLOSED", "RECURRING_CONTRACT", "REPORT_AVAILABLE"),
+        *("PAYOUT_THIRDPARTY", "PAYOUT_DECLINE", "PAYOUT_EXPIRE", "PAIDOUT_REVERSED"),
+        "REFUND_WITH_DATA",
+    }
+)
+"""What is about no deposit: it is noted without amount and reference.
+
+Payouts are the cashier's withdrawals, and a refund with data pays to a card without a payment.
+"""
+_KNOWN: Final = _MOVES.keys() | _NOTICES | _NOT_OURS
 
 
 class _Amount(msgspec.Struct, frozen=True, gc=False):
@@ -145,6 +197,7 @@ class Adyen(Dialect):
 
     unsigned_allowed: frozenset[str] = frozenset({"CHARGEBACK"})
     accept_test: bool = True
+    policy: LedgerPolicy = CARD_POLICY
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader that checks each item's `hmacSignature`. Needs `hmac_hex`."""
@@ -192,8 +245,9 @@ class Adyen(Dialect):
             )
         verdict = self._verdict(key, item)
         leg, reference = _meaning(item)
+        code = item.event_code
         return Draft(
-            item.event_code if item.success == "true" else f"{item.event_code}:false",
+            _OPERATIONS.get(code, code) if item.success == "true" else f"{code}:false",
             text_of(item.psp_reference, "pspReference"),
             [leg],
             None,
@@ -231,23 +285,24 @@ class Adyen(Dialect):
 def _meaning(item: _Item) -> tuple[Leg, Reference | None]:
     """Return leg and reference of an item: only what succeeded moves money.
 
-    A failed reversal and a capture are kept as information.
+    What moves the money of a payment names the payment, everything else our deposit if it can.
     """
+    code = item.event_code
+    kind = _MOVES.get(code) if item.success == "true" else None
+    if kind is None and code in _NOT_OURS:
+        return Leg(Kind.INFORMATIONAL.value), None
     merchant = optional_text(item.merchant_reference, "merchantReference")
-    original = optional_text(item.original_reference, "originalReference")
-    succeeded = item.success == "true"
-    if succeeded and item.event_code in _DEPOSITS:
-        return _money(Kind.DEPOSIT, item), Reference(
+    if code == _AUTHORISATION and kind is not None:
+        return _money(kind, item), Reference(
             "deposit.opened", require(merchant, "merchantReference")
         )
-    if succeeded and item.event_code in _REVERSALS:
-        return _money(Kind.DEPOSIT_REVERSAL, item), Reference(
-            "AUTHORISATION", require(original, "originalReference")
-        )
+    original = optional_text(item.original_reference, "originalReference")
+    if kind is not None:
+        return _money(kind, item), Reference(_AUTHORISATION, require(original, "originalReference"))
     leg = Leg(Kind.INFORMATIONAL.value) if item.amount is None else _money(Kind.INFORMATIONAL, item)
     if merchant is not None:
         return leg, Reference("deposit.opened", merchant)
-    return leg, None if original is None else Reference("AUTHORISATION", original)
+    return leg, None if original is None else Reference(_AUTHORISATION, original)
 
 
 def _money(kind: Kind, item: _Item) -> Leg:

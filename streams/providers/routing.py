@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -210,6 +210,28 @@ class _Keys(NamedTuple):
     header_value: bytes | None
     path: re.Pattern[bytes] | None
     content: bytes | None
+    member: _Member | None
+
+
+class _Member(NamedTuple):
+    decoder: msgspec.json.Decoder[Any]
+    least: str
+
+    def fits(self, value: bytes) -> bool:
+        """Return whether the member of this JSON object is a text that is not below `least`."""
+        try:
+            sent = self.decoder.decode(value).sent
+        except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
+            return False
+        return isinstance(sent, str) and sent >= self.least
+
+
+def _compile_member(member: str | None) -> _Member | None:
+    if member is None:
+        return None
+    name, _, least = member.partition(">=")
+    sent = ("sent", Any, msgspec.field(name=name, default=None))
+    return _Member(msgspec.json.Decoder(msgspec.defstruct("JsonMember", [sent])), least)
 
 
 def _compile_keys(row: VersionRow) -> _Keys:
@@ -220,6 +242,7 @@ def _compile_keys(row: VersionRow) -> _Keys:
         value.encode() if given else None,
         None if row.path is None else re.compile(row.path.encode()),
         None if row.content is None else row.content.encode(),
+        _compile_member(row.member),
     )
 
 
@@ -231,6 +254,8 @@ def _fits(keys: _Keys, record: RawRecord, headers: Headers) -> bool:
     if keys.path is not None and not keys.path.search(headers.get("http-path") or b""):
         return False
     if keys.content is not None and keys.content not in (record.value or b""):
+        return False
+    if keys.member is not None and not keys.member.fits(record.value or b""):
         return False
     return not keys.from_ms or seen_at(record, headers) >= keys.from_ms
 

@@ -1,13 +1,17 @@
 """Stripe's webhook events: POST JSON, one event a request, signed over time and body.
 
-Sources: docs.stripe.com, webhooks, webhooks/signature, currencies, api/events/types and refunds;
-the fixtures of dj-stripe for the shapes. The operation is the event's type. One event of each story
-becomes money, never two:
+Sources: docs.stripe.com, webhooks, webhooks/signature, currencies, api/events/types, refunds and
+changelog; the fixtures of dj-stripe for the shapes. The operation is the event's type. One event of
+each story becomes money, never two:
 
 - `payment_intent.succeeded` is the deposit. The `charge.succeeded` beside it is information; only a
   charge that was made without a payment intent is the deposit itself.
 - `charge.refunded` carries the sum of all refunds so far: the difference to `previous_attributes`
-  goes back. `refund.failed` brings one refund's money to the player again.
+  goes back. Before API version 2025-03-31 that sum holds what was never captured, too
+  (docs.stripe.com/changelog, basil, "Partially capturing or canceling payments no longer creates a
+  Refund"): that was never a deposit, and only what exceeds it goes back.
+- A refund that failed or was cancelled brings its money to the player again. Its `status` says so,
+  under whichever of four event types it comes; all of them are the operation `refund.failed`.
 - `charge.dispute.funds_withdrawn` takes what the cardholder disputes,
   `charge.dispute.funds_reinstated` gives it back. The fee of a dispute is the casino's own cost and
   in no amount here, though it may exceed the payment.
@@ -20,7 +24,7 @@ refunds, each an event with an id of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Final
@@ -31,6 +35,7 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of
+from schemas.policies import CARD_POLICY, LedgerPolicy
 from streams.providers.dialect import (
     Dialect,
     Draft,
@@ -66,15 +71,23 @@ _REFUND_FAILED: Final = "refund.failed"
 _WITHDRAWN: Final = "charge.dispute.funds_withdrawn"
 _REINSTATED: Final = "charge.dispute.funds_reinstated"
 
+_REFUND_EVENTS: Final = ("charge.refund.updated", "refund.created", "refund.updated")
+_NOT_REFUNDED: Final = frozenset({"failed", "canceled"})
+"""The statuses of a refund whose money comes back (docs.stripe.com/refunds, failed refunds)."""
+_SUCCEEDED: Final = "succeeded"
+
+_THIN: Final = b'"v2.core.event"'
+
 _NOTICES: Final = frozenset(
     {
         f"payment_intent.{event}"
         for event in ("created", "processing", "requires_action", "payment_failed", "canceled")
     }
     | {"payment_intent.amount_capturable_updated", "payment_intent.partially_funded"}
-    | {f"charge.{event}" for event in ("expired", "failed", "pending", "updated", "refund.updated")}
+    | {f"charge.{event}" for event in ("expired", "failed", "pending", "updated")}
     | {f"charge.dispute.{event}" for event in ("created", "updated", "closed")}
-    | {f"refund.{event}" for event in ("created", "updated")}
+    | {f"reserve.{event}" for event in ("hold.created", "hold.updated", "release.created")}
+    | {f"reserve.plan.{event}" for event in ("created", "updated", "disabled", "expired")}
     | {
         f"payout.{event}"
         for event in (
@@ -125,7 +138,9 @@ class _Object(msgspec.Struct, frozen=True, gc=False):
     id: Id
     amount: int | None = None
     amount_received: int | None = None
+    amount_captured: int | None = None
     amount_refunded: int | None = None
+    status: str | None = None
     captured: bool | None = None
     currency: CurrencyText | None = None
     charge: OptionalId = None
@@ -151,21 +166,43 @@ class _Head(msgspec.Struct, frozen=True, gc=False):
     created: int | None = None
 
 
+class _Envelope(msgspec.Struct, frozen=True, gc=False):
+    object: msgspec.Raw = msgspec.Raw()
+
+
+class _StripeEvent(msgspec.Struct, frozen=True, gc=False):
+    """What an event tells, and whether its version counts releases among refunds."""
+
+    thing: _Object
+    previous: _Previous | None
+    event_id: str
+    opened: Reference | None
+    kind: str
+    releases_are_refunds: bool
+
+
 class _Meaning(msgspec.Struct, frozen=True, gc=False):
-    """The meaning of an event: its leg, its reference, and the id of what happened."""
+    """The meaning of an event: its leg, its reference, and the id of what happened.
+
+    `operation` is the event's type where it is None.
+    """
 
     leg: Leg
     reference: Reference | None
     tx_id: str
+    operation: str | None = None
 
 
 _HEAD: Final = msgspec.json.Decoder(_Head)
+_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _DATA: Final = msgspec.json.Decoder(_Data)
 
 
 @dataclass(frozen=True)
 class Stripe(Dialect):
-    """Stripe's dialect and its settings.
+    """Stripe's dialect before API version 2025-03-31, and its settings.
+
+    An event without `api_version` is read by it.
 
     `deposit_key` is the key in a payment's metadata under which the cashier put the id of its
     `deposit.opened`. `signature_tolerance_ms` is how far the signed time may be from the
@@ -175,10 +212,13 @@ class Stripe(Dialect):
 
     provider: ClassVar[str] = "stripe"
     version: ClassVar[str] = "1"
+    releases_are_refunds: ClassVar[bool] = True
+    """Whether `amount_refunded` holds what was authorised and never captured."""
 
     deposit_key: str = "deposit_id"
     signature_tolerance_ms: int = 300_000
     accept_test: bool = True
+    policy: LedgerPolicy = CARD_POLICY
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader that checks `Stripe-Signature`.
@@ -207,17 +247,23 @@ class Stripe(Dialect):
         verdict = SignatureVerdict.NOT_CHECKED.value
         if check is not None:
             verdict = check(value, headers, seen_at(record, headers))
-        head = read_json(_HEAD, value)
+        try:
+            head = read_json(_HEAD, value)
+        except Rejected as error:
+            raise _named_if_thin(value, error) from error.__cause__
         if not head.livemode and not self.accept_test:
             raise Rejected(
                 RejectCode.BAD_FIELD, "an event of test mode where only live ones are accepted"
             )
+        if head.type not in _KNOWN:
+            detail = f"event type {head.type[:64]!r} is not mapped"
+            raise _named_if_thin(value, Rejected(RejectCode.UNKNOWN_OPERATION, detail))
         meaning = self._interpret(head)
         at_ms = None if head.created is None else ms_of_epoch(head.created, "s", field="created")
         legs = [meaning.leg]
         return [
             Draft(
-                head.type,
+                meaning.operation or head.type,
                 meaning.tx_id,
                 legs,
                 None,
@@ -234,8 +280,6 @@ class Stripe(Dialect):
     def _interpret(self, head: _Head) -> _Meaning:
         kind = head.type
         meaning = _MEANINGS.get(kind)
-        if meaning is None and kind not in _NOTICES:
-            raise Rejected(RejectCode.UNKNOWN_OPERATION, f"event type {kind[:64]!r} is not mapped")
         data = read_json(_DATA, bytes(head.data))
         event_id = text_of(head.id, "id")
         deposit = optional_text(
@@ -243,63 +287,108 @@ class Stripe(Dialect):
         )
         opened = None if deposit is None else Reference("deposit.opened", deposit)
         if meaning is not None:
-            return meaning(data, event_id, opened)
+            previous, counts_releases = data.previous_attributes, self.releases_are_refunds
+            return meaning(
+                _StripeEvent(data.object, previous, event_id, opened, kind, counts_releases)
+            )
         return _Meaning(_information_leg(data.object), opened, event_id)
 
 
-def _intent_paid(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
-    del event_id
-    paid = data.object
+def _named_if_thin(value: bytes, error: Rejected) -> Rejected:
+    """Return the rejection of a thin event, which names it, or the one given."""
+    try:
+        is_thin = bytes(read_json(_ENVELOPE, value).object) == _THIN
+    except Rejected:
+        return error
+    if not is_thin:
+        return error
+    return Rejected(
+        RejectCode.UNKNOWN_OPERATION,
+        "a thin event (object v2.core.event), which holds no amount: "
+        "set the event destination to send snapshot events",
+    )
+
+
+def _notice(event: _StripeEvent) -> _Meaning:
+    return _Meaning(_information_leg(event.thing), event.opened, event.event_id)
+
+
+def _intent_paid(event: _StripeEvent) -> _Meaning:
+    paid = event.thing
+    if paid.status not in (None, _SUCCEEDED):
+        return _notice(event)
     leg = _leg(Kind.DEPOSIT, require(paid.amount_received, "amount_received"), paid.currency)
-    return _Meaning(leg, require(opened, "the deposit's id in metadata"), text_of(paid.id, "id"))
+    return _Meaning(
+        leg, require(event.opened, "the deposit's id in metadata"), text_of(paid.id, "id")
+    )
 
 
-def _charge_paid(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
-    charge = data.object
-    if charge.payment_intent or charge.captured is False:
-        return _Meaning(_information_leg(charge), opened, event_id)
+def _charge_paid(event: _StripeEvent) -> _Meaning:
+    charge = event.thing
+    is_paid = charge.status in (None, _SUCCEEDED)
+    if charge.payment_intent or charge.captured is False or not is_paid:
+        return _notice(event)
     leg = _leg(Kind.DEPOSIT, require(charge.amount, "amount"), charge.currency)
-    return _Meaning(leg, require(opened, "the deposit's id in metadata"), text_of(charge.id, "id"))
+    return _Meaning(
+        leg, require(event.opened, "the deposit's id in metadata"), text_of(charge.id, "id")
+    )
 
 
-def _charge_captured(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
-    if not data.object.payment_intent:
+def _charge_captured(event: _StripeEvent) -> _Meaning:
+    if not event.thing.payment_intent:
         # Its refunds could not distinguish it from a charge that was captured at once.
         raise Rejected(
             RejectCode.BAD_FIELD, "a charge captured later must belong to a payment intent"
         )
-    return _Meaning(_information_leg(data.object), opened, event_id)
+    return _notice(event)
 
 
-def _charge_refunded(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
-    del opened
-    charge = data.object
-    before = None if data.previous_attributes is None else data.previous_attributes.amount_refunded
+def _charge_refunded(event: _StripeEvent) -> _Meaning:
+    charge, previous = event.thing, event.previous
+    before = None if previous is None else previous.amount_refunded
     now = require(charge.amount_refunded, "amount_refunded")
+    released = _released(charge, now, before or 0, event.releases_are_refunds)
+    if 0 < now <= released:
+        return _notice(event)
+    before = require(before, "previous_attributes.amount_refunded")
     leg = _leg(
-        Kind.DEPOSIT_REVERSAL,
-        now - require(before, "previous_attributes.amount_refunded"),
-        charge.currency,
+        Kind.DEPOSIT_REVERSAL, max(now - released, 0) - max(before - released, 0), charge.currency
     )
-    return _Meaning(leg, _payment(charge.payment_intent, charge.id), event_id)
+    return _Meaning(leg, _payment(charge.payment_intent, charge.id), event.event_id)
 
 
-def _refund_failed(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
-    del event_id, opened
-    refund = data.object
+def _released(charge: _Object, now: int, before: int, releases_are_refunds: bool) -> int:
+    """Return how much of the sum that is called refunded was never captured.
+
+    What is released is released first and as a whole. A sum between zero and the uncaptured rest
+    therefore says that this event's version does not count it.
+    """
+    captured = charge.amount_captured
+    if captured is None:
+        captured = 0 if charge.captured is False else charge.amount
+    rest = (charge.amount or 0) - (captured or 0)
+    if rest <= 0 or not captured:
+        return max(rest, 0)
+    return rest if releases_are_refunds and now >= rest and not 0 < before < rest else 0
+
+
+def _refund_moved(event: _StripeEvent) -> _Meaning:
+    """Return a refund's money where its status, else the event's type, says that it failed."""
+    refund = event.thing
+    has_failed = event.kind == _REFUND_FAILED if refund.status is None else False
+    if not has_failed and refund.status not in _NOT_REFUNDED:
+        return _notice(event)
     leg = _leg(Kind.DEPOSIT, require(refund.amount, "amount"), refund.currency)
-    return _Meaning(leg, _payment(refund.payment_intent, refund.charge), text_of(refund.id, "id"))
+    reference = _payment(refund.payment_intent, refund.charge)
+    return _Meaning(leg, reference, text_of(refund.id, "id"), _REFUND_FAILED)
 
 
-def _dispute_moved(
-    kind: Kind, sign: int, data: _Data, event_id: str, opened: Reference | None
-) -> _Meaning:
+def _dispute_moved(kind: Kind, sign: int, event: _StripeEvent) -> _Meaning:
     """Return the meaning of a dispute's newest movement in this direction.
 
     The movement is in the account's own currency.
     """
-    del event_id, opened
-    dispute = data.object
+    dispute = event.thing
     whole = require(dispute.amount, "amount")
     moved = [txn for txn in dispute.balance_transactions or () if txn.amount * sign > 0]
     tx_id = text_of(dispute.id, "id")
@@ -325,15 +414,16 @@ def _share(dispute: _Object, moved: _Txn, sign: int) -> int:
     )
 
 
-_MEANINGS: Final[dict[str, Callable[[_Data, str, Reference | None], _Meaning]]] = {
+_MEANINGS: Final[Mapping[str, Callable[[_StripeEvent], _Meaning]]] = {
     _INTENT_PAID: _intent_paid,
     _CHARGE_PAID: _charge_paid,
     _CHARGE_CAPTURED: _charge_captured,
     _REFUNDED: _charge_refunded,
-    _REFUND_FAILED: _refund_failed,
+    **dict.fromkeys((*_REFUND_EVENTS, _REFUND_FAILED), _refund_moved),
     _WITHDRAWN: partial(_dispute_moved, Kind.DEPOSIT_REVERSAL, -1),
     _REINSTATED: partial(_dispute_moved, Kind.DEPOSIT, 1),
 }
+_KNOWN: Final = _MEANINGS.keys() | _NOTICES
 
 
 def _payment(intent: str | int | None, charge: str | int | None) -> Reference:

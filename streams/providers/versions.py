@@ -24,6 +24,7 @@ from streams.providers.fields import epoch_ms
 
 _ADAPTER: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,31}", re.ASCII)
+_MEMBER: Final = re.compile(r"\w+>=.+", re.ASCII)
 _HEADER: Final = re.compile(r"[a-z0-9-]+(=.+)?", re.ASCII)
 
 
@@ -47,9 +48,11 @@ class VersionRow(
     `adapter` is `module:Class`, `settings` its fields where they differ from the defaults, `source`
     says where the provider gave notice. A record belongs to a row whose keys all fit: `header`
     (`name=value`, or a name that need only be there), `path` (a regular expression somewhere in the
-    header http-path), `content` (a text somewhere in the value) and `from` (the day, in UTC, from
-    which on it is expected). Of several fitting rows the one with most of header, path and content
-    is taken, then the latest `from`, then a live one before a deprecated, announced or retired one.
+    header http-path), `content` (a text somewhere in the value), `member` (`name>=text`: a member
+    of the JSON object that the value is, whose text does not sort before this one) and `from` (the
+    day, in UTC, from which on it is expected). Of several fitting rows the one with most of header,
+    path, content and member is taken, then the latest `from`, then a live one before a deprecated,
+    announced or retired one.
 
     `fallback` are the versions to try, in their order, where this one cannot read a record; left
     out, all others of the provider, the newest first. Write `fallback = []` where another version
@@ -69,6 +72,7 @@ class VersionRow(
     header: str | None = None
     path: str | None = None
     content: str | None = None
+    member: str | None = None
     from_: date | None = None
     fallback: tuple[str, ...] | None = None
 
@@ -79,8 +83,8 @@ class VersionRow(
 
     @property
     def keys(self) -> tuple[str | None, ...]:
-        """Header, path and content, by which its records are recognised in addition to the day."""
-        return self.header, self.path, self.content
+        """Header, path, content and member, which recognise its records in addition to the day."""
+        return self.header, self.path, self.content, self.member
 
     @property
     def from_ms(self) -> int:
@@ -149,6 +153,8 @@ def _problems(row: VersionRow) -> Iterable[str]:
         yield "source must say where the provider documents or announced this version"
     if row.header is not None and not _HEADER.fullmatch(row.header):
         yield 'header must be a lower-case name, or name=value, as in "x-api-version=2"'
+    if row.member is not None and not _MEMBER.fullmatch(row.member):
+        yield 'member must be name>=text, as in "api_version>=2025-03-31"'
     if row.content == "" or row.path == "":
         yield "path and content must not be empty: every record would fit"
     if row.path is not None and not _compiles(row.path):
@@ -180,7 +186,7 @@ def _check_together(rows: Sequence[VersionRow], name: str) -> None:
         if ways[row.provider, row.keys, row.from_, row.state] > 1:
             raise UsageError(
                 f"{name}: {row.name} has the same keys as another {row.state} version of "
-                f"{row.provider}: give one of them a header, path, content or from"
+                f"{row.provider}: give one of them a header, path, content, member or from"
             )
         for other in row.fallback or ():
             if other == row.version or (row.provider, other) not in versions:

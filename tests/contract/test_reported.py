@@ -74,6 +74,31 @@ FAULTS = [
             "provider:pgsoft VND 5500",
         },
     ),
+    Fault(
+        # What was never captured is no refund: 40.00 of the 100.00 were released.
+        "07-stripe-partial-capture",
+        {"p-1 EUR 60.00"},
+        {"psp:stripe EUR -60.00"},
+        frozenset({"charge.refunded"}),
+    ),
+    Fault(
+        "09-stripe-refund-failed-by-charge-refund-updated",
+        {"p-1 EUR 100.00"},
+        {"psp:stripe EUR -100.00"},
+        frozenset({"refund.failed"}),
+    ),
+    Fault(
+        "10-stripe-refund-canceled",
+        {"p-1 EUR 100.00"},
+        {"psp:stripe EUR -100.00"},
+        frozenset({"refund.failed"}),
+    ),
+    Fault(
+        "11-adyen-refund-failed",
+        {"p-1 EUR 100.00"},
+        {"psp:adyen EUR -100.00"},
+        frozenset({"REFUND_FAILED"}),
+    ),
     Fault("19-camt-overlapping-statements-in-one-file", {"p-1 EUR 75.00"}, {"psp:camt EUR -75.00"}),
     Fault("20-camt-one-statement-twice-in-one-file", {"p-1 EUR 50.00"}, {"psp:camt EUR -50.00"}),
     Fault(
@@ -87,6 +112,11 @@ FAULTS = [
         "26-pgsoft-adjustment-in-thousands",
         {"p-1 VND 1012500"},
         {"adjustments VND -1012500"},
+    ),
+    Fault(
+        "25-stripe-refunds-out-of-order-after-a-partial-capture",
+        {"p-1 EUR 50.00"},
+        {"psp:stripe EUR -50.00"},
     ),
     Fault(
         "28-camt-the-sum-s-text-names-one-payer",

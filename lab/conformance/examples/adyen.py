@@ -20,18 +20,27 @@ KEYS: Final[KeyMaterial] = {
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "BTC", "ISK", "CLP", "CVE", "IDR")
 
 _ADYEN: Final = ExampleWriter(WRITER, KEYS)
-_REVERSALS: Final = {Verb.REFUND, Verb.CHARGEBACK}
+_OF_THE_PAYMENT: Final = {
+    Verb.REFUND,
+    Verb.REFUND_RETURNED,
+    Verb.CHARGEBACK,
+    Verb.CHARGEBACK_WON,
+}
 
 
 def examples(fill: Fill) -> list[Example]:
-    """Return an authorisation, a batch of what follows it, a refusal, an unsigned chargeback."""
-    authorised, captured, refunded, failed, cancelled, charged, refused = _intents(fill)
+    """Return an authorisation, what follows it and what comes back, a refusal.
+
+    The chargeback is unsigned.
+    """
+    authorised, captured, refunded, failed, cancelled, charged, refused, *back = _intents(fill)
     return [
         _batch(fill, "an authorisation", authorised),
         _batch(fill, "what follows it, in one request", captured, refunded, failed),
         _batch(fill, "a cancellation", cancelled),
         _batch(fill, "a chargeback, unsigned", charged),
         _batch(fill, "a refused authorisation", refused),
+        _batch(fill, "a refund and a chargeback that came back", *back),
     ]
 
 
@@ -60,6 +69,8 @@ def _intents(fill: Fill) -> list[Intent]:
         replace(cancelled, identity=(*cancelled.identity[:2], "CANCELLATION", refs[4])),
         later(Verb.CHARGEBACK, refs[5], back),
         make(Verb.DEPOSIT_REFUSED, refs[6], paid, **refused),
+        later(Verb.REFUND_RETURNED, refs[2], back),
+        later(Verb.CHARGEBACK_WON, refs[5], back),
     ]
 
 
@@ -67,9 +78,9 @@ def _batch(fill: Fill, name: str, *intents: Intent) -> Example:
     expects = []
     for intent in intents:
         expected = _ADYEN.expect(intent)
-        # A reversal is read with the payment's reference, everything else with the merchant's.
-        is_reversal = intent.verb in _REVERSALS
-        reference = expected.reference if is_reversal else ("deposit.opened", fill.tx(0))
+        # What moves a payment's money is read with its reference, all else with the merchant's.
+        is_of_payment = intent.verb in _OF_THE_PAYMENT
+        reference = expected.reference if is_of_payment else ("deposit.opened", fill.tx(0))
         is_signed = intent.operation not in UNSIGNED_EVENT_CODES
         verdict = SignatureVerdict.VALID if is_signed else SignatureVerdict.MISSING_ALLOWED
         expects.append(

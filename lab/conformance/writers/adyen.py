@@ -37,7 +37,9 @@ class AdyenWriter(Writer):
         Verb.CAPTURE: "CAPTURE",
         Verb.REFUND: "REFUND",
         Verb.REFUND_REFUSED: "REFUND:false",
+        Verb.REFUND_RETURNED: "REFUND_FAILED",
         Verb.CHARGEBACK: "CHARGEBACK",
+        Verb.CHARGEBACK_WON: "CHARGEBACK_REVERSED",
     }
     secret_names = ("hmac_hex",)
     batch_max = 5

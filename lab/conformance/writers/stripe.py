@@ -38,6 +38,7 @@ class StripeWriter(Writer):
     """Writes the events of a deposit's life, and payouts."""
 
     provider = "stripe"
+    api_version: ClassVar[str] = "2024-06-20"
     says: ClassVar = {
         Verb.DEPOSIT: "payment_intent.succeeded",
         Verb.DEPOSIT_REFUSED: "payment_intent.payment_failed",
@@ -72,7 +73,7 @@ class StripeWriter(Writer):
         fields = {
             "id": event_id_of(intent),
             "object": "event",
-            "api_version": "2024-06-20",
+            "api_version": self.api_version,
             "created": intent.at_ms // 1000,
             "data": data,
             "livemode": False,

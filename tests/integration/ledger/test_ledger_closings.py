@@ -33,7 +33,7 @@ async def book(runtime):
     database = LedgerDatabase(runtime.database_url, "pitboss.ledger")
 
     async def apply(policy, events):
-        ledger = PostgresLedger(database, {"hub88": policy})
+        ledger = PostgresLedger(database, {"hub88": policy, "adyen": policy})
         ledger.epochs[0] = (await claim_positions(database, [0]))[0].epoch
         for offset, event in enumerate(events):
             await ledger.commit_group([Slice(0, offset, offset + 1, [log_event(event, 0, offset)])])
@@ -71,6 +71,32 @@ async def test_a_bet_that_was_taken_back_stays_so_whatever_jackpot_names_it(
     await book(POLICIES[policy], HISTORIES[history])
     assert rows(runtime, "SELECT action FROM closing") == [("REVERSED",)]
     assert rows(runtime, "SELECT cash_minor FROM wallet") == [(1_005,)]
+
+
+def of_payment(tx_id, kind, minor, currency="EUR"):
+    legs, payment = leg(kind, minor, currency), ("AUTHORISATION", "d")
+    return transaction(kind, tx_id, legs, provider="adyen", reference=payment, round_id=None)
+
+
+async def test_a_reversal_beyond_its_stored_payment_is_in_suspense(book, runtime):
+    events = [
+        deposit("d", 1_000),
+        of_payment("r1", "DEPOSIT_REVERSAL", 400),
+        of_payment("r2", "DEPOSIT_REVERSAL", 1_001),
+        of_payment("r3", "DEPOSIT_REVERSAL", 5, "BGN"),
+        of_payment("r3", "DEPOSIT", 5, "BGN"),
+    ]
+    await book(LedgerPolicy(reversal_beyond_payment="SUSPENSE"), events)
+    assert rows(runtime, "SELECT currency, cash_minor FROM wallet") == [("EUR", 600)]
+    query = "SELECT reason FROM entry ORDER BY source_offset"
+    assert [reason for (reason,) in rows(runtime, query)] == [
+        *("BOOKED", "BOOKED", "ABOVE_PAYMENT"),
+        *("PAYMENT_CURRENCY_DIFFERS", "PAYMENT_CURRENCY_DIFFERS"),
+    ]
+    query = (
+        "SELECT currency, sum(amount_minor) FROM transfer WHERE debit = 'suspense:adyen' GROUP BY 1"
+    )
+    assert sorted(rows(runtime, query)) == [("BGN", 5), ("EUR", 1_001)]
 
 
 async def test_an_end_that_was_not_read_is_not_overwritten(book, runtime, monkeypatch):

@@ -388,6 +388,28 @@ def test_a_fallback_says_why_it_was_one() -> None:
     assert reading.reader.version == "2"
 
 
+@pytest.mark.parametrize(
+    ("value", "version"),
+    [
+        (b'{"v":"2025-03-31.basil"}', "2"),
+        (b'{"a":{"v":"1"},"v":"2025-03-31"}', "2"),
+        (b'{"v":"2025-02-24.acacia"}', "1"),
+        (b'{"a":{"v":"2026-01-01"}}', "1"),
+        (b'{"a":"\\"v\\":\\"2026-01-01\\""}', "1"),
+        (b'{"v":null}', "1"),
+        (b'{"v":20260101}', "1"),
+        (b"[]", "1"),
+        (b'{"v":"2026', "1"),
+        (b"\xff", "1"),
+        (b"", "1"),
+        (b'{"v":' + b"[" * 100_000, "1"),
+    ],
+)
+def test_a_member_of_the_body_chooses_the_version(value: bytes, version: str) -> None:
+    versions = router(({}, {}), ({"member": "v>=2025-03-31"}, {}))
+    assert versions.expected_reader(raw_record("acme", value), {}).version == version
+
+
 def test_with_one_version_nothing_is_matched() -> None:
     assert router(({}, {})).only_version is not None
     assert router(({}, {}), (NEWEST, {})).only_version is None

@@ -66,6 +66,7 @@ def test_a_row_says_all_that_there_is_to_say() -> None:
                 "header": '"x-api-version=2"',
                 "path": "'^/v2/'",
                 "content": "'\"api\":2'",
+                "member": '"api_version>=2026"',
                 "from": "2026-02-01",
                 "fallback": "[]",
             }
@@ -73,7 +74,7 @@ def test_a_row_says_all_that_there_is_to_say() -> None:
         "test.toml",
     )
     assert (read.name, read.state, read.source) == ("acme 1", "live", "a letter")
-    assert read.keys == ("x-api-version=2", "^/v2/", '"api":2')
+    assert read.keys == ("x-api-version=2", "^/v2/", '"api":2', "api_version>=2026")
     assert (read.from_ms, read.fallback, read.settings) == (
         1769904000000,
         (),
@@ -82,7 +83,7 @@ def test_a_row_says_all_that_there_is_to_say() -> None:
     assert read.days_to_retirement(date(2026, 11, 22)) == 30
     assert read.days_to_retirement(date(2027, 1, 1)) == -10
     [plain] = read_rows(toml({}), "test.toml")
-    assert (plain.keys, plain.from_ms, plain.fallback) == ((None, None, None), 0, None)
+    assert (plain.keys, plain.from_ms, plain.fallback) == ((None, None, None, None), 0, None)
     assert plain.days_to_retirement(date(2026, 11, 22)) is None
 
 
@@ -102,6 +103,7 @@ def test_a_row_says_all_that_there_is_to_say() -> None:
         ({"path": '"("'}, "path must be a regular expression"),
         ({"path": '""'}, "must not be empty"),
         ({"content": '""'}, "must not be empty"),
+        ({"member": '"api_version=2"'}, "member must be name>=text"),
         ({"fallback": '["1"]'}, "falls back on '1', which is not another version of it"),
         ({"fallback": '["2"]'}, "falls back on '2', which is not another version of it"),
         ({"colour": '"red"'}, "unknown field `colour`"),
@@ -214,7 +216,7 @@ def test_settings_are_the_adapters_fields() -> None:
         "policy": {"win_without_bet": "REFUSE"},
     }
     made = dialect_of(row(provider="adyen", settings=settings))
-    policy = LedgerPolicy(win_without_bet="REFUSE")
+    policy = LedgerPolicy(win_without_bet="REFUSE", reversal_beyond_payment="SUSPENSE")
     assert made == Adyen(accept_test=False, unsigned_allowed=frozenset({"A"}), policy=policy)
     assert hash(made.unsigned_allowed)
 

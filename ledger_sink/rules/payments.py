@@ -1,0 +1,120 @@
+"""Money of payment providers: payments, what is taken from them, and what is given back to them.
+
+A payment's own amount is what was received. What refers to a payment (a refund, a chargeback, a
+refund that failed) cannot be more than it, nor in another currency: where it is, the provider has
+converted, or the reference is wrong, and only a person can say what the player owes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ledger_sink.rules import accounts
+from ledger_sink.rules.accounts import CASH
+from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
+from ledger_sink.rules.book import Posting
+from ledger_sink.rules.references import booked_target, select_target_wallet
+from schemas.events import FraudAlert, Kind, Leg, OffsetRange, Outcome, Position, WalletTransaction
+from schemas.identity import HOUSE_REFERENCES, alert_id
+from schemas.policies import LedgerPolicy
+
+ABOVE_PAYMENT: Final = (Outcome.UNRESOLVED.value, "ABOVE_PAYMENT")
+PAYMENT_CURRENCY_DIFFERS: Final = (Outcome.UNRESOLVED.value, "PAYMENT_CURRENCY_DIFFERS")
+
+RULE: Final = "L02"
+RULE_VERSION: Final = 1
+REASONS: Final = frozenset({ABOVE_PAYMENT[1], PAYMENT_CURRENCY_DIFFERS[1]})
+"""The reasons that raise an alert."""
+
+_KINDS: Final = frozenset({Kind.DEPOSIT.value, Kind.DEPOSIT_REVERSAL.value})
+
+
+def deposit(posting: Posting, leg: Leg) -> Verdict:
+    """Give the player a payment, or what comes back to one."""
+    misfit = _misfit(posting, leg)
+    if misfit is not None:
+        return _place_in_suspense(posting, leg, misfit)
+    wallet = posting.select_wallet(currency_of(leg))
+    posting.credit(wallet, CASH, accounts.psp_account(posting.event.provider), minor_of(leg))
+    return BOOKED
+
+
+def deposit_reversal(posting: Posting, leg: Leg) -> Verdict:
+    """Take a deposit back from cash: a chargeback or a refund. The player may be in debt then."""
+    misfit = _misfit(posting, leg)
+    if misfit is not None:
+        return _place_in_suspense(posting, leg, misfit)
+    wallet = posting.select_wallet(currency_of(leg))
+    posting.debit(wallet, CASH, accounts.psp_account(posting.event.provider), minor_of(leg))
+    return BOOKED
+
+
+def move_to_suspense(posting: Posting, leg: Leg) -> None:
+    """Move the leg's money between the payment provider and suspense, where a person finds it."""
+    provider = posting.event.provider
+    psp, suspense = accounts.psp_account(provider), accounts.suspense_account(provider)
+    debit, credit = (psp, suspense) if leg.kind == Kind.DEPOSIT else (suspense, psp)
+    posting.move_between_house_accounts(currency_of(leg), debit, credit, minor_of(leg))
+
+
+def compares_with_payment(event: WalletTransaction, policy: LedgerPolicy) -> bool:
+    """Return whether an event's money is compared with the payment that it refers to."""
+    if policy.reversal_beyond_payment == "BOOK" or event.reference is None:
+        return False
+    names_payment = event.reference.operation not in HOUSE_REFERENCES
+    return names_payment and any(leg.kind in _KINDS for leg in event.legs)
+
+
+def reversal_alert(
+    event_id: str,
+    brand: str,
+    player_id: str,
+    operation: str,
+    reason: str,
+    occurred_at: int,
+    source: Position,
+) -> FraudAlert:
+    """Return the alert about one event whose money does not fit its payment."""
+    return FraudAlert(
+        alert_id=alert_id(RULE, RULE_VERSION, event_id, occurred_at),
+        rule_id=RULE,
+        rule_version=RULE_VERSION,
+        severity="review",
+        key=f"{brand}:{player_id}",
+        player_id=player_id,
+        title="A reversal does not fit its payment",
+        episode_start=occurred_at,
+        window_start=occurred_at,
+        window_end=occurred_at,
+        observed=1,
+        threshold=0,
+        unit="events",
+        occurred_at=occurred_at,
+        sources=[OffsetRange(source.topic, source.partition, source.offset, source.offset)],
+        sample_event_ids=[event_id],
+        evidence={"operation": operation, "reason": reason},
+    )
+
+
+def _misfit(posting: Posting, leg: Leg) -> Verdict | None:
+    """Return why the leg's money cannot be that of the payment that the event refers to, or None.
+
+    Of a payment whose movements are not in the tables any more only the currency is known.
+    """
+    if not compares_with_payment(posting.event, posting.policy):
+        return None
+    payment = booked_target(posting)
+    if payment is None:
+        return None
+    if payment.answer.currency != currency_of(leg):
+        return PAYMENT_CURRENCY_DIFFERS
+    if payment.event_id in posting.book.archived_event_ids:
+        return None
+    paid = sum(transfer.amount_minor for transfer in posting.book.movements(payment))
+    return ABOVE_PAYMENT if minor_of(leg) > paid else None
+
+
+def _place_in_suspense(posting: Posting, leg: Leg, verdict: Verdict) -> Verdict:
+    select_target_wallet(posting)
+    move_to_suspense(posting, leg)
+    return verdict
