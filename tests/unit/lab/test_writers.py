@@ -66,7 +66,7 @@ class Sent:
 def played(provider: str) -> list[Sent]:
     """Play a scenario of one provider and whoever brings the money, and read it."""
     scenario = Scenario(
-        seed=5, start_ms=START_MS, events=EVENTS, providers=(provider,), speeders=0, retry_share=0.1
+        seed=5, start_ms=START_MS, events=EVENTS, providers=(provider,), speeders=0, retry_share=0.4
     )
     deliveries = deliveries_of(scenario)
     normaliser = Normaliser(DIALECTS, KEYS.keyring())
@@ -139,11 +139,14 @@ def test_a_retry_says_the_same_in_other_bytes(provider):
                 first[event.event_id] = (getattr(event, "fingerprint", None), one.raw.value)
     retries = [one for one in played(provider) if one.raw.origin is Origin.RETRY]
     assert retries
+    differing = 0
     for one in retries:
         for event in one.events:
             fingerprint, value = first[event.event_id]
             assert getattr(event, "fingerprint", None) == fingerprint
-            assert one.raw.value != value
+        differing += one.raw.value != value
+    # A short form has few orders of its fields, and may come out in the usual one.
+    assert differing >= 0.8 * len(retries)
 
 
 @every_writer
