@@ -136,11 +136,11 @@ class InvariantBroken(Fatal):
     exit_code = 76
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return a clause that names the known name nearest to a word; empty if none is near.
+def nearest_name(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is nearest to a word; None if none is near.
 
-    It ends a sentence without its full stop. Case, dashes and underscores do not count: `hub-88`
-    and `HUB88` are both `hub88` to the person who types them.
+    Case, dashes and underscores do not count: `hub-88` and `HUB88` are both `hub88` to the person
+    who types them. The names are compared in their order, so that the answer is always the same.
     """
 
     def bare(name: str) -> str:
@@ -148,4 +148,13 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
     names = {bare(name): name for name in sorted(known, reverse=True)}
     found = get_close_matches(bare(word), sorted(names), 1)
-    return f": did you mean {names[found[0]]!r}?" if found else ""
+    return names[found[0]] if found else None
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return a clause that names the nearest known name, to end a sentence; empty if none is near.
+
+    The sentence is without its full stop.
+    """
+    name = nearest_name(word, known)
+    return "" if name is None else f": did you mean {name!r}?"

@@ -8,12 +8,12 @@ import click
 import msgspec
 
 from pitboss.cli.option_types import RenamedOption, note_former_name
-from pitboss.cli.suggestions import REJECT_CODE, TOPIC, NameChoice, nearest_name
+from pitboss.cli.suggestions import REJECT_CODE, TOPIC, NameChoice
 from pitboss.ops.dead_letters import DeadLetterSnapshot
 from pitboss.settings import Runtime
 from runtime.dead_letters.headers import format_position, parse_position
 from runtime.dead_letters.letters import CaseFilter, CaseState, DeadLetterCase, source_topic
-from schemas.errors import UsageError
+from schemas.errors import UsageError, nearest_name
 from schemas.events import Position
 from schemas.topics import PROVIDER_NAME, dead_letter_topic, raw_topic
 

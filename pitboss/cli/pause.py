@@ -25,7 +25,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object
 @click.command()
 @_role
 @click.option("--by", "actor", required=True, help="The acting person; kept with the pause.")
-@click.option("--reason", "--why", required=True, help="The reason; kept with the pause.")
+@click.option("--reason", required=True, help="The reason; kept with the pause.")
 @_dry_run
 @_as_json
 def pause(role: str, actor: str, reason: str, dry_run: bool, as_json: bool) -> None:
@@ -43,7 +43,7 @@ def pause(role: str, actor: str, reason: str, dry_run: bool, as_json: bool) -> N
 @click.command()
 @_role
 @click.option("--by", "actor", default="", help="The acting person; kept in the topic.")
-@click.option("--reason", "--why", default="", help="The reason; kept in the topic.")
+@click.option("--reason", default="", help="The reason; kept in the topic.")
 @_dry_run
 @_as_json
 def resume(role: str, actor: str, reason: str, dry_run: bool, as_json: bool) -> None:

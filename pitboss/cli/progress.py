@@ -41,7 +41,7 @@ class StepProgress:
     ) -> None:
         self.console = console or screen.console(stderr=True)
         self._clock = clock
-        self._step = ""
+        self._step = self._stage = ""
         self._start_s = self._shown_s = clock()
         self._lock = threading.Lock()
         self._bar: Progress | None = None
@@ -84,9 +84,19 @@ class StepProgress:
         """Print a line that stays, above the bar if there is one."""
         self.console.print(text, style=style, soft_wrap=True)
 
+    def report(self, stage: str, count: int, total: int) -> None:
+        """Take the present stage of a step that `wait` shows, and how far it is."""
+        self._stage = f": {stage} {count:,} of {total:,}" if total > 1 else f": {stage}"
+        if self._bar is not None:
+            description = f"{self._step}: {stage}"
+            self._bar.update(self._task, description=description, completed=count, total=total)
+
     @contextmanager
     def wait(self, step: str) -> Iterator[None]:
-        """Show a step that nothing counts while the block runs: its seconds, from the first on."""
+        """Show a step while the block runs: its seconds, from the first on, and its stage if any.
+
+        In a pipe, a step that takes less than a second prints nothing.
+        """
         self._start(step)
         if self._bar is not None:
             yield
@@ -103,11 +113,11 @@ class StepProgress:
     def _tick(self, is_over: threading.Event) -> None:
         while not is_over.wait(LINE_EVERY_S / 10):
             if (elapsed_s := self._due_s()) is not None:
-                self.note(f"{self._step}, {elapsed_s:.0f} s")
+                self.note(f"{self._step}{self._stage}, {elapsed_s:.0f} s")
 
     def _start(self, step: str) -> None:
         with self._lock:
-            self._step = step
+            self._step, self._stage = step, ""
             self._start_s = self._shown_s = self._clock()
         if self._bar is not None:
             for task in self._bar.task_ids:
@@ -136,7 +146,7 @@ def _columns() -> Iterable[ProgressColumn]:
 
 
 @contextmanager
-def show_waiting(step: str) -> Iterator[None]:
+def show_waiting(step: str) -> Iterator[StepProgress]:
     """Show that one step runs, for a command that has no other progress."""
     with StepProgress() as progress, progress.wait(step):
-        yield
+        yield progress

@@ -31,15 +31,19 @@ _RESERVED: Final = frozenset({"examples"})
 
 @click.command()
 @click.argument("name")
-@click.option("--write", "writes_row", is_flag=True, help=f"Append the row to {REGISTRY} as well.")
+@click.option(
+    "--write", "writes", is_flag=True, help="Write; without it, print what would be written."
+)
 @click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="The checkout to write into. Default: the one that this command runs from.",
 )
-@click.option("--dry-run", is_flag=True, help="Only print what would be written.")
-def new(name: str, writes_row: bool, root: Path | None, dry_run: bool) -> None:
-    """Write the files of a provider NAME, and print its row for the registry.
+@click.option("--dry-run", is_flag=True, help="Print what would be written, also with --write.")
+def new(name: str, writes: bool, root: Path | None, dry_run: bool) -> None:
+    """Write the files of a provider NAME and its row of the registry, or print what would be.
+
+    Nothing is written without --write.
 
     The files are adapter, writer, examples, payload schema, test and page. They work as they are:
     an imagined JSON wallet that passes the conformance suite. docs/tutorial/first-adapter.md shows
@@ -53,23 +57,34 @@ def new(name: str, writes_row: bool, root: Path | None, dry_run: bool) -> None:
         "{{header}}": name.replace("_", "-"),
         "{{key}}": secrets.token_hex(32),
     }
-    for path, template in FILES.items():
-        target = checkout / _fill_in(path, tokens)
-        click.echo(f"{'would write' if dry_run else 'wrote'}  {target.relative_to(checkout)}")
-        if not dry_run:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with naming_file(target):
-                target.write_text(_fill_in(_template(template), tokens), encoding="utf-8")
+    texts = {
+        _fill_in(path, tokens): _fill_in(_template(template), tokens)
+        for path, template in FILES.items()
+    }
     row = _fill_in(_template("row.toml.txt"), tokens)
-    if writes_row and not dry_run:
-        with (
-            naming_file(checkout / REGISTRY),
-            (checkout / REGISTRY).open("a", encoding="utf-8") as registry,
-        ):
-            registry.write(row)
-        click.echo(f"wrote  {REGISTRY}: one row")
-    else:
-        click.echo(f"\nits row for {REGISTRY}:\n{row}")
+    if writes and not dry_run:
+        _write(checkout, texts, row)
+        click.echo("next: edit what is marked EDIT, then `make docs` for the list of providers")
+        return
+    for path in texts:
+        click.echo(f"would write  {path}")
+    click.echo(f"would write  {REGISTRY}: one row\n{row}")
+    click.echo("nothing is written: give --write and no --dry-run")
+
+
+def _write(checkout: Path, texts: dict[str, str], row: str) -> None:
+    for path, text in texts.items():
+        target = checkout / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with naming_file(target):
+            target.write_text(text, encoding="utf-8")
+        click.echo(f"wrote  {path}")
+    with (
+        naming_file(checkout / REGISTRY),
+        (checkout / REGISTRY).open("a", encoding="utf-8") as registry,
+    ):
+        registry.write(row)
+    click.echo(f"wrote  {REGISTRY}: one row")
 
 
 def class_name(name: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 import orjson
 
-from pitboss.cli.stage_progress import StageProgress
+from pitboss.cli.progress import show_waiting
 from pitboss.cli.suggestions import PROVIDER
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.provision import provision as make_ready
@@ -37,7 +37,7 @@ from schemas.topics import PARTITIONS_DEFAULT
 def provision(partitions: int, providers: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Create what is missing of database, tables and topics; existing ones stay unchanged."""
     runtime = resolve_runtime(read_settings())
-    with StageProgress("provisioning") as progress:
+    with show_waiting("provisioning") as progress:
         done = make_ready(
             runtime,
             partitions=partitions,

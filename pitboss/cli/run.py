@@ -7,7 +7,7 @@ import time
 
 import click
 
-from pitboss.cli.stage_progress import StageProgress
+from pitboss.cli.progress import show_waiting
 from pitboss.cli.suggestions import PROVIDER, NameChoice
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.pauses import list_pauses
@@ -51,7 +51,7 @@ def run(context: click.Context, role: str, workers: int, providers: tuple[str, .
         if sentence and "normalise" in roles:
             _report(sentence)
     runtime = resolve_runtime(settings)
-    with StageProgress("provisioning") as progress:
+    with show_waiting("provisioning") as progress:
         provision(runtime, providers=providers or None, report=progress.report)
     for pause in list_pauses(runtime):
         if pause.component in roles:

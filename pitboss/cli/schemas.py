@@ -15,7 +15,7 @@ import msgspec
 import orjson
 
 from pitboss.cli import screen
-from pitboss.cli.suggestions import NameChoice, SuggestingGroup, suggest
+from pitboss.cli.suggestions import NameChoice, SuggestingGroup
 from pitboss.settings import read_settings, without_password
 from schemas.compatibility import (
     Problem,
@@ -26,7 +26,7 @@ from schemas.compatibility import (
 )
 from schemas.compiler.avro_types import parse
 from schemas.differences import differences
-from schemas.errors import UsageError
+from schemas.errors import UsageError, suggest
 from schemas.registry import RECORDS, Schema, released_registry
 from schemas.topics import catalogue
 

@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import click
 from click.shell_completion import CompletionItem
 
-_SIMILARITY_MIN: Final = 0.6
-"""Ratio of difflib that its documentation calls a close match."""
-
-
-def nearest_name(word: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is nearest to a word, upper or lower case; None if none is near.
-
-    The names of a set are compared in their order, so that the answer is always the same.
-    """
-    by_key = {_key(name): name for name in sorted(known, reverse=True)}
-    found = get_close_matches(_key(word), sorted(by_key), 1, _SIMILARITY_MIN)
-    return by_key[found[0]] if found else None
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return a clause that names the nearest known name, to end a sentence; empty if none is near.
-
-    The sentence is without its full stop.
-    """
-    name = nearest_name(word, known)
-    return "" if name is None else f": did you mean {name!r}?"
-
-
-def _key(name: str) -> str:
-    # `hub-88`, `hub_88` and `HUB88` are one name to who types it.
-    return name.lower().replace("-", "").replace("_", "") or name
+from schemas.errors import nearest_name, suggest
 
 
 class SuggestingGroup(click.Group):

@@ -21,6 +21,7 @@ _RFC_3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?", re.ASCII
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 _DURATION: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 _UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS}
 
@@ -30,7 +31,8 @@ def parse_time_ms(text: str, now_ms: int) -> int:
 
     `7d` and `-7d` are that long before now; `today` and `yesterday` begin at 00:00 UTC, and so does
     a date; an RFC 3339 time without an offset is UTC. Times before 1970 count as its beginning: a
-    broker refuses negative ones. Raises UsageError, which names the text and the accepted forms.
+    broker refuses negative ones. Times after the year 9999 count as its end. Raises UsageError,
+    which names the text and the accepted forms.
     """
     word = text.strip()
     midnight_ms = now_ms - now_ms % DAY_MS
@@ -42,7 +44,7 @@ def parse_time_ms(text: str, now_ms: int) -> int:
     at_ms = _calendar_ms(word.upper())
     if at_ms is None:
         raise UsageError(f"{text!r} is not a time: write {ACCEPTED_TIMES}")
-    return max(0, at_ms)
+    return min(max(0, at_ms), _LAST_MS)
 
 
 def _calendar_ms(text: str) -> int | None:

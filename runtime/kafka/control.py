@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, KafkaError, UnknownTopicOrPartitionError
 from mode import Service
 
 from runtime.kafka.clients import METADATA_AGE_MS, is_retriable, stop_client
@@ -167,6 +167,9 @@ class Control(Service):
                 await self._follow(consumer)
             except ConsumerStoppedError:
                 return
+            except UnknownTopicOrPartitionError:
+                self._take_as_empty()
+                await self.sleep(RETRY_S)
             except KafkaError as error:
                 if not is_retriable(error):
                     raise
@@ -175,9 +178,18 @@ class Control(Service):
             finally:
                 await stop_client(consumer)
 
+    def _take_as_empty(self) -> None:
+        """Resume where the topic does not exist; what was read before it was deleted holds."""
+        if not self._has_read:
+            self.log.warning(
+                "no commands reach this worker: topic %s does not exist; "
+                "`pitboss topics create` makes it",
+                self._topic,
+            )
+            self.apply(None)
+
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
-        # What holds is known at the end that the log had at the start: earlier commands are
-        # history. A topic that does not exist has no partition and no command.
+        # What holds is known at the end that the log had at the start.
         ends = await consumer.end_offsets(consumer.assignment())
         pause: Pause | None = None
         while not self.should_stop:

@@ -216,11 +216,12 @@ def test_nothing_is_written_over(copy, tmp_path_factory):
         pitboss(
             copy, "providers", "new", "acme", "--root", str(tmp_path_factory.mktemp("elsewhere"))
         )
-    assert "would write  streams/providers/acme.py" in pitboss(
-        copy, "providers", "new", "acme", "--dry-run", "--write"
-    )
-    assert digest(copy) == before
-    assert 'provider = "acme"' in pitboss(copy, "providers", "new", "acme")
+    for options in ([], ["--dry-run"], ["--dry-run", "--write"]):
+        printed = pitboss(copy, "providers", "new", "acme", *options)
+        assert "would write  streams/providers/acme.py" in printed
+        assert 'provider = "acme"' in printed
+        assert digest(copy) == before
+    pitboss(copy, "providers", "new", "acme", "--write")
     after = digest(copy)
     assert len(set(after) - set(before)) == 6
-    assert {path: after[path] for path in before} == before
+    assert {path for path in before if after[path] != before[path]} == {REGISTRY}

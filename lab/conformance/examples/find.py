@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from types import ModuleType
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from lab.conformance.examples.fill import CURRENCIES, Example, Fill
+from lab.conformance.writers.find import import_part
 from schemas.errors import UsageError
 from streams.providers.dialect import Dialect, KeyMaterial
 
@@ -39,21 +39,7 @@ def examples_of(dialect: Dialect) -> Examples:
 
     Raises UsageError where there are none or the module lacks something.
     """
-    name = examples_module(dialect)
-    try:
-        module = import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise UsageError(
-            f"the adapter of {dialect.provider} has no examples: write {name}"
-        ) from error
-    return _read(module)
-
-
-def examples_module(dialect: Dialect) -> str:
-    """Return the module with a dialect's examples: named as the module of its class."""
-    return f"{PACKAGE}.{type(dialect).__module__.rpartition('.')[2]}"
+    return _read(import_part(dialect, PACKAGE, "examples"))
 
 
 def _read(module: ModuleType) -> Examples:

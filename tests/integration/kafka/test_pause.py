@@ -118,15 +118,15 @@ def until(condition: Callable[[], object]) -> None:
 
 def test_a_paused_ledger_books_nothing_until_it_is_resumed_also_after_a_kill(scene):
     would = json.loads(
-        scene.type("pause", "ledger", "--by", "ana", "--why", "audit", "--dry-run", "--json")
+        scene.type("pause", "ledger", "--by", "ana", "--reason", "audit", "--dry-run", "--json")
     )
     assert would["dry_run"]
     assert [(row["role"], row["changed"]) for row in would["roles"]] == [("ledger", True)]
     assert list_pauses(scene.runtime) == [], "a dry run writes nothing"
-    line = scene.type("pause", "ledger", "--by", "ana", "--why", "audit")
+    line = scene.type("pause", "ledger", "--by", "ana", "--reason", "audit")
     assert line.startswith("ledger is paused since ")
     assert line.endswith(" by ana: audit\n")
-    again = scene.type("pause", "ledger", "--by", "bo", "--why", "other")
+    again = scene.type("pause", "ledger", "--by", "bo", "--reason", "other")
     assert "already paused" in again
     assert "by ana: audit" in again
 

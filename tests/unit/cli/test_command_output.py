@@ -1,16 +1,12 @@
-"""Lines of progress in a pipe, and a library's warnings in a file and not among them."""
+"""A library's warnings are in a file, and not among the lines of a command."""
 
 from __future__ import annotations
 
 import logging
-import threading
 
-import click
 import pytest
 
-from pitboss.cli import stage_progress
 from pitboss.cli.client_log import LIBRARIES, ClientLog, write_library_logs_to
-from pitboss.cli.stage_progress import StageProgress
 from pitboss.embedded import files
 
 
@@ -52,28 +48,3 @@ def test_a_full_log_begins_again(tmp_path, library, monkeypatch):
     for text in ("one", "two"):
         library.warning(text)
     assert (tmp_path / "client.log").read_text().count("\n") == 1
-
-
-def test_in_a_pipe_the_stage_is_printed_at_an_interval(capsys, monkeypatch):
-    monkeypatch.setattr(stage_progress, "LINE_EVERY_S", 0.01)
-    seen = threading.Event()
-    echo = click.echo
-
-    def record(text, **options):
-        echo(text, **options)
-        if "partitions 7 of 24" in text:
-            seen.set()
-
-    monkeypatch.setattr(click, "echo", record)
-    with StageProgress("provisioning") as progress:
-        progress.report("database", 0, 1)
-        progress.report("partitions", 7, 24)
-        assert seen.wait(30)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[-1] == "provisioning: partitions 7 of 24 (0 s)"
-
-
-def test_short_work_prints_nothing(capsys):
-    with StageProgress("provisioning") as progress:
-        progress.report("database", 0, 1)
-    assert capsys.readouterr() == ("", "")

@@ -83,9 +83,9 @@ def test_a_variable_that_is_not_a_setting_fails_the_check(pitboss, monkeypatch):
     assert "did you mean 'PITBOSS_KEYS_FILE'?" in done.stdout
 
 
-@pytest.mark.parametrize("option", ["--by", "--why"])
+@pytest.mark.parametrize("option", ["--by", "--reason"])
 def test_a_pause_without_a_person_or_a_reason_is_refused(pitboss, option):
-    given = {"--by": "ana", "--why": "audit"} | {option: " "}
+    given = {"--by": "ana", "--reason": "audit"} | {option: " "}
     done = pitboss("pause", "ledger", *(text for pair in given.items() for text in pair))
     assert done.exit_code == 2
     assert "is empty" in done.stderr

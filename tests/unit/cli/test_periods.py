@@ -28,7 +28,13 @@ from tests.support.command_line import commands
 
 NOW = 1_795_342_530_123  # 2026-11-22T10:15:30.123Z
 MIDNIGHT = 1_795_305_600_000
+LAST_MS = 253_402_300_799_999  # of the year 9999, the last that can be printed
 UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS}
+
+
+def test_the_last_time_can_be_printed():
+    with pytest.raises(UsageError, match=r"9999-12-31T23:59:59\.999Z"):
+        check_period(LAST_MS, parse_time_ms("9999-12-31T23:59:59-23:59", NOW))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +58,7 @@ UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS}
         ("2026-11-22T04:45:30-05:30", NOW - 123),
         ("99999w", 0),
         ("1969-07-20", 0),
+        ("9999-12-31T23:59:59-23:59", LAST_MS),
     ],
 )
 def test_a_time_has_these_forms(text, expected):

@@ -106,9 +106,29 @@ def test_a_step_that_nothing_counts_tells_its_seconds(monkeypatch):
     assert threads == threading.active_count()
 
 
+def test_a_wait_in_a_pipe_names_its_stage(monkeypatch):
+    monkeypatch.setattr(progress_module, "LINE_EVERY_S", 0.02)
+    clock, stream = Clock(), Lines("partitions 7 of 24, 3 s")
+    progress = StepProgress(Console(file=stream, width=80, highlight=False), clock)
+    with progress.wait("provisioning"):
+        progress.report("database", 0, 1)
+        progress.report("partitions", 7, 24)
+        clock.now_s = 3.0
+        assert stream.has_come.wait(20)
+    assert stream.getvalue() == "provisioning: partitions 7 of 24, 3 s\n"
+
+
+def test_a_wait_on_a_terminal_names_its_stage():
+    stream = StringIO()
+    with StepProgress(terminal(stream), Clock()) as progress, progress.wait("provisioning"):
+        progress.report("partitions [/x]", 7, 24)
+    assert "provisioning: partitions [/x]" in stream.getvalue()
+    assert "7/24" in stream.getvalue()
+
+
 def test_a_short_wait_prints_nothing(capsys):
-    with show_waiting("checking"):
-        pass
+    with show_waiting("checking") as progress:
+        progress.report("database", 0, 1)
     assert capsys.readouterr() == ("", "")
 
 

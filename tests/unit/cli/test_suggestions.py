@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from pitboss.cli.dlt_filter import check_sources, find_case
 from pitboss.cli.main import COMMANDS, cli
-from pitboss.cli.suggestions import NameChoice, SuggestingGroup, nearest_name, suggest
+from pitboss.cli.suggestions import NameChoice, SuggestingGroup
 from pitboss.ops.dead_letters import DeadLetterSnapshot
 from runtime.dead_letters.letters import CaseFilter, DeadLetterCase
-from schemas.errors import UsageError
+from schemas.errors import UsageError, nearest_name, suggest
 from schemas.events import Position
 from streams.providers.registry import DIALECTS
 from tests.support.command_line import commands

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import UnknownTopicOrPartitionError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,7 +140,7 @@ async def test_only_what_holds_at_the_end_of_the_topic_is_obeyed():
     assert intake.reasons == [UNREAD, str(ANAS)]
 
 
-async def test_a_topic_without_a_command_or_that_does_not_exist_pauses_nothing():
+async def test_a_topic_without_a_command_pauses_nothing():
     service, intake = control()
     await follow(service, 0)
     assert intake.reasons == [UNREAD, None]
@@ -171,3 +172,43 @@ async def test_a_message_that_is_not_a_command_is_logged_and_skipped(caplog):
     first, second = [record.getMessage() for record in caplog.records][:2]
     assert "c-0@0: not a command, skipped" in first
     assert "c-0@1: not a command, skipped" in second
+
+
+async def listen(service: Control, monkeypatch: pytest.MonkeyPatch, attempts: int) -> None:
+    """Let the listener meet a broker without the topic so many times."""
+    left = [None] * attempts
+
+    class Consumer:
+        def __init__(self, *_topics: str, **_settings: Any) -> None:
+            pass
+
+        async def start(self) -> None:
+            left.pop()
+            if not left:
+                service._stopped.set()
+            raise UnknownTopicOrPartitionError
+
+        async def stop(self) -> None:
+            pass
+
+    monkeypatch.setattr("runtime.kafka.control.AIOKafkaConsumer", Consumer)
+    monkeypatch.setattr("runtime.kafka.control.RETRY_S", 0.0)
+    tasks = [task for task in service._get_tasks() if "_listen" in str(task)]
+    assert len(tasks) == 1
+    await asyncio.wait_for(tasks[0].fun(service), 5)
+
+
+async def test_a_broker_without_the_topic_pauses_nothing(monkeypatch, caplog):
+    service, intake = control()
+    with caplog.at_level(logging.WARNING):
+        await listen(service, monkeypatch, attempts=3)
+    assert intake.reasons == [UNREAD, None]
+    assert "topic c does not exist" in caplog.text
+
+
+async def test_a_topic_that_is_deleted_ends_no_pause(monkeypatch):
+    service, intake = control()
+    await follow(service, 1, [PAUSE])
+    service._stopped.clear()
+    await listen(service, monkeypatch, attempts=2)
+    assert intake.reasons == [UNREAD, str(ANAS)]

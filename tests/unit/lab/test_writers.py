@@ -203,3 +203,5 @@ def test_a_provider_without_a_writer_is_named_with_what_to_write():
         writer_of(Stranger())
     with pytest.raises(UsageError, match="'nowhere' is not a registered provider"):
         find_writers(("hub88", "nowhere"))
+    with pytest.raises(UsageError, match=r"did you mean 'hub88'\?"):
+        find_writers(("hub-88",))
