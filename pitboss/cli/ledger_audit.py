@@ -161,13 +161,12 @@ def _check_seals(
 
     with connect(runtime, read_only=True) as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        faults = find_seal_faults(
-            connection, runtime.topic(TRANSACTIONS), [signed.content() for signed in known]
-        )
+        contents = [signed.content() for signed in known]
+        faults = list(find_seal_faults(connection, runtime.topic(TRANSACTIONS), contents))
         [(seals, sealed)] = connection.execute(
             "SELECT count(*), coalesce(sum(length(digests) / 16), 0) FROM seal"
         ).fetchall()
-    return list(faults), f"{sealed} rows under {seals} seals"
+    return faults, f"{sealed} rows under {seals} seals"
 
 
 async def _check_tables(runtime: Runtime) -> Sequence[Check]:

@@ -58,7 +58,7 @@ def test_every_registered_adapter_is_measured(monkeypatch):
 
 
 def test_an_example_that_is_rejected_ends_the_measurement(monkeypatch):
-    monkeypatch.setattr("lab.conformance.examples.hub88._DECIMALS", 40)
+    monkeypatch.setattr("lab.conformance.writers.hub88.DECIMALS", 40)
     [hub88] = [version for version in registered_versions() if isinstance(version.dialect, Hub88)]
     with pytest.raises(AssertionError, match="an example was rejected"):
         run([hub88], 1, lambda _: None)
