@@ -183,6 +183,7 @@ def test_what_is_written_conforms_as_it_is(copy):
     )
 
 
+@pytest.mark.prove
 def test_an_adapter_that_is_wrong_does_not_conform(copy):
     pitboss(copy, "providers", "new", "acme", "--write")
     adapter = copy / "streams" / "providers" / "acme.py"
@@ -195,6 +196,7 @@ def test_an_adapter_that_is_wrong_does_not_conform(copy):
         check_conformance(copy, "acme")
 
 
+@pytest.mark.prove
 def test_an_adapter_without_examples_does_not_conform(copy):
     pitboss(copy, "providers", "new", "acme", "--write")
     (copy / "lab" / "conformance" / "examples" / "acme.py").unlink()

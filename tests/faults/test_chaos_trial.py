@@ -275,7 +275,8 @@ def assert_copied(count: int, copies: list[tuple[bytes, int]]) -> int:
 
 @pytest.mark.faults
 @pytest.mark.integration
-@pytest.mark.parametrize("count", [60_000, pytest.param(500_000, marks=pytest.mark.prove)])
+@pytest.mark.prove
+@pytest.mark.parametrize("count", [60_000, 500_000])
 async def test_nothing_is_lost_when_workers_and_the_broker_are_killed(
     private_stack: Stack, tmp_path, count, capsys
 ):

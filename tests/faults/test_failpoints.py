@@ -83,6 +83,7 @@ async def ledger_killed_at(scene, points):
     await scene.proven()
 
 
+@pytest.mark.prove
 async def test_a_ledger_worker_is_killed_at_every_point(scene):
     await ledger_killed_at(scene, LEDGER_POINTS)
 
@@ -154,6 +155,7 @@ async def resolver_killed_at(scene, points):
     assert scene.rows(f"{suspense} WHERE 'suspense:adyen' IN (debit, credit)") == [(paid,)]
 
 
+@pytest.mark.prove
 async def test_a_resolver_is_killed_at_every_point(scene):
     await resolver_killed_at(scene, RESOLVER_POINTS)
 

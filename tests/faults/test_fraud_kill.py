@@ -123,6 +123,7 @@ async def test_killed_in_the_middle_of_a_burst(log, worker, tmp_path):
     assert by_id(await read_alerts(log)) == {expected.alert_id: expected}
 
 
+@pytest.mark.prove
 async def test_killed_over_and_over_while_catching_up(log, tmp_path):
     """A long log with bursts everywhere, six kills at arbitrary points of it, snapshots after every batch."""
     rng = random.Random(SEED)

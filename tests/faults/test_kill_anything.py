@@ -160,6 +160,7 @@ async def test_every_worker_is_killed_under_traffic(runtime, tmp_path):
     await play(runtime, tmp_path, kills_of, events=12_000, rate=None, seed=SEED)
 
 
+@pytest.mark.prove
 @pytest.mark.timeout(240)
 async def test_broker_and_database_are_killed_under_traffic(private_stack, namespace, tmp_path):
     runtime = private_stack.runtime(namespace)

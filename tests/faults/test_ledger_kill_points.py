@@ -26,7 +26,13 @@ async def scene(runtime, tmp_path):
 
 @pytest.mark.parametrize(
     "point",
-    ["before the transaction", "inside the transaction", "between two rows", "after the commit"],
+    [
+        "inside the transaction",
+        *(
+            pytest.param(point, marks=pytest.mark.prove)
+            for point in ("before the transaction", "between two rows", "after the commit")
+        ),
+    ],
 )
 async def test_a_worker_that_was_frozen_finds_itself_fenced(scene, point):
     """It slept through its session, another has its partitions and has gone on; then it wakes in mid-sentence."""
@@ -77,6 +83,7 @@ async def no_newer_balance_is_missing(scene) -> None:
     assert topics.contradictions == []
 
 
+@pytest.mark.prove
 async def test_two_workers_take_each_others_partitions_in_the_middle_of_everything(scene):
     await scene.append(traffic(1))
     with scene.worker("ledger-1") as first:

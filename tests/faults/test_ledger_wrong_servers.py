@@ -77,6 +77,7 @@ async def scene(runtime, tmp_path):
     return await new_scene(runtime, tmp_path)
 
 
+@pytest.mark.prove
 async def test_a_wiped_broker_under_a_kept_database(private_stack, namespace, tmp_path):
     runtime = private_stack.runtime(namespace)
     create_database(runtime)
@@ -119,7 +120,7 @@ async def test_a_database_that_is_an_older_copy(scene, role):
 
 
 @pytest.mark.parametrize("role", ["ledger", "resolve"])
-@pytest.mark.parametrize("refilled", [False, True])
+@pytest.mark.parametrize("refilled", [False, pytest.param(True, marks=pytest.mark.prove)])
 async def test_a_topic_that_was_deleted_and_made_again(scene, role, refilled):
     await play(scene)
     before = everything(scene)

@@ -67,16 +67,26 @@ def test_there_are_at_least_five_bugs():
     assert len(PATCHES) >= 5
 
 
-@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
-def test_a_seeded_bug_is_found(copy, patch):
+def apply_patch(patch: Path, where: Path, *options: str) -> None:
     applied = subprocess.run(
-        ["patch", "--strip=1", "--fuzz=1", "--no-backup-if-mismatch", f"--input={patch}"],
-        cwd=copy,
+        ["patch", "--strip=1", "--fuzz=1", "--no-backup-if-mismatch", *options, f"--input={patch}"],
+        cwd=where,
         capture_output=True,
         text=True,
         check=False,
     )
     assert applied.returncode == 0, f"{patch.name} no longer applies, remake it:\n{applied.stdout}"
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
+def test_a_seeded_bug_still_applies(patch):
+    apply_patch(patch, ROOT, "--dry-run")
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
+def test_a_seeded_bug_is_found(copy, patch):
+    apply_patch(patch, copy)
     known = [
         int(seed)
         for seed in re.findall(r"\AFound by seed (\d+)\.$", patch.read_text(), re.MULTILINE)
@@ -86,5 +96,6 @@ def test_a_seeded_bug_is_found(copy, patch):
     print(f"{patch.stem}: {found[0][:200]}")
 
 
+@pytest.mark.prove
 def test_without_a_bug_nothing_is_found(copy):
     assert run_simulator(copy, range(1, SEEDS_WITHOUT_BUG + 1)) == []

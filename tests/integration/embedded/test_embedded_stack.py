@@ -267,6 +267,7 @@ def test_servers_of_others_are_not_started_or_stopped(private_settings):
     assert runner.invoke(cli, ["status"]).exit_code == 3
 
 
+@pytest.mark.prove
 def test_the_start_up_cache_is_kept_when_the_broker_stops(private_settings, tmp_path):
     fetched = class_path(
         private_settings.cache, maven=private_settings.maven, progress=lambda _: None

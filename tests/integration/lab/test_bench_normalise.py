@@ -174,6 +174,7 @@ async def test_a_broker_says_how_it_is_set_and_what_it_does_not_have(runtimes):
             await broker.end_offset_sum("nobody.made.it")
 
 
+@pytest.mark.prove
 def test_the_command_prints_one_object_and_leaves_nothing_behind(stack, tmp_path):
     def everything() -> tuple[set[str], set[str]]:
         with psycopg.connect(stack.database_url) as connection:
