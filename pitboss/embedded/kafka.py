@@ -59,7 +59,7 @@ log.cleaner.backoff.ms=5000
 
 # Serial, parallel and G1 collector cost the same CPU a record here (2.1 to 3.4 s a million); G1
 # keeps pauses bounded and the process smallest.
-JVM_OPTIONS = (
+JVM_OPTIONS: tuple[str, ...] = (
     "-Xms256m",
     "-Xmx768m",
     "-XX:+UseG1GC",

@@ -163,6 +163,7 @@ def test_a_provider_made_by_the_how_to_needs_its_own_files_and_one_row(copy):
     assert "'provider.luckywheel.raw.v1.dlt'" in names
 
 
+@pytest.mark.prove
 def test_what_is_written_conforms_as_it_is(copy):
     name = "a_provider_with_a_very_long_name"  # the longest name allowed: no line of the templates grows too long with it
     pitboss(copy, "providers", "new", name, "--write")

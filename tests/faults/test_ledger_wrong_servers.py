@@ -107,7 +107,7 @@ async def test_a_wiped_database_under_a_kept_broker(scene):
     assert scene.rows("SELECT count(*) FROM entry") == [(0,)]
 
 
-@pytest.mark.parametrize("role", ["ledger", "resolve"])
+@pytest.mark.parametrize("role", ["ledger", pytest.param("resolve", marks=pytest.mark.prove)])
 async def test_a_database_that_is_an_older_copy(scene, role):
     await play(scene)
     with psycopg.connect(scene.runtime.database_url) as connection:
@@ -153,6 +153,7 @@ async def test_a_topic_that_was_deleted_and_made_again(scene, role, refilled):
     assert everything(scene) == before
 
 
+@pytest.mark.prove
 async def test_another_partition_count(scene):
     await play(scene)
     before = everything(scene)

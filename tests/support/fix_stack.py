@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
+from pitboss.embedded import kafka as embedded_kafka
 from pitboss.embedded.databases import create_database, drop_database
-from pitboss.embedded.kafka import kafka_answers
 from pitboss.embedded.ports import choose_port
 from pitboss.embedded.postgres import database_answers
 from pitboss.embedded.processes import poll
@@ -33,6 +33,9 @@ from tests.support.stack_guard import StackGuard, end_stack
 TESTS_HOME = Path(__file__).parents[2] / ".pitboss" / "tests"
 
 LEFTOVERS_MAX = 16
+
+# Most brokers of the tests live for seconds: the second compiler would cost them more than it gains.
+embedded_kafka.JVM_OPTIONS += ("-XX:TieredStopAtLevel=1",)
 
 SEED = int(os.environ.setdefault("PITBOSS_TEST_SEED", str(random.SystemRandom().getrandbits(32))))
 """Set for the processes that xdist starts too: the header of the run names the one seed that all of them use."""
@@ -83,7 +86,7 @@ def leftovers(stack: Servers) -> Iterator[list[Runtime]]:
     found: list[Runtime] = []
     yield found
     if not stack.is_temporary:
-        _remove(found)
+        _remove(found, with_databases=True)
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def runtime(stack: Servers, namespace: str, leftovers: list[Runtime]) -> Iterato
     yield fresh
     leftovers.append(fresh)
     if len(leftovers) >= LEFTOVERS_MAX:
-        _remove(leftovers)
+        _remove(leftovers, with_databases=not stack.is_temporary)
         leftovers.clear()
 
 
@@ -210,17 +213,19 @@ def _containers(on_exit: ExitStack) -> Servers | None:
         return None
     url = f"postgresql://postgres:pitboss@127.0.0.1:{postgres.get_exposed_port(5432)}/postgres"
     servers = Servers("containers", f"127.0.0.1:{port}", url)
-    assert poll(lambda: kafka_answers(servers.kafka) and database_answers(url), timeout_s=120), (
-        "containers are up but silent"
-    )
+    assert poll(
+        lambda: embedded_kafka.kafka_answers(servers.kafka) and database_answers(url), timeout_s=120
+    ), "containers are up but silent"
     return servers
 
 
-def _remove(namespaces: Sequence[Runtime]) -> None:
+def _remove(namespaces: Sequence[Runtime], *, with_databases: bool) -> None:
+    """Remove topics, which cost their broker something; a database costs a checkpoint when it is dropped."""
     if not namespaces:
         return
-    for namespace in namespaces:
-        drop_database(namespace)
+    if with_databases:
+        for namespace in namespaces:
+            drop_database(namespace)
     with ThreadPoolExecutor(1) as apart:  # an async test may have a loop in this thread
         apart.submit(asyncio.run, _delete_topics(namespaces)).result()
 

@@ -51,10 +51,10 @@ def bets() -> list[Example]:
 
 
 def reviews() -> list[Example]:
-    """A value outside the declared set, which the dialect must refuse."""
+    """A value outside the declared set, in a message that the dialect must refuse."""
     made = adapter_of(DIALECTS["sumsub"]).make_examples(Fill(1))
     reviewed = next(one for one in made if one.name.startswith("applicantReviewed"))
-    return [changed(reviewed, reviewResult={"reviewAnswer": "YELLOW"})] * COPIES
+    return [changed(reviewed, reviewResult={"reviewAnswer": "<YELLOW>"})] * COPIES
 
 
 def changed(made: Example, **change: Any) -> Example:
@@ -148,7 +148,7 @@ def test_one_event_a_shape_and_every_event_of_the_money(runtime: Runtime, pitbos
         ("hub88", "bet", "CHANGED_TYPE", "$.meta", "string instead of object or null"),
         ("hub88", "bet", "MISSING_FIELD", "$.round", ""),
         ("hub88", "bet", "NEW_FIELD", "$.bonus_round", ""),
-        ("sumsub", "webhook", "NEW_VALUE", "$.reviewResult.reviewAnswer", "YELLOW"),
+        ("sumsub", "webhook", "NEW_VALUE", "$.reviewResult.reviewAnswer", "<YELLOW>"),
     ]
     assert published == [4, 0]
     assert {one.provider: one.rejected for one in drift} == {"hub88": None, "sumsub": "BAD_FIELD"}

@@ -127,6 +127,7 @@ async def test_both_sides_do_the_same_work(runtimes, tmp_path):
     assert outputs_of(results[0]) == outputs_of(results[1])
 
 
+@pytest.mark.prove
 async def test_a_run_can_be_repeated_and_broken_off(runtimes, tmp_path):
     ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)
     await load_records(ours, runtimes[0], EVENTS_MIN)

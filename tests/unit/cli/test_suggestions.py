@@ -58,7 +58,7 @@ def test_a_mistyped_name_is_refused_with_the_nearest(pitboss, arguments, meant):
 @pytest.mark.parametrize(
     ("arguments", "meant"),
     [
-        (("alerts", "list", "--rule", "d02"), "did you mean 'D01'?"),
+        (("alerts", "list", "--rule", "d011"), "did you mean 'D01'?"),
         (("ledger", "rounds", "--provider", "hub-88"), "did you mean 'hub88'?"),
         (("dlt", "list", "--code", "bad_amuont"), "did you mean 'BAD_AMOUNT'?"),
         (("dlt", "list", "--topic", "hub8"), "did you mean 'hub88'?"),

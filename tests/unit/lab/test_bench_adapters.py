@@ -40,7 +40,7 @@ def test_a_rate_is_held_against_the_target_of_its_kind():
 
 def test_every_registered_adapter_is_measured(monkeypatch):
     monkeypatch.setattr("lab.bench.adapters._ROUND_S", 0.01)
-    monkeypatch.setattr("lab.bench.adapters._FILLS", 8)
+    monkeypatch.setattr("lab.bench.adapters._FILLS", 2)
     steps: list[str] = []
     output = run(registered_versions(), 1, steps.append).as_json()
     names = [f"{version.row.provider}/{version.row.version}" for version in registered_versions()]

@@ -328,7 +328,8 @@ def test_a_few_bets_are_above_what_the_player_has(first_seen):
         leg = t.legs[0]
         amount = minor_units(leg.amount, leg.currency) if leg.amount is not None else 0
         if leg.kind == Kind.DEPOSIT:
-            funds[owner[t.reference.tx_id]] += amount
+            owner[t.provider_tx_id] = owner[t.reference.tx_id]
+            funds[owner[t.provider_tx_id]] += amount
         elif leg.kind in {Kind.WIN, Kind.BONUS_GRANT}:
             funds[t.player_id] += amount
         elif leg.kind == Kind.ROLLBACK:

@@ -299,7 +299,7 @@ def holding_code_of(provider, body, headers=None, *, key=b"p-1"):
             "BAD_TIME",
         ),
         ("sumsub", REVIEW, {}, None),
-        ("sumsub", REVIEW | {"reviewResult": {"reviewAnswer": "BLUE"}}, {}, "BAD_FIELD"),
+        ("sumsub", REVIEW | {"reviewResult": {"reviewAnswer": 7}}, {}, "BAD_FIELD"),
     ],
 )
 def test_a_signed_message_of_a_form_that_no_dialect_knows_holds_up_its_player(
