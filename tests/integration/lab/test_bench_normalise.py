@@ -141,6 +141,7 @@ async def test_a_run_can_be_repeated_and_broken_off(runtimes, tmp_path):
         assert [sample.events > 0 for sample in samples] == [*[False] * (len(samples) - 1), True]
 
 
+@pytest.mark.prove
 async def test_a_record_that_is_rejected_spoils_the_run(runtimes, tmp_path, monkeypatch):
     monkeypatch.setattr("lab.bench.observation.STALL_S", 15.0)
     ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)

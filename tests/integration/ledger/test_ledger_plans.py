@@ -10,6 +10,7 @@ import pytest
 
 from ledger_sink.store.migrate import migrate
 from ledger_sink.store.statements import statements
+from pitboss.embedded.databases import create_database, drop_database
 
 pytestmark = pytest.mark.integration
 
@@ -51,13 +52,24 @@ READS = {
 SCANNED = re.compile(r"Seq Scan on (?!transfer_(\d|other))")
 
 
-@pytest.fixture
-def full(runtime):
+@pytest.fixture(scope="module")
+def filled(stack, namespaces):
+    """A database with a history, which the tests of this module only read."""
+    runtime = stack.runtime(namespaces())
+    create_database(runtime)
     migrate(runtime.database_url)
     with psycopg.connect(runtime.database_url, autocommit=True) as connection:
         connection.execute(FILL)
         for table in ("entry", "repeat", "transfer", "wallet", "closing", "player_state"):
             connection.execute(f"VACUUM ANALYZE {table}")
+    yield runtime
+    if not stack.is_temporary:
+        drop_database(runtime)
+
+
+@pytest.fixture
+def full(filled):
+    with psycopg.connect(filled.database_url, autocommit=True) as connection:
         yield connection
 
 
@@ -121,3 +133,16 @@ def test_a_stretch_of_the_log_is_found_however_unequal_the_partitions_are(full):
             map(int, re.findall(r"Rows Removed by (?:Index Recheck|Filter): (\d+)", plan))
         )
         assert removed < ROWS / 10, (partition, plan)
+
+
+def test_the_traffic_of_a_day_is_found_by_an_index(full):
+    statement = statements("traffic")["versions"]
+    for partition in (0, 5):
+        [[end]] = full.execute(
+            "SELECT max(source_offset) FROM entry WHERE part = %s", (partition,)
+        ).fetchall()
+        since = {"part": partition, "first": end - 100}
+        [(provider, version, events, last)] = full.execute(statement, since).fetchall()
+        assert (provider, version, events, last[16:18]) == ("hub88", "1", 101, "t-")
+        plan = "\n".join(row[0] for row in full.execute("EXPLAIN " + statement, since))
+        assert "Seq Scan" not in plan, plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
@@ -41,6 +42,8 @@ def test_a_rate_is_held_against_the_target_of_its_kind():
 def test_every_registered_adapter_is_measured(monkeypatch):
     monkeypatch.setattr("lab.bench.adapters._ROUND_S", 0.01)
     monkeypatch.setattr("lab.bench.adapters._FILLS", 2)
+    # The whole heap of a test session is gone through for each adapter otherwise.
+    monkeypatch.setattr("lab.bench.adapters.gc", Mock())
     steps: list[str] = []
     output = run(registered_versions(), 1, steps.append).as_json()
     names = [f"{version.row.provider}/{version.row.version}" for version in registered_versions()]
