@@ -166,11 +166,12 @@ def test_a_file_that_fails_leaves_nothing_behind(runtime):
 
 def test_a_file_that_takes_too_long_is_undone(runtime, monkeypatch):
     before = provisioned(runtime.database_url)
-    monkeypatch.setattr(migrations, "_STATEMENT_MAX", "50ms")
-    with pytest.raises(MigrationFailed, match=r"9999_test\.sql took longer than 50ms"):
-        migrations.migrate(
-            one_more("CREATE TABLE slow (); SELECT pg_sleep(5)"), runtime.database_url
-        )
+    with monkeypatch.context() as short:
+        short.setattr(migrations, "_STATEMENT_MAX", "50ms")
+        with pytest.raises(MigrationFailed, match=r"9999_test\.sql took longer than 50ms"):
+            migrations.migrate(
+                one_more("CREATE TABLE slow (); SELECT pg_sleep(5)"), runtime.database_url
+            )
     assert provisioned(runtime.database_url) == before
 
 
