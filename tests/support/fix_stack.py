@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from pitboss.embedded import kafka as embedded_kafka
 from pitboss.embedded.databases import create_database, drop_database
+from pitboss.embedded.kafka import kafka_answers
 from pitboss.embedded.ports import choose_port
 from pitboss.embedded.postgres import database_answers
 from pitboss.embedded.processes import poll
@@ -34,8 +34,6 @@ TESTS_HOME = Path(__file__).parents[2] / ".pitboss" / "tests"
 
 LEFTOVERS_MAX = 16
 
-# Most brokers of the tests live for seconds: the second compiler would cost them more than it gains.
-embedded_kafka.JVM_OPTIONS += ("-XX:TieredStopAtLevel=1",)
 
 SEED = int(os.environ.setdefault("PITBOSS_TEST_SEED", str(random.SystemRandom().getrandbits(32))))
 """Set for the processes that xdist starts too: the header of the run names the one seed that all of them use."""
@@ -213,9 +211,9 @@ def _containers(on_exit: ExitStack) -> Servers | None:
         return None
     url = f"postgresql://postgres:pitboss@127.0.0.1:{postgres.get_exposed_port(5432)}/postgres"
     servers = Servers("containers", f"127.0.0.1:{port}", url)
-    assert poll(
-        lambda: embedded_kafka.kafka_answers(servers.kafka) and database_answers(url), timeout_s=120
-    ), "containers are up but silent"
+    assert poll(lambda: kafka_answers(servers.kafka) and database_answers(url), timeout_s=120), (
+        "containers are up but silent"
+    )
     return servers
 
 
