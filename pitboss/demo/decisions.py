@@ -18,7 +18,7 @@ import msgspec
 
 from lab.bench.rates import Latencies
 
-WARM_UP_S: Final = 4.0
+WARM_UP_S: Final = 5.0
 """Of the play before the kill: a broker that was just started still compiles itself."""
 
 WARM_UP_SHARE_MAX: Final = 0.5

@@ -26,9 +26,9 @@ from schemas.errors import UsageError
 RESOLVE_MIN_AGE_MS = 3_000
 """A demo cannot wait a minute for a deposit that never comes."""
 
-PARTITIONS = 4
-"""Of every topic. Each role has one worker, which would not divide more among others, and a batch
-holds the records of one partition: with more of them the same records form smaller batches.
+PARTITIONS = 1
+"""Of every topic. Each role has one worker, which would not divide more among others, and what a
+fetch costs the broker and the client grows with the partitions in it.
 """
 
 _NOT_INHERITED = (
