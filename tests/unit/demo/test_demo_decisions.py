@@ -73,7 +73,7 @@ def test_the_warm_up_is_not_before():
     assert traffic_figures(log).decision_ms.before == DecisionTimes(20, 20)
 
 
-@pytest.mark.parametrize(("killed_after_s", "warm_up_s"), [(30.0, 4.0), (8.0, 4.0), (3.0, 1.5)])
+@pytest.mark.parametrize(("killed_after_s", "warm_up_s"), [(30.0, 5.0), (8.0, 4.0), (3.0, 1.5)])
 def test_the_warm_up_is_at_most_half_of_the_time_before_the_kill(killed_after_s, warm_up_s):
     assert measured_from(START_S, START_S + killed_after_s) == START_S + warm_up_s
 
