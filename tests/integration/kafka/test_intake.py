@@ -472,7 +472,9 @@ async def test_lag_on_a_partition_that_no_worker_reads_ends_a_worker(cluster):
     await cluster.create("in", partitions=1)
     topic = cluster.runtime.topic("in")
     await cluster.fill("in", 100)
-    holder = Worker(cluster, topics=[topic], settings={"drain_timeout_ms": 100})
+    # Whichever of the two has nothing after the rebalance: member ids, which decide, are random.
+    limits = {"unheld_stall_ms": 1_000, "interval_ms": 200}
+    holder = Worker(cluster, topics=[topic], settings={"drain_timeout_ms": 100}, watchdog=limits)
 
     async def stuck(batch: RecordBatch) -> None:
         await asyncio.Event().wait()
@@ -480,9 +482,7 @@ async def test_lag_on_a_partition_that_no_worker_reads_ends_a_worker(cluster):
     holder.on_batch = stuck
     async with running(holder):
         await until(holder.intake.status)
-        other = Worker(
-            cluster, topics=[topic], watchdog={"unheld_stall_ms": 1_000, "interval_ms": 200}
-        )
+        other = Worker(cluster, topics=[topic], watchdog=limits)
         other.on_batch = stuck
         async with running(other):
             await until(lambda: holder.app.crashed or other.app.crashed)
