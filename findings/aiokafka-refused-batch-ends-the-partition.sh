@@ -28,7 +28,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 BOOTSTRAP = os.environ["BOOTSTRAP"]
 VALUES = (b"first", b"x" * 8000, b"third", b"fourth")
 topics = [NewTopic(name, 1, 1, config={"max.message.bytes": "5000"}) for name in ("a", "b")]
-for created in AdminClient({"bootstrap.servers": BOOTSTRAP}).create_topics(topics).values():
+admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
+for created in admin.create_topics(topics).values():
     created.result()
 
 
