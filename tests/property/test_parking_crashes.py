@@ -94,6 +94,7 @@ def test_nothing_is_lost_and_the_order_of_a_player_is_kept(actions, limits):
     assert story.store.still_waiting() == []
     assert sent | story.letters.keys() == set(range(len(story.log)))
     full = {offset for offset, code in story.letters.items() if code == "PARK_FULL"}
+    assert full.isdisjoint(sent | story.store.parked.keys())
     for key in KEYS:
         plain = [
             offset
