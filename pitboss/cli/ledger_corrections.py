@@ -59,11 +59,11 @@ def adjust(
         "actor": actor,
         "reason": reason,
     }
+    submit_and_print(event, **how)
     if needs_two and not how["as_json"] and not how["dry_run"]:
         click.echo(
             f"a second person has to approve it: pitboss ledger approve {event['id']} --by <who>"
         )
-    submit_and_print(event, **how)
 
 
 @click.command()

@@ -50,9 +50,9 @@ def outcome_of(runtime: Runtime, *arguments: str, **environment: str) -> tuple[i
 
 
 def submit(runtime: Runtime, **event: Any) -> str:
-    _, outcome = asyncio.run(
+    outcome = asyncio.run(
         operator_events.submit(runtime, WorkerSettings(), event, "default", WAIT_S)
-    )
+    ).outcome
     assert outcome is not None
     return f"{outcome.outcome} {outcome.reason}"
 
@@ -160,6 +160,39 @@ def test_amounts_and_durations_that_are_none_are_refused_before_anything_is_writ
     ):
         result = run(installation, *arguments)
         assert result.exit_code == 2, (arguments, result.output)
+
+
+def test_an_event_that_is_rejected_is_answered_by_its_dead_letter(installation: Runtime):
+    """Such an event seemed to wait for the ledger for ever (issue 12)."""
+    event = {"operation": "nonsense", "player_id": "misspelled"}
+    found = asyncio.run(
+        operator_events.submit(installation, WorkerSettings(), event, "default", WAIT_S)
+    )
+    assert found.outcome is None
+    assert found.letter is not None
+    assert found.letter.source.offset == found.attempt.offset
+
+
+def test_a_shell_without_the_key_warns_once_house_records_are_signed(installation: Runtime):
+    event = {"operation": "player.unlimited", "player_id": "unsigned", "currency": "EUR"}
+    event |= {"actor": "kim", "reason": "a test"}
+    raw = installation.topic("provider.house.raw.v1")
+
+    async def append_signed() -> None:
+        body, headers = operator_events.build_record(event, {"hmac_hex": "aa"}, "default", 1)
+        producer = BatchProducer(ProducerSettings(installation.bootstrap_servers, "test"))
+        async with producer:
+            await producer.send(raw, b"unsigned", body, headers)
+
+    asyncio.run(append_signed())
+    warnings: list[str] = []
+    found = asyncio.run(
+        operator_events.submit(
+            installation, WorkerSettings(), event, "default", WAIT_S, warn=warnings.append
+        )
+    )
+    assert warnings == [operator_events.UNSIGNED]
+    assert found.outcome is not None
 
 
 def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
