@@ -11,6 +11,7 @@ import msgspec
 from ledger_sink.queries.people import PlayerView, read_player
 from ledger_sink.rules.journal import FREE, Wallet
 from pitboss.cli import screen
+from pitboss.cli.ledger_queries import UnknownPlayer
 from pitboss.cli.operator_commands import (
     format_time,
     json_option,
@@ -46,13 +47,15 @@ def player() -> None:
 @click.argument("player_id", metavar="PLAYER")
 @json_option
 def show(*, player_id: str, as_json: bool) -> None:
-    """Show a player's wallets, blocks, holds and limits."""
+    """Show a player's wallets, blocks, holds and limits.
+
+    Exit code 1 if the ledger knows nothing of the player.
+    """
     found = query_ledger(partial(read_player, player_id=player_id))
+    if not found.wallets and not found.state.event_id:
+        raise UnknownPlayer(player_id, "no wallet and no state")
     if as_json:
         click.echo(msgspec.json.encode(_as_json(found)))
-        return
-    if not found.wallets and not found.state.event_id:
-        click.echo(f"the ledger does not know player {player_id}", err=True)
         return
     table = screen.table(
         "currency", "cash", "bonus", "held", "to be wagered", "largest bet", "version"

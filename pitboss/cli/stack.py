@@ -130,7 +130,7 @@ def _way_up(settings: StackSettings) -> str:
     if settings.home.exists():
         return "run `pitboss up` to start what does not run"
     return (
-        f"there is no installation in {settings.home}: if yours is in another folder, go there or "
+        f"{settings.home} does not exist: if your installation is elsewhere, go there or "
         "name its home in PITBOSS_HOME; `pitboss up` makes a new one here"
     )
 

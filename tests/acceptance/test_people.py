@@ -98,7 +98,26 @@ def test_blocks_holds_and_limits_are_events_of_the_log(installation: Runtime):
     assert outcome_of(installation, "player", "limit", player, "none", "EUR", *WHO)[0] == 0
     assert show_player(installation, player)["limits"]["EUR"]["bet_minor"] is None
     assert "held by kyc since" in run(installation, "player", "show", player).output
-    assert "does not know player" in run(installation, "player", "show", "nobody-at-all").output
+    # An unknown player is one error, whichever command asks.
+    for command in ("player show", "ledger balance", "ledger history", "player show --json"):
+        done = run(installation, *command.split(), "nobody-at-all")
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert done.stderr.startswith("error: UNKNOWN_PLAYER the ledger has no wallet")
+    done = run(installation, "ledger", "balance", "ruled", PITBOSS_NAMESPACE="nowhere")
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "error: USAGE namespace nowhere is not provisioned, so it has no database pitboss_nowhere: "
+        "check PITBOSS_NAMESPACE, or run `pitboss provision`\n"
+    )
+    # Why was this refused?
+    [later, earlier] = read_json(
+        run(installation, "ledger", "history", player, "--refused", "--json")
+    )
+    assert (earlier["reason"], later["reason"]) == ("PLAYER_BLOCKED", "WITHDRAWALS_HELD")
+    assert (earlier["amount"], earlier["provider_tx_id"]) == ("1.00 EUR", "w-1")
+    shown = run(installation, "ledger", "history", player, "--refused", "--limit", "1")
+    assert "WITHDRAWALS_HELD" in shown.stdout
+    assert "older ones are left out" in shown.stderr
 
 
 def test_a_large_correction_needs_a_second_person_and_a_debt_is_an_alert(installation: Runtime):

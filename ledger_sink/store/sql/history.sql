@@ -108,6 +108,19 @@ SELECT e.event_id::text, e.decision, e.provider, e.operation, e.provider_tx_id, 
  ORDER BY e.part, e.source_offset
  LIMIT %(count)s
 
+-- What the ledger refused of a player, newest first, from all entries: an index of players would make booking every event
+-- slower. Its amounts are in the log only.
+-- name: refused
+SELECT event_id::text, decision, provider, operation, provider_tx_id, kind, round_id, game_id, part, source_offset,
+       occurred_at_ms, outcome, reason, currency, available_minor
+  FROM entry
+ WHERE player_id = %(player)s AND outcome LIKE 'REFUSED%%'
+   AND occurred_at_ms >= %(since_ms)s AND occurred_at_ms < %(until_ms)s
+   AND (%(kinds)s::text[] IS NULL OR kind = ANY (%(kinds)s::text[]))
+   AND (%(currency)s::text IS NULL OR currency = %(currency)s)
+ ORDER BY occurred_at_ms DESC, part, source_offset DESC
+ LIMIT %(count)s
+
 -- The number of partitions of the log.
 -- name: partitions
 SELECT partitions FROM installation
