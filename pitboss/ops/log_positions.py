@@ -77,7 +77,8 @@ async def read_events(
 
     A place that the log no longer holds is left out. Raises Unavailable without a broker.
     """
-    log, found = runtime.topic(TRANSACTIONS), {}
+    log = runtime.topic(TRANSACTIONS)
+    found: dict[tuple[int, int], WalletTransaction] = {}
     decode = codec.decoder(WalletTransaction)
     if not places:
         return {}

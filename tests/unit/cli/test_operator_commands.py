@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from pitboss.cli import operator_commands
 from pitboss.cli.ledger_corrections import adjust
+from pitboss.ops import operator_events
 from pitboss.ops.operator_events import UNSIGNED, SubmittedEvent
 from pitboss.settings import runtime_of
 from schemas.events import Attempt, DeadLetter, Position
@@ -38,7 +39,7 @@ def run(monkeypatch):
 
         runtime = runtime_of("b:1", "postgresql://u@h/d", "")
         monkeypatch.setattr(operator_commands, "resolve_runtime", lambda _: runtime)
-        monkeypatch.setattr(operator_commands.operator_events, "submit", submit)
+        monkeypatch.setattr(operator_events, "submit", submit)
         arguments = ["p-1", "5", "EUR", "--by", "kim", "--reason", "test", *options]
         return CliRunner().invoke(adjust, arguments, env={"PITBOSS_ADJUST_ALONE": ""})
 

@@ -113,7 +113,7 @@ def test_feed_without_a_stack_says_how_to_start_one(pitboss):
 @pytest.fixture
 def feed(pitboss, monkeypatch):
     """`sandbox feed` to a broker that has some topics, and whether a record was fed."""
-    fed = []
+    fed: list[object] = []
 
     async def append(*_arguments):
         fed.append(True)

@@ -66,7 +66,9 @@ def test_an_installations_keys_and_the_sandboxs_make_a_keyring_that_takes_both(k
     assert merge_keyrings(merged, ours, ["house"])["house"] == merged["house"]
     check_keyring(merged, DIALECTS)
     # Operators' commands go on with the installation's key.
-    assert active_signing_key(merged, 1)["hmac_hex"] == "aa" * 32
+    signing_key = active_signing_key(merged, 1)
+    assert signing_key is not None
+    assert signing_key["hmac_hex"] == "aa" * 32
     assert unknown_to({"house": ours["house"]}, ours) == []
     assert unknown_to({}, ours) == []
 
