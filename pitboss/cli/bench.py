@@ -377,7 +377,12 @@ def _namespace(servers: Runtime, name: str) -> Iterator[Runtime]:
     """Make an unused namespace with its topics; remove it afterwards."""
     runtime = runtime_of(servers.bootstrap_servers, servers.database_url, name)
     try:
-        provision(runtime, partitions=PARTITIONS, providers=("hub88", "house"))
+        provision(
+            runtime,
+            partitions=PARTITIONS,
+            raw_partitions=PARTITIONS,
+            providers=("hub88", "house"),
+        )
         yield runtime
     finally:
         deprovision(runtime)
