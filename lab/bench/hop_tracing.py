@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,8 +34,10 @@ from schemas.events import WalletTransaction
 
 WARM_UP_S = 4.0
 BROKER_WARM_UP_S = 15.0
-_CALLS_PER_S_MAX = 1_500
-"""Bets to sign for a second of a closed loop; it ends earlier if it uses them up."""
+RAMP_S = 0.5
+_CALLS_PER_S_FIRST = 500
+"""Bets to sign for a second of warming up a closed loop; after that the rate is known."""
+_STOCK_SHARE = 1.4
 
 
 @dataclass(frozen=True)
@@ -116,16 +119,19 @@ async def _load(
     warm_up_s = BROKER_WARM_UP_S
     for in_flight in plan.in_flight:
         name = f"{in_flight} in flight"
-        progress.begin(f"signing bets for {name}")
-        count = round((warm_up_s + plan.seconds) * _CALLS_PER_S_MAX)
-        bets = _sign(plan, count, progress)
-        progress.begin(name)
-        generator.start_loop(in_flight, iter(bets))
-        await generator.run_for(warm_up_s)
-        first = len(generator.calls)
-        await generator.run_for(plan.seconds)
-        found[name] = slice(first, len(generator.calls))
-        await generator.drain()
+        progress.begin(f"signing bets to warm up with {name}")
+        rate = float(_CALLS_PER_S_FIRST)
+        for seconds, step in ((warm_up_s, f"warming up with {name}"), (plan.seconds, name)):
+            bets = _sign(plan, round((RAMP_S + seconds) * rate * _STOCK_SHARE), progress)
+            progress.begin(step)
+            generator.start_loop(in_flight, iter(bets))
+            await generator.run_for(RAMP_S)
+            first, start_s = len(generator.calls), time.monotonic()
+            await generator.run_for(seconds)
+            found[name] = slice(first, len(generator.calls))
+            rate = (found[name].stop - first) / (time.monotonic() - start_s)
+            await generator.drain()
+            progress.begin(f"signing bets for {name}")
         warm_up_s = WARM_UP_S
     for rate in plan.rates:
         name = f"{rate} a second"

@@ -36,6 +36,7 @@ from pitboss.cli.bench_environment import (
     with_lifeline,
 )
 from pitboss.cli.bench_latency import latency_command
+from pitboss.cli.bench_pipeline import pipeline_command
 from pitboss.cli.progress import StepProgress
 from pitboss.cli.suggestions import PROVIDER, SuggestingGroup
 from pitboss.embedded.databases import create_database, drop_database
@@ -49,6 +50,7 @@ def bench() -> None:
 
 
 bench.add_command(latency_command)
+bench.add_command(pipeline_command)
 
 
 @bench.command()
