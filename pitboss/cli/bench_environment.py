@@ -159,7 +159,9 @@ def bench_namespace(
         if partitions is None:
             provision(runtime, providers=providers)
         else:
-            provision(runtime, partitions=partitions, providers=providers)
+            provision(
+                runtime, partitions=partitions, raw_partitions=partitions, providers=providers
+            )
         yield runtime
     finally:
         deprovision(runtime)

@@ -38,6 +38,7 @@ from pitboss.settings import Runtime, worker_environment
 from pitboss.workers import ROLES
 from schemas.topics import BALANCES, OUTCOMES, PARTITIONS_DEFAULT, TRANSACTIONS, raw_topic
 
+PEERS = ("faust", "quix")
 QUIX_PACKAGES = ("quixstreams==3.28.1",)
 PEERS_FOLDER = "bench-peers"
 """Environments of peers, below the stack's folder; they are kept."""
@@ -90,11 +91,17 @@ FAUST_SHARE, QUIX_SHARE = 25, 4
 )
 @click.option(
     "--peers",
-    "has_peers",
-    is_flag=True,
-    help="In turns with a plain Faust pipeline (one commit an event) and with Quix Streams (a"
-    " transaction a batch), which get fewer records. Quix Streams is installed in an environment of"
-    " its own.",
+    "peers",
+    flag_value=",".join(PEERS),
+    help="In turns with both peers.",
+)
+@click.option(
+    "--peer",
+    "peers",
+    type=click.Choice(PEERS),
+    help="In turns with this peer: a plain Faust pipeline with one commit an event, or Quix Streams"
+    " with a transaction a batch, which is installed in an environment of its own. They get fewer"
+    " records.",
 )
 @json_option
 @servers_option
@@ -105,7 +112,7 @@ def pipeline_command(
     idle_s: float,
     traffic_folder: Path | None,
     partitions: int | None,
-    has_peers: bool,
+    peers: str | None,
     as_json: bool,
     may_use_given: bool,
 ) -> None:
@@ -126,13 +133,13 @@ def pipeline_command(
         subjects = [PipelineSubject(OURS, sides.open_workers(None), records)]
         if build is not None:
             subjects.append(PipelineSubject(BASE, sides.open_workers(build), records))
-        if has_peers:
-            subjects += [
-                PipelineSubject(
-                    PLAIN_FAUST, sides.open_faust, max(RECORDS_MIN, records // FAUST_SHARE)
-                ),
-                PipelineSubject(QUIX, sides.open_quix(), max(RECORDS_MIN, records // QUIX_SHARE)),
-            ]
+        chosen = (peers or "").split(",")
+        if "faust" in chosen:
+            fewer = max(RECORDS_MIN, records // FAUST_SHARE)
+            subjects.append(PipelineSubject(PLAIN_FAUST, sides.open_faust, fewer))
+        if "quix" in chosen:
+            fewer = max(RECORDS_MIN, records // QUIX_SHARE)
+            subjects.append(PipelineSubject(QUIX, sides.open_quix(), fewer))
         plan = PipelineBenchPlan(
             bootstrap_servers=opened.servers.bootstrap_servers,
             subjects=subjects,

@@ -11,7 +11,7 @@ ledger knows by their ids, and the same dead letters again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -109,6 +109,7 @@ def create_worker(
         stats=stats,
         on_fallback=on_fallback,
         parking=parking,
+        providers=settings.providers,
     )
     return NormaliseWorker(app, intake, producer, stats)
 
@@ -124,8 +125,9 @@ def register(
     stats: NormaliseStats,
     on_fallback: OnFallback = ignore_fallback,
     parking: Parking | None = None,
+    providers: Collection[str] | None = None,
 ) -> Intake:
-    """Attach the agent that reads every raw topic of the namespace.
+    """Attach the agent that reads the raw topics of `providers` (None: all) of the namespace.
 
     Its producer must be supervised before.
     """
@@ -133,7 +135,7 @@ def register(
     # Which records wait is known only when the batch is handled: with parking, records are read
     # then.
     reader = create_reader(normaliser) if parking is None else None
-    pattern = raw_pattern(namespace)
+    pattern = raw_pattern(namespace, providers)
     return add_agent(app, settings, handle, name=NAME, pattern=pattern, reader=reader)
 
 
