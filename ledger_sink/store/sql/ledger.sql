@@ -58,7 +58,9 @@ SELECT r.event_id::text, r.attempt_topic, r.attempt_part, r.attempt_offset, r.at
   JOIN repeat r ON r.event_id = wanted.event_id AND r.attempt_offset = wanted.attempt_offset
 
 -- name: transfers_of
--- The movements of entries that may be reversed: a probe of each wallet's chain, no index of its own.
+-- The movements of entries that may be reversed: a probe of each wallet's chain, no index of its own. All movements of
+-- an event are of one month. NULL for any month; named months have to be known to the planner, or it locks every
+-- partition with its indexes until COMMIT.
 SELECT wanted.event_id, wanted.decision, t.player_id, t.currency, t.version, t.debit, t.credit, t.amount_minor,
        t.cash_minor, t.bonus_minor, t.held_minor
   FROM unnest(%(event_ids)s::text[], %(decisions)s::int[], %(players)s::text[], %(currencies)s::text[],
@@ -69,7 +71,11 @@ SELECT wanted.event_id, wanted.decision, t.player_id, t.currency, t.version, t.d
    AND t.version BETWEEN wanted.first_version AND wanted.last_version
    -- An event may also have rows between house accounts: the range of versions then begins before its own.
    AND t.event_id = wanted.event_id::uuid AND t.decision = wanted.decision
+ WHERE CAST(%(months)s AS int[]) IS NULL OR t.month = ANY (CAST(%(months)s AS int[]))
  ORDER BY wanted.event_id, wanted.decision, t.version
+
+-- name: months_away
+SELECT count(*) FROM month_away
 
 -- name: moved_away
 -- Read only where an entry states that it moved something and its player has no such movement: either its month was
