@@ -10,7 +10,7 @@ from __future__ import annotations
 from lab.simulator.intents import AttemptKey, SimulatedIntent
 from lab.simulator.oracle_ledger import Unbookable
 from lab.simulator.oracle_rules import OracleRules
-from lab.simulator.oracle_state import BONUS, CASH, OracleAnswer, OracleDecision, OracleState
+from lab.simulator.oracle_state import OracleAnswer, OracleDecision, OracleState
 
 _DECISIONS_MAX = 100
 _FINAL_OUTCOMES = ("TOMBSTONED", "UNRESOLVED")
@@ -47,12 +47,7 @@ class Oracle(OracleState):
         except Unbookable as error:
             rules.undo_movements()
             self.closings, self.wagering, verdict = closings, wagering, ("UNRESOLVED", str(error))
-        available = {
-            currency: wallet[CASH] + wallet[BONUS]
-            for (owner, currency), wallet in self.money.items()
-            if owner == player
-        }
-        answer = OracleAnswer(*verdict, available)
+        answer = OracleAnswer(*verdict, self.available(player))
         self.decisions.setdefault(intent.identity, []).append(
             OracleDecision(player, intent, key, answer, rules.movements)
         )
@@ -63,9 +58,9 @@ class Oracle(OracleState):
     ) -> OracleAnswer:
         """Return the answer to a further attempt of a decided transaction."""
         if intent.content != last.intent.content:
-            return OracleAnswer("CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID")
+            return OracleAnswer("CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID", self.available(player))
         if player and self.closings.get((intent.identity, player)) == "CANCELLED":
-            return OracleAnswer("CANCELLED", "CONNECTOR_TIMED_OUT")
+            return OracleAnswer("CANCELLED", "CONNECTOR_TIMED_OUT", self.available(player))
         outcome = last.answer.outcome
         if outcome.startswith("REFUSED_") or outcome in _FINAL_OUTCOMES:
             return last.answer

@@ -59,6 +59,14 @@ class OracleState:
         self.decisions: dict[Identity, list[OracleDecision]] = {}
         self.closings: dict[tuple[Identity, str | None], str] = {}
 
+    def available(self, player: str | None) -> dict[str, int]:
+        """Return what a player can bet now, by currency of the wallets in which money moved."""
+        return {
+            currency: wallet[CASH] + wallet[BONUS]
+            for (owner, currency), wallet in self.money.items()
+            if owner == player and self.versions[owner, currency]
+        }
+
     def policy(self, intent: SimulatedIntent) -> LedgerPolicy:
         """Return the ledger policy of the intent's provider."""
         return self.policies.get(intent.provider, DEFAULT_POLICY)

@@ -170,6 +170,13 @@ def _is_closed_as(posting: Posting, action: Action) -> bool:
 
 
 def _close_target(posting: Posting, action: Action) -> None:
-    target_id, player_id = posting.log_event.reference_id, posting.event.player_id
-    if target_id is not None and player_id is not None:
-        posting.close(target_id, player_id, action)
+    log_event, player_id = posting.log_event, posting.event.player_id
+    if log_event.reference_id is None or player_id is None:
+        return
+    posting.close(log_event.reference_id, player_id, action)
+    if decisions_of_target(posting):
+        return
+    # Nothing has come under any operation that is meant: whichever comes is closed.
+    for target_id in log_event.reference_ids:
+        if posting.book.closing(target_id, player_id) is None:
+            posting.close(target_id, player_id, action)
