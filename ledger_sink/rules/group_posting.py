@@ -95,6 +95,8 @@ def _may_be_decided_again(book: Book, known: Sequence[LogEvent], policy: LedgerP
     if any(len(entries) >= DECISIONS_MAX for entries in decisions):
         return False
     pairs = list(zip((member.event for member in known), lasts, strict=True))
+    if any(last.player_id != event.player_id for event, last in pairs):
+        return False
     if policy.refused_id_reusable and any(event.decision_required for event, _ in pairs):
         return True
     return all(
