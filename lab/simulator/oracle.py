@@ -190,5 +190,5 @@ class Oracle(OracleState):
         return may and last.answer.outcome.startswith("REFUSED_") and last.player == player
 
     def _is_target_posted(self, intent: SimulatedIntent, player: str | None) -> bool:
-        bets = self.decisions_of(intent.reference, player)
+        bets = self.decisions_of(self.resolve(intent, player).reference, player)
         return any(bet.answer.outcome == "POSTED" for bet in bets)
