@@ -112,7 +112,8 @@ def link_call(items: Sequence[SimulatedIntent]) -> list[SimulatedIntent]:
     """Return a call's intents with each win bound to the bet of its round that is beside it."""
     linked = []
     for intent in items:
-        if intent.verb is Verb.WIN and intent.provider == BUNDLE:
+        is_win = intent.verb is Verb.WIN and intent.cancels is None
+        if is_win and intent.provider == BUNDLE:
             bet = next(
                 (
                     one.identity
