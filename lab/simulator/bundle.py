@@ -22,7 +22,16 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import Rejected
 from schemas.events import Kind, Leg, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_from_text, format_minor
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    Reader,
+    Reply,
+    UnreadableItem,
+)
 from streams.providers.fields import CurrencyText, Id, currency_of, read_json, text_of
 
 BUNDLE: Final = "bundle"
@@ -65,7 +74,13 @@ class Bundle(Dialect):
         del headers
         call = read_json(_CALL, record.value or b"")
         player_id = text_of(call.player, "player")
-        return [self._draft(call, item, player_id) for item in call.items]
+        items: list[Item] = []
+        for item in call.items:
+            try:
+                items.append(self._draft(call, item, player_id))
+            except Rejected as error:
+                items.append(UnreadableItem(error.reason, error.detail, player_id))
+        return items
 
     def _draft(self, call: _Call, item: _Item, player_id: str) -> Draft:
         round_id = text_of(item.round, "round") or None

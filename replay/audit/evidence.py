@@ -91,6 +91,7 @@ class AnswerRow(msgspec.Struct, frozen=True):
     operation: str
     provider_tx_id: str
     player_id: str | None
+    decided_at: int | None = None
 
 
 @dataclass(slots=True)

@@ -34,20 +34,29 @@ def reject_broken_groups(items: list[Item]) -> list[Item]:
     would have been; where the drafts are not of one player; where one transaction is there twice;
     and above `GROUP_SIZE_MAX`.
     """
-    groups = indexes_by_group(items)
-    if not groups:
+    named = [isinstance(item, Draft) and item.group is not None for item in items]
+    if not any(named):
         return items
-    unreadable = next((item for item in items if isinstance(item, Rejected)), None)
     checked = list(items)
-    for indexes in groups.values():
+    unreadable = next((item for item in items if isinstance(item, Rejected)), None)
+    if unreadable is not None:
+        # Also a draft that is alone in its group: the unreadable item may have been beside it.
+        return [
+            _reject(item, unreadable) if isinstance(item, Draft) and is_named else item
+            for item, is_named in zip(items, named, strict=True)
+        ]
+    for indexes in indexes_by_group(items).values():
         drafts = [item for item in (items[index] for index in indexes) if isinstance(item, Draft)]
-        error = unreadable or _find_fault(drafts)
-        if error is None:
-            continue
-        detail = f"nothing of its group is booked, for one of it is unusable: {error.detail}"
-        for index, draft in zip(indexes, drafts, strict=True):
-            checked[index] = UnreadableItem(error.reason, detail, draft.player_id)
+        fault = _find_fault(drafts)
+        if fault is not None:
+            for index, draft in zip(indexes, drafts, strict=True):
+                checked[index] = _reject(draft, fault)
     return checked
+
+
+def _reject(draft: Draft, error: Rejected) -> UnreadableItem:
+    detail = f"nothing of its group is booked, for one of it is unusable: {error.detail}"
+    return UnreadableItem(error.reason, detail, draft.player_id)
 
 
 def _find_fault(drafts: Sequence[Draft]) -> Rejected | None:
