@@ -115,7 +115,7 @@ class Reference(msgspec.Struct, frozen=True, gc=False):
 
     Some providers name an id and not whether it is that of a bet or a win: `other_operations` are
     the further operations that it may be of. `is_implied`: the transaction does not state it, it is
-    known from its neighbours in the same message. Then it is no part of the fingerprint, because
+    known from its neighbours in the same message. Then it is not part of the fingerprint:
     the same transaction may come alone later.
     """
 

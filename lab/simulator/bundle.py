@@ -40,7 +40,7 @@ BUNDLE_MAX: Final = 8
 _KINDS: Final = {"bet": Kind.BET.value, "win": Kind.WIN.value}
 
 
-class _Item(msgspec.Struct):
+class _CallItem(msgspec.Struct):
     type: str
     id: Id
     amount: str = "0"
@@ -51,7 +51,7 @@ class _Item(msgspec.Struct):
 
 class _Call(msgspec.Struct):
     player: Id
-    items: list[_Item]
+    items: list[_CallItem]
 
 
 _CALL: Final = msgspec.json.Decoder(_Call)
@@ -82,7 +82,7 @@ class Bundle(Dialect):
                 items.append(UnreadableItem(error.reason, error.detail, player_id))
         return items
 
-    def _draft(self, call: _Call, item: _Item, player_id: str) -> Draft:
+    def _draft(self, call: _Call, item: _CallItem, player_id: str) -> Draft:
         round_id = text_of(item.round, "round") or None
         if item.type == "rollback":
             reference: Reference | None = Reference("bet", text_of(item.of, "of"), ["win"])

@@ -250,6 +250,8 @@ class Posting(msgspec.Struct, gc=False):
     """The player's state after the event, if the event changes it."""
     proposal: Proposal | None = None
     """The proposal that the event makes to a second operator."""
+    contribution_rest: str | None = None
+    """What the event contributed to jackpots less what is moved for it; see `fractions`."""
     wallet_before: tuple[Wallet, bool, WalletSnapshot] | None = None
     """The wallet that is moved, whether an earlier event had moved it, and its state before."""
     state_before: tuple[PlayerState | None, str] | None = None
@@ -382,7 +384,7 @@ class Posting(msgspec.Struct, gc=False):
         if self.transfers:
             del book.new_transfers[-len(self.transfers) :]
             self.transfers = []
-        self.state = self.proposal = None
+        self.state = self.proposal = self.contribution_rest = None
         for key, closing, new in reversed(self.replaced_closings):
             _put(book.closings, key, closing)
             _put(book.new_closings, key, new)
@@ -408,13 +410,20 @@ class Posting(msgspec.Struct, gc=False):
             answer,
             len(moves),
             None if event.group is None else event.group.id,
+            self.contribution_rest,
         )
         if (earlier := book.entries.get(event_id)) is None:
             book.entries[event_id] = [entry]
         else:
             earlier.append(entry)
         book.transfers_of[event_id, decision] = moves
-        decided = DecidedEvent(self.log_event, answer, decision, len(moves))
+        decided = DecidedEvent(
+            self.log_event,
+            answer,
+            decision,
+            len(moves),
+            contribution_rest=self.contribution_rest,
+        )
         book.decisions.append(decided)
         return decided
 

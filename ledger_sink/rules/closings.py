@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink.rules import accounts, bonus
+from ledger_sink.rules import accounts, bonus, fractions
 from ledger_sink.rules.accounts import BONUS, CASH, HELD, purse_of
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
 from ledger_sink.rules.book import Posting
@@ -129,6 +129,7 @@ def _reverse_target(posting: Posting, action: Action) -> Verdict:
     for transfer in reversed(movements):
         _move_back(posting, transfer)
     bonus.uncount_bet(posting, movements)
+    fractions.uncount(posting, target)
     return BOOKED
 
 

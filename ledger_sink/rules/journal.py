@@ -136,7 +136,7 @@ class PlayerState(msgspec.Struct, frozen=True, gc=False):
     - `wagering`: by currency, what is still to be bet before bonus money becomes cash, in minor
       units, and the wallet version that it began at; 0 left is a requirement that was met.
     - `fractions`: by `provider:currency`, what the player's jackpot contributions sum to beyond
-      what was moved for them, in minor units: unscaled digits and their scale.
+      what was moved for them, as decimal text of minor units.
     """
 
     player_id: str
@@ -144,7 +144,7 @@ class PlayerState(msgspec.Struct, frozen=True, gc=False):
     limits: Mapping[str, tuple[int | None, int]] = _NOTHING
     wagering: Mapping[str, tuple[int, int]] = _NOTHING
     event_id: str = ""
-    fractions: Mapping[str, tuple[int, int]] = _NOTHING
+    fractions: Mapping[str, str] = _NOTHING
 
     @property
     def is_blocked(self) -> bool:

@@ -30,9 +30,9 @@ def indexes_by_group(items: Sequence[Item]) -> dict[str, list[int]]:
 def reject_broken_groups(items: list[Item]) -> list[Item]:
     """Return the items with every draft rejected whose group cannot be decided as a whole.
 
-    That is so where another item of the message is rejected, since nobody knows of which group it
-    would have been; where the drafts are not of one player; where one transaction is there twice;
-    and above `GROUP_SIZE_MAX`.
+    That is so where another item of the message is rejected, which may have been of any group;
+    where the drafts are not of one player; where one transaction is there twice; and above
+    `GROUP_SIZE_MAX`.
     """
     named = [isinstance(item, Draft) and item.group is not None for item in items]
     if not any(named):
