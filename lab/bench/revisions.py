@@ -7,7 +7,6 @@ a second measurement of the same commit does not build again.
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import tarfile
 import venv
@@ -83,10 +82,18 @@ def build_revision(revision: str, cache: Path, report: Callable[[str], None]) ->
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         files.extractall(build.source, filter="data")
     venv.create(build.folder / "venv", with_pip=True, clear=True)
-    pip = [str(build.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # Isolated: no variable of ours may lead it to another source.
+    pip = [
+        str(build.python),
+        "-I",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
     constraints = ["--constraint", str(build.source / "constraints.txt")]
-    environment = RevisionBuild.environment(os.environ)
-    _run([*pip, *constraints, "--editable", str(build.source)], cwd=build.folder, env=environment)
+    _run([*pip, *constraints, "--editable", str(build.source)], cwd=build.folder)
     (build.folder / _DONE_MARK).touch()
     return build
 
