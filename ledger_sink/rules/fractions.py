@@ -70,7 +70,7 @@ def take_whole(posting: Posting, currency: str, contributed: Exact, at_most: int
     """
     key = _key(posting, currency)
     if at_most is not None and floor(contributed) >= at_most:
-        contributed = (at_most, 0)  # what is more than the bet is no share of it
+        contributed = (at_most, 0)  # what is more than the bet is not a share of it
     kept = parse(posting.player_state().fractions.get(key, "0"))
     moved = max(floor(add(kept, contributed)), 0)
     if at_most is not None:
