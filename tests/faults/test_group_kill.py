@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections import Counter
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -96,6 +97,10 @@ def answers(scene: Scene) -> int:
     return int(count)
 
 
+def has_answers(scene: Scene, count: int) -> bool:
+    return answers(scene) >= count
+
+
 async def play(
     scene: Scene, calls: list[list[SimulatedIntent]], kills: list[tuple[int, str]]
 ) -> None:
@@ -107,7 +112,7 @@ async def play(
             for role in ("bundle", "ledger")
         }
         for at, role in kills:
-            assert await asyncio.to_thread(poll, lambda at=at: answers(scene) >= at, PATIENCE_S), (
+            assert await asyncio.to_thread(poll, partial(has_answers, scene, at), PATIENCE_S), (
                 scene.logs()
             )
             running[role].kill()
