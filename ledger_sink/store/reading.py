@@ -73,8 +73,23 @@ def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPo
             if len(event.legs) > 1 and any(leg.kind == Kind.WAGERING for leg in event.legs):
                 read_set.newly_wagering.add(player_id)
         if log_event.reference_id is not None:
-            _add_reference(read_set, event, log_event.reference_id, checking, policies)
+            _add_references(read_set, log_event, checking, policies)
+        for member in log_event.members[1:]:
+            event_ids.add(member.event.event_id)
+            if member.reference_id is not None:
+                _add_references(read_set, member, checking, policies)
     return read_set
+
+
+def _add_references(
+    read_set: ReadSet,
+    log_event: LogEvent,
+    checking: set[str],
+    policies: Mapping[str, LedgerPolicy],
+) -> None:
+    for reference_id in log_event.reference_ids or (log_event.reference_id,):
+        if reference_id is not None:
+            _add_reference(read_set, log_event.event, reference_id, checking, policies)
 
 
 def _add_reference(
@@ -132,9 +147,17 @@ class PendingReads:
 def _add_entries(book: Book, rows: Iterable[Sequence[Any]]) -> None:
     for row in rows:
         event_id, decision, player_id, fingerprint, *attempt = row[:8]
-        *answer, moves = row[8:]
+        *answer, moves, group_id, rest = row[8:]
         entry = Entry(
-            event_id, decision, player_id, fingerprint, Attempt(*attempt), Answer(*answer), moves
+            event_id,
+            decision,
+            player_id,
+            fingerprint,
+            Attempt(*attempt),
+            Answer(*answer),
+            moves,
+            group_id,
+            rest,
         )
         book.entries.setdefault(event_id, []).append(entry)
 
@@ -204,7 +227,12 @@ async def read_repeats(
     connection: AsyncConnection[Any], book: Book, events: Iterable[LogEvent]
 ) -> None:
     """Add the answers to attempts that may come again: of events decided by another attempt."""
-    further = [event for event in (one.event for one in events) if _is_further(event, book)]
+    further = [
+        member.event
+        for log_event in events
+        for member in log_event.members or (log_event,)
+        if _is_further(member.event, book)
+    ]
     if not further:
         return
     cursor = await connection.execute(
@@ -221,7 +249,10 @@ async def read_repeats(
 
 def _is_further(event: WalletTransaction, book: Book) -> bool:
     entries = book.entries.get(event.event_id)
-    return entries is not None and all(entry.attempt != event.attempt for entry in entries)
+    if entries is None:
+        # An event of a group may have been answered by a conflict of the group alone.
+        return event.group is not None
+    return all(entry.attempt != event.attempt for entry in entries)
 
 
 def recent_months(times_ms: Iterable[int]) -> list[int]:
