@@ -11,8 +11,9 @@ import click
 import orjson
 
 from pitboss.cli import screen
-from pitboss.ops.explain import ExplainedEvent, MessageExplanation, explain, read_bodies
+from pitboss.ops.message_files import read_bodies
 from pitboss.settings import read_keys_file
+from replay.explain import ExplainedEvent, MessageExplanation, explain
 from schemas.events import Leg, MarketSettlement, PlayerEvent
 from schemas.money import EXPONENTS
 

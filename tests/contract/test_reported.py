@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from pitboss.ops.explain import MessageExplanation, explain, read_bodies
+from pitboss.ops.message_files import read_bodies
+from replay.explain import MessageExplanation, explain
 from schemas.events import Outcome
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "reported"
