@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -62,10 +63,9 @@ def without_way_back(draft: Draft, _: Any) -> Draft:
     return change(draft, legs=[change(leg, kind=Kind.INFORMATIONAL.value) for leg in draft.legs])
 
 
-def free_by_campaign(draft: Draft, _: Any) -> Draft:
-    return change(
-        draft, legs=[change(leg, is_free=leg.campaign_id is not None) for leg in draft.legs]
-    )
+def free_by_campaign(draft: Draft, record: Any) -> Draft:
+    is_free = bool(json.loads(record.value).get("reward_uuid"))
+    return change(draft, legs=[change(leg, is_free=is_free) for leg in draft.legs])
 
 
 def test_an_identity_with_a_part_of_the_attempt_is_found() -> None:
