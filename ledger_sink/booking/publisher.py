@@ -21,6 +21,7 @@ from ledger_sink.rules.journal import Wallet
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import CONSUMER, AppliedGroup, Slice
 from ledger_sink.store.statements import statements
+from runtime.hop_tap import note_step
 from schemas.errors import SendFailed, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -192,6 +193,8 @@ class Publisher:
         await asyncio.gather(*sends)
         for slice_ in (*applied.already_committed, *applied.newly_committed):
             partition = slice_.partition
+            span = (slice_.from_offset, slice_.next_offset)
+            note_step("published", self._log_topic, partition, *span)
             if partition in ours:
                 cursor = self._published.get(partition, 0)
                 self._published[partition] = max(cursor, slice_.next_offset)

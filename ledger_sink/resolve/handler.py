@@ -101,7 +101,9 @@ def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
     topic = qualified_name(UNRESOLVED, namespace)
     log_topic = qualified_name(TRANSACTIONS, namespace)
     producer = app.supervise(BatchProducer(ProducerSettings(servers, "pitboss.resolve")))
-    progress = app.supervise(KafkaPipelineProgress(servers, namespace, settings.normalise_group))
+    progress = app.supervise(
+        KafkaPipelineProgress(servers, namespace, settings.normalise_group, settings.providers)
+    )
     database = LedgerDatabase(settings.database_url, "pitboss.resolve")
 
     async def append(records: Sequence[tuple[bytes, bytes]]) -> None:

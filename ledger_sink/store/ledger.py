@@ -21,6 +21,7 @@ from ledger_sink.store.player_cache import PlayerCache
 from ledger_sink.store.reading import PendingReads, collect_read_set
 from ledger_sink.store.transaction import LedgerTransaction
 from ledger_sink.store.writing import FEW_EVENTS_MAX, RowsMoved
+from runtime.hop_tap import HopStep, note_step
 from schemas.errors import InvariantBroken
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
@@ -90,10 +91,15 @@ class PostgresLedger:
             self._players.clear()
             self._ahead.discard()
             raise
+        self._note("committed", applied)
         if applied.newly_committed:  # else the book was not filled
             self._players.remember(applied.book, group.read_set.players, applied.epochs)
         await self._ahead.finish()
         return applied
+
+    def _note(self, step: HopStep, applied: AppliedGroup) -> None:
+        for slice_ in applied.newly_committed:
+            note_step(step, self._topic, slice_.partition, slice_.from_offset, slice_.next_offset)
 
     def _prepare(self, slices: Sequence[Slice]) -> PendingGroup:
         """Collect what a group has to read, and fill its book with the players in the cache."""
@@ -126,6 +132,7 @@ class PostgresLedger:
             later.crossings = crossings
             await self._fill(transaction, later, later_reads, applied.book)
             self._ahead.start(later)
+        self._note("decided", applied)
         await transaction.write(applied, rows, crosses=group.read_set.crosses_partitions)
         return applied
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -141,13 +141,19 @@ def create_worker(settings: DriftSettings, dialects: Dialects = DIALECTS) -> Dri
     intake = IntakeSettings(
         settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id
     )
-    add_agent(app, intake, handle, name=NAME, pattern=source_pattern(settings.namespace))
+    add_agent(
+        app,
+        intake,
+        handle,
+        name=NAME,
+        pattern=source_pattern(settings.namespace, settings.providers),
+    )
     return DriftWorker(app, stats, known)
 
 
-def source_pattern(namespace: str) -> str:
-    """Return the pattern of every raw topic of a namespace with its dead letter topic."""
-    return raw_pattern(namespace).removesuffix("$") + r"(\.dlt)?$"
+def source_pattern(namespace: str, providers: Collection[str] | None = None) -> str:
+    """Return the pattern of the raw topics of `providers` with their dead letter topics."""
+    return raw_pattern(namespace, providers).removesuffix("$") + r"(\.dlt)?$"
 
 
 def create_handler(

@@ -11,7 +11,7 @@ ledger knows by their ids, and the same dead letters again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -19,6 +19,7 @@ from aiokafka.structs import ConsumerRecord
 
 from runtime.dead_letters.park_store import ParkStore
 from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
+from runtime.hop_tap import note_step
 from runtime.kafka.agent_loop import Handle
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
@@ -108,6 +109,7 @@ def create_worker(
         stats=stats,
         on_fallback=on_fallback,
         parking=parking,
+        providers=settings.providers,
     )
     return NormaliseWorker(app, intake, producer, stats)
 
@@ -123,8 +125,9 @@ def register(
     stats: NormaliseStats,
     on_fallback: OnFallback = ignore_fallback,
     parking: Parking | None = None,
+    providers: Collection[str] | None = None,
 ) -> Intake:
-    """Attach the agent that reads every raw topic of the namespace.
+    """Attach the agent that reads the raw topics of `providers` (None: all) of the namespace.
 
     Its producer must be supervised before.
     """
@@ -132,7 +135,7 @@ def register(
     # Which records wait is known only when the batch is handled: with parking, records are read
     # then.
     reader = create_reader(normaliser) if parking is None else None
-    pattern = raw_pattern(namespace)
+    pattern = raw_pattern(namespace, providers)
     return add_agent(app, settings, handle, name=NAME, pattern=pattern, reader=reader)
 
 
@@ -177,6 +180,8 @@ def create_handler(
             # First of all: while its dead letters have no topic to go to, a batch is tried again
             # and again, and each time its events would go out once more.
             await dead_letters.ensure_topic(batch.topic)
+        span = (batch.topic, batch.partition, batch.from_offset, batch.next_offset)
+        note_step("normalised", *span)
         await asyncio.gather(
             *[
                 producer.send_keyed(names[topic], events)
@@ -184,6 +189,7 @@ def create_handler(
                 if events
             ]
         )
+        note_step("produced", *span)
         if parking is not None and split is not None:
             await parking.save_parked(split)
         if normalised.rejections:

@@ -34,6 +34,8 @@ class NormaliseSettings:
     code_version: str
     keyring: Keyring = field(repr=False)
     group_instance_id: str | None = None
+    providers: frozenset[str] | None = None
+    """Those whose raw topics are read; None: of every provider."""
     park: ParkSettings | None = None
     """Only with it a normaliser needs the database."""
 

@@ -190,6 +190,10 @@ async def new_scene(runtime, folder: Path) -> Scene:
     """Empty tables and topics."""
     migrate(runtime.database_url)
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        PROVIDERS,
+        partitions=PARTITIONS,
+        raw_partitions=PARTITIONS,
     )
     return Scene(runtime, folder)

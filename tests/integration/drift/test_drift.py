@@ -142,7 +142,7 @@ def pitboss(runtime: Runtime, monkeypatch):
 
 
 def test_one_event_a_shape_and_every_event_of_the_money(runtime: Runtime, pitboss, tmp_path):
-    provision(runtime, partitions=1)
+    provision(runtime, partitions=1, raw_partitions=1, providers=["hub88", "sumsub"])
     drift, events, published = asyncio.run(story(runtime))
     assert sorted((one.provider, one.event, one.what, one.path, one.detail) for one in drift) == [
         ("hub88", "bet", "CHANGED_TYPE", "$.meta", "string instead of object or null"),

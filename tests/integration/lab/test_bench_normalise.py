@@ -24,7 +24,8 @@ from lab.bench.observation import MeasuredSubject, load, measure, observe
 from lab.bench.processes import BenchFailed
 from lab.bench.raw_records import hub88_records
 from lab.sandbox.keys import SandboxKeys
-from pitboss.cli.bench import PARTITIONS, _namespace, _our_worker, _plain_faust
+from pitboss.cli.bench import _our_worker, _plain_faust
+from pitboss.cli.bench_environment import PARTITIONS, bench_namespace
 from pitboss.embedded.processes import poll
 from pitboss.settings import Runtime
 from runtime.kafka.producer import BatchProducer, ProducerSettings
@@ -41,7 +42,10 @@ RECORDS = next(hub88_records(KEYS, each_signed=False))
 @pytest.fixture
 def runtimes(stack, namespace) -> Iterator[list[Runtime]]:
     both = [stack.runtime(f"{namespace}{suffix}") for suffix in ("", "_peer")]
-    with _namespace(both[0], both[0].namespace), _namespace(both[1], both[1].namespace):
+    with (
+        bench_namespace(both[0], both[0].namespace),
+        bench_namespace(both[1], both[1].namespace),
+    ):
         yield both
 
 
