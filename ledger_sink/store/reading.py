@@ -14,12 +14,13 @@ from ledger_sink.rules.journal import (
     Answer,
     Closing,
     Entry,
+    OpenedDeposit,
     PlayerState,
     Proposal,
     Transfer,
     Wallet,
 )
-from ledger_sink.rules.payments import compares_with_payment
+from ledger_sink.rules.payments import compares_with_payment, names_opened_deposit
 from ledger_sink.rules.references import WINS, checks_bet_of_win, protects_settled_bets
 from ledger_sink.store.copy_rows import month_of, previous_month
 from ledger_sink.store.statements import plain_array, statements
@@ -46,6 +47,7 @@ class ReadSet:
     them.
     """
     proposals: set[str] = field(default_factory=set)
+    opened_deposits: set[str] = field(default_factory=set)
     newly_wagering: set[str] = field(default_factory=set)
     """Players whose bonus money has to be wagered from within this group on."""
     crosses_partitions: bool = False
@@ -118,6 +120,8 @@ def _add_reference(
     elif compares_with_payment(event, policies.get(event.provider, DEFAULT_POLICY)):
         read_set.event_ids.add(reference_id)
         read_set.reversible.add(reference_id)
+    elif names_opened_deposit(event):
+        read_set.opened_deposits.add(reference_id)
     elif Kind.ADJUSTMENT in kinds:
         read_set.event_ids.add(reference_id)
         read_set.proposals.add(reference_id)
@@ -196,9 +200,21 @@ async def read_follow_ups(
 ) -> None:
     """Add rows that depend on the answers to the first queries; few groups need any."""
     await read_repeats(connection, book, events)
+    await read_opened_deposits(connection, book, read_set)
     bets = await read_proposals_and_bets(connection, book, read_set)
     months = recent_months(one.event.appended_at for one in events)
     await read_reversible(connection, book, read_set.reversible | bets, months)
+
+
+async def read_opened_deposits(
+    connection: AsyncConnection[Any], book: Book, read_set: ReadSet
+) -> None:
+    """Add the deposits that payments name."""
+    if read_set.opened_deposits:
+        columns = {"event_ids": plain_array(read_set.opened_deposits)}
+        cursor = await connection.execute(_SQL["known_opened_deposits"], columns)
+        for row in await cursor.fetchall():
+            book.opened_deposits[row[0]] = OpenedDeposit(*row)
 
 
 async def read_proposals_and_bets(

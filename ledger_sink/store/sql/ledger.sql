@@ -51,6 +51,11 @@ SELECT event_id::text, player_id, currency, amount_minor, actor, reason, brand, 
   FROM proposal
  WHERE event_id = ANY(%(event_ids)s::uuid[])
 
+-- name: known_opened_deposits
+SELECT event_id::text, player_id, psp, currency, amount_minor
+  FROM opened_deposit
+ WHERE event_id = ANY(%(event_ids)s::uuid[])
+
 -- name: known_repeats
 -- The first answer to an attempt. One probe an attempt: a provider may have repeated itself a million times.
 SELECT r.event_id::text, r.attempt_topic, r.attempt_part, r.attempt_offset, r.attempt_index, r.outcome, r.reason,
@@ -187,6 +192,11 @@ INSERT INTO proposal (event_id, player_id, currency, amount_minor, actor, reason
 SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(currencies)s::text[], %(amounts)s::bigint[],
                      %(actors)s::text[], %(reasons)s::text[], %(brands)s::text[], %(ids)s::text[],
                      %(times)s::bigint[])
+
+-- name: insert_opened_deposits
+INSERT INTO opened_deposit (event_id, player_id, psp, currency, amount_minor)
+SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(psps)s::text[], %(currencies)s::text[],
+                     %(amounts)s::bigint[])
 
 -- name: insert_batches
 INSERT INTO batch (part, from_offset, next_offset)
