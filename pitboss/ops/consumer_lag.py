@@ -98,13 +98,13 @@ async def measure_lag(
 ) -> list[PartitionLag]:
     """Return the lag of consumer groups on the partitions of a namespace.
 
-    `sources` are the groups of this installation with a pattern of the topics that each reads. On
-    a partition of those that a group never committed, everything is unread; without records it is
-    left out, unless the group has members and none of them holds it. Of further groups that the
-    broker knows, committed partitions are measured. `groups` and `topics` narrow to some, as on
-    the broker. A partition with a lag is read for its first unread record. What the ledger commits
-    here follows its true position, which is in PostgreSQL, within a second. Raises Unavailable,
-    UsageError for a topic that does not exist.
+    `sources` are the groups of this installation with a pattern of the topics that each reads; no
+    other topic of such a group counts. On a partition that a group never committed, everything is
+    unread; without records it is left out, unless the group has members and none of them holds it.
+    Of further groups that the broker knows, committed partitions are measured. `groups` and
+    `topics` narrow to some, as on the broker. A partition with a lag is read for its first unread
+    record. What the ledger commits here follows its true position, which is in PostgreSQL, within a
+    second. Raises Unavailable, UsageError for a topic that does not exist.
     """
     patterns = dict(sources or {})
     async with admin_client(bootstrap) as admin:
@@ -143,14 +143,15 @@ async def _offsets_of(
 ) -> dict[TopicPartition, int | None]:
     """Return the committed offset of each partition that the group reads, None for no commit.
 
-    Topics that were deleted are left out: a group remembers them for a week.
+    A group remembers for a week what it committed of topics that were deleted, or that it reads no
+    more: they are left out.
     """
     offsets: dict[TopicPartition, int | None] = {}
+    read = {name for name in topics if pattern is None or re.match(pattern, name)}
     if pattern is not None:
-        read = [name for name in topics if re.match(pattern, name)]
         offsets |= dict.fromkeys(await list_partitions(admin, read))
     for tp, meta in (await admin.list_consumer_group_offsets(group)).items():
-        if tp.topic in topics and is_of_namespace(tp.topic, namespace):
+        if tp.topic in read and is_of_namespace(tp.topic, namespace):
             offsets[tp] = meta.offset if meta.offset >= 0 else None
     return offsets
 
