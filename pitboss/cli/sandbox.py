@@ -192,7 +192,11 @@ def keyring(own_file: Path | None, keys_file: Path | None, out: Path) -> None:
     For a test installation only: who has the sandbox's secrets can sign for every provider.
     """
     settings, worker = read_settings(), read_worker_settings()
-    own = read_keyring(worker if own_file is None else replace_fields(worker, keys_file=own_file))
+    own = read_keyring(
+        worker
+        if own_file is None
+        else replace_fields(worker, keys_file=own_file, keys_place="--with")
+    )
     ours = _load_keys(settings, keys_file).keyring()
     merged = merge_keyrings(own, ours, unknown_to(own, ours))
     with naming_file(out):

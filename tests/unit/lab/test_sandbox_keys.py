@@ -64,7 +64,7 @@ def test_an_installations_keys_and_the_sandboxs_make_a_keyring_that_takes_both(k
     merged = merge_keyrings(own, ours, unknown_to(own, ours))
     assert unknown_to(merged, ours) == []
     assert merge_keyrings(merged, ours, ["house"])["house"] == merged["house"]
-    check_keyring(merged, DIALECTS)
+    check_keyring(merged, DIALECTS, "merged")
     # Operators' commands go on with the installation's key.
     signing_key = active_signing_key(merged, 1)
     assert signing_key is not None
