@@ -278,6 +278,15 @@ async def event_history(
     return EventHistory(tuple(decisions), tuple(closings), tuple(repeats))
 
 
+async def operations_of(database: LedgerDatabase, provider: str) -> list[str]:
+    """Return the operations of a provider that the ledger has decided, in alphabetical order.
+
+    Of many entries, those among the first.
+    """
+    rows = await database.query(_SQL["operations"], {"provider": provider})
+    return [operation for (operation,) in rows]
+
+
 async def round_events(
     database: LedgerDatabase,
     round_id: str,

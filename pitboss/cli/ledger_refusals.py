@@ -46,7 +46,7 @@ def print_refusals(
         return await history.refused_events(
             database,
             player,
-            currency=currency.upper() if currency else None,
+            currency=currency,
             count=count + 1,
             **chosen,
         )

@@ -25,12 +25,12 @@ from pitboss.cli.ledger_queries import (
 )
 from pitboss.cli.ledger_refusals import print_refusals
 from pitboss.cli.option_types import Time, note_former_name, period_options
-from pitboss.cli.suggestions import STORED_PROVIDER, NameChoice
+from pitboss.cli.suggestions import CURRENCY, STORED_PROVIDER, NameChoice
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.log_positions import is_place, offset_after
 from pitboss.ops.periods import ACCEPTED_TIMES, check_period, format_time
 from pitboss.settings import Runtime, read_settings
-from schemas.errors import UsageError
+from schemas.errors import UsageError, suggest
 from schemas.events import Kind
 from schemas.identity import event_id as event_id_of
 from schemas.money import exponent_of, format_minor
@@ -153,7 +153,9 @@ def _movement_row(runtime: Runtime, movement: history.Movement, scale: int) -> l
 
 @click.command("history")
 @click.argument("player")
-@click.option("--currency", help="Only this wallet; needed where the player has several.")
+@click.option(
+    "--currency", type=CURRENCY, help="Only this wallet; needed where the player has several."
+)
 @click.option(
     "--kind",
     "kinds",
@@ -218,7 +220,7 @@ def history_command(
         return
 
     async def read(database: LedgerDatabase) -> tuple[str, list[history.Movement]]:
-        chosen = currency.upper() if currency else await _only_currency(database, player)
+        chosen = currency or await _only_currency(database, player)
         return chosen, await history.movements(
             database,
             player,
@@ -303,8 +305,28 @@ def entry(
         for table in _event_tables(runtime, found):
             screen.show(table)
     if not found.decisions:
-        click.echo(f"the ledger has no entry {event_id}", err=True)
+        tx_id = identifier or former_id
+        click.echo(_format_unknown(runtime, event_id, brand, provider, operation, tx_id), err=True)
         raise SystemExit(1)
+
+
+def _format_unknown(
+    runtime: Runtime,
+    event_id: str,
+    brand: str,
+    provider: str | None,
+    operation: str | None,
+    tx_id: str | None,
+) -> str:
+    """Return what the ledger does not have, as it was typed, and the operations that it has."""
+    if provider is None or operation is None:
+        return f"the ledger has no entry {event_id}"
+    known = read_ledger(runtime, lambda database: history.operations_of(database, provider))
+    hint = "" if operation in known else suggest(operation, known)
+    return (
+        f"the ledger has no entry of {provider} {operation} {tx_id}, brand {brand} (its event id "
+        f"would be {event_id}); operations of {provider} there: {', '.join(known) or 'none'}{hint}"
+    )
 
 
 def _event_id(

@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from pitboss.cli.client_log import CLIENT_LOG, write_library_logs_to
 from pitboss.cli.files import file_failure
-from pitboss.cli.suggestions import SuggestingGroup
+from pitboss.cli.suggestions import SuggestingGroup, narrow_options
 from pitboss.lab_package import requiring_lab
 from pitboss.settings import home_of, read_settings, read_values, read_worker_settings
 from schemas.errors import PitbossError, Unavailable, UsageError
@@ -103,6 +103,8 @@ class LazyGroup(SuggestingGroup):
         """
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            raise narrow_options(error) from error
         except PitbossError as error:
             _end(ctx, _missing_namespace(error) or error)
         except OSError as error:

@@ -20,7 +20,7 @@ from pitboss.cli.operator_commands import (
     query_ledger,
     submit_and_print,
 )
-from pitboss.cli.suggestions import NameChoice, SuggestingGroup
+from pitboss.cli.suggestions import CURRENCY, NameChoice, SuggestingGroup
 from schemas.money import exponent_of, format_minor
 
 _source = click.option(
@@ -170,16 +170,15 @@ def release(
 @player.command()
 @click.argument("player_id", metavar="PLAYER")
 @click.argument("amount")
-@click.argument("currency")
+@click.argument("currency", type=CURRENCY)
 @operator_options
 def limit(
     *, player_id: str, amount: str, currency: str, actor: str, reason: str, **how: Any
 ) -> None:
     """Set the largest single bet in CURRENCY; AMOUNT `none` removes the limit."""
-    event = {"player_id": player_id, "currency": currency.upper(), "actor": actor, "reason": reason}
+    event = {"player_id": player_id, "currency": currency, "actor": actor, "reason": reason}
     if amount == "none":
-        exponent_of(currency.upper())
         submit_and_print({"operation": "player.unlimited", **event}, **how)
         return
-    parse_minor_units(amount, currency.upper())
+    parse_minor_units(amount, currency)
     submit_and_print({"operation": "player.limited", "amount": amount, **event}, **how)

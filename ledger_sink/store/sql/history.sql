@@ -63,6 +63,12 @@ SELECT event_id::text, decision, brand, provider, provider_version, region, oper
  WHERE event_id = %(event_id)s::uuid
  ORDER BY decision
 
+-- The operations of a provider among its first entries, to name them where one was mistyped.
+-- name: operations
+SELECT DISTINCT operation
+  FROM (SELECT operation FROM entry WHERE provider = %(provider)s LIMIT 100000) AS some
+ ORDER BY operation
+
 -- What one decision moved in a wallet: the versions up to the one that it was answered with.
 -- name: movements_of
 SELECT version, debit, credit, amount_minor, cash_minor, bonus_minor, held_minor

@@ -171,6 +171,17 @@ async def test_a_history_of_a_period_and_of_kinds_is_those_movements_of_the_whol
     assert "b5" not in {movement["provider_tx_id"] for movement in whole}
 
 
+async def test_an_unknown_transaction_is_answered_as_it_was_typed(book_events, runtime):
+    """It was "no entry bf235f36-…", an id that the operator had never typed (issue 12)."""
+    done = await invoke(
+        runtime, "entry", "b1", "--provider", "hub88", "--operation", "bte", "--brand", "acme"
+    )
+    assert done.exit_code == 1
+    assert "no entry of hub88 bte b1, brand acme (its event id would be " in done.stderr
+    assert "operations of hub88 there: bet, " in done.stderr
+    assert done.stderr.endswith(": did you mean 'bet'?\n")
+
+
 async def test_what_was_refused_of_a_player_has_a_list_of_its_own(book_events, runtime):
     """`history` leaves out what moved nothing, and no other command finds it by player (issue 12)."""
     database, _ = book_events
