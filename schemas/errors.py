@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 from enum import StrEnum
-from os.path import commonprefix
+from itertools import takewhile
 from typing import ClassVar, Final
 
 
@@ -159,7 +159,8 @@ def nearest_name(word: str, known: Iterable[str]) -> str | None:
         return None
 
     def nearness(name: str) -> tuple[float, int]:
-        return SequenceMatcher(None, name, typed).ratio(), len(commonprefix([name, typed]))
+        in_common = takewhile(lambda pair: pair[0] == pair[1], zip(name, typed, strict=False))
+        return SequenceMatcher(None, name, typed).ratio(), len(list(in_common))
 
     return names[max(found, key=nearness)]
 

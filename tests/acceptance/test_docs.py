@@ -151,7 +151,9 @@ def test_the_helpers_of_the_first_adapter_exist_and_the_codes_are_those_of_read_
         "text_fields",
         "xml_body",
     )
-    sources = [importlib.import_module(f"streams.providers.{name}") for name in modules]
+    sources: list[object] = [
+        importlib.import_module(f"streams.providers.{name}") for name in modules
+    ]
     sources += [money, signatures.Hmac]
     sources += [
         importlib.import_module(f"lab.conformance.writers.{name}") for name in ("encoding", "ids")
