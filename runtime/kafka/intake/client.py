@@ -153,13 +153,12 @@ class ConsumerThread:
         *,
         topics: Collection[str] = (),
         pattern: str | None = None,
-        mailbox: Mailbox | None = None,
     ) -> None:
         """Prepare to read topics, by names or by a pattern (POSIX, anchored), without a thread."""
         self._settings = settings
         self._listener = listener
         self._subscription = [pattern] if pattern is not None else sorted(topics)
-        self._mailbox = mailbox or Mailbox()
+        self._mailbox = Mailbox()
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
         self._is_closing = False
@@ -171,14 +170,14 @@ class ConsumerThread:
         """The stream of each partition that is read; none of one that waits for a request."""
         self._paused: set[TopicPartition] = set()
         self._is_all_paused = False
+        self._is_committing = False
 
     # For the event loop.
 
     async def start(self) -> None:
         """Start the thread, connect and subscribe. Raises Unavailable if no broker answers."""
         started: asyncio.Future[None] = self._loop.create_future()
-        name = f"consumer of {self._settings.group}"
-        threading.Thread(target=self.run, args=[started], name=name, daemon=True).start()
+        start_thread(partial(self.run, started), f"consumer of {self._settings.group}")
         await started
 
     async def close(self) -> None:
@@ -206,7 +205,10 @@ class ConsumerThread:
         self._request(assignment, partial(self._resume, partitions))
 
     def commit(self, assignment: int, offsets: CommitOffsets) -> None:
-        """Commit offsets; the listener hears of those that the group has accepted."""
+        """Commit offsets; the listener hears of those that the group has accepted.
+
+        While an earlier commit is not answered, nothing is done: a later one holds more.
+        """
         self._request(assignment, partial(self._commit, offsets))
 
     async def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
@@ -406,6 +408,7 @@ class ConsumerThread:
     def _on_commit(
         self, error: KafkaError | None, answers: list[confluent_kafka.TopicPartition]
     ) -> None:
+        self._is_committing = False
         if error is not None:
             # A rebalance came in between, or the coordinator is away: the next commit repeats it.
             logger.warning("not committed: %s", error.str())
@@ -461,10 +464,14 @@ class ConsumerThread:
             self._consumer.resume(partitions)
 
     def _commit(self, offsets: CommitOffsets) -> None:
+        if self._is_committing:
+            return
         try:
             self._consumer.commit(offsets=_with_metadata(offsets), asynchronous=True)
         except KafkaException as error:
             logger.warning("not committed: %s", error.args[0].str())
+        else:
+            self._is_committing = True
 
     def _committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         if not partitions:
@@ -497,6 +504,11 @@ class ConsumerThread:
     def _call(self, act: Callable[..., object], *args: object) -> None:
         with suppress(RuntimeError):  # the loop is closed: the process ends
             self._loop.call_soon_threadsafe(act, *args)
+
+
+def start_thread(target: Callable[[], None], name: str) -> None:
+    """Start a thread that does not keep the process from ending."""
+    threading.Thread(target=target, name=name, daemon=True).start()
 
 
 def new_consumer(options: Mapping[str, object]) -> Consumer:

@@ -398,13 +398,13 @@ class Intake(Service):
         current, expected = self._current, self._current.next_offset(tp)
         if expected is None:
             return  # revoked in the meantime
-        self.log.warning("fetch of %s failed, trying again: %s", tp, error.str())
+        place = f"{tp.topic}-{tp.partition}@{expected}"
+        self.log.warning("%s cannot be fetched, trying again: %s", place, error.str())
         if error.code() in OUT_OF_LOG:
             # A mark of this kind may be from before the last seek, so the log decides.
             with suppress(Unavailable):
                 first, end = (await self._client.log_bounds([tp]))[tp]
                 if not first <= expected <= end:
-                    place = f"{tp.topic}-{tp.partition}@{expected}"
                     raise outside_log_error(f"{place}, but [{first}, {end})")
         elif error.code() in DAMAGED:
             self._failures.note(tp, expected, error)
@@ -417,7 +417,7 @@ class Intake(Service):
     def on_seek_failed(self, assignment: int, tp: TopicPartition, error: KafkaError) -> None:
         """Assign everything anew: that works in every state of a partition."""
         if assignment == self._current.number and self._current.is_open:
-            self.log.warning("cannot seek %s, assigning it again: %s", tp, error.str())
+            self.log.warning("assigning everything again, %s cannot be sought: %s", tp, error.str())
             self._read_from_next_offsets()
 
     def _read_from_next_offsets(self) -> None:
