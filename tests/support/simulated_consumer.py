@@ -20,7 +20,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as Place
 
 from runtime.kafka.intake import client as client_module
-from runtime.kafka.intake.client import Mailbox
+from runtime.kafka.intake.mailbox import Mailbox
 
 QUEUED_MAX = 400
 
@@ -177,7 +177,7 @@ class SimulatedConsumer:
         await self.until_served()
 
     async def until_served(self) -> None:
-        while self._events or self.is_serving:
+        while self._events or self.is_serving:  # noqa: ASYNC110  # the thread sets no event
             await asyncio.sleep(self.tick_s)
 
     is_serving = False
@@ -221,7 +221,7 @@ class SimulatedConsumer:
 
     def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
         assert timeout == 0
-        found = []
+        found: list[Message] = []
         while len(found) < num_messages and (one := self._pop()) is not None:
             found.append(one)
             if self.rng is not None and self.rng.random() < 0.1:
@@ -260,13 +260,15 @@ class SimulatedConsumer:
 
     def commit(self, offsets=None, asynchronous=True) -> list[Place] | None:
         error = self._refusal()
+        if error is None:
+            try:
+                self._store(offsets)
+            except KafkaException as raised:
+                error = raised.args[0]
         if not asynchronous:
             if error is not None:
                 raise KafkaException(error)
-            self._store(offsets)
             return offsets
-        if error is None:
-            self._store(offsets)
         self._events.append(lambda: self._on_commit(error, [] if error else offsets))
         return None
 

@@ -14,8 +14,8 @@ thread, for a bounded time, until the loop has finished the work in progress.
   A pause drops what the client has prefetched, so a short wait is no reason for one.
 
 What the thread hands over is marked twice. `assignment` counts the revocations: what was fetched
-before one belongs to nobody. `stream` is the number of the `assign` or `seek` from which the records
-come: what was fetched before it is outdated, although the partition is the same.
+before one is stale. `stream` is the number of the `assign` or `seek` from which the records come:
+what was fetched before it is outdated, although the assignment is the same.
 """
 
 from __future__ import annotations
@@ -24,35 +24,32 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import confluent_kafka
 from aiokafka.structs import TopicPartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
+from runtime.kafka.intake.client_errors import END_OF_LOG, is_transient
 from runtime.kafka.intake.consumer import MEMBER_GRACE_MS, IntakeSettings, consumer_options
+from runtime.kafka.intake.mailbox import Mailbox, Request
 from schemas.errors import Unavailable
 
 T = TypeVar("T")
 
 Offsets: TypeAlias = Mapping[TopicPartition, int]
-CommitOffsets: TypeAlias = Mapping[TopicPartition, tuple[int, str]]
+CommitOffsets: TypeAlias = Mapping[TopicPartition, tuple[int, str | None]]
 """Offsets, each with metadata for those who look at the group."""
-Request: TypeAlias = Callable[[], None]
 
 POLL_S: Final = 0.05
 """How long a request waits at most for the end of a poll that finds nothing."""
 
 FULL_POLL_S: Final = 0.5
 """How often the consumer is polled while the loop has no room."""
-
-UNREAD_RECORDS_MAX: Final = 2_000
-"""Records that are handed over and that the loop has not taken yet."""
 
 CONNECT_TIMEOUT_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 5.0
@@ -78,69 +75,25 @@ class Listener(Protocol):
     """What the client calls in the event loop. `assignment` is the number that it holds for."""
 
     def on_assigned(self, assignment: int, partitions: frozenset[TopicPartition]) -> None:
-        """Partitions are assigned; nothing is read of them before `assign`."""
+        """Take partitions over; nothing is read of them before `assign`."""
 
     def on_fetched(self, assignment: int, fetches: Sequence[Fetch]) -> None:
-        """Records have come."""
+        """Take what was fetched."""
 
     def on_committed(self, assignment: int, offsets: Offsets) -> None:
-        """The group has committed these offsets."""
+        """Note that the group has committed these offsets."""
 
-    def on_revoking(self, assignment: int, answer: Callable[[CommitOffsets], None]) -> None:
+    def on_revoking(self, answer: Callable[[CommitOffsets], None]) -> None:
         """Finish the work in progress, and call `answer` with what is to be committed."""
 
     def on_revoked(self, assignment: int, *, is_lost: bool) -> None:
-        """The assignment before this one is over; if it `is_lost`, others may have it already."""
+        """Forget the assignment before this one; if it `is_lost`, others may have it already."""
 
     def on_seek_failed(self, assignment: int, tp: TopicPartition, error: KafkaError) -> None:
-        """A partition could not be sought."""
+        """Find another way to read a partition that cannot be sought."""
 
     def on_failed(self, error: Exception) -> None:
-        """The client has ended."""
-
-
-class Mailbox:
-    """What the event loop has left for the thread; the thread waits here while it does not poll."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._condition = threading.Condition()
-        self._requests: deque[Request] = deque()
-        self.unread = 0
-        """Number of records that the loop has not taken."""
-
-    def put(self, request: Request) -> None:
-        """Leave a request, and wake the thread if it waits here."""
-        with self._condition:
-            self._requests.append(request)
-            self._condition.notify()
-
-    def take(self) -> list[Request]:
-        """Return the requests, in their order."""
-        with self._condition:
-            requests, self._requests = [*self._requests], deque()
-        return requests
-
-    def add_unread(self, records: int) -> None:
-        """Count records that are handed over, or with a negative number such that are taken."""
-        with self._condition:
-            was_full, self.unread = self.is_full, self.unread + records
-            if was_full and not self.is_full:
-                self._condition.notify()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the loop has no room for more records."""
-        return self.unread >= UNREAD_RECORDS_MAX
-
-    def wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
-        """Wait until a condition holds that only a call of this object can change."""
-        with self._condition:
-            return self._condition.wait_for(condition, timeout_s)
-
-    def wait_for_room(self, timeout_s: float) -> bool:
-        """Wait until there is room or a request; return whether there is."""
-        return self.wait(lambda: bool(self._requests) or not self.is_full, timeout_s)
+        """End, as the client has."""
 
 
 class ConsumerThread:
@@ -212,7 +165,7 @@ class ConsumerThread:
         self._request(assignment, partial(self._commit, offsets))
 
     async def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return what the group has committed of the partitions; those without a commit are left out.
+        """Return what the group has committed; partitions without a commit are left out.
 
         Raises Unavailable where the broker does not say.
         """
@@ -229,11 +182,7 @@ class ConsumerThread:
         self._mailbox.add_unread(-records)
 
     def _request(self, assignment: int, act: Request) -> None:
-        def act_if_current() -> None:
-            if assignment == self._assignment:
-                act()
-
-        self._mailbox.put(act_if_current)
+        self._mailbox.put(lambda: act() if assignment == self._assignment else None)
 
     async def _ask(self, question: Callable[[], T]) -> T:
         answer: asyncio.Future[T] = self._loop.create_future()
@@ -248,7 +197,11 @@ class ConsumerThread:
                 self._call(_reject, answer, error)
 
         self._mailbox.put(ask)
-        await asyncio.wait([answer, self._ended], return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait([answer, self._ended], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            answer.add_done_callback(_ignore)
+            raise
         if not answer.done():
             raise Unavailable("the consumer was closed before it had asked")
         return answer.result()
@@ -306,8 +259,7 @@ class ConsumerThread:
         first = self._consumer.poll(timeout_s)
         if first is None:
             return
-        room = max(1, UNREAD_RECORDS_MAX - self._mailbox.unread)
-        messages = [first, *self._consumer.consume(room, 0)]
+        messages = [first, *self._consumer.consume(max(1, self._mailbox.room), 0)]
         if assignment != self._assignment:
             return  # a callback has ended the assignment that they are from
         fetches = self._to_fetches(messages)
@@ -318,7 +270,9 @@ class ConsumerThread:
 
     def _to_fetches(self, messages: Iterable[Message]) -> list[Fetch]:
         fetches: dict[TopicPartition, Fetch] = {}
-        topic, partition, fetch = None, -1, None
+        topic: str | None = None
+        partition: int | None = None
+        fetch: Fetch | None = None
         for message in messages:
             if message.partition() != partition or message.topic() != topic:
                 topic, partition = message.topic(), message.partition()
@@ -342,7 +296,7 @@ class ConsumerThread:
         return fetches.setdefault(tp, Fetch(tp, stream))
 
     def _note_error(self, message: Message, error: KafkaError, fetch: Fetch | None) -> None:
-        if error.code() == KafkaError._PARTITION_EOF:
+        if error.code() == END_OF_LOG:
             if fetch is not None:
                 fetch.end_offset = message.offset()
         elif fetch is not None:
@@ -353,7 +307,7 @@ class ConsumerThread:
 
     def _on_error(self, error: KafkaError) -> None:
         """Raise an error of the group or the connection, if the same cannot succeed later."""
-        if error.fatal() or not is_transient(error):
+        if not is_transient(error):
             raise KafkaException(error)
         logger.warning("%s: %s", self._settings.group, error.str())
 
@@ -371,9 +325,8 @@ class ConsumerThread:
         offsets = self._await_drain()
         if offsets:
             try:
-                answers = consumer.commit(offsets=_with_metadata(offsets), asynchronous=False)
-                for answer in answers:
-                    _log_refusal(answer)
+                for each in consumer.commit(offsets=_with_metadata(offsets), asynchronous=False):
+                    _is_refused(each)
             except KafkaException as error:
                 # The next owner repeats what was finished since the last commit.
                 logger.warning("not committed: %s", error.args[0].str())
@@ -389,7 +342,7 @@ class ConsumerThread:
             answers.append(offsets)
             self._mailbox.put(lambda: None)
 
-        self._call(self._listener.on_revoking, self._assignment, answer)
+        self._call(self._listener.on_revoking, answer)
         timeout_ms = self._settings.drain_timeout_ms + MEMBER_GRACE_MS * 2 // 3
         if not self._mailbox.wait(lambda: bool(answers), timeout_ms / 1000):
             logger.warning("the event loop has not answered for %d ms: not committed", timeout_ms)
@@ -413,12 +366,10 @@ class ConsumerThread:
             # A rebalance came in between, or the coordinator is away: the next commit repeats it.
             logger.warning("not committed: %s", error.str())
             return
-        for answer in answers:
-            _log_refusal(answer)
         accepted = {
             TopicPartition(each.topic, each.partition): each.offset
             for each in answers
-            if each.error is None
+            if not _is_refused(each)
         }
         self._call(self._listener.on_committed, self._assignment, accepted)
 
@@ -438,7 +389,7 @@ class ConsumerThread:
     def _seek(self, tp: TopicPartition, offset: int, stream: int) -> None:
         self._streams.pop(tp, None)
         try:
-            self._consumer.seek(confluent_kafka.TopicPartition(*tp, offset))
+            self._consumer.seek(_place(tp, offset))
         except KafkaException as error:
             self._call(self._listener.on_seek_failed, self._assignment, tp, error.args[0])
         else:
@@ -454,14 +405,10 @@ class ConsumerThread:
             self._consumer.resume(_to_partitions(partitions))
 
     def _pause_all(self, *, to_pause: bool) -> None:
-        if to_pause == self._is_all_paused:
-            return
-        self._is_all_paused = to_pause
-        partitions = _to_partitions(tp for tp in self._streams if tp not in self._paused)
-        if to_pause:
-            self._consumer.pause(partitions)
-        else:
-            self._consumer.resume(partitions)
+        if to_pause != self._is_all_paused:
+            self._is_all_paused = to_pause
+            change = self._consumer.pause if to_pause else self._consumer.resume
+            change(_to_partitions(tp for tp in self._streams if tp not in self._paused))
 
     def _commit(self, offsets: CommitOffsets) -> None:
         if self._is_committing:
@@ -493,9 +440,7 @@ class ConsumerThread:
         bounds = {}
         for tp in partitions:
             left_s = max(0.0, give_up_s - time.monotonic())
-            answer = self._consumer.get_watermark_offsets(
-                confluent_kafka.TopicPartition(*tp), timeout=left_s, cached=False
-            )
+            answer = self._consumer.get_watermark_offsets(_place(tp), timeout=left_s, cached=False)
             if answer is None:
                 raise Unavailable(f"the broker does not say what {tp.topic}-{tp.partition} holds")
             bounds[tp] = answer
@@ -516,32 +461,6 @@ def new_consumer(options: Mapping[str, object]) -> Consumer:
     return Consumer(dict(options), logger=library_logger)
 
 
-def is_transient(error: KafkaError) -> bool:
-    """Return whether the client goes on by itself, so that the error is only to be logged."""
-    return error.retriable() or error.code() in _TRANSIENT
-
-
-_TRANSIENT: Final = frozenset(
-    {
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._MAX_POLL_EXCEEDED,
-        KafkaError._RESOLVE,
-        KafkaError._TIMED_OUT,
-        KafkaError._TIMED_OUT_QUEUE,
-        KafkaError._TRANSPORT,
-        KafkaError._WAIT_COORD,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.ILLEGAL_GENERATION,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.REBALANCE_IN_PROGRESS,
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-    }
-)
-
-
 def _resolve(future: asyncio.Future[T], result: T) -> None:
     if not future.done():
         future.set_result(result)
@@ -552,22 +471,33 @@ def _reject(future: asyncio.Future[T], error: Exception) -> None:
         future.set_exception(error)
 
 
+def _ignore(future: asyncio.Future[T]) -> None:
+    if not future.cancelled():
+        future.exception()  # or the loop would report it as forgotten
+
+
+def _place(tp: TopicPartition, *details: Any) -> confluent_kafka.TopicPartition:
+    return confluent_kafka.TopicPartition(tp.topic, tp.partition, *details)
+
+
 def _to_partitions(
     places: Iterable[TopicPartition] | Offsets,
 ) -> list[confluent_kafka.TopicPartition]:
     if isinstance(places, Mapping):
-        return [confluent_kafka.TopicPartition(*tp, offset) for tp, offset in places.items()]
-    return [confluent_kafka.TopicPartition(*tp) for tp in places]
+        return [_place(tp, offset) for tp, offset in places.items()]
+    return [_place(tp) for tp in places]
 
 
 def _with_metadata(offsets: CommitOffsets) -> list[confluent_kafka.TopicPartition]:
     return [
-        confluent_kafka.TopicPartition(*tp, offset, metadata)
+        _place(tp, offset) if metadata is None else _place(tp, offset, metadata)
         for tp, (offset, metadata) in offsets.items()
     ]
 
 
-def _log_refusal(answer: confluent_kafka.TopicPartition) -> None:
+def _is_refused(answer: confluent_kafka.TopicPartition) -> bool:
+    """Return whether a commit was refused, and log it."""
     if answer.error is not None:
         place = f"{answer.topic}-{answer.partition}@{answer.offset}"
         logger.warning("not committed: %s: %s", place, answer.error.str())
+    return answer.error is not None

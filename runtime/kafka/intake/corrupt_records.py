@@ -2,7 +2,7 @@
 
 A network may damage an answer once, and then a second fetch succeeds. Records that are damaged in
 the log itself stay so: every client stops there, and only an operator can decide to leave them out.
-A header whose name is not UTF-8 is not such a damage: the record is read, and its reader rejects it.
+A header whose name is not UTF-8 is no such damage: the record is read, and its reader rejects it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,6 @@ from schemas.errors import Unfetchable
 
 TRIES: Final = 3
 
-DAMAGED: Final = frozenset(
-    {KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.MSG_SIZE_TOO_LARGE}
-)
-"""Codes of answers that are damaged, or too large for the client."""
-
 
 class FetchFailures:
     """Damaged answers in a row, by partition and position."""
@@ -31,7 +26,10 @@ class FetchFailures:
         self._tries: dict[TopicPartition, tuple[int, int]] = {}
 
     def note(self, tp: TopicPartition, offset: int, error: KafkaError) -> None:
-        """Note that a fetch from `offset` was damaged. Raises Unfetchable after `TRIES` in a row."""
+        """Note that a fetch from `offset` was damaged.
+
+        Raises Unfetchable after `TRIES` in a row.
+        """
         before, tries = self._tries.get(tp, (offset, 0))
         tries = tries + 1 if before == offset else 1
         self._tries[tp] = (offset, tries)

@@ -37,7 +37,7 @@ class PartitionQueue:
         self.error = fetch.error
 
     def take(self, records_max: int) -> tuple[list[Message], int]:
-        """Take records from the front; return them, and how much room with the client that makes."""
+        """Take records from the front; return them, and how much room with the client it makes."""
         count = min(records_max, len(self.messages))
         taken = [self.messages.popleft() for _ in range(count)]
         uncounted = min(self._uncounted, count)

@@ -51,9 +51,10 @@ from runtime.kafka.intake.chunked_reads import (
     join_chunks,
     read_chunk,
 )
-from runtime.kafka.intake.client import CommitOffsets, ConsumerThread, Fetch, is_transient
+from runtime.kafka.intake.client import CommitOffsets, ConsumerThread, Fetch
+from runtime.kafka.intake.client_errors import DAMAGED, OUT_OF_LOG, is_transient
 from runtime.kafka.intake.consumer import IntakeSettings
-from runtime.kafka.intake.corrupt_records import DAMAGED, FetchFailures
+from runtime.kafka.intake.corrupt_records import FetchFailures
 from runtime.kafka.intake.handed_over import HandedOver
 from runtime.kafka.intake.linger import Linger
 from runtime.kafka.intake.offset_gaps import outside_log_error
@@ -69,11 +70,6 @@ RETRY_S = 0.5
 PAUSE_AFTER_S = 0.1
 """How long partitions without room keep others from being fetched, until they are paused: a pause
 drops what the client has fetched ahead, and most waits are shorter."""
-
-OUT_OF_LOG: Final = frozenset(
-    {KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE}
-)
-"""Codes that say that the log does not hold an offset."""
 
 LIVENESS_EVERY_COMMITS: Final = 10
 """Commits from one liveness note to the next: ten seconds by default."""
@@ -175,7 +171,7 @@ class Intake(Service):
             return
         await self._consumer.close()
         if self._current.partitions:  # the client has ended without a revocation
-            await self._drain(self._current, lambda _: None)
+            await self._drain(self._current, self._cancel_start(), lambda _: None)
             self.on_revoked(self._current.number + 1, is_lost=False)
         if self._ending is not None:
             await asyncio.wait([self._ending])
@@ -187,7 +183,7 @@ class Intake(Service):
         if self.should_stop:
             return  # the consumer may join once more while it is being stopped
         self._current = Assignment(assignment, partitions)
-        self._starting = asyncio.ensure_future(self._or_crash(self._start_assignment()))
+        self._starting = asyncio.ensure_future(self._or_crash(self._start_assignment))
 
     async def _start_assignment(self) -> None:
         current = self._current
@@ -201,14 +197,20 @@ class Intake(Service):
         self._changed.set()
         self.log.info("assignment %d begins at %s", current.number, format_offsets(starts))
 
-    def on_revoking(self, assignment: int, answer: Callable[[CommitOffsets], None]) -> None:
+    def on_revoking(self, answer: Callable[[CommitOffsets], None]) -> None:
         """Drain; the thread waits for the answer, and the group for the thread."""
-        assert assignment == self._current.number
-        self._ending = asyncio.ensure_future(self._or_crash(self._drain(self._current, answer)))
+        drain = self._or_crash(self._drain, self._current, self._cancel_start(), answer)
+        self._ending = asyncio.ensure_future(drain)
 
-    async def _drain(self, current: Assignment, answer: Callable[[CommitOffsets], None]) -> None:
+    async def _drain(
+        self,
+        current: Assignment,
+        starting: Collection[asyncio.Task[None]],
+        answer: Callable[[CommitOffsets], None],
+    ) -> None:
         current.close()
-        await self._cancel_start()
+        if starting:
+            await asyncio.wait(starting)
         if not self.crashed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.drain_timeout_ms / 1000):
@@ -219,7 +221,7 @@ class Intake(Service):
         try:
             await self._release(current.partitions)
         finally:
-            answer({tp: (offset, "") for tp, offset in current.committable().items()})
+            answer({tp: (offset, None) for tp, offset in current.committable().items()})
 
     def on_revoked(self, assignment: int, *, is_lost: bool) -> None:
         """Forget the assignment that is over; its batches are stale from now on."""
@@ -231,17 +233,24 @@ class Intake(Service):
         self._changed.set()
         if is_lost:
             self.log.warning("assignment %d is lost: its unfinished work is repeated", old.number)
-            self._ending = asyncio.ensure_future(self._or_crash(self._forget(old)))
+            forget = self._or_crash(self._forget, old, self._cancel_start())
+            self._ending = asyncio.ensure_future(forget)
 
-    async def _forget(self, lost: Assignment) -> None:
-        await self._cancel_start()
+    async def _forget(self, lost: Assignment, starting: Collection[asyncio.Task[None]]) -> None:
+        if starting:
+            await asyncio.wait(starting)
         await self._release(lost.partitions)
 
-    async def _cancel_start(self) -> None:
+    def _cancel_start(self) -> list[asyncio.Task[None]]:
+        """Cancel the start of the assignment that ends; return its task, to be waited for.
+
+        At once: a moment later, the next assignment may have begun its own.
+        """
         starting, self._starting = self._starting, None
-        if starting is not None:
-            starting.cancel()
-            await asyncio.wait([starting])
+        if starting is None:
+            return []
+        starting.cancel()
+        return [starting]
 
     async def _release(self, partitions: Collection[TopicPartition]) -> None:
         if self._positions and partitions:
@@ -250,9 +259,9 @@ class Intake(Service):
             except Unavailable as error:
                 self.log.warning("positions are not released, the next claim takes over: %s", error)
 
-    async def _or_crash(self, act: Awaitable[None]) -> None:
+    async def _or_crash(self, act: Callable[..., Awaitable[None]], *args: Any) -> None:
         try:
-            await act
+            await act(*args)
         except Exception as error:  # noqa: BLE001  # no one awaits the tasks that begin here
             await self.crash(error)
 
@@ -284,8 +293,8 @@ class Intake(Service):
                 await asyncio.sleep(linger_s)
 
     async def _wait_for_records(self) -> None:
-        """Return when a batch can be sent, or a partition has failed."""
-        while not (self._readable() or self._failed()):
+        """Return when a batch can be sent, or a partition must be read again."""
+        while not (self._readable() or self._failed() or self._unknown_gaps()):
             self._changed.clear()
             has_full = any(self._handed_over.with_records())
             try:
@@ -304,11 +313,15 @@ class Intake(Service):
     def _failed(self) -> list[tuple[TopicPartition, KafkaError]]:
         return self._handed_over.failed() if self._current.is_open else []
 
+    def _unknown_gaps(self) -> list[TopicPartition]:
+        return self._current.gaps.unknown_log_starts() if self._current.is_open else []
+
     def _pause_full(self) -> None:
-        full = [tp for tp in self._handed_over.with_records() if not self._handed_over[tp].is_paused]
+        queues = self._handed_over
+        full = [tp for tp in queues.with_records() if not queues[tp].is_paused]
         if full and not self._paused:
             self._client.pause(self._current.number, full)
-            self._client.take(sum(self._handed_over[tp].pause() for tp in full))
+            self._client.take(sum(queues[tp].pause() for tp in full))
 
     async def _send_batches(self) -> int:
         """Send one batch of each readable partition, and return how many records they hold.
@@ -334,7 +347,8 @@ class Intake(Service):
         chunks: list[RecordBatch] = []
         left, since_yield = records_max, 0
         while left and current.is_open:
-            chunk = self._next_chunk(current, tp, min(left, CHUNK_RECORDS) if self._reader else left)
+            count_max = min(left, CHUNK_RECORDS) if self._reader else left
+            chunk = self._next_chunk(current, tp, count_max)
             if chunk is None:
                 break
             chunks.append(chunk)
@@ -376,7 +390,7 @@ class Intake(Service):
     async def _compare_gaps(self) -> None:
         """Read partitions again that did not go on where they should."""
         current = self._current
-        if not (gaps := current.gaps.unknown_log_starts()):
+        if not (gaps := self._unknown_gaps()):
             return
         try:
             bounds = await self._client.log_bounds(gaps)
@@ -458,7 +472,7 @@ class Intake(Service):
         waiting partition commits its offset again and again, each time with other metadata: a sign
         that this worker is alive, and the reason why nothing moves.
         """
-        finished = {tp: (offset, "") for tp, offset in self._current.committable().items()}
+        finished = {tp: (offset, None) for tp, offset in self._current.committable().items()}
         notes = self._current.liveness_notes(self._paused) if has_notes else {}
         if finished or notes:
             self._client.commit(self._current.number, {**finished, **notes})

@@ -92,27 +92,25 @@ async def test_a_partition_is_read_no_further_in_pieces_either(harness):
         assert sum(batch.count for batch in taken) == 16
 
 
-async def test_pieces_from_before_a_rebalance_are_not_handed_out_and_come_again(
-    harness, monkeypatch
-):
-    monkeypatch.setattr(intake_module, "YIELD_RECORDS", PIECE)
+async def test_pieces_from_before_a_rebalance_come_again(harness):
     seen: list[int] = []
 
     def reader(_topic, records):
-        if not seen:  # it is over before the next piece is read
-            loop = asyncio.get_running_loop()
-            loop.call_soon(h.intake.on_revoked, h.intake.assignment + 1)
+        if not seen:
+            h.intake._current.close()  # as a revocation does between two pieces
         seen.extend(r.offset for r in records)
         return [r.offset for r in records]
 
     async with harness({A: [*range(9)]}, reader=reader) as h:
-        revoked = h.intake.on_revoked
-        monkeypatch.setattr(
-            h.intake, "on_revoked", lambda number, is_lost=False: revoked(number, is_lost=is_lost)
-        )
         h.consumer.give(A)
-        assert await h.nothing_comes()
-        assert seen == [0, 1, 2]
+        stale = await h.take()
+        assert seen == [0, 1, 2], "no piece is read for an assignment that ends"
+        assert not h.intake.begin(stale)
+        await h.consumer.rebalance(A)
+        batch = await h.take()
+        assert h.intake.begin(batch)
+        assert batch.readings == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+        h.intake.end(batch)
 
 
 async def test_a_failure_between_two_pieces_loses_neither(harness):

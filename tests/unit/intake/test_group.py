@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from runtime.kafka.broker_queries import fetch_group_offsets
 from runtime.kafka.intake import client as client_module
+from runtime.kafka.intake import mailbox
 from schemas.errors import Unavailable
 from tests.support.intake_harness import A, B, harness
 from tests.support.simulated_consumer import SimulatedConsumer
@@ -107,7 +108,7 @@ async def test_a_join_that_may_be_tried_again_is(harness, code):  # rule 10
 async def test_a_paused_worker_hears_what_is_wrong_with_its_group(
     harness, monkeypatch
 ):  # rules 9 and 10
-    monkeypatch.setattr(client_module, "UNREAD_RECORDS_MAX", 5)
+    monkeypatch.setattr(mailbox, "UNREAD_RECORDS_MAX", 5)
     monkeypatch.setattr(client_module, "FULL_POLL_S", 0.01)
     async with harness({A: [*range(10)]}) as h:
         h.intake.pause("by an operator")

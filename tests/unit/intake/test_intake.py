@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from runtime.kafka.intake import client as client_module
 from runtime.kafka.intake import intake as intake_module
+from runtime.kafka.intake import mailbox
 from runtime.kafka.intake.consumer import consumer_options
 from runtime.kafka.intake.corrupt_records import TRIES
 from runtime.kafka.intake.intake import IntakeSettings
@@ -41,11 +42,15 @@ def test_the_consumer_never_commits_resets_or_leaves_by_itself():  # rule 1
     assert options["group.instance.id"] == "worker-1"
     assert settings.drain_timeout_ms < int(options["max.poll.interval.ms"]) <= 86_400_000
     assert options["partition.assignment.strategy"] == "range"
-    assert consumer_options(IntakeSettings("b", "g"))["partition.assignment.strategy"] == "roundrobin"
+    assert (
+        consumer_options(IntakeSettings("b", "g"))["partition.assignment.strategy"] == "roundrobin"
+    )
 
 
 def test_the_client_knows_every_option():
-    Consumer(dict(consumer_options(IntakeSettings("127.0.0.1:1", "g", group_instance_id="a")))).close()
+    Consumer(
+        dict(consumer_options(IntakeSettings("127.0.0.1:1", "g", group_instance_id="a")))
+    ).close()
 
 
 async def test_batches_join_and_cover_what_has_no_record(harness):  # rule 2
@@ -435,7 +440,7 @@ async def test_a_lost_assignment_commits_nothing_and_makes_its_batches_stale(har
 
 
 async def test_the_group_goes_on_while_every_partition_is_full(harness, monkeypatch):
-    monkeypatch.setattr(client_module, "UNREAD_RECORDS_MAX", 15)
+    monkeypatch.setattr(mailbox, "UNREAD_RECORDS_MAX", 15)
     monkeypatch.setattr(client_module, "FULL_POLL_S", 0.02)
     async with harness({A: [*range(100)], B: [*range(100)]}) as h:
         h.consumer.give(A, B)
@@ -456,7 +461,7 @@ async def test_the_group_goes_on_while_every_partition_is_full(harness, monkeypa
 
 
 async def test_a_slow_partition_is_paused_when_others_would_wait_for_it(harness, monkeypatch):
-    monkeypatch.setattr(client_module, "UNREAD_RECORDS_MAX", 15)
+    monkeypatch.setattr(mailbox, "UNREAD_RECORDS_MAX", 15)
     monkeypatch.setattr(client_module, "FULL_POLL_S", 10)
     async with harness({A: [*range(100)], B: []}) as h:
         h.consumer.give(A, B)
