@@ -110,3 +110,11 @@ def readable_headers(record: RawRecord) -> Headers:
         return record.headers
     except Rejected:
         return ()
+
+
+def has_readable_headers(record: RawRecord) -> bool:
+    """Return whether a record's headers can be read."""
+    try:
+        return record.headers is not None
+    except Rejected:
+        return False

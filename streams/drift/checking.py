@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 from zlib import crc32
 
-from runtime.kafka.records import RawRecord
+from runtime.kafka.records import RawRecord, readable_headers
 from schemas.errors import RejectCode, Rejected
 from streams.drift.payload_schemas import Body, PayloadSchema, load_payload_schemas
 from streams.drift.shapes import DETAIL_MAX, DriftKind, Shape, printable_excerpt, schema_distance
@@ -85,7 +85,7 @@ class DriftChecker:
 
     def check(self, provider: str, record: RawRecord) -> list[DriftFinding]:
         """Return everything found in one record. Raises nothing, whatever the bytes."""
-        headers = dict(record.headers)
+        headers = dict(readable_headers(record))
         read = self._read(provider, record, headers)
         event, schema, shapes = self._closest(provider, record, headers, read)
         is_reported = any(shape.what is DriftKind.NEW_MESSAGE for shape in shapes)
@@ -98,7 +98,7 @@ class DriftChecker:
 
     def check_fallbacks(self, provider: str, record: RawRecord) -> list[DriftFinding]:
         """Return only whether another version than the expected one had to read the record."""
-        return _fallbacks(provider, self._read(provider, record, dict(record.headers)))
+        return _fallbacks(provider, self._read(provider, record, dict(readable_headers(record))))
 
     def _read(self, provider: str, record: RawRecord, headers: Headers) -> DialectResult:
         router, version = self._routers[provider], ""

@@ -30,7 +30,7 @@ from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
-from runtime.kafka.records import RawRecord
+from runtime.kafka.records import RawRecord, readable_headers
 from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.errors import Rejected
@@ -239,7 +239,7 @@ async def _findings(
 
 def _is_mark(record: RawRecord) -> bool:
     """Return whether the record is the mark of a drop, which holds nothing of the provider's."""
-    return any(name == DROP_OF for name, _ in record.headers)
+    return any(name == DROP_OF for name, _ in readable_headers(record))
 
 
 def _letters(batch: RecordBatch) -> list[RawRecord]:

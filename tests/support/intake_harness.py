@@ -21,7 +21,7 @@ A, B = TopicPartition("t", 0), TopicPartition("t", 1)
 
 
 def record(tp: TopicPartition, offset: int) -> FetchedRecord:
-    return FetchedRecord(*tp, offset, message(tp, offset))
+    return FetchedRecord(tp.topic, tp.partition, offset, message(tp, offset))
 
 
 class Positions:

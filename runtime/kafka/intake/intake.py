@@ -370,7 +370,8 @@ class Intake(Service):
             self._client.resume(current.number, [tp])
         if not messages:
             return None
-        records = [FetchedRecord(*tp, message.offset() or 0, message) for message in messages]
+        topic, partition = tp
+        records = [FetchedRecord(topic, partition, m.offset() or 0, m) for m in messages]
         expected = current.next_offset(tp)
         assert expected is not None
         if current.gaps.must_refetch(tp, expected, records[0].offset):

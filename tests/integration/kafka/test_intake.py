@@ -597,7 +597,7 @@ async def test_an_unusable_record_becomes_a_dead_letter_and_the_partition_goes_o
 
     async def reject_sevens(batch: RecordBatch) -> None:
         for record in batch.records:
-            if record.value.endswith(b"7"):
+            if (record.value or b"").endswith(b"7"):
                 await sink.publish(record, "MALFORMED", "ends in 7")
 
     worker.on_batch = reject_sevens

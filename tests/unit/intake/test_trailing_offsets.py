@@ -6,7 +6,7 @@ import pytest
 
 from runtime.kafka.intake.assignment import Assignment
 from schemas.errors import InvariantBroken
-from tests.support.intake_harness import A, B, Positions, harness
+from tests.support.intake_harness import A, B, Positions, harness, record
 from tests.support.simulated_consumer import SimulatedConsumer
 
 __all__ = ["harness"]
@@ -20,7 +20,7 @@ def open_assignment(start: int = 0, *, are_committed: bool = True) -> Assignment
 
 def test_what_two_fetches_agree_on_is_passed_over_and_committed():
     now = open_assignment()
-    now.issue_batch(A, [object()] * 10, 10, now.finish).mark_done()
+    now.issue_batch(A, [record(A, 0)] * 10, 10, now.finish).mark_done()
     now.note_committed(now.committable())
     assert now.note_position(A, 17) == 10, "a first sight is not believed"
     assert now.committable() == {}
@@ -43,7 +43,7 @@ def test_only_the_stretch_that_both_looks_saw_is_passed_over():
 def test_records_that_come_at_the_second_look_are_what_counts():
     now = open_assignment(10)
     assert now.note_position(A, 17) == 10
-    batch = now.issue_batch(A, [object()] * 7, 17, now.finish)  # the client had lost them
+    batch = now.issue_batch(A, [record(A, 0)] * 7, 17, now.finish)  # the client had lost them
     assert now.idle_partitions() == []
     batch.mark_done()
     assert now.committable() == {A: 17}
@@ -54,7 +54,9 @@ def test_records_that_come_at_the_second_look_are_what_counts():
 def test_nothing_unfinished_is_ever_passed_over():
     now = open_assignment(10)
     assert now.note_position(A, 17) == 10
-    ahead = [now.issue_batch(A, [object()], next_offset, now.finish) for next_offset in (12, 17)]
+    ahead = [
+        now.issue_batch(A, [record(A, 0)], next_offset, now.finish) for next_offset in (12, 17)
+    ]
     assert now.idle_partitions() == []
     progress = now._progress[A]
     with pytest.raises(InvariantBroken):
