@@ -86,7 +86,7 @@ class PartitionHolds:
     def disposition(self, record: RawRecord) -> tuple[Disposition, KeyHold | None]:
         """Return what to do with a record, and the hold that decides it."""
         hold = self._hold_of(record)
-        # Without its headers a record cannot be kept as it is, so it is read, and rejected, at once.
+        # Without its headers, a record cannot be kept as it is: it is read, and rejected, at once.
         if hold is None or record.offset == hold.until_offset or not has_readable_headers(record):
             return Disposition.READ, None
         if record.offset == hold.waits_for:

@@ -58,8 +58,8 @@ async def test_a_partition_whose_commit_is_not_told_is_not_taken_for_a_new_one(h
     class Unstable(SimulatedConsumer):
         refusals = 2
 
-        def committed(self, partitions, timeout=-1):
-            answers = super().committed(partitions, timeout)
+        def committed(self, partitions, timeout=-1) -> list[Any]:
+            answers: list[Any] = super().committed(partitions, timeout)
             if self.refusals:
                 self.refusals -= 1
                 answers[0] = Answer("t", 0, -1001, KafkaError(KafkaError.UNSTABLE_OFFSET_COMMIT))

@@ -7,6 +7,8 @@ The numbers beside the tests: 1 the consumer, 2 batches, 3 done, 4 commit, 5 rev
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
 from aiokafka.structs import TopicPartition
@@ -395,6 +397,8 @@ async def test_a_revocation_during_a_commit_commits_what_was_finished_since(harn
     class Slow(SimulatedConsumer):
         """Answers a commit only after the rebalance."""
 
+        held: ClassVar[list[Callable[[], None]]] = []
+
         def commit(self, offsets=None, asynchronous=True):
             answer = super().commit(offsets, asynchronous)
             if asynchronous:
@@ -407,7 +411,6 @@ async def test_a_revocation_during_a_commit_commits_what_was_finished_since(harn
             self.held.clear()
 
     consumer = Slow({A: [*range(20)]})
-    consumer.held = []
     async with harness({}, consumer=consumer, batch_records_max=10, records_ahead_max=20) as h:
         consumer.give(A)
         first, second = await h.take(), await h.take()

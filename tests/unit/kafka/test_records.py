@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
-from runtime.dead_letters.key_holds import Disposition, KeyHold, PartitionHolds
+from runtime.dead_letters.key_holds import Disposition, KeyHold, ParkLimits, PartitionHolds
 from runtime.kafka.records import FetchedRecord, readable_headers
 from schemas.errors import RejectCode, Rejected
 from streams.normalise.mapping.normaliser import Normaliser, RejectedItem
-from streams.normalise.parking import ParkLimits
 from streams.providers.registry import DIALECTS
 
 TOPIC = "provider.hub88.raw.v1"
