@@ -10,6 +10,7 @@ import faust
 from aiokafka.structs import TopicPartition
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
+from runtime.hop_tap import note_step
 from runtime.kafka.records import RawRecord
 
 CHANNEL_BATCHES_MAX: Final = 256
@@ -36,6 +37,10 @@ class RecordBatch:
 
     See `intake.chunked_reads`.
     """
+
+    def __post_init__(self) -> None:
+        """Note when it was fetched; of a joined batch, only the notes of its chunks count."""
+        note_step("fetched", self.topic, self.partition, self.from_offset, self.next_offset)
 
     @property
     def count(self) -> int:
@@ -75,7 +80,7 @@ def join_batches(batches: Sequence[RecordBatch]) -> RecordBatch:
     )
 
 
-class BatchChannel(faust.Channel):  # type: ignore[type-arg]
+class BatchChannel(faust.Channel):  # type: ignore[type-arg]  # not generic at run time
     """A channel that Faust cannot clear.
 
     Faust clears the queues of all channels at each rebalance of its own consumer, and a clone of a

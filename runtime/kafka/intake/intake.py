@@ -75,7 +75,7 @@ LIVENESS_EVERY_COMMITS: Final = 10
 """Commits from one liveness note to the next: ten seconds by default."""
 
 
-class Intake(Service):
+class Intake(Service):  # type: ignore[misc]  # an untyped base
     """Service that sends the batches of a group's topics to a channel and commits finished work.
 
     It is the `client.Listener` of its consumer.
