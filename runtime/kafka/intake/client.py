@@ -11,7 +11,7 @@ thread, for a bounded time, until the loop has finished the work in progress.
 - Requests are served between two polls. Nothing wakes a poll, so it is short.
 - The consumer must be polled although the loop has no room: callbacks run inside the poll, and a
   member that does not poll is expelled. So after a while without room, all partitions are paused.
-  A pause drops what the client has prefetched, so a short wait is no reason for one.
+  A pause drops what the client has prefetched, so a short wait does not cause one.
 
 What the thread hands over is marked twice. `assignment` counts the revocations: what was fetched
 before one is stale. `stream` is the number of the `assign` or `seek` from which the records come:
@@ -28,22 +28,27 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import confluent_kafka
 from aiokafka.structs import TopicPartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from runtime.kafka.intake.client_errors import END_OF_LOG, is_transient
+from runtime.kafka.intake.client_partitions import (
+    CommitOffsets,
+    Offsets,
+    is_refused,
+    place,
+    to_client_partitions,
+    with_metadata,
+)
 from runtime.kafka.intake.consumer import MEMBER_GRACE_MS, IntakeSettings, consumer_options
 from runtime.kafka.intake.mailbox import Mailbox, Request
 from schemas.errors import Unavailable
 
 T = TypeVar("T")
 
-Offsets: TypeAlias = Mapping[TopicPartition, int]
-CommitOffsets: TypeAlias = Mapping[TopicPartition, tuple[int, str | None]]
-"""Offsets, each with metadata for those who look at the group."""
 
 POLL_S: Final = 0.05
 """How long a request waits at most for the end of a poll that finds nothing."""
@@ -325,8 +330,8 @@ class ConsumerThread:
         offsets = self._await_drain()
         if offsets:
             try:
-                for each in consumer.commit(offsets=_with_metadata(offsets), asynchronous=False):
-                    _is_refused(each)
+                for each in consumer.commit(offsets=with_metadata(offsets), asynchronous=False):
+                    is_refused(each)
             except KafkaException as error:
                 # The next owner repeats what was finished since the last commit.
                 logger.warning("not committed: %s", error.args[0].str())
@@ -369,7 +374,7 @@ class ConsumerThread:
         accepted = {
             TopicPartition(each.topic, each.partition): each.offset
             for each in answers
-            if not _is_refused(each)
+            if not is_refused(each)
         }
         self._call(self._listener.on_committed, self._assignment, accepted)
 
@@ -379,17 +384,17 @@ class ConsumerThread:
         self._is_closing = True
 
     def _assign(self, starts: Offsets, stream: int) -> None:
-        self._consumer.assign(_to_partitions(starts))
+        self._consumer.assign(to_client_partitions(starts))
         self._streams = dict.fromkeys(starts, stream)
         # librdkafka keeps the pause of a partition over assignments.
-        self._consumer.resume(_to_partitions(starts))
+        self._consumer.resume(to_client_partitions(starts))
         self._paused.clear()
         self._is_all_paused = False
 
     def _seek(self, tp: TopicPartition, offset: int, stream: int) -> None:
         self._streams.pop(tp, None)
         try:
-            self._consumer.seek(_place(tp, offset))
+            self._consumer.seek(place(tp, offset))
         except KafkaException as error:
             self._call(self._listener.on_seek_failed, self._assignment, tp, error.args[0])
         else:
@@ -397,24 +402,24 @@ class ConsumerThread:
 
     def _pause(self, partitions: Collection[TopicPartition]) -> None:
         self._paused.update(partitions)
-        self._consumer.pause(_to_partitions(partitions))
+        self._consumer.pause(to_client_partitions(partitions))
 
     def _resume(self, partitions: Collection[TopicPartition]) -> None:
         self._paused.difference_update(partitions)
         if not self._is_all_paused:
-            self._consumer.resume(_to_partitions(partitions))
+            self._consumer.resume(to_client_partitions(partitions))
 
     def _pause_all(self, *, to_pause: bool) -> None:
         if to_pause != self._is_all_paused:
             self._is_all_paused = to_pause
             change = self._consumer.pause if to_pause else self._consumer.resume
-            change(_to_partitions(tp for tp in self._streams if tp not in self._paused))
+            change(to_client_partitions(tp for tp in self._streams if tp not in self._paused))
 
     def _commit(self, offsets: CommitOffsets) -> None:
         if self._is_committing:
             return
         try:
-            self._consumer.commit(offsets=_with_metadata(offsets), asynchronous=True)
+            self._consumer.commit(offsets=with_metadata(offsets), asynchronous=True)
         except KafkaException as error:
             logger.warning("not committed: %s", error.args[0].str())
         else:
@@ -423,7 +428,8 @@ class ConsumerThread:
     def _committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         if not partitions:
             return {}
-        answers = self._consumer.committed(_to_partitions(partitions), timeout=ANSWER_TIMEOUT_S)
+        asked = to_client_partitions(partitions)
+        answers = self._consumer.committed(asked, timeout=ANSWER_TIMEOUT_S)
         for answer in answers:
             if answer.error is not None:
                 raise KafkaException(answer.error)
@@ -440,7 +446,7 @@ class ConsumerThread:
         bounds = {}
         for tp in partitions:
             left_s = max(0.0, give_up_s - time.monotonic())
-            answer = self._consumer.get_watermark_offsets(_place(tp), timeout=left_s, cached=False)
+            answer = self._consumer.get_watermark_offsets(place(tp), timeout=left_s, cached=False)
             if answer is None:
                 raise Unavailable(f"the broker does not say what {tp.topic}-{tp.partition} holds")
             bounds[tp] = answer
@@ -474,30 +480,3 @@ def _reject(future: asyncio.Future[T], error: Exception) -> None:
 def _ignore(future: asyncio.Future[T]) -> None:
     if not future.cancelled():
         future.exception()  # or the loop would report it as forgotten
-
-
-def _place(tp: TopicPartition, *details: Any) -> confluent_kafka.TopicPartition:
-    return confluent_kafka.TopicPartition(tp.topic, tp.partition, *details)
-
-
-def _to_partitions(
-    places: Iterable[TopicPartition] | Offsets,
-) -> list[confluent_kafka.TopicPartition]:
-    if isinstance(places, Mapping):
-        return [_place(tp, offset) for tp, offset in places.items()]
-    return [_place(tp) for tp in places]
-
-
-def _with_metadata(offsets: CommitOffsets) -> list[confluent_kafka.TopicPartition]:
-    return [
-        _place(tp, offset) if metadata is None else _place(tp, offset, metadata)
-        for tp, (offset, metadata) in offsets.items()
-    ]
-
-
-def _is_refused(answer: confluent_kafka.TopicPartition) -> bool:
-    """Return whether a commit was refused, and log it."""
-    if answer.error is not None:
-        place = f"{answer.topic}-{answer.partition}@{answer.offset}"
-        logger.warning("not committed: %s: %s", place, answer.error.str())
-    return answer.error is not None

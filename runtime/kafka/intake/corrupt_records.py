@@ -2,7 +2,7 @@
 
 A network may damage an answer once, and then a second fetch succeeds. Records that are damaged in
 the log itself stay so: every client stops there, and only an operator can decide to leave them out.
-A header whose name is not UTF-8 is no such damage: the record is read, and its reader rejects it.
+This does not concern a header whose name is not UTF-8: its record is read, and rejected.
 """
 
 from __future__ import annotations

@@ -51,8 +51,9 @@ from runtime.kafka.intake.chunked_reads import (
     join_chunks,
     read_chunk,
 )
-from runtime.kafka.intake.client import CommitOffsets, ConsumerThread, Fetch
+from runtime.kafka.intake.client import ConsumerThread, Fetch
 from runtime.kafka.intake.client_errors import DAMAGED, OUT_OF_LOG, is_transient
+from runtime.kafka.intake.client_partitions import CommitOffsets
 from runtime.kafka.intake.consumer import IntakeSettings
 from runtime.kafka.intake.corrupt_records import FetchFailures
 from runtime.kafka.intake.handed_over import HandedOver
@@ -75,7 +76,7 @@ LIVENESS_EVERY_COMMITS: Final = 10
 """Commits from one liveness note to the next: ten seconds by default."""
 
 
-class Intake(Service):  # type: ignore[misc]  # an untyped base
+class Intake(Service):
     """Service that sends the batches of a group's topics to a channel and commits finished work.
 
     It is the `client.Listener` of its consumer.
