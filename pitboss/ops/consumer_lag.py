@@ -126,11 +126,11 @@ async def measure_lag(
         return []
     lags = await _measure(bootstrap, offsets, present)
     return [
-        replace(one, is_held=_tp(one) in held[one.group])
+        replace(one, is_held=_tp(one) in (held[one.group] or ()))
         for one in lags
         if one.committed is not None
         or one.records
-        or (held[one.group] and _tp(one) not in held[one.group])
+        or _tp(one) not in (held[one.group] or (_tp(one),))
     ]
 
 

@@ -186,6 +186,10 @@ class ConsumerThread:
         """Make room for so many records: the loop has taken them, or has dropped them."""
         self._mailbox.add_unread(-records)
 
+    def rejoin(self) -> None:
+        """Leave the group and join it again: a static member that only joins gets what it had."""
+        self._mailbox.put(self._rejoin)
+
     def _request(self, assignment: int, act: Request) -> None:
         self._mailbox.put(lambda: act() if assignment == self._assignment else None)
 
@@ -239,6 +243,9 @@ class ConsumerThread:
         callbacks = {"on_commit": self._on_commit, "error_cb": self._on_error}
         self._consumer = new_consumer({**options, **callbacks})
         self._consumer.list_topics(timeout=CONNECT_TIMEOUT_S)
+        self._subscribe()
+
+    def _subscribe(self) -> None:
         self._consumer.subscribe(
             self._subscription,
             on_assign=self._on_assign,
@@ -379,6 +386,10 @@ class ConsumerThread:
         self._call(self._listener.on_committed, self._assignment, accepted)
 
     # Requests.
+
+    def _rejoin(self) -> None:
+        self._consumer.unsubscribe()
+        self._subscribe()
 
     def _close(self) -> None:
         self._is_closing = True
