@@ -97,7 +97,7 @@ def explain_command(context: click.Context, *, alert_id: str, as_json: bool) -> 
     """
     runtime = _runtime()
     alert = _find(runtime, alert_id).alert
-    if alert.rule_id in (debts.RULE, payments.RULE):
+    if alert.rule_id in (debts.RULE, payments.RULE, payments.OPENED_RULE):
         raise UsageError(_explain_ledger_alert(alert))
     first_offset, explanation = asyncio.run(_explain(runtime, alert))
     if as_json:

@@ -148,7 +148,9 @@ async def play(
 
 @pytest.mark.timeout(240)
 async def test_every_worker_is_killed_under_traffic(runtime, tmp_path):
-    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
+    await asyncio.to_thread(
+        provision, runtime, partitions=PARTITIONS, raw_partitions=PARTITIONS, providers=PROVIDERS
+    )
 
     def kills_of(workers, rng, records):
         victims = [*ROLES, "ledger", "normalise"]
@@ -164,7 +166,9 @@ async def test_every_worker_is_killed_under_traffic(runtime, tmp_path):
 @pytest.mark.timeout(240)
 async def test_broker_and_database_are_killed_under_traffic(private_stack, namespace, tmp_path):
     runtime = private_stack.runtime(namespace)
-    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
+    await asyncio.to_thread(
+        provision, runtime, partitions=PARTITIONS, raw_partitions=PARTITIONS, providers=PROVIDERS
+    )
 
     def kills_of(workers, rng, records):
         kills = server_kills(private_stack, workers)
@@ -178,7 +182,9 @@ async def test_broker_and_database_are_killed_under_traffic(private_stack, names
 @pytest.mark.parametrize("number", range(3))
 async def test_a_storm_of_kills(private_stack, namespace, tmp_path, number):
     runtime = private_stack.runtime(namespace)
-    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
+    await asyncio.to_thread(
+        provision, runtime, partitions=PARTITIONS, raw_partitions=PARTITIONS, providers=PROVIDERS
+    )
 
     def kills_of(workers, rng, records):
         kills = [kill_worker(workers[role]) for role in ROLES for _ in range(4)]

@@ -382,7 +382,7 @@ def a_bet(**changes: Any) -> events.WalletTransaction:
 )
 def test_what_a_schema_cannot_hold_is_refused_and_named(changes):
     with pytest.raises(
-        Rejected, match=f"wallet-transaction/v1 cannot hold this event: {next(iter(changes))}"
+        Rejected, match=f"wallet-transaction/v2 cannot hold this event: {next(iter(changes))}"
     ) as refusal:
         codec.encoder(events.WalletTransaction)(a_bet(**changes))
     assert refusal.value.reason is RejectCode.BAD_CONTRACT
@@ -442,7 +442,7 @@ def test_what_is_too_short_for_a_frame_is_refused(value):
 def test_a_refusal_names_the_field_and_the_place():
     written = codec.encoder(events.WalletTransaction)(a_bet())
     with pytest.raises(
-        Rejected, match=r"wallet-transaction/v1: provider, near byte 9: the data ends too early"
+        Rejected, match=r"wallet-transaction/v2: provider, near byte 9: the data ends too early"
     ):
         codec.decoder(events.WalletTransaction)(written[:12])
 

@@ -70,7 +70,11 @@ def reset_picky() -> None:
 @pytest.fixture
 def installation(runtime: Runtime) -> Runtime:
     migrate(runtime.database_url)
-    asyncio.run(create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS))
+    asyncio.run(
+        create_topics(
+            runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
+        )
+    )
     return runtime
 
 

@@ -24,7 +24,8 @@ from lab.bench.normalise import EVENTS_MIN
 from lab.bench.observation import MeasuredSubject, load, measure, observe
 from lab.bench.processes import BenchFailed
 from lab.bench.raw_records import hub88_records
-from pitboss.cli.bench import PARTITIONS, _namespace, _our_worker, _plain_faust
+from pitboss.cli.bench import _our_worker, _plain_faust
+from pitboss.cli.bench_environment import PARTITIONS, bench_namespace
 from pitboss.embedded.processes import poll
 from pitboss.settings import Runtime
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
@@ -46,7 +47,10 @@ def first_records() -> list[OutRecord]:
 @pytest.fixture
 def runtimes(stack, namespace) -> Iterator[list[Runtime]]:
     both = [stack.runtime(f"{namespace}{suffix}") for suffix in ("", "_peer")]
-    with _namespace(both[0], both[0].namespace), _namespace(both[1], both[1].namespace):
+    with (
+        bench_namespace(both[0], both[0].namespace),
+        bench_namespace(both[1], both[1].namespace),
+    ):
         yield both
 
 
