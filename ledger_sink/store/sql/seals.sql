@@ -68,13 +68,19 @@ SELECT DISTINCT ON (e.part) e.reference_event_id::text, e.event_id::text, e.part
                       AND c.action <> 'SETTLED')
  ORDER BY e.part, e.source_offset
 
--- Closings that no entry has made, or not with this action.
+-- Closings that no entry has made, or not with this action. A rollback that does not say what it means closes all that
+-- it may mean; its entry names the likeliest.
 -- name: closed_by_nothing
 SELECT DISTINCT ON (c.part) c.event_id::text, c.action, c.part, c.source_offset
   FROM closing c
  WHERE NOT EXISTS (SELECT FROM entry e
                     WHERE e.event_id = c.by_event_id AND e.part = c.part AND e.source_offset = c.source_offset
-                      AND e.reference_event_id = c.event_id AND c.player_id = coalesce(e.player_id, '')
+                      AND (e.reference_event_id = c.event_id
+                           OR e.reason = 'REFERENCE_NOT_SEEN_YET'
+                              AND EXISTS (SELECT FROM closing first
+                                           WHERE first.event_id = e.reference_event_id
+                                             AND first.by_event_id = c.by_event_id AND first.player_id = c.player_id))
+                      AND c.player_id = coalesce(e.player_id, '')
                       AND c.action = CASE e.kind WHEN 'ROLLBACK' THEN 'REVERSED' WHEN 'CANCEL' THEN 'CANCELLED'
                                                  WHEN 'WITHDRAWAL' THEN 'PAID' WHEN 'WITHDRAWAL_REVERSAL' THEN 'REFUSED'
                                                  WHEN 'ADJUSTMENT' THEN 'APPROVED' WHEN 'WIN' THEN 'SETTLED'

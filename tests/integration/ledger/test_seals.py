@@ -22,7 +22,16 @@ from schemas.errors import Unavailable
 from schemas.events import Attempt, Cause
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
-from tests.support.ledger_events import bet, deposit, leg, log_event, rollback, transaction, win
+from tests.support.ledger_events import (
+    bet,
+    call,
+    deposit,
+    leg,
+    log_event,
+    rollback,
+    transaction,
+    win,
+)
 
 pytestmark = pytest.mark.integration
 PARTITIONS = 2
@@ -233,6 +242,12 @@ def endings():
     sweep = Cause("sweep", "s")
     yield rollback("swept", "both", player="p-0", provider="hundredhp", cause=sweep)
     yield rollback("of nothing", "x1", player="p-1")
+    # A rollback that does not say what it means closes the bet and the win that may come under the id.
+    yield rollback("of either", "either", player="p-0", other_operations=("win",))
+    yield transaction("win", "either", leg("WIN", 4), player="p-0")
+    stake, won = bet("in a call", 5, player="p-0"), win("beside", 4, "in a call", player="p-0")
+    yield from call(stake, won, offset=7_777)
+    yield rollback("of the call", "in a call", player="p-0")
 
 
 @pytest.mark.parametrize("what", TAMPERINGS)
