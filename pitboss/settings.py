@@ -402,21 +402,24 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
 
 
 def read_keyring(worker: WorkerSettings) -> Mapping[str, Any]:
-    """Read the key material by provider.
+    """Read the key material by provider. Raises UsageError as `read_keys_file` does."""
+    return read_keys_file(worker.keys_file, "PITBOSS_KEYS_FILE")
+
+
+def read_keys_file(file: Path | None, name: str) -> Mapping[str, Any]:
+    """Read a keys file; `name` says in messages what named it.
 
     Raises UsageError for a file that cannot be read, and for a name that is not a provider: its
     provider's records would be booked unchecked.
     """
-    keyring = _read_object(worker.keys_file, "PITBOSS_KEYS_FILE", "providers to keys")
+    keyring = _read_object(file, name, "providers to keys")
     if keyring:
         from streams.providers.registry import DIALECTS
 
-        for name in keyring:
-            if name not in DIALECTS:
-                hint = suggest(name, DIALECTS) or ": `pitboss providers list` names all of them"
-                raise UsageError(
-                    f"PITBOSS_KEYS_FILE {worker.keys_file}: {name!r} is not a provider{hint}"
-                )
+        for provider in keyring:
+            if provider not in DIALECTS:
+                hint = suggest(provider, DIALECTS) or ": `pitboss providers list` names all of them"
+                raise UsageError(f"{name} {file}: {provider!r} is not a provider{hint}")
     return keyring
 
 

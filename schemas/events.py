@@ -138,7 +138,10 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
 
 
 class Cause(msgspec.Struct, frozen=True, gc=False):
-    """Reason for an event of our own: an alert, an operator, a connector that gave up."""
+    """Reason for an event of our own: an alert, an operator, a connector that gave up.
+
+    Of a deposit that is opened it names the payment provider that will confirm it (`psp`).
+    """
 
     type: str
     id: str

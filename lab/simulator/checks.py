@@ -27,10 +27,16 @@ from schemas.events import FraudAlert, Position, WalletBalance, WalletOutcome, W
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
 
 _ANSWER: Final = ("outcome", "reason", "currency", "available_minor", "version")
-_MISFITS: Final = frozenset({"ABOVE_PAYMENT", "PAYMENT_CURRENCY_DIFFERS"})
+_MISFITS: Final = frozenset(
+    {
+        *("ABOVE_PAYMENT", "PAYMENT_CURRENCY_DIFFERS"),
+        *("OPENED_AMOUNT_DIFFERS", "OPENED_CURRENCY_DIFFERS"),
+    }
+)
 _BALANCE: Final = ("cash_minor", "bonus_minor", "held_minor", "version", "event_id")
 _REPLAYED: Final = (
     *("entry", "repeat", "transfer", "wallet", "closing", "player_state", "proposal", "batch"),
+    "opened_deposit",
 )
 
 
@@ -301,7 +307,7 @@ def _check_balances(simulation: Simulation) -> Iterator[str]:
 
 
 def _check_alerts(simulation: Simulation) -> Iterator[str]:
-    """Check that exactly debts made or deepened, and reversals that fit no payment, have alerts."""
+    """Check that exactly debts made or deepened, and money that does not fit, have alerts."""
     decode = codec.decoder(FraudAlert)
     alerted = {
         event_id

@@ -28,6 +28,7 @@ KEYS: Final[dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]]] = {
     "closing": (("event_id", "player_id"), (("event_id",),)),
     "player_state": (("player_id",), ()),
     "proposal": (("event_id",), ()),
+    "opened_deposit": (("event_id",), ()),
     "parked": (("part", "source_offset"), (("event_id",),)),
     "barrier": (("id",), ()),
     "crossing": (("only_row",), ()),

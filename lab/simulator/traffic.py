@@ -242,22 +242,26 @@ class SimulatedTraffic:
     def deposit(self) -> list[SimulatedIntent]:
         """Return a deposit: opened by the cashier, confirmed by the payment provider.
 
-        The two come in either order; some are never opened.
+        The two come in either order; some are never opened, and a few are over another amount.
         """
         return self._deposit(
-            self._player(), self.rng.choice(DEPOSITS), is_opened=self.rng.random() < 0.9
+            self._player(),
+            self.rng.choice(DEPOSITS),
+            is_opened=self.rng.random() < 0.9,
+            may_differ=True,
         )
 
-    def _deposit(self, player: str, minor: int, *, is_opened: bool) -> list[SimulatedIntent]:
+    def _deposit(
+        self, player: str, minor: int, *, is_opened: bool, may_differ: bool = False
+    ) -> list[SimulatedIntent]:
         leg = IntentLeg("INFORMATIONAL", minor, self._currency(player))
         identity = self._identity(player, "house", Verb.DEPOSIT_OPENED)
         opened = simulated_intent(identity, player, (leg,))
-        paid = simulated_intent(
-            self._identity(player, "adyen", Verb.DEPOSIT),
-            None,
-            (leg._replace(kind="DEPOSIT"),),
-            opened.identity,
-        )
+        moved = leg._replace(kind="DEPOSIT")
+        if may_differ and self.rng.random() < _MISFIT_SHARE:
+            moved = moved._replace(minor=minor + 10)
+        identity = self._identity(player, "adyen", Verb.DEPOSIT)
+        paid = simulated_intent(identity, None, (moved,), opened.identity)
         self._remember("payment", paid)
         if not is_opened:
             return [paid]

@@ -91,7 +91,7 @@ class MessageEncoder:
         return self._outcome_message(tuple(row[1:6]), attempt, row[10], tuple(row[11:17]))
 
     def encode_alert(self, decided: DecidedEvent) -> Message | None:
-        """Return the alert about a debt or a misfit reversal, if this decision made one."""
+        """Return the alert about a debt or money that does not fit, if this decision made one."""
         answer = decided.answer
         if answer.reason not in _ALERTING or decided.decision is None:
             return None
@@ -173,7 +173,7 @@ class MessageEncoder:
         reason, currency, available_minor = answer
         assert player_id is not None
         if reason in payments.REASONS:
-            alert = payments.reversal_alert(
+            alert = payments.payment_alert(
                 event_id, brand, player_id, operation, reason, occurred_at, source
             )
             return alert.key.encode(), self._alert_bytes(alert)

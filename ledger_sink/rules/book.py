@@ -26,6 +26,7 @@ from ledger_sink.rules.journal import (
     Answer,
     Closing,
     Entry,
+    OpenedDeposit,
     PlayerState,
     Proposal,
     Transfer,
@@ -132,6 +133,7 @@ class Book:
     archived_event_ids: set[str] = field(default_factory=set)
     """Events whose movements are not in the tables any more."""
     proposals: dict[str, Proposal] = field(default_factory=dict)
+    opened_deposits: dict[str, OpenedDeposit] = field(default_factory=dict)
     repeats: dict[tuple[str, Attempt], Answer] = field(default_factory=dict)
     """Answers to further attempts of an event; an attempt that comes again gets the same one."""
 
@@ -139,6 +141,7 @@ class Book:
     new_transfers: list[tuple[LogEvent, int, Transfer]] = field(default_factory=list)
     new_closings: dict[tuple[str, str], tuple[LogEvent, Closing]] = field(default_factory=dict)
     new_proposals: list[Proposal] = field(default_factory=list)
+    new_opened_deposits: list[OpenedDeposit] = field(default_factory=list)
     changed_wallets: dict[tuple[str, str], Wallet] = field(default_factory=dict)
     changed_states: dict[str, PlayerState] = field(default_factory=dict)
     _currencies: dict[str, set[str]] = field(default_factory=dict)
@@ -230,6 +233,11 @@ class Book:
         self.proposals[proposal.event_id] = proposal
         self.new_proposals.append(proposal)
 
+    def add_opened_deposit(self, opened: OpenedDeposit) -> None:
+        """Store what the cashier expects of a payment provider."""
+        self.opened_deposits[opened.event_id] = opened
+        self.new_opened_deposits.append(opened)
+
     def set_state(self, state: PlayerState) -> None:
         """Replace a player's state."""
         self.states[state.player_id] = state
@@ -252,6 +260,8 @@ class Posting(msgspec.Struct, gc=False):
     """The proposal that the event makes to a second operator."""
     contribution_rest: str | None = None
     """What the event contributed to jackpots less what is moved for it; see `fractions`."""
+    opened: OpenedDeposit | None = None
+    """The deposit that the event opens."""
     wallet_before: tuple[Wallet, bool, WalletSnapshot] | None = None
     """The wallet that is moved, whether an earlier event had moved it, and its state before."""
     state_before: tuple[PlayerState | None, str] | None = None
@@ -384,7 +394,7 @@ class Posting(msgspec.Struct, gc=False):
         if self.transfers:
             del book.new_transfers[-len(self.transfers) :]
             self.transfers = []
-        self.state = self.proposal = self.contribution_rest = None
+        self.state = self.proposal = self.contribution_rest = self.opened = None
         for key, closing, new in reversed(self.replaced_closings):
             _put(book.closings, key, closing)
             _put(book.new_closings, key, new)
@@ -399,6 +409,8 @@ class Posting(msgspec.Struct, gc=False):
             book.set_state(self.state)
         if self.proposal is not None:
             book.add_proposal(self.proposal)
+        if self.opened is not None:
+            book.add_opened_deposit(self.opened)
         wallet = self.wallet or book.known_wallet(event)
         if wallet is None:
             answer = Answer(outcome, reason, None, None, None, self.log_event.logged_at)
@@ -449,6 +461,9 @@ class Posting(msgspec.Struct, gc=False):
         if self.proposal is not None:
             del book.proposals[self.proposal.event_id]
             book.new_proposals.pop()
+        if self.opened is not None:
+            del book.opened_deposits[self.opened.event_id]
+            book.new_opened_deposits.pop()
         if self.state_before is not None:
             state, player_id = self.state_before
             _put(book.states, player_id, state)

@@ -2,7 +2,7 @@
 
 A provider that sends several transactions in one call takes its answer for the call as a whole.
 Each event has a record of its own in the log; the first one's holds all of them, and all are
-decided with it (docs/explanation/adr/0012-groups.md). The records of the others then find their
+decided with it (docs/explanation/adr/0013-groups.md). The records of the others then find their
 answers, as an attempt does that comes again.
 """
 

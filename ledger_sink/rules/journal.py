@@ -171,6 +171,16 @@ class Proposal(msgspec.Struct, frozen=True, gc=False):
     occurred_at_ms: int
 
 
+class OpenedDeposit(msgspec.Struct, frozen=True, gc=False):
+    """A deposit that the cashier opened, with the payment provider that will confirm it."""
+
+    event_id: str
+    player_id: str
+    psp: str
+    currency: str
+    amount_minor: int
+
+
 BLOCKED: Final = "BLOCKED"
 HELD: Final = "HELD"
 FREE: Final = "FREE"

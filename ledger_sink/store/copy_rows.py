@@ -175,3 +175,8 @@ def month_of(at_ms: int) -> int:
     0 for what is not a time since 1970.
     """
     return _month_of_day(at_ms // DAY_MS)
+
+
+def previous_month(month: int) -> int:
+    """Return the month before one: 202612 for 202701; 0 stays 0."""
+    return 0 if month == 0 else month - 89 if month % 100 == 1 else month - 1

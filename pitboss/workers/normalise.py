@@ -37,6 +37,7 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         keyring=keyring,
         group_instance_id=worker.worker_id or None,
         providers=worker.providers,
+        sample_rate=worker.drift_sample,
         park=park,
     )
     normaliser = create_worker(settings)

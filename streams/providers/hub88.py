@@ -51,6 +51,7 @@ from streams.providers.fields import (
     require,
     text_of,
 )
+from streams.providers.references import id_or_none
 from streams.providers.signatures import RsaSha256
 
 AMOUNT_SCALE: Final = 5
@@ -198,7 +199,9 @@ class Hub88(Dialect):
             raise UnreadableItem(error.reason, error.detail, player_id) from error
 
     def _draft(self, operation: str, body: _Hub88Request, player_id: str, verdict: str) -> Draft:
-        referred = optional_text(body.reference_transaction_uuid, "reference_transaction_uuid")
+        referred = id_or_none(
+            optional_text(body.reference_transaction_uuid, "reference_transaction_uuid")
+        )
         reference: Reference | None = None
         if operation == "rollback":
             reference = Reference(self.rollback_of, require(referred, "reference_transaction_uuid"))
@@ -209,7 +212,7 @@ class Hub88(Dialect):
                 reference = Reference("bet", referred)
             amount = amount_of(require(body.amount, "amount"), AMOUNT_SCALE)
             currency = currency_of(amount, require(body.currency, "currency"))
-            campaign_id = optional_text(body.reward_uuid, "reward_uuid")
+            campaign_id = id_or_none(optional_text(body.reward_uuid, "reward_uuid"))
             if is_promo and campaign_id is None:
                 campaign_id = _promo_reference(body.meta)
             is_free = is_promo or bool(body.is_free)
@@ -286,7 +289,7 @@ def _promo_reference(meta: msgspec.Raw) -> str | None:
         return None
     if found is None or found.supplier_promo_info is None:
         return None
-    return optional_text(found.supplier_promo_info.promo_reference, "promo_reference")
+    return id_or_none(optional_text(found.supplier_promo_info.promo_reference, "promo_reference"))
 
 
 def _read_echo(value: bytes) -> _Echo:

@@ -51,6 +51,11 @@ SELECT event_id::text, player_id, currency, amount_minor, actor, reason, brand, 
   FROM proposal
  WHERE event_id = ANY(%(event_ids)s::uuid[])
 
+-- name: known_opened_deposits
+SELECT event_id::text, player_id, psp, currency, amount_minor
+  FROM opened_deposit
+ WHERE event_id = ANY(%(event_ids)s::uuid[])
+
 -- name: known_repeats
 -- The first answer to an attempt. One probe an attempt: a provider may have repeated itself a million times.
 SELECT r.event_id::text, r.attempt_topic, r.attempt_part, r.attempt_offset, r.attempt_index, r.outcome, r.reason,
@@ -59,7 +64,9 @@ SELECT r.event_id::text, r.attempt_topic, r.attempt_part, r.attempt_offset, r.at
   JOIN repeat r ON r.event_id = wanted.event_id AND r.attempt_offset = wanted.attempt_offset
 
 -- name: transfers_of
--- The movements of entries that may be reversed: a probe of each wallet's chain, no index of its own.
+-- The movements of entries that may be reversed: a probe of each wallet's chain, no index of its own. All movements of
+-- an event are of one month. NULL for any month; named months have to be known to the planner, or it locks every
+-- partition with its indexes until COMMIT.
 SELECT wanted.event_id, wanted.decision, t.player_id, t.currency, t.version, t.debit, t.credit, t.amount_minor,
        t.cash_minor, t.bonus_minor, t.held_minor
   FROM unnest(%(event_ids)s::text[], %(decisions)s::int[], %(players)s::text[], %(currencies)s::text[],
@@ -70,7 +77,11 @@ SELECT wanted.event_id, wanted.decision, t.player_id, t.currency, t.version, t.d
    AND t.version BETWEEN wanted.first_version AND wanted.last_version
    -- An event may also have rows between house accounts: the range of versions then begins before its own.
    AND t.event_id = wanted.event_id::uuid AND t.decision = wanted.decision
+ WHERE CAST(%(months)s AS int[]) IS NULL OR t.month = ANY (CAST(%(months)s AS int[]))
  ORDER BY wanted.event_id, wanted.decision, t.version
+
+-- name: months_away
+SELECT count(*) FROM month_away
 
 -- name: moved_away
 -- Read only where an entry states that it moved something and its player has no such movement: either its month was
@@ -181,6 +192,11 @@ INSERT INTO proposal (event_id, player_id, currency, amount_minor, actor, reason
 SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(currencies)s::text[], %(amounts)s::bigint[],
                      %(actors)s::text[], %(reasons)s::text[], %(brands)s::text[], %(ids)s::text[],
                      %(times)s::bigint[])
+
+-- name: insert_opened_deposits
+INSERT INTO opened_deposit (event_id, player_id, psp, currency, amount_minor)
+SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(psps)s::text[], %(currencies)s::text[],
+                     %(amounts)s::bigint[])
 
 -- name: insert_batches
 INSERT INTO batch (part, from_offset, next_offset)
