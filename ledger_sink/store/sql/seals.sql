@@ -15,12 +15,21 @@ SELECT part, number, form, from_offset, next_offset, digests, hash FROM seal WHE
 -- name: sealed_parts
 SELECT DISTINCT part FROM seal ORDER BY part
 
--- The columns of form 1. A column that is added later needs a new form: rows are compared in the form in which they
+-- The columns of each form. A column that is added later needs a new form: rows are compared in the form in which they
 -- were sealed.
--- name: entries
+-- name: entries_of_form_1
 SELECT event_id::text, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind, player_id,
        round_id, game_id, reference_event_id::text, fingerprint, attempt_topic, attempt_part, attempt_offset,
        attempt_index, part, source_offset, occurred_at_ms, outcome, reason, currency, available_minor, version, transfers
+  FROM entry
+ WHERE part = %(part)s AND source_offset >= %(first)s AND source_offset < %(next)s
+ ORDER BY source_offset, event_id, decision
+
+-- name: entries_of_form_2
+SELECT event_id::text, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind, player_id,
+       round_id, game_id, reference_event_id::text, fingerprint, attempt_topic, attempt_part, attempt_offset,
+       attempt_index, part, source_offset, occurred_at_ms, outcome, reason, currency, available_minor, version, transfers,
+       round_closed, group_id::text, is_billable, decided_at_ms, contribution_rest::text
   FROM entry
  WHERE part = %(part)s AND source_offset >= %(first)s AND source_offset < %(next)s
  ORDER BY source_offset, event_id, decision
