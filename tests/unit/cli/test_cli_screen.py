@@ -37,6 +37,8 @@ from pitboss.cli import (
     ledger_reconcile,
     ledger_report,
     ledger_rounds,
+    ledger_entry,
+    ledger_refusals,
     ledger_views,
     player,
     providers_drift,
@@ -225,7 +227,14 @@ TABLES: dict[str, Callable[[Any], str]] = {
         patch, ledger_views, ledger_views.history_command, ("EUR", [MOVEMENT]), "p"
     ),
     "ledger entry": lambda patch: of_reading(
-        patch, ledger_views, ledger_views.entry, EVENT, EVENT_ID
+        patch, ledger_entry, ledger_entry.entry, EVENT, EVENT_ID
+    ),
+    "ledger history --refused": of_calls(
+        lambda: ledger_refusals._show(
+            RUNTIME,
+            "p",
+            ledger_refusals._add_amounts([filled(history.RefusedEvent, currency="EUR")], {}),
+        )
     ),
     "ledger round": lambda patch: of_reading(
         patch,
