@@ -220,12 +220,9 @@ class ConsumerThread:
     def run(self, started: asyncio.Future[None]) -> None:
         """Connect, serve until the end, and close; the whole life of the thread."""
         try:
-            self._connect()
-        except (KafkaException, Unavailable) as error:
-            self._consumer.close()
-            servers = self._settings.bootstrap_servers
-            message = f"no Kafka broker answers at {servers}: {error.args[0]}"
-            self._call(_reject, started, Unavailable(message))
+            self._consumer = self._new_consumer()
+        except Exception as error:  # noqa: BLE001  # raised by `start`
+            self._call(_reject, started, error)
             return
         self._call(_resolve, started, None)
         try:
@@ -233,20 +230,29 @@ class ConsumerThread:
                 self.step()
         except Exception as error:  # noqa: BLE001  # the loop decides what it means
             self._call(self._listener.on_failed, error)
-        finally:
-            with suppress(KafkaException):  # what a callback raised
-                self._consumer.close()
-            self._call(_resolve, self._ended, None)
+        try:
+            self._consumer.close()
+        except Exception as error:  # noqa: BLE001  # a callback's; the thread comes to its end
+            logger.warning("the consumer was not closed in order: %r", error)
+        self._call(_resolve, self._ended, None)
 
-    def _connect(self) -> None:
+    def _new_consumer(self) -> Consumer:
         options = consumer_options(self._settings)
-        callbacks = {"on_commit": self._on_commit, "error_cb": self._on_error}
-        self._consumer = new_consumer({**options, **callbacks})
-        self._consumer.list_topics(timeout=CONNECT_TIMEOUT_S)
-        self._subscribe()
+        consumer = new_consumer(
+            {**options, "on_commit": self._on_commit, "error_cb": self._on_error}
+        )
+        try:
+            consumer.list_topics(timeout=CONNECT_TIMEOUT_S)
+        except KafkaException as error:
+            consumer.close()
+            servers = self._settings.bootstrap_servers
+            message = f"no Kafka broker answers at {servers}: {error.args[0].str()}"
+            raise Unavailable(message) from error
+        self._subscribe(consumer)
+        return consumer
 
-    def _subscribe(self) -> None:
-        self._consumer.subscribe(
+    def _subscribe(self, consumer: Consumer) -> None:
+        consumer.subscribe(
             self._subscription,
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
@@ -321,7 +327,7 @@ class ConsumerThread:
         """Raise an error of the group or the connection, if the same cannot succeed later."""
         if not is_transient(error):
             raise KafkaException(error)
-        logger.warning("%s: %s", self._settings.group, error.str())
+        library_logger.warning("%s [%s] %s", error.name(), self._settings.group, error.str())
 
     # Callbacks of the consumer, inside of a poll or of its close.
 
@@ -389,7 +395,7 @@ class ConsumerThread:
 
     def _rejoin(self) -> None:
         self._consumer.unsubscribe()
-        self._subscribe()
+        self._subscribe(self._consumer)
 
     def _close(self) -> None:
         self._is_closing = True

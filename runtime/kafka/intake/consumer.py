@@ -67,7 +67,9 @@ def consumer_options(settings: IntakeSettings) -> ConsumerOptions:
         "session.timeout.ms": settings.session_timeout_ms,
         "heartbeat.interval.ms": settings.session_timeout_ms // 5,
         # Also how long the others of the group wait for a member that drains.
-        "max.poll.interval.ms": settings.drain_timeout_ms + MEMBER_GRACE_MS,
+        "max.poll.interval.ms": max(
+            settings.session_timeout_ms, settings.drain_timeout_ms + MEMBER_GRACE_MS
+        ),
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",

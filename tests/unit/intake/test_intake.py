@@ -14,12 +14,14 @@ import pytest
 from aiokafka.structs import TopicPartition
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
+from runtime.kafka.app import AppSettings, create_app
+from runtime.kafka.batches import BatchChannel
 from runtime.kafka.intake import client as client_module
 from runtime.kafka.intake import intake as intake_module
 from runtime.kafka.intake import mailbox
 from runtime.kafka.intake.consumer import consumer_options
 from runtime.kafka.intake.corrupt_records import TRIES
-from runtime.kafka.intake.intake import IntakeSettings
+from runtime.kafka.intake.intake import Intake, IntakeSettings
 from schemas.errors import InvariantBroken, LogMismatch, OffsetHole, Unavailable, Unfetchable
 from tests.support.intake_harness import A, B, Positions, harness
 from tests.support.simulated_consumer import SimulatedConsumer, message
@@ -49,10 +51,28 @@ def test_the_consumer_never_commits_resets_or_leaves_by_itself():  # rule 1
     )
 
 
-def test_the_client_knows_every_option():
-    Consumer(
-        dict(consumer_options(IntakeSettings("127.0.0.1:1", "g", group_instance_id="a")))
-    ).close()
+@pytest.mark.parametrize("session_timeout_ms", [10_000, 60_000])
+def test_the_client_takes_the_options(session_timeout_ms):
+    settings = IntakeSettings(
+        "127.0.0.1:1", "g", group_instance_id="a", session_timeout_ms=session_timeout_ms
+    )
+    Consumer(dict(consumer_options(settings))).close()
+
+
+async def test_a_client_that_does_not_start_says_why():
+    app = create_app(AppSettings("test", "127.0.0.1:1"))
+    settings = IntakeSettings("127.0.0.1:1", "g", session_timeout_ms=-1)
+    intake = Intake(settings, BatchChannel(app), topics=["t"])
+    with pytest.raises(KafkaException, match=r"session\.timeout\.ms"):
+        await asyncio.wait_for(intake.start(), 5)
+
+
+async def test_without_a_broker_a_client_is_unavailable(monkeypatch):
+    monkeypatch.setattr(client_module, "CONNECT_TIMEOUT_S", 0.1)
+    app = create_app(AppSettings("test", "127.0.0.1:1"))
+    intake = Intake(IntakeSettings("127.0.0.1:1", "g"), BatchChannel(app), topics=["t"])
+    with pytest.raises(Unavailable, match=r"no Kafka broker answers at 127\.0\.0\.1:1"):
+        await asyncio.wait_for(intake.start(), 5)
 
 
 async def test_batches_join_and_cover_what_has_no_record(harness):  # rule 2
@@ -448,9 +468,10 @@ async def test_the_group_goes_on_while_every_partition_is_full(harness, monkeypa
     async with harness({A: [*range(100)], B: [*range(100)]}) as h:
         h.consumer.give(A, B)
         await h.until(lambda: h.consumer.paused == {A, B})
-        taken = h.channel.queue.qsize()
         assert not await h.nothing_comes()
-        assert h.channel.queue.qsize() == taken
+        sent = h.channel.queue.qsize()
+        assert not await h.nothing_comes()
+        assert h.channel.queue.qsize() == sent
         await asyncio.wait_for(h.consumer.rebalance(A, B), 1)
         read: dict[TopicPartition, list[int]] = {A: [], B: []}
         while min(map(len, read.values())) < 100:
