@@ -150,7 +150,9 @@ def test_a_provider_made_by_the_how_to_needs_its_own_files_and_one_row(copy):
         if row["provider"] == "luckywheel"
     ]
     assert (row["version"], row["state"]) == ("1", "live")
-    topics = "from pitboss.cli.topics import DIALECTS; from schemas.topics import catalogue; "
+    topics = (
+        "from streams.providers.registry import DIALECTS; from schemas.topics import catalogue; "
+    )
     names = subprocess.run(
         [PYTHON, "-c", topics + "print([topic.name for topic in catalogue(DIALECTS)])"],
         cwd=copy,
