@@ -75,6 +75,8 @@ _REFUND_EVENTS: Final = ("charge.refund.updated", "refund.created", "refund.upda
 _NOT_REFUNDED: Final = frozenset({"failed", "canceled"})
 """The statuses of a refund whose money comes back (docs.stripe.com/refunds, failed refunds)."""
 _SUCCEEDED: Final = "succeeded"
+_STATUSES: Final = _NOT_REFUNDED | {_SUCCEEDED}
+"""The statuses that are looked at; no other need be told from a placeholder first."""
 
 _THIN: Final = b'"v2.core.event"'
 
@@ -428,12 +430,18 @@ _KNOWN: Final = _MEANINGS.keys() | _NOTICES
 
 
 def _status_of(thing: _Object) -> str | None:
-    return None if thing.status is None else reference_or_none(thing.status)
+    status = thing.status
+    return status if status is None or status in _STATUSES else reference_or_none(status)
 
 
 def _intent_of(thing: _Object) -> str | None:
     """Return the id of the payment intent that the object belongs to, or None."""
-    return id_or_none(optional_text(thing.payment_intent, "payment_intent"))
+    intent = thing.payment_intent
+    if intent is None:
+        return None
+    named = optional_text(intent, "payment_intent")
+    # Every id of Stripe's begins so: only what does not has to be told from a placeholder.
+    return named if named is not None and named.startswith("pi_") else id_or_none(named)
 
 
 def _payment(thing: _Object, charge: str | int | None) -> Reference:
