@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from types import ModuleType
 from typing import Any, Final, TypeAlias
 
@@ -31,7 +32,8 @@ class Examples(msgspec.Struct, frozen=True):
     rebatch: Make | None
     payload: Callable[[Example], Any] | None
     has_balance: bool
-    balance_decimals: int | None
+    balance_decimals: int | str | None
+    read_balance: Callable[[bytes], Decimal | None] | None
 
 
 def examples_of(dialect: Dialect) -> Examples:
@@ -55,4 +57,5 @@ def _read(module: ModuleType) -> Examples:
         getattr(module, "payload", None),
         hasattr(module, "BALANCE_DECIMALS"),
         getattr(module, "BALANCE_DECIMALS", None),
+        getattr(module, "read_balance", None),
     )
