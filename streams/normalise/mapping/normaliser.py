@@ -196,7 +196,7 @@ def _read(
     reader = router.only_version
     # Where there is one version there is nothing to choose, and no event pays for choosing.
     if reader is None:
-        return router.read(record, headers)
+        return router.read_plainly(record, headers)
     return reader, reader.read(record, headers), _NO_FALLBACKS
 
 

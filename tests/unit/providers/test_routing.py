@@ -430,12 +430,25 @@ HEADS = [
 
 def test_a_look_at_the_bytes_chooses_as_a_parse_does_whatever_came_before() -> None:
     """In every order of two: what is kept of one record must not decide another's."""
+    scripts = [{value: (f"{value!r} by {n}",) for value, _ in HEADS} for n in (1, 2)]
     for first, _ in HEADS:
         for second, expected in HEADS:
-            versions = router(({}, {}), ({"member": "v>=2025-03-31"}, {}))
+            versions = router(({}, scripts[0]), ({"member": "v>=2025-03-31"}, scripts[1]))
             for value in (first, second, first, second):
-                chosen = versions.expected_reader(raw_record("acme", value), {}).version
-            assert chosen == expected, (first, second)
+                record = raw_record("acme", value)
+                reader, items, fallbacks_by_index = versions.read_plainly(record, {})
+                assert (reader, items, fallbacks_by_index) == versions.read(record, {})
+            assert reader.version == expected, (first, second)
+
+
+def test_what_the_look_reads_wrongly_is_read_as_ever() -> None:
+    value = b'{"v":"2025-03-31"}'
+    scripts = ({value: ("one",)}, {value: ("raise", RejectCode.BAD_AMOUNT)})
+    versions = router(({}, scripts[0]), ({"member": "v>=2025-03-31"}, scripts[1]))
+    record = raw_record("acme", value)
+    for _ in range(2):
+        reader, _, fallbacks_by_index = versions.read_plainly(record, {})
+        assert (reader.version, fallbacks_by_index[0][0].version) == ("2", "1")
 
 
 def test_few_heads_are_kept() -> None:
@@ -444,7 +457,7 @@ def test_few_heads_are_kept() -> None:
         value = b'{"v":"2025-03-31.%d"}' % number
         assert versions.expected_reader(raw_record("acme", value), {}).version == "2"
     assert versions._heads is not None
-    assert 0 < len(versions._heads._known) <= 256
+    assert 0 < len(versions._heads.known) <= 256
 
 
 def test_with_one_version_nothing_is_matched() -> None:
