@@ -398,8 +398,7 @@ def _dispute_moved(kind: Kind, sign: int, event: _StripeEvent) -> _Meaning:
     if moved:
         newest = max(moved, key=lambda txn: (txn.created, str(txn.id)))
         whole = _share(dispute, newest, sign)
-        own = reference_or_none(optional_text(newest.id, "balance_transactions.id"))
-        tx_id = own or tx_id
+        tx_id = _named(newest.id, "balance_transactions.id", "txn_") or tx_id
     leg = _leg(kind, whole, dispute.currency)
     return _Meaning(leg, _payment(dispute, dispute.charge), tx_id)
 
@@ -436,12 +435,18 @@ def _status_of(thing: _Object) -> str | None:
 
 def _intent_of(thing: _Object) -> str | None:
     """Return the id of the payment intent that the object belongs to, or None."""
-    intent = thing.payment_intent
-    if intent is None:
+    return _named(thing.payment_intent, "payment_intent", "pi_")
+
+
+def _named(id_: str | int | None, field: str, prefix: str) -> str | None:
+    """Return an id, or None where it is missing or a placeholder.
+
+    Stripe's ids have a prefix: only what does not has to be told from a placeholder.
+    """
+    if id_ is None:
         return None
-    named = optional_text(intent, "payment_intent")
-    # Every id of Stripe's begins so: only what does not has to be told from a placeholder.
-    return named if named is not None and named.startswith("pi_") else id_or_none(named)
+    named = optional_text(id_, field)
+    return named if named is not None and named.startswith(prefix) else id_or_none(named)
 
 
 def _payment(thing: _Object, charge: str | int | None) -> Reference:
