@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 from typing import Final
 
 from lab.conformance.adapters import AdapterUnderTest
-from lab.conformance.examples.fill import MINOR_UNITS, Example
+from lab.conformance.examples.fill import Example
 from lab.conformance.fuzz import BALANCE_MINOR, ItemOutcome, outcomes_for
 from lab.conformance.oracle import AdapterFault, AdapterFaultKind
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Outcome
-from schemas.money import EXPONENTS
 from streams.normalise.mapping.normaliser import AcceptedTransaction, ItemResult
 
 _REFUSALS: Final = (Outcome.REFUSED_FUNDS, Outcome.REFUSED_BLOCKED, Outcome.CONFLICT)
@@ -64,18 +63,13 @@ def _check_balance(
     if not examples.has_balance:
         yield _fault("it waits for decisions: its examples must say BALANCE_DECIMALS")
         return
-    decimals = examples.balance_decimals
-    if decimals is None:
+    if examples.balance_decimals is None:
         return
     legs = first.transaction.legs
     currency = next((leg.currency for leg in legs if leg.currency is not None), None)
     if currency is None:
         return
-    exponent = EXPONENTS[currency]
-    units_decimals = exponent if decimals == MINOR_UNITS else int(decimals)
-    units = Decimal(BALANCE_MINOR).scaleb(units_decimals - exponent)
-    # Where the provider's unit is coarser than the wallet's, it hears less than there is.
-    expected: Decimal | None = units if decimals == 0 else units.to_integral_value(ROUND_FLOOR)
+    expected: Decimal | None = examples.balance_in_units(BALANCE_MINOR, currency)
     reply = adapter.dialect.answer(request, outcomes_for(results, Outcome.POSTED))
     if examples.read_balance is not None:
         numbers = {examples.read_balance(reply.body)}

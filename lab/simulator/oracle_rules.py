@@ -89,8 +89,11 @@ class OracleRules(OracleLedger):
         if intent.reference is None or not any(leg.kind == "WIN" for leg in intent.legs):
             return None
         policy, closed = state.policy(intent), self.reference_closing()
-        if policy.win_after_rollback == "REFUSE" and closed in ("REVERSED", "CANCELLED"):
-            return ("REFUSED_REFERENCE", "BET_ROLLED_BACK")
+        if closed in ("REVERSED", "CANCELLED"):
+            if policy.win_after_rollback == "REFUSE":
+                return ("REFUSED_REFERENCE", "BET_ROLLED_BACK")
+            if state.decisions_of(intent.reference, player):
+                return None
         if policy.win_without_bet == "REFUSE" and not state.posted_decision(
             intent.reference, player
         ):

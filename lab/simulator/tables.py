@@ -22,7 +22,7 @@ KEYS: Final[dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]]] = {
     "stream_position": (("consumer", "topic", "part"), ()),
     "batch": (("sequence",), ()),
     "entry": (("event_id", "decision"), (("event_id",), ("part",))),
-    "repeat": (("part", "source_offset"), (("event_id",), ("part",))),
+    "repeat": (("part", "source_offset", "attempt_index"), (("event_id",), ("part",))),
     "transfer": (("player_id", "currency", "version"), (("player_id", "currency"),)),
     "wallet": (("player_id", "currency"), (("player_id",),)),
     "closing": (("event_id", "player_id"), (("event_id",),)),

@@ -133,6 +133,7 @@ def _state_columns(book: Book) -> dict[str, Any]:
         "limits": [_json(state.limits) for state in states],
         "wagering": [_json(state.wagering) for state in states],
         "event_ids": [state.event_id for state in states],
+        "fractions": [_json(state.fractions) for state in states],
     }
 
 

@@ -10,7 +10,8 @@ RS_ERROR_NOT_ENOUGH_MONEY and RS_ERROR_LIMIT_REACHED, so where no status fits, R
 does: it brings a rollback, which is always booked.
 
 `is_supplier_promo` and `meta.supplier_promo_info`: docs.hub88.io/api-changelog/may-2025. Its source
-for the flag as text is an integrator's code.
+for the flag as text is an integrator's code. `is_billable`: the same, october-2026; false leaves a
+bet or a win out of the revenue that Hub88 invoices, and moves the same money.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ SIGNATURE_HEADER: Final = "x-hub88-signature"
 _OPERATIONS: Final = {b"bet": "bet", b"win": "win", b"rollback": "rollback"}
 _KINDS: Final = {"bet": Kind.BET.value, "win": Kind.WIN.value}
 _TRUE: Final = (True, "true")
+_FALSE: Final = (False, "false")
 _VALID: Final = SignatureVerdict.VALID.value
 _NOT_CHECKED: Final = SignatureVerdict.NOT_CHECKED.value
 
@@ -98,6 +100,7 @@ class _Hub88Request(msgspec.Struct, frozen=True, gc=False):
     reference_transaction_uuid: OptionalId = None
     is_free: bool | None = None
     is_supplier_promo: bool | Literal["true", "false"] | None = None
+    is_billable: bool | Literal["true", "false"] | None = None
     reward_uuid: OptionalId = None
     game_code: OptionalId = None
     game_id: OptionalId = None
@@ -231,6 +234,7 @@ class Hub88(Dialect):
             None,
             operation in self.decides,
             verdict,
+            is_billable=body.is_billable not in _FALSE,
         )
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from functools import cache
 from random import Random
 from urllib.parse import parse_qsl
@@ -483,6 +484,24 @@ def test_no_result_of_a_message_is_left_out_of_its_answer(name):
     for example in subject(name).make_examples(Fill(1)):
         request, results = record(example, provider(name)), read(name, example)
         assert list(check_answers(subject(name), example, request, results)) == []
+
+
+@pytest.mark.parametrize(
+    ("decimals", "currency", "stated"),
+    [
+        ("minor", "EUR", "12345"),
+        ("minor", "JPY", "12345"),
+        ("minor", "KWD", "12345"),
+        (0, "KWD", "12.345"),
+        (2, "EUR", "12345"),
+        # A unit that is coarser than the wallet's states less than there is, never more.
+        (2, "KWD", "1234"),
+        (5, "JPY", "1234500000"),
+    ],
+)
+def test_a_balance_is_expected_in_the_units_of_the_answers(decimals, currency, stated):
+    examples = replace(subject(next(iter(ADAPTERS))).examples, balance_decimals=decimals)
+    assert examples.balance_in_units(12_345, currency) == Decimal(stated)
 
 
 # --- any bytes ----------------------------------------------------------------------------------------------------------

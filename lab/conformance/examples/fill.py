@@ -20,7 +20,7 @@ name of the module that holds the adapter's class: those of `streams.providers.h
   value that the payload schema describes.
 - `BALANCE_DECIMALS`: only where the provider waits for decisions: its answers state the balance in
   units of 10**-BALANCE_DECIMALS (Hub88: 5; major units: 0), or in minor units of the currency
-  (`MINOR_UNITS`). None if they state no balance.
+  (`MINOR`). None if they state no balance.
 - `read_balance(body)` (optional): the balance of an answer in these units, or None, where answers
   are not text.
 
@@ -52,11 +52,11 @@ CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "USDT", "BTC", "ISK", "CLP")
 The numbers are 2, 0, 3, 4, 6 and 8.
 """
 
-MINOR_UNITS: Final = "minor"
-"""BALANCE_DECIMALS of a provider whose answers count in each currency's own minor unit."""
-
 AT_MS: Final = 1_795_183_400_123
 """14:03:20.123 UTC on 20 November 2026: not a whole hour, and no time at which two zones agree."""
+
+MINOR: Final = "minor"
+"""BALANCE_DECIMALS of a provider that states a balance in minor units of its currency."""
 
 _MS_BETWEEN_SENDINGS: Final = 1_700
 _CONNECTOR_LAG_MS: Final = 40
