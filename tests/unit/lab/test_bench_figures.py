@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,8 +73,22 @@ def test_the_object_says_what_was_measured_and_where():
     assert output["servers"] == {"kafka": {}}
 
 
+def test_another_peer_is_compared_pair_by_pair():
+    result = replace(
+        figures(20, 10), others={"quix_streams": [Rate(500, 1.0, 0.02), Rate(1_000, 1.0, 0.02)]}
+    )
+    output = result.as_json()
+    assert output["ratio_quix_streams"] == 1.25  # 2 and 0.5
+    assert output["ratio_bytewax"] is None
+    assert [rate["per_s"] for rate in output["others"]["quix_streams"]] == [500, 1_000]
+    text = format_table("title", result.rows(), result.environment)
+    assert "Quix Streams" in text
+    assert "ours to it 1.25" in text
+
+
 def test_peers_that_did_not_run_are_null():
     output = figures(20).as_json()
+    assert output["ratio_confluent_loop"] is None
     assert output["ratio_quix_streams"] is None
     assert output["ratio_bytewax"] is None
     assert output["cpu_ratio_kafka_streams"] is None

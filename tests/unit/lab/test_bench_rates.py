@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.bench.normalise import run_pairs
+from lab.bench.observation import MeasuredSubject
+from lab.bench.processes import ProcessCommand
 from lab.bench.rates import Latencies, Pair, Rate, Sample, Spread, rate_of
 from pitboss.cli.progress import StepProgress
 
@@ -105,13 +109,18 @@ def test_a_ratio_is_judged_pair_by_pair():
 async def test_sides_take_turns():
     order = []
 
-    async def side(name: str) -> Rate:
-        order.append(name)
+    async def measure_once(subject: MeasuredSubject) -> Rate:
+        order.append(subject.name)
         return Rate(len(order), 1.0, 1.0)
 
-    pairs = await run_pairs(3, lambda: side("a"), lambda: side("b"), ("a", "b"), StepProgress())
-    assert "".join(order) == "ababab"
-    assert [(pair.ours.events, pair.peer.events) for pair in pairs] == [(1, 2), (3, 4), (5, 6)]
+    a, b, c = (
+        MeasuredSubject(name, ProcessCommand([], {}, Path()), "group", "source", "sink")
+        for name in "abc"
+    )
+    pairs, others = await run_pairs(2, a, b, {"other": c}, measure_once, StepProgress())
+    assert "".join(order) == "abcabc"
+    assert [(pair.ours.events, pair.peer.events) for pair in pairs] == [(1, 2), (4, 5)]
+    assert [rate.events for rate in others["other"]] == [3, 6]
 
 
 @pytest.mark.parametrize(
