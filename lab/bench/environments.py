@@ -7,7 +7,6 @@ Environments are kept: a second measurement does not build again.
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import tarfile
 import venv
@@ -82,8 +81,25 @@ def build_revision(revision: str, cache: Path, report: Callable[[str], None]) ->
     archive = _run(["git", "archive", "--format=tar", commit], cwd=REPOSITORY)
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         files.extractall(build.source, filter="data")
+<<<<<<< HEAD:lab/bench/environments.py
     constraints = ["--constraint", str(build.source / "constraints.txt")]
     _make_environment(build.folder, [*constraints, "--editable", str(build.source)])
+=======
+    venv.create(build.folder / "venv", with_pip=True, clear=True)
+    # Isolated: no variable of ours may lead it to another source.
+    pip = [
+        str(build.python),
+        "-I",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
+    constraints = ["--constraint", str(build.source / "constraints.txt")]
+    _run([*pip, *constraints, "--editable", str(build.source)], cwd=build.folder)
+    (build.folder / _DONE_MARK).touch()
+>>>>>>> main:lab/bench/revisions.py
     return build
 
 

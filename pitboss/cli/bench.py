@@ -35,6 +35,7 @@ from pitboss.cli.bench_environment import (
     open_bench,
     pairs_option,
     print_figures,
+    save_option,
     servers_option,
     with_lifeline,
 )
@@ -80,8 +81,11 @@ bench.add_command(pipeline_command)
     " installed in environments of their own.",
 )
 @json_option
+@save_option
 @servers_option
-def normalise(pairs: int, events: int, has_peers: bool, as_json: bool, may_use_given: bool) -> None:
+def normalise(
+    pairs: int, events: int, has_peers: bool, as_json: bool, is_saved: bool, may_use_given: bool
+) -> None:
     """Measure the normalising worker against a plain Faust agent with the same mapping."""
     from lab.bench.normalise import run
 
@@ -97,7 +101,12 @@ def normalise(pairs: int, events: int, has_peers: bool, as_json: bool, may_use_g
             others[key] = _other_peer(opened, runtime, key)
         plan = replace(_plan(opened, runtimes, pairs, events), others=others)
         figures = asyncio.run(run(plan, opened.progress))
-    print_figures("normalise: raw Hub88 records to wallet transactions", figures, as_json)
+    print_figures(
+        "normalise: raw Hub88 records to wallet transactions",
+        figures,
+        as_json=as_json,
+        save_as="normalise" if is_saved else None,
+    )
 
 
 @bench.command()
@@ -110,7 +119,8 @@ def normalise(pairs: int, events: int, has_peers: bool, as_json: bool, may_use_g
 )
 @click.option("--provider", multiple=True, type=PROVIDER, help="Only of this provider.")
 @json_option
-def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
+@save_option
+def adapters(rounds: int, provider: tuple[str, ...], as_json: bool, is_saved: bool) -> None:
     """Measure mapping, encoding and signature of each adapter on one core.
 
     Needs no server.
@@ -123,7 +133,12 @@ def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
     ]
     with StepProgress() as progress:
         figures = run(versions, rounds, progress.begin)
-    print_figures("adapters: raw records to events, one core, CPU time", figures, as_json)
+    print_figures(
+        "adapters: raw records to events, one core, CPU time",
+        figures,
+        as_json=as_json,
+        save_as="adapters" if is_saved else None,
+    )
 
 
 @bench.command("ledger")
@@ -144,8 +159,11 @@ def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
     " 0 leaves it out.",
 )
 @json_option
+@save_option
 @servers_option
-def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_given: bool) -> None:
+def ledger_command(
+    pairs: int, events: int, rows: int, as_json: bool, is_saved: bool, may_use_given: bool
+) -> None:
     """Measure the ledger up to COMMIT against PostgreSQL's COPY of the same rows."""
     from lab.bench.ledger import run
 
@@ -158,7 +176,12 @@ def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_gi
         short = on_exit.enter_context(_ledger_database(servers, f"{name}_short")) if rows else None
         plan = LedgerBenchPlan(url, filled, short, rows, pairs, events, opened.origin)
         figures = asyncio.run(run(plan, opened.progress))
-    print_figures("ledger: encoded events to committed transfers", figures, as_json)
+    print_figures(
+        "ledger: encoded events to committed transfers",
+        figures,
+        as_json=as_json,
+        save_as="ledger" if is_saved else None,
+    )
 
 
 @contextmanager

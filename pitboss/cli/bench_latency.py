@@ -30,6 +30,7 @@ from pitboss.cli.bench_environment import (
     open_bench,
     pairs_option,
     print_figures,
+    save_option,
     servers_option,
     with_lifeline,
 )
@@ -128,6 +129,7 @@ class InFlightList(click.ParamType):
     is_flag=True,
     help="One JSON list on stdout, an object a rate; of --closed and --hops one object.",
 )
+@save_option
 @servers_option
 def latency_command(
     rates: tuple[int, ...],
@@ -140,6 +142,7 @@ def latency_command(
     providers: tuple[str, ...],
     partitions: int | None,
     as_json: bool,
+    is_saved: bool,
     may_use_given: bool,
 ) -> None:
     """Measure the time from a raw record's append to its outcome.
@@ -155,16 +158,18 @@ def latency_command(
         bench = LatencyBench(opened, partitions, providers or None)
         if base:
             figures = bench.compare(build_base(opened, base), rates, pairs, seconds or SECONDS)
-            print_figures("latency: this code and another revision", figures, as_json)
+            title, name = "this code and another revision", "latency-base"
         elif is_traced:
             figures = bench.trace(in_flight, rates, seconds or SECONDS)
-            print_figures("latency: a bet, hop by hop", figures, as_json)
+            title, name = "a bet, hop by hop", "latency-hops"
         elif in_flight:
             figures = bench.close_loop(in_flight, rounds, seconds or CLOSED_SECONDS)
-            print_figures("latency: bets in flight, in a closed loop", figures, as_json)
+            title, name = "bets in flight, in a closed loop", "latency-closed"
         else:
             figures = bench.offer_rates(rates, seconds or SECONDS)
-            print_figures("latency: raw append to outcome", figures, as_json)
+            title, name = "raw append to outcome", "latency"
+    save_as = name if is_saved else None
+    print_figures(f"latency: {title}", figures, as_json=as_json, save_as=save_as)
 
 
 class LatencyBench:

@@ -30,6 +30,7 @@ from pitboss.cli.bench_environment import (
     json_option,
     open_bench,
     print_figures,
+    save_option,
     servers_option,
     with_lifeline,
 )
@@ -104,6 +105,7 @@ FAUST_SHARE, QUIX_SHARE = 25, 4
     " records.",
 )
 @json_option
+@save_option
 @servers_option
 def pipeline_command(
     records: int,
@@ -114,6 +116,7 @@ def pipeline_command(
     partitions: int | None,
     peers: str | None,
     as_json: bool,
+    is_saved: bool,
     may_use_given: bool,
 ) -> None:
     """Measure all workers over a backlog, from raw records to published balances.
@@ -150,7 +153,12 @@ def pipeline_command(
             servers_origin=opened.origin,
         )
         figures = asyncio.run(run(plan, opened.progress))
-    print_figures("pipeline: raw records to published balances", figures, as_json)
+    print_figures(
+        "pipeline: raw records to published balances",
+        figures,
+        as_json=as_json,
+        save_as="pipeline" if is_saved else None,
+    )
 
 
 class PipelineSides:

@@ -16,6 +16,7 @@ from lab.bench.processes import ProcessCommand
 from lab.bench.rates import Pair, Rate
 from lab.bench.report import BenchEnvironment, format_table
 from pitboss.cli.bench import bench
+from pitboss.cli.bench_environment import print_figures
 from schemas.errors import UsageError
 
 MACHINE = Machine("a CPU", 2, 8.0, "Linux 6", "CPython 3.11", {"aiokafka": "0.14"}, 0.5)
@@ -109,6 +110,14 @@ def test_the_target_is_reached_by_the_middle_pair(ratios, holds):
     assert ("NOT reached" in text) is not holds
     assert "abc1234" in text
     assert "a CPU" in text
+
+
+def test_a_saved_result_is_the_object_with_its_commit_in_the_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pitboss.cli.bench_environment.RESULTS", tmp_path / "results")
+    print_figures("title", figures(20), as_json=True, save_as="normalise")
+    saved = json.loads((tmp_path / "results" / "normalise-abc1234.json").read_text())
+    assert saved == json.loads(capsys.readouterr().out)
+    assert saved["machine"]["cpu"] == "a CPU"
 
 
 def test_servers_of_others_are_left_alone_without_leave(monkeypatch):
