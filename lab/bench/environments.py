@@ -81,25 +81,8 @@ def build_revision(revision: str, cache: Path, report: Callable[[str], None]) ->
     archive = _run(["git", "archive", "--format=tar", commit], cwd=REPOSITORY)
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         files.extractall(build.source, filter="data")
-<<<<<<< HEAD:lab/bench/environments.py
     constraints = ["--constraint", str(build.source / "constraints.txt")]
     _make_environment(build.folder, [*constraints, "--editable", str(build.source)])
-=======
-    venv.create(build.folder / "venv", with_pip=True, clear=True)
-    # Isolated: no variable of ours may lead it to another source.
-    pip = [
-        str(build.python),
-        "-I",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ]
-    constraints = ["--constraint", str(build.source / "constraints.txt")]
-    _run([*pip, *constraints, "--editable", str(build.source)], cwd=build.folder)
-    (build.folder / _DONE_MARK).touch()
->>>>>>> main:lab/bench/revisions.py
     return build
 
 
@@ -123,8 +106,9 @@ def build_peer(
 def _make_environment(folder: Path, packages: Sequence[str]) -> None:
     venv.create(folder / "venv", with_pip=True, clear=True)
     python = str(folder / "venv" / "bin" / "python")
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, *packages], cwd=folder, env=RevisionBuild.environment(os.environ))
+    # Isolated: no variable of ours may lead it to another source.
+    pip = [python, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _run([*pip, *packages], cwd=folder)
     (folder / _DONE_MARK).touch()
 
 
@@ -141,8 +125,8 @@ def _resolve(revision: str) -> str:
     return found.stdout.strip()
 
 
-def _run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None) -> bytes:
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, check=False)  # noqa: S603 - commands of our own
+def _run(command: Sequence[str], *, cwd: Path) -> bytes:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, check=False)  # noqa: S603 - commands of our own
     if done.returncode:
         lines = done.stderr.decode(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
         raise BenchFailed("\n  ".join([f"{' '.join(command)} failed:", *lines]))

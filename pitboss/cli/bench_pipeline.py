@@ -92,13 +92,14 @@ FAUST_SHARE, QUIX_SHARE = 25, 4
 )
 @click.option(
     "--peers",
-    "peers",
-    flag_value=",".join(PEERS),
+    "has_all_peers",
+    is_flag=True,
     help="In turns with both peers.",
 )
 @click.option(
     "--peer",
     "peers",
+    multiple=True,
     type=click.Choice(PEERS),
     help="In turns with this peer: a plain Faust pipeline with one commit an event, or Quix Streams"
     " with a transaction a batch, which is installed in an environment of its own. They get fewer"
@@ -114,7 +115,8 @@ def pipeline_command(
     idle_s: float,
     traffic_folder: Path | None,
     partitions: int | None,
-    peers: str | None,
+    has_all_peers: bool,
+    peers: tuple[str, ...],
     as_json: bool,
     is_saved: bool,
     may_use_given: bool,
@@ -136,7 +138,7 @@ def pipeline_command(
         subjects = [PipelineSubject(OURS, sides.open_workers(None), records)]
         if build is not None:
             subjects.append(PipelineSubject(BASE, sides.open_workers(build), records))
-        chosen = (peers or "").split(",")
+        chosen = PEERS if has_all_peers else peers
         if "faust" in chosen:
             fewer = max(RECORDS_MIN, records // FAUST_SHARE)
             subjects.append(PipelineSubject(PLAIN_FAUST, sides.open_faust, fewer))

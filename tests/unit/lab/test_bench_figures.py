@@ -120,10 +120,22 @@ def test_a_saved_result_is_the_object_with_its_commit_in_the_name(tmp_path, monk
     assert saved["machine"]["cpu"] == "a CPU"
 
 
-def test_servers_of_others_are_left_alone_without_leave(monkeypatch):
+@pytest.mark.parametrize(
+    "command",
+    [
+        "normalise --peers --save",
+        "ledger",
+        "latency --closed 16,64",
+        "latency --hops --rate 200 --closed 4",
+        "latency --base HEAD",
+        "pipeline --peers --base HEAD",
+        "pipeline --peer quix --peer faust --records 500",
+    ],
+)
+def test_servers_of_others_are_left_alone_without_leave(monkeypatch, command):
     monkeypatch.setenv("PITBOSS_KAFKA", "kafka.example:9092")
     monkeypatch.setenv("PITBOSS_DATABASE", "postgresql://user@db.example/postgres")
-    result = CliRunner().invoke(bench, ["normalise"])
+    result = CliRunner().invoke(bench, command.split())
     assert isinstance(result.exception, UsageError)
     assert "--yes-use-these-servers" in str(result.exception)
 
