@@ -367,9 +367,9 @@ SETTINGS: Final = (
     Setting(
         "drift_sample",
         SettingType.SHARE,
-        "`drift`",
-        "The share of raw records that are compared with their payload schema; of rejected ones "
-        "all. See [drift.md](../howto/drift.md)",
+        "`normalise`",
+        "The share of raw records that `drift` compares with their payload schema; of rejected "
+        "ones all. See [drift.md](../howto/drift.md)",
         "0.01",
         default=0.01,
     ),

@@ -25,6 +25,8 @@ SETTLEMENTS: Final = "sports.settlements.v1"
 SIGNALS: Final = "risk.signals.v1"
 ALERTS: Final = "risk.alerts.v1"
 DRIFT: Final = "schema.drift.v1"
+SAMPLES: Final = "schema.samples.v1"
+"""Raw records that the normaliser hands to drift, with headers that say where they are from."""
 CONTROL: Final = "pitboss.control.v1"
 CHECKPOINTS: Final = "audit.checkpoints.v1"
 """Signed JSON: what an auditor keeps has to be read without our code."""
@@ -112,6 +114,7 @@ _INTERNAL: Final = (
     Topic(SIGNALS, "player id, else provider", "risk-signal", retention_ms=90 * DAY_MS),
     Topic(ALERTS, "the detector's key", "fraud-alert", retention_ms=-1),
     Topic(DRIFT, "drift id", "schema-drift", retention_ms=-1, cleanup="compact", partitions=1),
+    Topic(SAMPLES, "that of the raw record", None, retention_ms=7 * DAY_MS, partitions=1),
     Topic(CHECKPOINTS, "the ledger's database", None, retention_ms=-1, partitions=1),
     Topic(CONTROL, "component", None, retention_ms=-1, cleanup="compact", partitions=1),
 )

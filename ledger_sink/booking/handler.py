@@ -90,7 +90,9 @@ class LedgerHandler:
         note_step("taken", batch.topic, batch.partition, batch.from_offset, batch.next_offset)
         records = await self._decoder.decode_batch(batch)
         events = [
-            LogEvent(event, Position(record.topic, record.partition, record.offset))
+            LogEvent(
+                event, Position(record.topic, record.partition, record.offset), record.timestamp
+            )
             for record, event in records
         ]
         last = batch.records[-1] if batch.records else None

@@ -177,7 +177,8 @@ class PostgresLedger:
 def _find_unstorable(slices: Iterable[Slice]) -> LogEvent | None:
     """Return the first event with a character that PostgreSQL's text cannot hold."""
     for slice_ in slices:
-        for log_event in slice_.events:
+        members = (one for event in slice_.events for one in event.members or (event,))
+        for log_event in members:
             event = log_event.event
             texts = (
                 event.brand,
