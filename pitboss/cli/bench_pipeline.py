@@ -37,7 +37,7 @@ from pitboss.cli.bench_environment import (
 from pitboss.cli.bench_sides import build_base, side_namespace, worker_commands, write_keyring
 from pitboss.settings import Runtime, worker_environment
 from pitboss.workers import ROLES
-from schemas.topics import BALANCES, OUTCOMES, PARTITIONS_DEFAULT, TRANSACTIONS, raw_topic
+from schemas.topics import BALANCES, OUTCOMES, PARTITIONS_DEFAULT, raw_topic
 
 PEERS = ("faust", "quix")
 QUIX_PACKAGES = ("quixstreams==3.28.1",)
@@ -135,16 +135,7 @@ def pipeline_command(
         traffic = make_traffic(folder, records, opened.progress)
         keyring = write_keyring(load_keys(folder), opened.folder / "keys.json", KEYRING_PROVIDERS)
         sides = PipelineSides(opened, keyring, partitions)
-        subjects = [PipelineSubject(OURS, sides.open_workers(None), records)]
-        if build is not None:
-            subjects.append(PipelineSubject(BASE, sides.open_workers(build), records))
-        chosen = PEERS if has_all_peers else peers
-        if "faust" in chosen:
-            fewer = max(RECORDS_MIN, records // FAUST_SHARE)
-            subjects.append(PipelineSubject(PLAIN_FAUST, sides.open_faust, fewer))
-        if "quix" in chosen:
-            fewer = max(RECORDS_MIN, records // QUIX_SHARE)
-            subjects.append(PipelineSubject(QUIX, sides.open_quix(), fewer))
+        subjects = sides.choose(records, build, PEERS if has_all_peers else peers)
         plan = PipelineBenchPlan(
             bootstrap_servers=opened.servers.bootstrap_servers,
             subjects=subjects,
@@ -171,6 +162,21 @@ class PipelineSides:
         self._keyring = keyring
         self._partitions = partitions
 
+    def choose(
+        self, records: int, build: RevisionBuild | None, peers: Sequence[str]
+    ) -> list[PipelineSubject]:
+        """Return the subjects of a measurement: ours, another revision, and peers."""
+        subjects = [PipelineSubject(OURS, self.open_workers(None), records)]
+        if build is not None:
+            subjects.append(PipelineSubject(BASE, self.open_workers(build), records))
+        if "faust" in peers:
+            fewer = max(RECORDS_MIN, records // FAUST_SHARE)
+            subjects.append(PipelineSubject(PLAIN_FAUST, self.open_faust, fewer))
+        if "quix" in peers:
+            fewer = max(RECORDS_MIN, records // QUIX_SHARE)
+            subjects.append(PipelineSubject(QUIX, self.open_quix(), fewer))
+        return subjects
+
     def open_workers(self, build: RevisionBuild | None) -> OpenSide:
         """Return what opens a side with all workers, of this code or of a build."""
 
@@ -185,18 +191,12 @@ class PipelineSides:
             self._opened, suffix, build=build, partitions=self._partitions
         ) as runtime:
             commands = worker_commands(self._opened, runtime, ROLES, self._keyring, build=build)
-            raw = raw_topics(runtime)
-            log = runtime.topic(TRANSACTIONS)
             yield PipelineSide(
                 processes=commands,
-                raw=raw,
+                raw=raw_topics(runtime),
                 outcomes=runtime.topic(OUTCOMES),
                 balances=runtime.topic(BALANCES),
-                groups={
-                    runtime.group("normalise"): list(raw.values()),
-                    runtime.group("drift"): list(raw.values()),
-                    runtime.group("fraud.detect"): [log],
-                },
+                groups=[runtime.group(name) for name in ("normalise", "drift", "fraud.detect")],
             )
 
     def open_quix(self) -> OpenSide:
