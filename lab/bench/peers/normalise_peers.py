@@ -9,7 +9,9 @@ are chosen as Java's client does.
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -71,8 +73,10 @@ def run_loop(settings: NormalisePeerSettings) -> None:
     )
     normalise = create_normalise()
     consumer.subscribe([settings.source])
+    is_over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: is_over.set())
     batches = 0
-    while True:
+    while not is_over.is_set():
         messages = consumer.consume(CONSUME_MAX, 0.1)
         for message in messages:
             if message.error() is not None:
@@ -85,6 +89,8 @@ def run_loop(settings: NormalisePeerSettings) -> None:
             if batches % COMMIT_EVERY_BATCHES == 0:
                 producer.flush()
                 consumer.commit(asynchronous=False)
+    producer.flush()
+    consumer.close()  # leaves the group: the next run need not wait for this member
 
 
 def _to_record(message: Any) -> PeerRecord:
