@@ -87,8 +87,7 @@ class InFlightList(click.ParamType):
     "--hops",
     "is_traced",
     is_flag=True,
-    help="Show where a bet waits: append, fetch_raw, normalise, produce, fetch_log, decide, commit,"
-    " publish, fetch_outcome. At --rate (200), or with --closed in flight.",
+    help="Show where a bet waits, hop by hop. At --rate (200), or with --closed in flight.",
 )
 @click.option(
     "--base",
@@ -149,6 +148,14 @@ def latency_command(
 
     It passes through real workers, normalise and ledger, with signatures checked; the clock stops
     where a connector would have the outcome.
+
+    The hops of --hops begin where the one before ends, and sum to the whole time. append: the
+    broker has the raw record. fetch_raw: the normaliser's intake has it. normalise: its batch is
+    gathered, mapped and given to the producer. produce: the broker has acknowledged the event, or
+    the ledger has it. fetch_log: the ledger's intake has it. decide: its batch is gathered, the
+    group before is written, its group is read and decided. commit: PostgreSQL has committed it.
+    publish: the broker has acknowledged the outcome, or the reader has it. fetch_outcome: the
+    reader has it.
     """
     if (rates and in_flight and not is_traced) or (base and (in_flight or is_traced)):
         raise UsageError("--closed, --base and --rate are measurements: give one of them")
