@@ -20,7 +20,6 @@ from aiokafka.structs import ConsumerRecord
 
 from runtime.dead_letters.park_store import ParkStore
 from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
-from runtime.hop_tap import note_step
 from runtime.kafka.agent_loop import Handle
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
@@ -181,16 +180,7 @@ def create_handler(
     caught here.
     """
     names = {topic: qualified_name(topic, namespace) for topic in OUTPUT_TOPICS}
-
     samples_topic = qualified_name(SAMPLES, namespace)
-
-    async def send_samples(samples: Sequence[SampleOut]) -> None:
-        try:
-            if samples:
-                await producer.send_keyed(samples_topic, samples)
-        except Unavailable as error:  # the topic is missing, and events never wait for it
-            stats.unsent_samples += len(samples)
-            logger.debug("%d samples are not sent: %s", len(samples), error)
 
     async def handle(batch: RecordBatch) -> None:
         split = None if parking is None else await parking.split(batch)
@@ -199,17 +189,16 @@ def create_handler(
             # First of all: while its dead letters have no topic to go to, a batch is tried again
             # and again, and each time its events would go out once more.
             await dead_letters.ensure_topic(batch.topic)
-        span = (batch.topic, batch.partition, batch.from_offset, batch.next_offset)
-        note_step("normalised", *span)
+        batch.note_step("normalised")
         await asyncio.gather(
             *[
                 producer.send_keyed(names[topic], events)
                 for topic, events in normalised.outgoing.items()
                 if events
             ],
-            send_samples(normalised.samples),
+            _send_samples(producer, samples_topic, normalised.samples, stats),
         )
-        note_step("produced", *span)
+        batch.note_step("produced")
         if parking is not None and split is not None:
             await parking.save_parked(split)
         if normalised.rejections:
@@ -221,6 +210,17 @@ def create_handler(
             on_fallback(fallback)
 
     return handle
+
+
+async def _send_samples(
+    producer: EventSender, topic: str, samples: Sequence[SampleOut], stats: NormaliseStats
+) -> None:
+    try:
+        if samples:
+            await producer.send_keyed(topic, samples)
+    except Unavailable as error:  # the topic is missing, and events never wait for it
+        stats.unsent_samples += len(samples)
+        logger.debug("%d samples are not sent: %s", len(samples), error)
 
 
 def _normalised_batch(
