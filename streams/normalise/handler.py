@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -182,15 +182,7 @@ def create_handler(
     """
     names = {topic: qualified_name(topic, namespace) for topic in OUTPUT_TOPICS}
 
-    samples_topic = qualified_name(SAMPLES, namespace)
-
-    async def send_samples(samples: Sequence[SampleOut]) -> None:
-        try:
-            if samples:
-                await producer.send_keyed(samples_topic, samples)
-        except Unavailable as error:  # the topic is missing, and events never wait for it
-            stats.unsent_samples += len(samples)
-            logger.debug("%d samples are not sent: %s", len(samples), error)
+    send_samples = _sample_sender(producer, namespace, stats)
 
     async def handle(batch: RecordBatch) -> None:
         split = None if parking is None else await parking.split(batch)
@@ -221,6 +213,22 @@ def create_handler(
             on_fallback(fallback)
 
     return handle
+
+
+def _sample_sender(
+    producer: EventSender, namespace: str, stats: NormaliseStats
+) -> Callable[[Sequence[SampleOut]], Awaitable[None]]:
+    topic = qualified_name(SAMPLES, namespace)
+
+    async def send(samples: Sequence[SampleOut]) -> None:
+        try:
+            if samples:
+                await producer.send_keyed(topic, samples)
+        except Unavailable as error:  # the topic is missing, and events never wait for it
+            stats.unsent_samples += len(samples)
+            logger.debug("%d samples are not sent: %s", len(samples), error)
+
+    return send
 
 
 def _normalised_batch(
