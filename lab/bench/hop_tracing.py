@@ -21,6 +21,7 @@ from lab.bench.hops import (
     TapNotes,
     hop_times_ns,
     match_places,
+    to_decide_parts_ms,
     to_hops_ms,
 )
 from lab.bench.load_generator import Call, LoadGenerator
@@ -184,13 +185,13 @@ def join_hops(
             place = RecordPlace(record.partition, record.offset)
             events[attempt.partition, attempt.offset] = place
     topics = (plan.side.raw, plan.log)
-    return [
-        HopFigures.of(
-            name,
-            [
-                to_hops_ms(hop_times_ns(call, place, events[place[:2]], topics, notes))
-                for call, place in zip(traced.calls[bets], places[bets], strict=True)
-            ],
-        )
-        for name, bets in traced.loads.items()
-    ]
+    figures = []
+    for name, bets in traced.loads.items():
+        hops_ms, parts_ms = [], []
+        for call, place in zip(traced.calls[bets], places[bets], strict=True):
+            event = events[place.partition, place.offset]
+            times_ns = hop_times_ns(call, place, event, topics, notes)
+            hops_ms.append(to_hops_ms(times_ns))
+            parts_ms.append(to_decide_parts_ms(times_ns, event, plan.log, notes))
+        figures.append(HopFigures.of(name, hops_ms, parts_ms))
+    return figures

@@ -17,7 +17,9 @@ clock.
 | publish | the broker has acknowledged the outcome, or a reader has it already |
 | fetch_outcome | a reader has the outcome |
 
-A hop begins where the one before it ends, so the hops of a bet sum to its whole time.
+A hop begins where the one before it ends, so the hops of a bet sum to its whole time. `decide` is
+shown in three parts as well: until the agent takes the batch (`gather`), until its group's turn
+comes after the group before (`queue`), and reading, deciding (`read_and_decide`).
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ HOPS: Final = (
     "fetch_outcome",
 )
 WHOLE: Final = "whole"
+DECIDE_PARTS: Final = ("gather", "queue", "read_and_decide")
 
 _RAW_STEPS: Final[tuple[HopStep, ...]] = ("fetched", "normalised", "produced")
 _LOG_STEPS: Final[tuple[HopStep, ...]] = ("fetched", "decided", "committed", "published")
@@ -110,6 +113,16 @@ def to_hops_ms(times_ns: Sequence[int]) -> list[float]:
     return [(end - begin) / 1e6 for begin, end in pairwise(times_ns)]
 
 
+def to_decide_parts_ms(
+    times_ns: Sequence[int], log: RecordPlace, log_topic: str, notes: TapNotes
+) -> list[float]:
+    """Return the three parts of the hop `decide` of a bet; `times_ns` are those of its hops."""
+    first, end = times_ns[5], times_ns[6]
+    steps: tuple[HopStep, HopStep] = ("taken", "grouped")
+    inner = [min(max(notes.of(step, log_topic, log), first), end) for step in steps]
+    return to_hops_ms([first, *inner, end])
+
+
 def match_places(
     calls: Sequence[Call], raw_records: Iterable[tuple[bytes, RecordPlace]]
 ) -> list[RecordPlace]:
@@ -137,13 +150,16 @@ class HopFigures:
     load: str
     bets: int
     latencies: Mapping[str, Latencies]
-    """By hop, and of the whole."""
+    """By hop, by part of `decide`, and of the whole."""
     mean_ms: Mapping[str, float]
 
     @classmethod
-    def of(cls, load: str, hops_ms: Sequence[Sequence[float]]) -> HopFigures:
-        """Summarise the hops of at least one bet."""
+    def of(
+        cls, load: str, hops_ms: Sequence[Sequence[float]], parts_ms: Sequence[Sequence[float]]
+    ) -> HopFigures:
+        """Summarise the hops of at least one bet, and the parts of `decide`."""
         columns = dict(zip(HOPS, zip(*hops_ms, strict=True), strict=True))
+        columns |= zip(DECIDE_PARTS, zip(*parts_ms, strict=True), strict=True)
         columns[WHOLE] = tuple(map(sum, hops_ms))
         return cls(
             load,
@@ -154,13 +170,20 @@ class HopFigures:
 
     def as_json(self) -> dict[str, dict[str, float]]:
         """Return p50, p99 and mean of each hop and of the whole."""
+        return self._summary((*HOPS, WHOLE))
+
+    def parts_as_json(self) -> dict[str, dict[str, float]]:
+        """Return the same of the parts of `decide`."""
+        return self._summary(DECIDE_PARTS)
+
+    def _summary(self, names: Iterable[str]) -> dict[str, dict[str, float]]:
         return {
             name: {
-                "p50_ms": round(latencies.p50_ms, 2),
-                "p99_ms": round(latencies.p99_ms, 2),
+                "p50_ms": round(self.latencies[name].p50_ms, 2),
+                "p99_ms": round(self.latencies[name].p99_ms, 2),
                 "mean_ms": round(self.mean_ms[name], 2),
             }
-            for name, latencies in self.latencies.items()
+            for name in names
         }
 
     def rows(self) -> list[FigureRow]:
@@ -168,11 +191,11 @@ class HopFigures:
         rows = [FigureRow(f"{self.load}, {self.bets:,} bets", "p50 ms", "   p99 ms     mean")]
         rows += [
             FigureRow(
-                f"  {name}",
-                f"{latencies.p50_ms:.2f}",
-                f"{latencies.p99_ms:>9.2f} {self.mean_ms[name]:>8.2f}",
+                f"    of decide: {name}" if name in DECIDE_PARTS else f"  {name}",
+                f"{self.latencies[name].p50_ms:.2f}",
+                f"{self.latencies[name].p99_ms:>9.2f} {self.mean_ms[name]:>8.2f}",
             )
-            for name, latencies in self.latencies.items()
+            for name in (*HOPS[:6], *DECIDE_PARTS, *HOPS[6:], WHOLE)
         ]
         return rows
 
@@ -191,6 +214,7 @@ class HopBenchFigures:
         return {
             "bench": "latency",
             "hops": {load.load: load.as_json() for load in self.loads},
+            "decide": {load.load: load.parts_as_json() for load in self.loads},
             "bets": {load.load: load.bets for load in self.loads},
             "seconds": self.seconds,
             "partitions": dict(self.topics),

@@ -152,14 +152,12 @@ def write_chunk(folder: Path, seed: int, start_ms: int, file: Path) -> int:
     return len(chunk.play)
 
 
-def make_chunk(
-    keys: SandboxKeys, seed: int, start_ms: int, events: int = _CHUNK_EVENTS
-) -> TrafficChunk:
+def make_chunk(keys: SandboxKeys, seed: int, start_ms: int) -> TrafficChunk:
     """Return the games of one scenario with the money that they need."""
     scenario = Scenario(
         seed=seed,
         start_ms=start_ms,
-        events=events,
+        events=_CHUNK_EVENTS,
         poison=0,
         speeders=0,
         retry_share=0,

@@ -346,6 +346,8 @@ BOOKING: Final[dict[str, Handler]] = {
     "ledger.insert_repeats": _insert_lines,
     "ledger.insert_closings": _upsert_rows,
     "ledger.insert_proposals": _insert,
+    "ledger.insert_opened_deposits": _insert,
+    "ledger.known_opened_deposits": lookup_handler("opened_deposit", "event_id", "event_ids"),
     "ledger.known_proposals": lookup_handler("proposal", "event_id", "event_ids"),
     "ledger.upsert_wallets": _upsert_rows,
     "ledger.upsert_states": _upsert_rows,

@@ -15,13 +15,13 @@ import msgspec
 from lab.bench.base_latency import BaseLatencyPlan
 from lab.bench.closed import ROUNDS, BetStock, ClosedBenchPlan, LoopSide
 from lab.bench.closed import SECONDS as CLOSED_SECONDS
+from lab.bench.environments import RevisionBuild
 from lab.bench.hop_tracing import HopBenchPlan
 from lab.bench.latency import BROKER_WARM_UP_S, SECONDS, WARM_UP_S, LatencyBenchPlan
 from lab.bench.peers import BARE_HOPS
 from lab.bench.pipeline_figures import OURS
 from lab.bench.processes import ProcessCommand
 from lab.bench.raw_records import endless_bets, opening_records
-from lab.bench.revisions import RevisionBuild
 from lab.sandbox.keys import SandboxKeys
 from pitboss.cli.bench_environment import (
     BenchFigures,

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from lab.bench.environments import RevisionBuild, build_revision
 from lab.bench.processes import BenchFailed, ProcessCommand
-from lab.bench.revisions import RevisionBuild, build_revision
 from lab.sandbox.keys import SandboxKeys
 from pitboss.cli.bench_environment import BenchRun, bench_namespace, with_lifeline
 from pitboss.ops.provision import deprovision

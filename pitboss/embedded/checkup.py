@@ -69,7 +69,7 @@ def _check(name: str, way_out: str, inspect: Callable[[], str]) -> CheckupFindin
 
 
 def _version(command: list[str]) -> str:
-    run = subprocess.run(  # noqa: S603
+    run = subprocess.run(  # noqa: S603 - a command of our own
         command, capture_output=True, text=True, check=True, timeout=30
     )
     return run.stdout.splitlines()[0]
@@ -112,7 +112,8 @@ def _nearest(home: Path) -> Path:
 
     Uses `os.path`, which treats a path that it may not read as missing.
     """
-    return next(path for path in (home, *home.parents) if os.path.exists(path))  # noqa: PTH110
+    folders = (home, *home.parents)
+    return next(path for path in folders if os.path.exists(path))  # noqa: PTH110 - as stated
 
 
 def _disk(home: Path) -> CheckupFinding:
@@ -154,7 +155,10 @@ def _keys(settings: StackSettings) -> str:
 
     keys_file = settings.values["keys_file"].value
     worker = WorkerSettings(
-        keys_file=keys_file, currencies_file=settings.values["currencies_file"].value
+        keys_file=keys_file,
+        keys_place=settings.values["keys_file"].place,
+        currencies_file=settings.values["currencies_file"].value,
+        currencies_place=settings.values["currencies_file"].place,
     )
     unchecked = format_unchecked(check_worker_settings(worker))
     found = "no keys file" if keys_file is None else f"{keys_file} can be used"

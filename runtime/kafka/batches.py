@@ -79,7 +79,7 @@ def join_batches(batches: Sequence[RecordBatch]) -> RecordBatch:
     )
 
 
-class BatchChannel(faust.Channel):  # type: ignore[type-arg]
+class BatchChannel(faust.Channel):  # type: ignore[type-arg]  # not generic at run time
     """A channel that Faust cannot clear.
 
     Faust clears the queues of all channels at each rebalance of its own consumer, and a clone of a

@@ -46,6 +46,7 @@ OFFLINE = (
     "pitboss schemas show",
     "pitboss schemas diff",
     "pitboss schemas check",
+    "pitboss providers explain",
 )
 """Commands that need no server: run for real, and their output is compared where it is shown."""
 
@@ -68,6 +69,7 @@ ON_THE_STACK = (
 
 ELSEWHERE = {
     "python connector.py": "test_docs.py",
+    "python scratch/connector.py": "test_docs.py",
     "python balances.py": "test_docs.py",
     "pitboss providers new": "test_new_provider.py",
     "pitboss providers fuzz": "test_new_provider.py",

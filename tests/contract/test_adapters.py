@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 from functools import cache
 from random import Random
 from urllib.parse import parse_qsl
@@ -30,7 +30,10 @@ from lab.conformance.examples.rsa_keys import RSA_OTHER_PUBLIC_PEM
 from lab.conformance.fuzz import BALANCE_MINOR, REASONS, outcomes_for
 from lab.conformance.mutation import mutate
 from lab.conformance.oracle import check_expectations, check_soundness, event_of
+from lab.conformance.packing import check_packings
 from lab.conformance.respelling import respell
+from lab.conformance.stories import MIRRORS
+from lab.conformance.writers.find import writer_of
 from schemas import money
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Outcome, SignatureVerdict, WalletTransaction
@@ -57,6 +60,12 @@ every_adapter = pytest.mark.parametrize("name", sorted(ADAPTERS))
 @cache
 def subject(name: str) -> AdapterUnderTest:
     return adapter_of(ADAPTERS[name])
+
+
+@cache
+def routed(name: str) -> AdapterUnderTest:
+    """The adapter among all versions of all providers, as in a worker."""
+    return {each.name.replace("/", "-"): each for each in all_adapters()}[name]
 
 
 def provider(name: str) -> str:
@@ -316,6 +325,31 @@ def test_other_amounts_under_the_same_ids_are_no_retry(name):
                 assert (one == other) == (expected.legs == changed.legs), (first, second)
 
 
+# --- money in any packing --------------------------------------------------------------------------------------------
+
+
+@every_adapter
+def test_facts_in_another_packing_book_the_same_money_and_mirrors_give_back(name):
+    """Joined, split, overlapping, re-ordered, by another version, with placeholders in optional places."""
+    check_stories(name, seed=1, stories=6)
+
+
+@pytest.mark.prove
+@every_adapter
+def test_many_facts_in_another_packing_book_the_same_money(name):
+    check_stories(name, seed=2, stories=60)
+
+
+def check_stories(name: str, seed: int, stories: int) -> None:
+    report = check_packings([routed(name)], seed, stories)
+    tally = report.total
+    assert report.failures == []
+    assert (tally.repacked, tally.is_clean) == (stories, True)
+    says = set(writer_of(ADAPTERS[name]).says)
+    can_take_back = any(undo in says and says & set(acts) for undo, acts in MIRRORS.items())
+    assert bool(tally.mirrored) == can_take_back
+
+
 # --- signatures -------------------------------------------------------------------------------------------------------
 
 
@@ -485,11 +519,27 @@ def test_an_answer_tells_the_balance_exactly(name):
         )
         item = next(item for item in results if isinstance(item, AcceptedTransaction))
         currency = next(leg.currency for leg in item.transaction.legs if leg.currency is not None)
-        units = Decimal(BALANCE_MINOR).scaleb(examples.balance_decimals - EXPONENTS[currency])
         numbers = {Decimal(text.decode()) for text in re.findall(rb"-?\d+(?:\.\d+)?", answer.body)}
-        # Where the provider's unit is coarser than the wallet's, it hears less than there is, never more.
-        whole = units if examples.balance_decimals == 0 else units.to_integral_value(ROUND_FLOOR)
-        assert whole in numbers, (example.name, answer.body)
+        stated = examples.balance_in_units(BALANCE_MINOR, currency)
+        assert stated in numbers, (example.name, answer.body)
+
+
+@pytest.mark.parametrize(
+    ("decimals", "currency", "stated"),
+    [
+        ("minor", "EUR", "12345"),
+        ("minor", "JPY", "12345"),
+        ("minor", "KWD", "12345"),
+        (0, "KWD", "12.345"),
+        (2, "EUR", "12345"),
+        # A unit that is coarser than the wallet's states less than there is, never more.
+        (2, "KWD", "1234"),
+        (5, "JPY", "1234500000"),
+    ],
+)
+def test_a_balance_is_expected_in_the_units_of_the_answers(decimals, currency, stated):
+    examples = replace(subject(next(iter(ADAPTERS))).examples, balance_decimals=decimals)
+    assert examples.balance_in_units(12_345, currency) == Decimal(stated)
 
 
 # --- any bytes ----------------------------------------------------------------------------------------------------------

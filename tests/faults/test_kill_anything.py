@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from lab.sandbox.actions import PROVIDERS
-from lab.sandbox.keys import SandboxKeys
 from pitboss.demo.environment import running_workers
 from pitboss.demo.quiescence import QuiescenceMonitor
 from pitboss.embedded.kafka import KafkaServer
@@ -31,6 +30,7 @@ from pitboss.workers import ROLES
 from pitboss.workers.supervisor import WorkerProcess
 from schemas.errors import Unavailable
 from tests.support.fix_stack import SEED
+from tests.support.sandbox_keys import shared_keys
 from tests.support.stack_faults import kill_server, restart_server
 from tests.support.whole_run import check_everything, failures, feed_all, make_traffic
 
@@ -120,7 +120,7 @@ async def play(
     rate: float | None,
     seed: int,
 ) -> None:
-    keys = SandboxKeys.generate()
+    keys = shared_keys()
     lines: list[str] = []
     records = make_traffic(seed % 100_000, events, keys)
     with running_workers(runtime, home, lines.append, keys) as workers:

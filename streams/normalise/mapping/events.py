@@ -84,6 +84,8 @@ def build_transaction(
         draft.signature,
         draft.decision_required,
         draft.cause,
+        None,
+        draft.is_billable,
     )
     return transaction, clamped
 
@@ -150,6 +152,8 @@ def build_settlement(
         context.received_at,
         record.timestamp,
         draft.signature,
+        draft.void_reason,
+        draft.superseded_by,
     )
     return settlement, clamped
 

@@ -45,6 +45,7 @@ from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.normalise.settings import NormaliseSettings
 from streams.providers.registry import DIALECTS, Dialects, dialect_of
 from streams.providers.versions import read_rows
+from tests.support.sandbox_keys import shared_keys
 
 pytestmark = pytest.mark.integration
 
@@ -57,7 +58,7 @@ RENAMING = Path(__file__).parents[2] / "renaming"
 
 @pytest.fixture(scope="module")
 def keys() -> SandboxKeys:
-    return SandboxKeys.generate()
+    return shared_keys()
 
 
 @pytest.fixture(scope="module")

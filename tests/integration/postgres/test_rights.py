@@ -38,6 +38,7 @@ WRITER = {
     "public.seal": {S, I},
     "public.batch": {S, I},
     "public.proposal": {S, I},
+    "public.opened_deposit": {S, I},
     "public.installation": {S, I},
     "public.raw_topics": {S, I},
     "public.wallet": {S, I, U},

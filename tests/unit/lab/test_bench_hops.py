@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.bench.hops import (
+    DECIDE_PARTS,
     HOPS,
     WHOLE,
     HopFigures,
@@ -16,6 +17,7 @@ from lab.bench.hops import (
     TapNotes,
     hop_times_ns,
     match_places,
+    to_decide_parts_ms,
     to_hops_ms,
 )
 from lab.bench.load_generator import Call
@@ -53,6 +55,17 @@ def test_each_hop_ends_where_the_next_begins():
         "publish": 3,
         "fetch_outcome": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("taken", "grouped", "parts"),
+    [(1_011, 1_013, [1, 2, 1]), (1_009, 1_020, [0, 4, 0])],
+    ids=["in between", "outside"],
+)
+def test_the_parts_of_the_decision_sum_to_it(taken, grouped, parts):
+    notes = TapNotes(lines(taken=taken, grouped=grouped))
+    times = hop_times_ns(Call(b"p", 1_001 * MS, 1_024 * MS), RAW, LOG, TOPICS, notes)
+    assert to_decide_parts_ms(times, LOG, "log", notes) == parts
 
 
 def test_an_acknowledgement_that_is_read_late_ends_no_hop():
@@ -107,13 +120,16 @@ def test_a_record_too_many_is_an_error():
 
 
 def test_the_object_has_every_hop_and_the_whole():
-    figures = HopFigures.of("16 in flight", [hops(lines()), hops(lines(), arrived_ms=1_034)])
+    both = [hops(lines()), hops(lines(), arrived_ms=1_034)]
+    figures = HopFigures.of("16 in flight", both, [[1, 2, 1]] * 2)
     output = json.loads(json.dumps(figures.as_json()))
     assert tuple(output) == (*HOPS, WHOLE)
     assert output["fetch_outcome"] == {"p50_ms": 1, "p99_ms": 11, "mean_ms": 6}
     assert output["whole"] == {"p50_ms": 23, "p99_ms": 33, "mean_ms": 28}
     assert sum(output[hop]["mean_ms"] for hop in HOPS) == 28
-    assert len(figures.rows()) == 11
+    assert tuple(figures.parts_as_json()) == DECIDE_PARTS
+    assert figures.parts_as_json()["queue"]["p50_ms"] == 2
+    assert len(figures.rows()) == 14
 
 
 def test_a_tap_writes_what_the_bench_reads(tmp_path, monkeypatch):

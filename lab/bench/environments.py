@@ -1,7 +1,7 @@
-"""A build of another revision, in a virtual environment of its own, to be measured beside this one.
+"""Environments of their own for what is measured beside this code: other revisions, and peers.
 
-It is made from the repository this code lies in, with the constraints of that revision, and kept:
-a second measurement of the same commit does not build again.
+A revision is built from the repository this code lies in, with the constraints of that revision.
+Environments are kept: a second measurement does not build again.
 """
 
 from __future__ import annotations
@@ -81,21 +81,35 @@ def build_revision(revision: str, cache: Path, report: Callable[[str], None]) ->
     archive = _run(["git", "archive", "--format=tar", commit], cwd=REPOSITORY)
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         files.extractall(build.source, filter="data")
-    venv.create(build.folder / "venv", with_pip=True, clear=True)
-    # Isolated: no variable of ours may lead it to another source.
-    pip = [
-        str(build.python),
-        "-I",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ]
     constraints = ["--constraint", str(build.source / "constraints.txt")]
-    _run([*pip, *constraints, "--editable", str(build.source)], cwd=build.folder)
-    (build.folder / _DONE_MARK).touch()
+    _make_environment(build.folder, [*constraints, "--editable", str(build.source)])
     return build
+
+
+def build_peer(
+    name: str, packages: Sequence[str], cache: Path, report: Callable[[str], None]
+) -> Path:
+    """Install pinned packages of a peer beside this code, and return the interpreter.
+
+    Never in our own environment: what a peer needs would replace what we have tested with.
+    """
+    folder = cache / name
+    mark = folder / _DONE_MARK
+    if not mark.exists() or mark.read_text(encoding="utf-8").split() != list(packages):
+        report(f"installing {' '.join(packages)} in an environment of its own")
+        folder.mkdir(parents=True, exist_ok=True)
+        _make_environment(folder, [*packages, "--editable", str(REPOSITORY)])
+        mark.write_text("\n".join(packages), encoding="utf-8")
+    return folder / "venv" / "bin" / "python"
+
+
+def _make_environment(folder: Path, packages: Sequence[str]) -> None:
+    venv.create(folder / "venv", with_pip=True, clear=True)
+    python = str(folder / "venv" / "bin" / "python")
+    # Isolated: no variable of ours may lead it to another source.
+    pip = [python, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _run([*pip, *packages], cwd=folder)
+    (folder / _DONE_MARK).touch()
 
 
 def _resolve(revision: str) -> str:
@@ -111,8 +125,8 @@ def _resolve(revision: str) -> str:
     return found.stdout.strip()
 
 
-def _run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None) -> bytes:
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, check=False)  # noqa: S603 - commands of our own
+def _run(command: Sequence[str], *, cwd: Path) -> bytes:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, check=False)  # noqa: S603 - commands of our own
     if done.returncode:
         lines = done.stderr.decode(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
         raise BenchFailed("\n  ".join([f"{' '.join(command)} failed:", *lines]))
