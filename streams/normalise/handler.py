@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -180,7 +180,8 @@ def create_handler(
     caught here.
     """
     names = {topic: qualified_name(topic, namespace) for topic in OUTPUT_TOPICS}
-    samples_topic = qualified_name(SAMPLES, namespace)
+
+    send_samples = _sample_sender(producer, namespace, stats)
 
     async def handle(batch: RecordBatch) -> None:
         split = None if parking is None else await parking.split(batch)
@@ -196,7 +197,7 @@ def create_handler(
                 for topic, events in normalised.outgoing.items()
                 if events
             ],
-            _send_samples(producer, samples_topic, normalised.samples, stats),
+            send_samples(normalised.samples),
         )
         batch.note_step("produced")
         if parking is not None and split is not None:
@@ -212,15 +213,20 @@ def create_handler(
     return handle
 
 
-async def _send_samples(
-    producer: EventSender, topic: str, samples: Sequence[SampleOut], stats: NormaliseStats
-) -> None:
-    try:
-        if samples:
-            await producer.send_keyed(topic, samples)
-    except Unavailable as error:  # the topic is missing, and events never wait for it
-        stats.unsent_samples += len(samples)
-        logger.debug("%d samples are not sent: %s", len(samples), error)
+def _sample_sender(
+    producer: EventSender, namespace: str, stats: NormaliseStats
+) -> Callable[[Sequence[SampleOut]], Awaitable[None]]:
+    topic = qualified_name(SAMPLES, namespace)
+
+    async def send(samples: Sequence[SampleOut]) -> None:
+        try:
+            if samples:
+                await producer.send_keyed(topic, samples)
+        except Unavailable as error:  # the topic is missing, and events never wait for it
+            stats.unsent_samples += len(samples)
+            logger.debug("%d samples are not sent: %s", len(samples), error)
+
+    return send
 
 
 def _normalised_batch(
