@@ -49,7 +49,6 @@ from schemas.errors import Unavailable
 
 T = TypeVar("T")
 
-
 POLL_S: Final = 0.05
 """How long a request waits at most for the end of a poll that finds nothing."""
 
@@ -399,6 +398,7 @@ class ConsumerThread:
 
     def _seek(self, tp: TopicPartition, offset: int, stream: int) -> None:
         self._streams.pop(tp, None)
+        self._resume([tp])
         try:
             self._consumer.seek(place(tp, offset))
         except KafkaException as error:
