@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from schemas.errors import Unavailable
@@ -67,3 +68,23 @@ def _without_nul(commit: OffsetAndMetadata) -> OffsetAndMetadata:
     confluent-kafka 2.16.0 sends it along as a part of the metadata.
     """
     return OffsetAndMetadata(commit.offset, commit.metadata.removesuffix("\0"))
+
+
+async def fetch_held_partitions(admin: AIOKafkaAdminClient, group: str) -> set[TopicPartition]:
+    """Return the partitions that members of the group hold; none for a group without members.
+
+    While a group rebalances, its members hold nothing yet. Raises Unavailable where the broker does
+    not say.
+    """
+    # One group a request: aiokafka 0.14 reads the answer of a newer version by an older form,
+    # which fits the first group only.
+    [answer] = await admin.describe_consumer_groups([group])
+    [(error_code, _, _, _, _, members)] = answer.groups
+    if error_code:
+        raise Unavailable(f"the broker does not say who is in {group}: {for_code(error_code)!r}")
+    return {
+        tp
+        for *_, assignment in members
+        if assignment
+        for tp in ConsumerProtocolMemberAssignment.decode(assignment).partitions()
+    }
