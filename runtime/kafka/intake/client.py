@@ -434,8 +434,8 @@ class ConsumerThread:
     def _committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         if not partitions:
             return {}
-        asked = to_client_partitions(partitions)
-        answers = self._consumer.committed(asked, timeout=ANSWER_TIMEOUT_S)
+        places = to_client_partitions(partitions)
+        answers = self._consumer.committed(places, timeout=ANSWER_TIMEOUT_S)
         for answer in answers:
             if answer.error is not None:
                 raise KafkaException(answer.error)
