@@ -49,7 +49,6 @@ from schemas.errors import Unavailable
 
 T = TypeVar("T")
 
-
 POLL_S: Final = 0.05
 """How long a request waits at most for the end of a poll that finds nothing."""
 
@@ -410,6 +409,7 @@ class ConsumerThread:
 
     def _seek(self, tp: TopicPartition, offset: int, stream: int) -> None:
         self._streams.pop(tp, None)
+        self._resume([tp])
         try:
             self._consumer.seek(place(tp, offset))
         except KafkaException as error:
@@ -445,8 +445,8 @@ class ConsumerThread:
     def _committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         if not partitions:
             return {}
-        asked = to_client_partitions(partitions)
-        answers = self._consumer.committed(asked, timeout=ANSWER_TIMEOUT_S)
+        places = to_client_partitions(partitions)
+        answers = self._consumer.committed(places, timeout=ANSWER_TIMEOUT_S)
         for answer in answers:
             if answer.error is not None:
                 raise KafkaException(answer.error)

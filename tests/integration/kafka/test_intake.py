@@ -21,7 +21,7 @@ from pitboss.settings import Runtime
 from runtime.dead_letters.sink import KafkaDeadLetterSink
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
-from runtime.kafka.broker_queries import fetch_group_commits
+from runtime.kafka.broker_queries import fetch_group_commits, fetch_held_partitions
 from runtime.kafka.control import Control
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.producer import BatchProducer, ProducerSettings
@@ -241,6 +241,8 @@ async def test_a_successor_goes_on_where_the_last_one_stopped(cluster):
     first = Worker(cluster, topics=[topic])
     async with running(first):
         await until(lambda: len(first.records) == 1_000)
+        held = await fetch_held_partitions(cluster.admin, cluster.group)
+        assert held == {*first.intake.status()}, "what the client tells the group, others can read"
     await cluster.fill("in", 500, first=1_000)
     second = Worker(cluster, topics=[topic])
     async with running(second):
