@@ -425,6 +425,11 @@ HEADS = [
     (b'{"x":["v"],"\\u0076":"2026-01-01"}', "2"),
     (b'{"v":"2025-03-31.%b"}' % (b"x" * 100), "2"),
     (b'{"v":"2024-\\u0030"}', "1"),
+    # No JSON, so a parse finds no member in it; what is kept of it must not decide the next one.
+    (b'{%b,"n":1234567890,"type":"payout.paid","data":1}' % BASIL, "2"),
+    (b'{%b,"n":1234567890,"type":"payout.paid","data":' % BASIL, "1"),
+    (b"{%b" % BASIL, "1"),
+    (b"{%b}}" % BASIL, "1"),
 ]
 
 
