@@ -320,7 +320,8 @@ class Intake(Service):
     def _pause_full(self) -> None:
         queues = self._handed_over
         full = [tp for tp in queues.with_records() if not queues[tp].is_paused]
-        if full and not self._paused:
+        keep_others_out = self._client.is_full and len(full) < len(self._current.partitions)
+        if full and keep_others_out and not self._paused:
             self._client.pause(self._current.number, full)
             self._client.take(sum(queues[tp].pause() for tp in full))
 
