@@ -25,11 +25,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import confluent_kafka
 from aiokafka.structs import TopicPartition
@@ -45,6 +44,7 @@ from runtime.kafka.intake.client_partitions import (
     with_metadata,
 )
 from runtime.kafka.intake.consumer import MEMBER_GRACE_MS, IntakeSettings, consumer_options
+from runtime.kafka.intake.listener import Fetch, Listener
 from runtime.kafka.intake.mailbox import Mailbox, Request
 from schemas.errors import Unavailable
 
@@ -61,44 +61,6 @@ ANSWER_TIMEOUT_S: Final = 5.0
 
 logger = logging.getLogger(__name__)
 library_logger = logging.getLogger("librdkafka")
-
-
-@dataclass(slots=True)
-class Fetch:
-    """What one poll returned of a partition, in its order."""
-
-    tp: TopicPartition
-    stream: int
-    messages: list[Message] = field(default_factory=list)
-    end_offset: int | None = None
-    """End of the log, if the messages are the last before it; None if more may be behind them."""
-    error: KafkaError | None = None
-    """Why nothing is read behind the messages; the partition needs a new `seek` or `assign`."""
-
-
-class Listener(Protocol):
-    """What the client calls in the event loop. `assignment` is the number that it holds for."""
-
-    def on_assigned(self, assignment: int, partitions: frozenset[TopicPartition]) -> None:
-        """Take partitions over; nothing is read of them before `assign`."""
-
-    def on_fetched(self, assignment: int, fetches: Sequence[Fetch]) -> None:
-        """Take what was fetched."""
-
-    def on_committed(self, assignment: int, offsets: Offsets) -> None:
-        """Note that the group has committed these offsets."""
-
-    def on_revoking(self, answer: Callable[[CommitOffsets], None]) -> None:
-        """Finish the work in progress, and call `answer` with what is to be committed."""
-
-    def on_revoked(self, assignment: int, *, is_lost: bool) -> None:
-        """Forget the assignment before this one; if it `is_lost`, others may have it already."""
-
-    def on_seek_failed(self, assignment: int, tp: TopicPartition, error: KafkaError) -> None:
-        """Find another way to read a partition that cannot be sought."""
-
-    def on_failed(self, error: Exception) -> None:
-        """End, as the client has."""
 
 
 class ConsumerThread:
