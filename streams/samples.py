@@ -114,7 +114,8 @@ def write_samples(records: Iterable[RawRecord]) -> list[SampleOut]:
 
 def read_sample(record: RawRecord) -> SampledRecord | None:
     """Return the raw record that a sample holds; None for a record of another form."""
-    own = dict(record.headers[-2:])
+    headers = readable_headers(record)
+    own = dict(headers[-2:])
     position = parse_position((own.get(SAMPLE_OF) or b"").decode("utf-8", "replace"))
     appended = own.get(APPENDED_AT) or b""
     if position is None or not appended.isdigit():
@@ -126,5 +127,5 @@ def read_sample(record: RawRecord) -> SampledRecord | None:
         int(appended),
         record.key,
         record.value,
-        record.headers[:-2],
+        headers[:-2],
     )

@@ -11,7 +11,8 @@ thread, for a bounded time, until the loop has finished the work in progress.
 - Requests are served between two polls. Nothing wakes a poll, so it is short.
 - The consumer must be polled although the loop has no room: callbacks run inside the poll, and a
   member that does not poll is expelled. So after a while without room, all partitions are paused.
-  A pause drops what the client has prefetched, so a short wait does not cause one.
+  A pause drops what the client has prefetched, so a short wait does not cause one. After a resume
+  alone it might take the client a second to fetch again; a seek to the same place wakes it.
 
 What the thread hands over is marked twice. `assignment` counts the revocations: what was fetched
 before one is stale. `stream` is the number of the `assign` or `seek` from which the records come:
@@ -24,11 +25,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import confluent_kafka
 from aiokafka.structs import TopicPartition
@@ -44,6 +44,7 @@ from runtime.kafka.intake.client_partitions import (
     with_metadata,
 )
 from runtime.kafka.intake.consumer import MEMBER_GRACE_MS, IntakeSettings, consumer_options
+from runtime.kafka.intake.listener import Fetch, Listener
 from runtime.kafka.intake.mailbox import Mailbox, Request
 from schemas.errors import Unavailable
 
@@ -60,44 +61,6 @@ ANSWER_TIMEOUT_S: Final = 5.0
 
 logger = logging.getLogger(__name__)
 library_logger = logging.getLogger("librdkafka")
-
-
-@dataclass(slots=True)
-class Fetch:
-    """What one poll returned of a partition, in its order."""
-
-    tp: TopicPartition
-    stream: int
-    messages: list[Message] = field(default_factory=list)
-    end_offset: int | None = None
-    """End of the log, if the messages are the last before it; None if more may be behind them."""
-    error: KafkaError | None = None
-    """Why nothing is read behind the messages; the partition needs a new `seek` or `assign`."""
-
-
-class Listener(Protocol):
-    """What the client calls in the event loop. `assignment` is the number that it holds for."""
-
-    def on_assigned(self, assignment: int, partitions: frozenset[TopicPartition]) -> None:
-        """Take partitions over; nothing is read of them before `assign`."""
-
-    def on_fetched(self, assignment: int, fetches: Sequence[Fetch]) -> None:
-        """Take what was fetched."""
-
-    def on_committed(self, assignment: int, offsets: Offsets) -> None:
-        """Note that the group has committed these offsets."""
-
-    def on_revoking(self, answer: Callable[[CommitOffsets], None]) -> None:
-        """Finish the work in progress, and call `answer` with what is to be committed."""
-
-    def on_revoked(self, assignment: int, *, is_lost: bool) -> None:
-        """Forget the assignment before this one; if it `is_lost`, others may have it already."""
-
-    def on_seek_failed(self, assignment: int, tp: TopicPartition, error: KafkaError) -> None:
-        """Find another way to read a partition that cannot be sought."""
-
-    def on_failed(self, error: Exception) -> None:
-        """End, as the client has."""
 
 
 class ConsumerThread:
@@ -125,6 +88,8 @@ class ConsumerThread:
         self._assigned: dict[tuple[str, int], TopicPartition] = {}
         self._streams: dict[TopicPartition, int] = {}
         """The stream of each partition that is read; none of one that waits for a request."""
+        self._behind: dict[TopicPartition, int] = {}
+        """Offset behind what was handed over of each partition."""
         self._paused: set[TopicPartition] = set()
         self._is_all_paused = False
         self._is_committing = False
@@ -180,6 +145,11 @@ class ConsumerThread:
     ) -> dict[TopicPartition, tuple[int, int]]:
         """Return the earliest offset and the end of each log. Raises Unavailable."""
         return await self._ask(partial(self._log_bounds, partitions))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing is fetched because the loop has taken too little."""
+        return self._mailbox.is_full
 
     def take(self, records: int) -> None:
         """Make room for so many records: the loop has taken them, or has dropped them."""
@@ -280,9 +250,11 @@ class ConsumerThread:
         if assignment != self._assignment:
             return  # a callback has ended the assignment that they are from
         fetches = self._to_fetches(messages)
-        records = sum(len(fetch.messages) for fetch in fetches)
+        for fetch in fetches:
+            if fetch.messages:
+                self._behind[fetch.tp] = (fetch.messages[-1].offset() or 0) + 1
         if fetches:
-            self._mailbox.add_unread(records)
+            self._mailbox.add_unread(sum(len(fetch.messages) for fetch in fetches))
             self._call(self._listener.on_fetched, assignment, fetches)
 
     def _to_fetches(self, messages: Iterable[Message]) -> list[Fetch]:
@@ -400,22 +372,16 @@ class ConsumerThread:
         self._is_closing = True
 
     def _assign(self, starts: Offsets, stream: int) -> None:
-        self._consumer.assign(to_client_partitions(starts))
-        self._streams = dict.fromkeys(starts, stream)
-        # librdkafka keeps the pause of a partition over assignments.
+        # The client keeps the pause of a partition over assignments.
         self._consumer.resume(to_client_partitions(starts))
+        self._consumer.assign(to_client_partitions(starts))
+        self._streams, self._behind = dict.fromkeys(starts, stream), dict(starts)
         self._paused.clear()
         self._is_all_paused = False
 
     def _seek(self, tp: TopicPartition, offset: int, stream: int) -> None:
-        self._streams.pop(tp, None)
+        self._streams[tp], self._behind[tp] = stream, offset
         self._resume([tp])
-        try:
-            self._consumer.seek(place(tp, offset))
-        except KafkaException as error:
-            self._call(self._listener.on_seek_failed, self._assignment, tp, error.args[0])
-        else:
-            self._streams[tp] = stream
 
     def _pause(self, partitions: Collection[TopicPartition]) -> None:
         self._paused.update(partitions)
@@ -424,13 +390,27 @@ class ConsumerThread:
     def _resume(self, partitions: Collection[TopicPartition]) -> None:
         self._paused.difference_update(partitions)
         if not self._is_all_paused:
-            self._consumer.resume(to_client_partitions(partitions))
+            self._go_on(partitions)
 
     def _pause_all(self, *, to_pause: bool) -> None:
-        if to_pause != self._is_all_paused:
-            self._is_all_paused = to_pause
-            change = self._consumer.pause if to_pause else self._consumer.resume
-            change(to_client_partitions(tp for tp in self._streams if tp not in self._paused))
+        if to_pause == self._is_all_paused:
+            return
+        self._is_all_paused = to_pause
+        partitions = [tp for tp in self._streams if tp not in self._paused]
+        if to_pause:
+            self._consumer.pause(to_client_partitions(partitions))
+        else:
+            self._go_on(partitions)
+
+    def _go_on(self, partitions: Collection[TopicPartition]) -> None:
+        """Fetch partitions from behind what was handed over, whether or not they are paused."""
+        self._consumer.resume(to_client_partitions(partitions))
+        for tp in partitions:
+            try:
+                self._consumer.seek(place(tp, self._behind[tp]))
+            except KafkaException as error:
+                self._streams.pop(tp, None)
+                self._call(self._listener.on_seek_failed, self._assignment, tp, error.args[0])
 
     def _commit(self, offsets: CommitOffsets) -> None:
         if self._is_committing:

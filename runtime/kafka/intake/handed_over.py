@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
-    from runtime.kafka.intake.client import Fetch
+    from runtime.kafka.intake.listener import Fetch
 
 
 class PartitionQueue:

@@ -51,13 +51,14 @@ from runtime.kafka.intake.chunked_reads import (
     join_chunks,
     read_chunk,
 )
-from runtime.kafka.intake.client import ConsumerThread, Fetch
+from runtime.kafka.intake.client import ConsumerThread
 from runtime.kafka.intake.client_errors import DAMAGED, OUT_OF_LOG, is_transient
 from runtime.kafka.intake.client_partitions import CommitOffsets
 from runtime.kafka.intake.consumer import IntakeSettings
 from runtime.kafka.intake.corrupt_records import FetchFailures
 from runtime.kafka.intake.handed_over import HandedOver
 from runtime.kafka.intake.linger import Linger
+from runtime.kafka.intake.listener import Fetch
 from runtime.kafka.intake.offset_gaps import outside_log_error
 from runtime.kafka.intake.start_offsets import StartPositions, await_start_offsets, format_offsets
 from runtime.kafka.records import FetchedRecord
@@ -79,7 +80,7 @@ LIVENESS_EVERY_COMMITS: Final = 10
 class Intake(Service):
     """Service that sends the batches of a group's topics to a channel and commits finished work.
 
-    It is the `client.Listener` of its consumer.
+    It is the `Listener` of its consumer (`listener.py`).
     """
 
     def __init__(
@@ -324,7 +325,8 @@ class Intake(Service):
     def _pause_full(self) -> None:
         queues = self._handed_over
         full = [tp for tp in queues.with_records() if not queues[tp].is_paused]
-        if full and not self._paused:
+        keep_others_out = self._client.is_full and len(full) < len(self._current.partitions)
+        if full and keep_others_out and not self._paused:
             self._client.pause(self._current.number, full)
             self._client.take(sum(queues[tp].pause() for tp in full))
 
