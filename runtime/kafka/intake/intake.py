@@ -68,7 +68,6 @@ from schemas.errors import Unavailable
 __all__ = ["Intake", "IntakeSettings", "PartitionStatus", "StartPositions"]
 
 RETRY_S = 0.5
-
 PAUSE_AFTER_S = 0.1
 """How long partitions without room keep others from being fetched, until they are paused: a pause
 drops what the client has fetched ahead, and most waits are shorter."""
