@@ -3,7 +3,7 @@
 
 -- Booked rows are never changed.
 GRANT SELECT, INSERT ON entry, repeat, transfer, seal, batch, proposal, opened_deposit, installation, raw_topics
-   TO pitboss_writer;
+    TO pitboss_writer;
 
 -- Current state: projections of booked rows, positions, events that wait for their player.
 GRANT SELECT, INSERT, UPDATE ON wallet, closing, player_state, stream_position, parked TO pitboss_writer;
