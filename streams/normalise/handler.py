@@ -20,7 +20,6 @@ from aiokafka.structs import ConsumerRecord
 
 from runtime.dead_letters.park_store import ParkStore
 from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
-from runtime.hop_tap import note_step
 from runtime.kafka.agent_loop import Handle
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
@@ -191,8 +190,7 @@ def create_handler(
             # First of all: while its dead letters have no topic to go to, a batch is tried again
             # and again, and each time its events would go out once more.
             await dead_letters.ensure_topic(batch.topic)
-        span = (batch.topic, batch.partition, batch.from_offset, batch.next_offset)
-        note_step("normalised", *span)
+        batch.note_step("normalised")
         await asyncio.gather(
             *[
                 producer.send_keyed(names[topic], events)
@@ -201,7 +199,7 @@ def create_handler(
             ],
             send_samples(normalised.samples),
         )
-        note_step("produced", *span)
+        batch.note_step("produced")
         if parking is not None and split is not None:
             await parking.save_parked(split)
         if normalised.rejections:
