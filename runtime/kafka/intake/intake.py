@@ -155,6 +155,10 @@ class Intake(Service):
         self._paused = None
         self._changed.set()
 
+    def rejoin(self) -> None:
+        """Leave the group and join it again, so that it assigns every partition anew."""
+        self._client.rejoin()
+
     def status(self) -> dict[TopicPartition, PartitionStatus]:
         """Return the status of every assigned partition."""
         return self._current.status(self._paused)
