@@ -43,8 +43,18 @@ def print_cents(cents: int) -> str:
     return f"{Decimal(cents).scaleb(-2):f}"
 
 
-def print_booking(booking: Booking, version: str, data: st.DataObject, *, as_sum: bool) -> str:
-    """The entry in one version, with placeholders where a reference may be missing."""
+def print_booking(
+    booking: Booking,
+    version: str,
+    data: st.DataObject,
+    *,
+    as_sum: bool = False,
+    is_unclear: bool = False,
+) -> str:
+    """The entry in one version, with placeholders where a reference may be missing.
+
+    `is_unclear`: its details do not add up to it, or it shows by nothing that it is several payments.
+    """
     single = len(booking.payments) == 1
     details = []
     for at, payment in enumerate(booking.payments):
@@ -52,32 +62,39 @@ def print_booking(booking: Booking, version: str, data: st.DataObject, *, as_sum
         named = "" if payment.deposit is None else f"dep-{payment.deposit}x"
         refs = "".join(f"<{name}>{word}</{name}>" for name in ("InstrId", "PmtInfId") if word)
         own = f"<TxId>T{booking.number}-{at}</TxId>"
-        in_text = bool(named) and data.draw(st.booleans())
+        # The payer wrote it in one place, whichever message tells it.
+        in_text = bool(named) and payment.cents % 2 == 1
+        cents = payment.cents + (1 if is_unclear and at == 0 else 0)
         details.append(
             print_detail(
                 end_to_end=word if in_text or not named else named,
                 lines=(f"for {named}, thanks",) if in_text else (),
                 amount=None
                 if as_sum or (single and data.draw(st.booleans()))
-                else print_cents(payment.cents),
+                else print_cents(cents),
                 refs=refs + own,
                 more="<RtrInf/>" if booking.is_return else "",
                 version=version,
             )
         )
-    hidden = as_sum and data.draw(st.booleans())
+    # A bare debit would be a payout.
+    is_bare = is_unclear and not booking.is_return and data.draw(st.booleans())
+    hidden = is_bare or (as_sum and data.draw(st.booleans()))
     return print_entry(
         *(() if hidden else details),
         amount=print_cents(sum(payment.cents for payment in booking.payments)),
         ref=f"ACSR{booking.number}",
         direction="DBIT" if booking.is_return else "CRDT",
-        count=None if single else len(details),
+        count=None if single or is_bare else len(details),
         version=version,
     )
 
 
 def print_files(bookings: list[Booking], data: st.DataObject) -> list[str]:
-    """Some files with every booking in detail at least once, and perhaps again, or as a sum."""
+    """Some files with every booking in detail at least once.
+
+    Perhaps again, or as a sum, or so that it cannot be divided.
+    """
     files = []
     for number in range(data.draw(st.integers(1, 3))):
         message, version = (
@@ -95,8 +112,15 @@ def print_files(bookings: list[Booking], data: st.DataObject) -> list[str]:
             entries = []
             for booking in chosen:
                 full = number == 0 and not statements
-                as_sum = not full and len(booking.payments) > 1 and data.draw(st.booleans())
-                entries.append(print_booking(booking, version, data, as_sum=as_sum))
+                form = "parts"
+                if not full and len(booking.payments) > 1:
+                    form = data.draw(st.sampled_from(("parts", "sum", "unclear")))
+                is_unclear = form == "unclear"
+                entries.append(
+                    print_booking(
+                        booking, version, data, as_sum=form == "sum", is_unclear=is_unclear
+                    )
+                )
             statements.append(tuple(entries))
         packing = Packing(
             message,

@@ -374,6 +374,13 @@ def test_text_cut_anywhere_never_names_another_deposit(data: st.DataObject, long
         (("dep-12", "dep-1234"), None),
         (("x" * 2_000 + " dep-1234",), "dep-1234"),
         (("dep-" + "9" * 200,), None),
+        (("dep-12-", "34 danke"), None),
+        (("dep-12 -", "34 danke"), "dep-12"),
+        (("dep-12_34",), None),
+        (("dep-12\u00e4",), None),
+        (("dep-12_34", "dep-12"), None),
+        (("dep-12, danke",), "dep-12"),
+        (("dep-1 dep-12",), None),
     ],
 )
 def test_an_id_is_certain_where_one_reading_fits(
@@ -382,6 +389,41 @@ def test_an_id_is_certain_where_one_reading_fits(
     [draft] = read(print_entry(print_detail(lines=lines), amount="50", ref="U1"))
     expected = None if deposit is None else Reference("deposit.opened", deposit)
     assert (draft.reference if draft.reference.operation != "unmatched" else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        (("dep-1 dep-2",), "dep-1 or dep-2"),
+        (("dep-2, dep-1", "dep-2"), "dep-1 or dep-2"),
+        (("pay dep-12", "34 danke"), "dep-12 or dep-1234"),
+        (("dep-12-", "34 danke"), "dep-12 or dep-12-34"),
+        (("dep-12", "dep-1234"), "dep-12 or dep-1234 or dep-12dep-1234"),
+        (("dep-12_34",), "dep-12_34"),
+    ],
+)
+def test_the_ids_that_a_payment_may_mean_are_shown(lines: tuple[str, ...], shown: str) -> None:
+    [draft] = read(print_entry(print_detail(lines=lines), amount="50", ref="U1"))
+    assert draft.reference == Reference("unmatched", shown)
+
+
+def test_more_ids_than_a_reference_holds_are_counted() -> None:
+    ids = [f"dep-{number:04}" for number in range(1_000, 1_200)]
+    [draft] = read(print_entry(print_detail(lines=(" ".join(ids),)), amount="50", ref="U1"))
+    assert len(draft.reference.tx_id) <= 128
+    assert draft.reference.tx_id.startswith("dep-1000 or dep-1001 or ")
+    named = draft.reference.tx_id.count("dep-")
+    assert draft.reference.tx_id.endswith(f" or {200 - named} more")
+
+
+def test_ids_of_several_texts_are_all_shown() -> None:
+    detail = print_detail(end_to_end="dep-2", lines=("dep-1",))
+    [draft] = read(print_entry(detail, amount="50", ref="U1", text="dep-12"))
+    assert draft.reference == Reference("unmatched", "dep-1 or dep-12 or dep-2")
+    assert totals(print_file((print_entry(detail, amount="50", ref="U1"),))) == {
+        "suspense:camt": "50.00 EUR",
+        "psp:camt": "-50.00 EUR",
+    }
 
 
 def test_another_text_settles_what_a_cut_leaves_open() -> None:
