@@ -8,6 +8,7 @@ never a float.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -135,6 +136,10 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     partition: int
     offset: int
     record_index: int = 0
+
+
+DIVIDED: Final = "divided"
+"""The cause of an event that takes a whole back because its payments are booked."""
 
 
 class Cause(msgspec.Struct, frozen=True, gc=False):

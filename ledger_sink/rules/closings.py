@@ -11,7 +11,7 @@ from typing import Final
 from ledger_sink.rules import accounts, bonus, fractions
 from ledger_sink.rules.accounts import BONUS, CASH, HELD, purse_of
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
-from ledger_sink.rules.book import Posting
+from ledger_sink.rules.book import NO_PLAYER, Posting
 from ledger_sink.rules.journal import (
     CANCELLED,
     PAID,
@@ -92,6 +92,29 @@ def rollback(posting: Posting, leg: Leg) -> Verdict:
         select_target_wallet(posting)
         return refused
     return _reverse_target(posting, REVERSED)
+
+
+def take_whole_back(posting: Posting) -> Verdict:
+    """Take out of suspense what came as a whole and is booked as its payments; no player is known.
+
+    Both are events without a player under one id, so one partition holds them in order.
+    """
+    target_id = posting.log_event.reference_id
+    if target_id is None:
+        return (Outcome.UNRESOLVED, "NO_REFERENCE")
+    book = posting.book
+    if (target_id, NO_PLAYER) in book.closings:
+        return ALREADY_CLOSED
+    posting.close(target_id, NO_PLAYER, REVERSED)
+    decisions = decisions_of_target(posting)
+    if not decisions:
+        return (Outcome.TOMBSTONED, "REFERENCE_NOT_SEEN_YET")
+    movements = book.reversible_movements(decisions[-1])
+    for transfer in reversed(movements):
+        posting.move_between_house_accounts(
+            transfer.currency, transfer.credit, transfer.debit, transfer.amount_minor
+        )
+    return BOOKED if movements else NOTHING_TO_REVERSE
 
 
 def cancel(posting: Posting, leg: Leg) -> Verdict:

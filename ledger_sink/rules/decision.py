@@ -12,7 +12,7 @@ from ledger_sink.rules.amounts import (
     Verdict,
 )
 from ledger_sink.rules.book import NO_PLAYER, Posting
-from ledger_sink.rules.closings import pay_out
+from ledger_sink.rules.closings import pay_out, take_whole_back
 from ledger_sink.rules.journal import PAID, REVERSED, SETTLED
 from ledger_sink.rules.leg_rules import LEG_RULES
 from ledger_sink.rules.payments import move_to_suspense
@@ -25,12 +25,13 @@ from ledger_sink.rules.references import (
     win_refusal,
 )
 from ledger_sink.rules.refusals import find_refusal
-from schemas.events import Kind, Outcome
+from schemas.events import DIVIDED, Kind, Outcome
 
 BOOKED_INTO_DEBT: Final = (Outcome.POSTED.value, "BOOKED_INTO_DEBT")
 REVERSED_INTO_DEBT: Final = (Outcome.CANCELLED.value, "REVERSED_INTO_DEBT")
 """A debt raises an alert by these reasons, so they go before any other reason."""
 
+ROLLBACK_PRECEDED: Final = (Outcome.TOMBSTONED.value, "ROLLBACK_PRECEDED")
 PLAYER_UNKNOWN: Final = (Outcome.UNRESOLVED.value, "PLAYER_UNKNOWN")
 
 _OF_CURRENCY: Final = frozenset({CURRENCY_UNKNOWN, CURRENCIES_DIFFER})
@@ -58,7 +59,7 @@ def decide(posting: Posting) -> Verdict:
         closing = None
     if closing is not None and closing.action != PAID:
         select_named_wallet(posting)
-        return (Outcome.TOMBSTONED, "ROLLBACK_PRECEDED")
+        return ROLLBACK_PRECEDED
     refused = _find_refusal(posting) if closing is None else None
     if refused is not None:
         return refused
@@ -100,11 +101,17 @@ def _mark_debt(posting: Posting, verdict: Verdict) -> Verdict:
 def _decide_without_player(posting: Posting) -> Verdict:
     """Decide an event that names no player, after the resolver has given up; that is final.
 
-    Money that has really moved waits in suspense for an operator. A rollback leaves a tombstone all
+    Money that has really moved waits in suspense for an operator; a whole whose payments are booked
+    leaves it. A rollback leaves a tombstone all
     the same, so that a later bet moves no money, for any player.
     """
     event = posting.event
     kinds = {leg.kind for leg in event.legs}
+    if event.cause is not None and event.cause.type == DIVIDED:
+        return take_whole_back(posting)
+    moves_cash = not kinds.isdisjoint((Kind.DEPOSIT, Kind.DEPOSIT_REVERSAL))
+    if moves_cash and (event.event_id, NO_PLAYER) in posting.book.closings:
+        return ROLLBACK_PRECEDED
     for leg in event.legs:
         if leg.amount is None or leg.currency is None:
             continue

@@ -14,7 +14,7 @@ from pitboss.cli import screen
 from pitboss.ops.message_files import read_bodies
 from pitboss.settings import read_keys_file
 from replay.explain import ExplainedEvent, MessageExplanation, explain
-from schemas.events import Leg, MarketSettlement, PlayerEvent
+from schemas.events import Leg, MarketSettlement, PlayerEvent, Reference
 from schemas.money import EXPONENTS
 
 _ID_CHARACTERS = 12
@@ -169,16 +169,21 @@ def _show(explanation: MessageExplanation) -> None:
 def _show_events(explanation: MessageExplanation) -> None:
     if not explanation.events:
         return
-    columns = ("file", "operation", "transaction", "event", "legs", "player", "outcome")
-    events = screen.table(*columns, "signature")
+    identity = ("file", "operation", "transaction", "event")
+    events = screen.table(*identity, "legs", "refers to", "player", "outcome", "signature")
     for row in explanation.events:
         event, answer = row.event, row.answer
         legs = "\n".join(_leg_text(leg) for leg in event.legs)
         outcome = "" if answer is None else f"{answer.outcome} {answer.reason}".rstrip()
         event_id = event.event_id[:_ID_CHARACTERS]
         ids = (event.operation, event.provider_tx_id, event_id)
-        events.add_row(row.file, *ids, legs, event.player_id or "", outcome, event.signature)
+        player_id, reference = event.player_id or "", _reference_text(event.reference)
+        events.add_row(row.file, *ids, legs, reference, player_id, outcome, event.signature)
     screen.show(events)
+
+
+def _reference_text(reference: Reference | None) -> str:
+    return "" if reference is None else f"{reference.operation} {reference.tx_id}"
 
 
 def _leg_text(leg: Leg) -> str:

@@ -5,6 +5,10 @@ genkgo/camt. An entry of the account is one item, or one for each of its `TxDtls
 its amount (`streams.providers.camt_parts`). The operation is the direction, with `:PDNG` and the
 like behind it where the entry is not booked.
 
+Another message may state an entry as a whole that this one divides, and then the whole was booked.
+So payments of an entry with a bank's reference come with an event that takes the whole back, or
+closes it before it comes (`:DTLS`).
+
 A booked credit is a DEPOSIT, a booked debit that returns an earlier credit (`RvslInd`, `RtrInf`, a
 bank transaction code of a return) is a DEPOSIT_REVERSAL. Everything else is information: payouts
 and their returns are the cashier's `withdrawal.paid`, and fees are our own. So is a detail whose
@@ -39,7 +43,7 @@ from lxml import etree
 
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected, UsageError
-from schemas.events import Amount, Kind, Leg, Reference, SignatureVerdict
+from schemas.events import DIVIDED, Amount, Cause, Kind, Leg, Reference, SignatureVerdict
 from schemas.money import amount_from_text, minor_units
 from schemas.topics import DAY_MS
 from streams.providers.camt_file import (
@@ -53,12 +57,14 @@ from streams.providers.camt_file import (
 from streams.providers.camt_parts import Division, divide, drop_shared_references
 from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader
 from streams.providers.fields import ID_MAX, currency_of, text_of
-from streams.providers.named_ids import find_named_id
+from streams.providers.named_ids import NamedIds, find_named_ids
 from streams.providers.references import is_placeholder
 from streams.providers.times import ms_of_text, zone_of
 from streams.providers.xml_body import make_parser, root_of
 
 UNMATCHED: Final = "unmatched"
+DIVISION: Final = ":DTLS"
+"""The end of the operation by which a whole goes back whose payments are stated."""
 
 _DIRECTIONS: Final = frozenset({"CRDT", "DBIT"})
 _OPPOSITE: Final = {"CRDT": "DBIT", "DBIT": "CRDT"}
@@ -66,6 +72,8 @@ _STATUSES: Final = frozenset({"BOOK", "PDNG", "INFO", "FUTR"})
 # An id of the older versions before UETR, so that one payment has one identity in all of them.
 _UNIQUE: Final = ("AcctSvcrRef", "TxId", "UETR")
 _SHARED: Final = ("PmtInfId", "InstrId", "EndToEndId", "TxId", "MsgId")
+_NUMBER_ROOM: Final = 8
+"""Characters for the number of an entry that is there several times."""
 _UNSIGNED: Final = SignatureVerdict.NOT_CHECKED.value
 
 
@@ -142,7 +150,11 @@ class Camt(Dialect):
         Movements that cannot be read have none.
         """
         lines = self._lines(statement, entry, UTC, re.compile(self.deposit_pattern))
-        return frozenset(line.key for line in lines if isinstance(line, _Line))
+        return frozenset(
+            line.key
+            for line in lines
+            if isinstance(line, _Line) and not line.operation.endswith(DIVISION)
+        )
 
     def _read(
         self,
@@ -184,11 +196,12 @@ class Camt(Dialect):
         for detail, amount, minor in division.parts:
             part = _EntryHead(amount, minor, *head[2:])
             try:
-                deposit = find_named_id(pattern, _texts(detail))
+                named = find_named_ids(pattern, _texts(detail))
                 kind = self._kind(entry, head, detail)
-                yield self._line(statement, entry, part, detail, deposit, kind, "")
+                yield self._line(statement, entry, part, detail, named, kind, "")
             except Rejected as error:
                 yield error
+        yield from self._division(statement, entry, head) if division.parts else ()
 
     def _whole(
         self,
@@ -199,17 +212,38 @@ class Camt(Dialect):
         pattern: re.Pattern[str],
     ) -> _Line:
         """Return an entry that is one movement: one payment, a sum, or one that is unclear."""
-        detail, deposit, is_sum = division.detail, None, division.is_sum
+        detail, named, is_sum = division.detail, NamedIds(), division.is_sum
         if detail is not None and detail.repeated_element:
             raise Rejected(RejectCode.BAD_FIELD, f"{detail.repeated_element} is there twice")
         if not is_sum and not division.is_unclear:
             # The entry's own text is about its only payment. The text of several is not.
             texts = [] if detail is None else _texts(detail)
-            deposit = find_named_id(pattern, [*texts, entry.lines])
-            is_sum = deposit is None and entry.has_further_message
+            named = find_named_ids(pattern, [*texts, entry.lines])
+            is_sum = named.certain is None and entry.has_further_message
         kind = Kind.INFORMATIONAL if is_sum else self._kind(entry, head, detail)
         form = ":BTCH" if is_sum else ""
-        return self._line(statement, entry, head, detail, deposit, kind, form, is_whole=True)
+        return self._line(statement, entry, head, detail, named, kind, form, is_whole=True)
+
+    def _division(
+        self, statement: Statement, entry: BankEntry, head: _EntryHead
+    ) -> Iterator[_Line]:
+        """Yield what takes an entry back that another message stated as a whole.
+
+        Only the bank's reference tells that two messages mean one entry.
+        """
+        kind = self._kind(entry, head, None)
+        is_booked = head.status == "BOOK" and statement.message in self.money_in
+        has_reference = self.unique_references and entry.fields.get("AcctSvcrRef")
+        if kind is Kind.INFORMATIONAL or not is_booked or not has_reference:
+            return
+        money = f"{head.minor}{head.currency}"
+        key = self._key(statement, entry, None, money, is_whole=True)
+        if len(key) > ID_MAX - _NUMBER_ROOM:
+            return
+        leg = Leg(Kind.ROLLBACK.value, head.amount, head.currency)
+        reference = Reference(head.direction, key)
+        operation = head.direction + DIVISION
+        yield _Line(operation, key, leg, reference, head.at, entry, None)
 
     def _line(
         self,
@@ -217,7 +251,7 @@ class Camt(Dialect):
         entry: BankEntry,
         head: _EntryHead,
         detail: Detail | None,
-        deposit: str | None,
+        named: NamedIds,
         kind: Kind,
         form: str,
         *,
@@ -235,9 +269,11 @@ class Camt(Dialect):
             operation, kind = f"{statement.message}:{operation}", Kind.INFORMATIONAL
         money = f"{head.minor}{head.currency}"
         key = self._key(statement, entry, detail, money, is_whole=is_whole)
-        reference = None if deposit is None else Reference("deposit.opened", deposit)
-        if reference is None and kind is not Kind.INFORMATIONAL:
-            reference = Reference(UNMATCHED, key[:ID_MAX])
+        reference = None
+        if named.certain is not None:
+            reference = Reference("deposit.opened", named.certain)
+        elif kind is not Kind.INFORMATIONAL:
+            reference = Reference(UNMATCHED, named.print_candidates() or key[:ID_MAX])
         leg = Leg(kind.value, head.amount, head.currency)
         return _Line(operation, key, leg, reference, head.at, entry, detail)
 
@@ -363,18 +399,22 @@ def _content(line: _Line) -> tuple[list[list[tuple[str, str]]], list[str]]:
 
 
 def _draft(line: _Line, tx_id: str) -> Draft:
+    reference, cause = line.reference, None
+    if line.operation.endswith(DIVISION) and reference is not None:
+        reference, cause = Reference(reference.operation, tx_id), Cause(DIVIDED, tx_id)
     return Draft(
         line.operation,
         tx_id,
         [line.leg],
         None,
-        line.reference,
+        reference,
         None,
         False,
         None,
         line.at,
         False,
         _UNSIGNED,
+        cause,
     )
 
 

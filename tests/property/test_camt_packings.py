@@ -53,7 +53,7 @@ def print_booking(
 ) -> str:
     """The entry in one version, with placeholders where a reference may be missing.
 
-    `is_unclear`: its details do not add up to it, or it shows by nothing that it is several payments.
+    `is_unclear`: one of its details is missing, so that they do not add up, or it shows by nothing that it is several payments.
     """
     single = len(booking.payments) == 1
     details = []
@@ -64,14 +64,13 @@ def print_booking(
         own = f"<TxId>T{booking.number}-{at}</TxId>"
         # The payer wrote it in one place, whichever message tells it.
         in_text = bool(named) and payment.cents % 2 == 1
-        cents = payment.cents + (1 if is_unclear and at == 0 else 0)
         details.append(
             print_detail(
                 end_to_end=word if in_text or not named else named,
                 lines=(f"for {named}, thanks",) if in_text else (),
                 amount=None
                 if as_sum or (single and data.draw(st.booleans()))
-                else print_cents(cents),
+                else print_cents(payment.cents),
                 refs=refs + own,
                 more="<RtrInf/>" if booking.is_return else "",
                 version=version,
@@ -81,7 +80,7 @@ def print_booking(
     is_bare = is_unclear and not booking.is_return and data.draw(st.booleans())
     hidden = is_bare or (as_sum and data.draw(st.booleans()))
     return print_entry(
-        *(() if hidden else details),
+        *(() if hidden else details[1:] if is_unclear else details),
         amount=print_cents(sum(payment.cents for payment in booking.payments)),
         ref=f"ACSR{booking.number}",
         direction="DBIT" if booking.is_return else "CRDT",

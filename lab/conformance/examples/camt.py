@@ -106,6 +106,7 @@ def _batch(fill: Fill) -> _Entry:
         ),
         _deposit_expected(twins, amounts[2], _deposit(fill, 2)),
         _deposit_expected(f"{twins}#2", amounts[2], _deposit(fill, 2)),
+        _division_expected(f"{account}|{_money(fill, total)}", total),
     )
     if units(total, fill.scale) > AMOUNT_MAX or fill.currency not in EXPONENTS:
         # An entry that no wallet can hold is one item, whatever it consists of.
@@ -163,6 +164,11 @@ def _deposit_expected(tx_id: str, amount: Decimal, deposit: str) -> Expected:
     return Expected(
         "CRDT", tx_id, None, (("DEPOSIT", amount),), ("deposit.opened", deposit), _UNSIGNED
     )
+
+
+def _division_expected(key: str, total: Decimal) -> Expected:
+    """Return what takes the entry back where another message stated it as a whole."""
+    return Expected("CRDT:DTLS", key, None, (("ROLLBACK", total),), ("CRDT", key), _UNSIGNED)
 
 
 def _deposit(fill: Fill, n: int) -> str:

@@ -395,7 +395,7 @@ def test_an_id_is_certain_where_one_reading_fits(
     ("lines", "shown"),
     [
         (("dep-1 dep-2",), "dep-1 or dep-2"),
-        (("dep-2, dep-1", "dep-2"), "dep-1 or dep-2"),
+        (("dep-2, dep-1.", "dep-2"), "dep-1 or dep-2"),
         (("pay dep-12", "34 danke"), "dep-12 or dep-1234"),
         (("dep-12-", "34 danke"), "dep-12 or dep-12-34"),
         (("dep-12", "dep-1234"), "dep-12 or dep-1234 or dep-12dep-1234"),
