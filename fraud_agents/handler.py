@@ -16,7 +16,6 @@ from typing import Final
 
 from aiokafka.structs import TopicPartition
 
-from fraud_agents.detectors import FIELDS
 from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.rules import Rule, rule_set_name
 from fraud_agents.settings import GROUP, FraudSettings
@@ -73,7 +72,7 @@ class OwnedPartition:
         if batch.from_offset > self.next_offset:
             raise OffsetHole(f"{batch}: the detectors expect the record at {self.next_offset}")
         self.is_consistent = False
-        decode, encode = codec.decoder(WalletTransaction, FIELDS), codec.encoder(FraudAlert)
+        decode, encode = codec.decoder(WalletTransaction), codec.encoder(FraudAlert)
         observe, seen = self.detectors.observe, self.next_offset
         for record in batch.records:
             offset = record.offset

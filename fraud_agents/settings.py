@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from fraud_agents.rules import DEFAULT_RULES, Rule
+from fraud_agents.detectors import DEFAULT_RULES
+from fraud_agents.rules import Rule
 
 GROUP: Final = "fraud.detect"
 

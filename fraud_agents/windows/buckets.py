@@ -28,7 +28,7 @@ class ClosedWindow(NamedTuple):
     """What a complete window holds."""
 
     bounds: Bounds
-    count: int
+    events: int
     total: int
 
 
@@ -141,7 +141,10 @@ class SessionWindows:
         own = _Session(at_ms, at_ms, 1, value)
         place = bisect_right(self._sessions, own)
         for near in self._sessions[max(0, place - 1) : place + 1]:
-            if near.first_ms - self.gap_ms < own.last_ms and own.first_ms < near.last_ms + self.gap_ms:
+            if (
+                near.first_ms - self.gap_ms < own.last_ms
+                and own.first_ms < near.last_ms + self.gap_ms
+            ):
                 self._sessions.remove(near)
                 own = _Session(
                     min(near.first_ms, own.first_ms),

@@ -58,7 +58,7 @@ class Released(NamedTuple, Generic[T]):
     at_ms: int
     source: InputId
     offset: int
-    index: int
+    place: int
     """Place among the items of one record."""
     item: T
 
@@ -117,9 +117,7 @@ class OrderedMerge(Generic[T]):
     @property
     def late_counts(self) -> dict[InputId, int]:
         """Late records of each input so far."""
-        return {
-            name: mark.late for name, mark in zip(self.inputs, self._watermarks, strict=True)
-        }
+        return {name: mark.late for name, mark in zip(self.inputs, self._watermarks, strict=True)}
 
     def drain(self) -> list[Released[T]]:
         """Return the items before the watermark, in order, each once.
@@ -150,7 +148,7 @@ class OrderedMerge(Generic[T]):
         if len(state.watermarks) != len(self.inputs) or len(items) != len(state.places):
             raise ValueError(f"a merge of {len(state.watermarks)} inputs; here {len(self.inputs)}")
         self._watermarks = list(state.watermarks)
-        self._waiting = [tuple(place) for place in state.places]  # sorted, hence a heap
+        self._waiting = list(state.places)  # sorted, hence a heap
         self._items = {
             (place[1], place[2], place[3]): item
             for place, item in zip(state.places, items, strict=True)

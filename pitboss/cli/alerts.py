@@ -12,9 +12,9 @@ import msgspec
 from rich.text import Text
 
 from fraud_agents.alerts import PublishedAlert, follow_alerts, read_alerts, read_records
-from fraud_agents.detectors import FIELDS
+from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.explanation import Explanation, explain, first_offset_of
-from fraud_agents.rules import DEFAULT_RULES
+from fraud_agents.rules import PAST_RULES
 from ledger_sink.rules import debts, payments
 from pitboss.cli import screen
 from pitboss.cli.option_types import period_options
@@ -161,13 +161,13 @@ async def _explain_from(runtime: Runtime, alert: FraudAlert, first_offset: int) 
         # The log's key is the player, so only these records need to be decoded.
         None if alert.player_id is None else alert.player_id.encode(),
     )
-    decode, events = codec.decoder(WalletTransaction, FIELDS), []
+    decode, events = codec.decoder(WalletTransaction), []
     for record in records:
         try:
             events.append((record.offset, decode(record.value)))
         except Rejected:
             continue  # the detectors published it as a dead letter and did not count it either
-    return explain(alert, events, DEFAULT_RULES)
+    return explain(alert, events, (*DEFAULT_RULES, *PAST_RULES))
 
 
 def _explain_ledger_alert(alert: FraudAlert) -> str:

@@ -97,7 +97,7 @@ def _topics() -> Collection[str]:
 
 
 def _rules() -> Collection[str]:
-    from fraud_agents.rules import DEFAULT_RULES
+    from fraud_agents.detectors import DEFAULT_RULES
     from ledger_sink.rules import debts, payments
 
     return [*(rule.rule_id for rule in DEFAULT_RULES), debts.RULE, payments.RULE]

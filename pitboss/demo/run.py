@@ -122,7 +122,7 @@ async def _inspect(
         seed=traffic.scenario.seed,
         traffic=traffic.figures,
         transfers=transfers,
-        alerts=len(topics.alerts),
+        alerts=len({alert.alert_id for alert in topics.alerts.values()}),
         duplicates=duplicates,
         published_at=topics.balance_history,
         unmet=unmet_expectations(traffic.records, traffic.scenario.speeders, topics),

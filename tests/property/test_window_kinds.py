@@ -88,7 +88,7 @@ def by_every_window(steps, size, hop, offset=0):
 def test_tumbling_windows_hold_what_every_window_tried_holds(steps, size, offset):
     windows = WindowedSums(Tumbling(size, offset))
     closed = run_windows(windows, steps)
-    assert {w.bounds: (w.count, w.total) for w in closed} == by_every_window(
+    assert {w.bounds: (w.events, w.total) for w in closed} == by_every_window(
         steps, size, size, offset
     )
     assert len({w.bounds for w in closed}) == len(closed)  # none is closed twice
@@ -101,7 +101,7 @@ def test_hopping_windows_hold_what_every_window_tried_holds(steps, hop, factor):
     windows = WindowedSums(Hopping(hop * factor, hop))
     closed = run_windows(windows, steps)
     expected = by_every_window(steps, hop * factor, hop)
-    assert {w.bounds: (w.count, w.total) for w in closed} == expected
+    assert {w.bounds: (w.events, w.total) for w in closed} == expected
     assert [w.bounds.end_ms for w in closed] == sorted(w.bounds.end_ms for w in closed)
     assert windows.late == taken(steps)[1]
 
@@ -120,7 +120,7 @@ def test_sessions_are_the_runs_of_near_events(steps, gap):
             expected[-1].append((at, value))
         else:
             expected.append([(at, value)])
-    assert [(w.bounds, w.count, w.total) for w in closed] == [
+    assert [(w.bounds, w.events, w.total) for w in closed] == [
         (Bounds(run[0][0], run[-1][0] + gap), len(run), sum(value for _, value in run))
         for run in expected
     ]

@@ -14,6 +14,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner
 
+from fraud_agents.detectors import DEFAULT_RULES
 from pitboss.cli.main import cli
 from pitboss.settings import worker_environment
 from schemas import codec
@@ -29,11 +30,11 @@ async def _prepare(runtime) -> list[FraudAlert]:
     await fraud_log.make_topics(runtime)
     await append(
         runtime,
-        burst("slow", T0, 450)
+        burst("slow", T0, 110)
         + burst("fast", T0, 520)
         + burst("faster", T0 + 9_000, 600, every_ms=50),
     )
-    async with running_agent(settings_of(runtime)):
+    async with running_agent(settings_of(runtime, rules=DEFAULT_RULES)):
         await fraud_log.wait_until_processed(runtime)
     alerts = await read_alerts(runtime)
     await _send(runtime, alerts[0])  # as after a kill: the same once more

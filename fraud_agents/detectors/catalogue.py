@@ -1,0 +1,69 @@
+"""The detectors by rule id, and the rules that are active by default.
+
+A detector runs if it stands in `DETECTORS` and its rule among the rules of the worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from fraud_agents.detectors import (
+    d01_bet_velocity,
+    d02_fake_deposit,
+    d04_structuring,
+    d05_little_play,
+    d06_bonus_abuse,
+    d07_velocity,
+    d15_changed_duplicate,
+    d16_win_without_bet,
+    d17_past_posting,
+    d18_excluded_play,
+    d20_limit_breach,
+)
+from fraud_agents.detectors.observation import Detector
+from fraud_agents.rules import Rule
+
+D01_BET_VELOCITY: Final = d01_bet_velocity.RULE
+
+DEFAULT_RULES: Final[tuple[Rule, ...]] = (
+    d01_bet_velocity.RULE,
+    d02_fake_deposit.RULE,
+    d04_structuring.RULE,
+    d05_little_play.RULE,
+    d06_bonus_abuse.RULE,
+    d07_velocity.RULE,
+    d15_changed_duplicate.RULE,
+    d16_win_without_bet.RULE,
+    d17_past_posting.RULE,
+    d18_excluded_play.RULE,
+    d20_limit_breach.RULE,
+)
+
+
+class DetectorType(Protocol):
+    """Class of a detector."""
+
+    topic: str
+
+    def __call__(self, rule: Rule, partition: int) -> Detector:
+        """Make the detector of a rule for a partition of its topic."""
+
+
+DETECTORS: Final[Mapping[str, tuple[DetectorType, ...]]] = MappingProxyType(
+    {
+        "D01": (d01_bet_velocity.BetVelocity,),
+        "D02": (d02_fake_deposit.FakeDeposit,),
+        "D04": (d04_structuring.Structuring,),
+        "D05": (d05_little_play.LittlePlay,),
+        "D06": (d06_bonus_abuse.BonusAbuse,),
+        "D07": (d07_velocity.DepositVelocity, d07_velocity.PlayerVelocity),
+        "D15": (d15_changed_duplicate.ChangedDuplicate,),
+        "D16": (d16_win_without_bet.WinWithoutBet,),
+        "D17": (d17_past_posting.PastPosting,),
+        "D18": (d18_excluded_play.ExcludedPlay,),
+        "D20": (d20_limit_breach.LimitBreach,),
+    }
+)
+"""Classes of the detectors by rule id, one for each topic that a rule reads."""
