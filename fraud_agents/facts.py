@@ -1,7 +1,7 @@
 """The vocabulary of player events that the detectors read: types and attributes.
 
-A provider's adapter or the casino's own systems write these types to `player.events.v1`; other types
-are not looked at. Attributes are texts. Nothing here is personal data in clear: instruments,
+A provider's adapter or the casino's own systems write these types to `player.events.v1`; other
+types are not looked at. Attributes are texts. Nothing here is personal data in clear: instruments,
 addresses and devices are hashes.
 """
 

@@ -64,7 +64,8 @@ def reference_minor(minor: int, currency: str | None) -> int | None:
     """Return an amount in minor units of the reference currency, cut; None without a rate."""
     if currency is None or currency not in RATES:
         return None
-    cents = abs(minor) * RATES[currency] * 100 // (10 ** exponent_of(currency) * 1_000_000)
+    units: int = 10 ** exponent_of(currency)
+    cents = abs(minor) * RATES[currency] * 100 // (units * 1_000_000)
     return cents if minor >= 0 else -cents
 
 
@@ -94,6 +95,11 @@ def commonest_share_percent(window: Sequence[Entry]) -> int:
     if not window:
         return 0
     return 100 * max(Counter(entry.label for entry in window).values()) // len(window)
+
+
+def exceeds_percent(part: int, whole: int, percent: int) -> bool:
+    """Return whether `part` is more than `percent` of `whole`, exactly; not of nothing."""
+    return whole > 0 and 100 * part > percent * whole
 
 
 def percent_of(part: int, whole: int) -> int | None:
@@ -180,6 +186,7 @@ FEATURES: Final = (
     Feature(count_labels, _EVENT, _WINDOW, _LATE, _NONE, "an empty label is a label"),
     Feature(commonest_share_percent, _EVENT, _WINDOW, _LATE, _NONE, "an empty window: 0"),
     Feature(percent_of, _EVENT, _ONE, _AS_OF, "both sides in one currency", "of nothing: null"),
+    Feature(exceeds_percent, _EVENT, _ONE, _AS_OF, "both sides in one currency", "of nothing: no"),
     Feature(distance_km, _EVENT, "two places", _LATE, _NONE, "no place: the event is skipped"),
     Feature(speed_kmh, _EVENT, "two places", _LATE, _NONE, _FULL),
     Feature(z_thousandths, _EVENT, _WINDOW, _LATE, "one currency a game", "no variance: 0"),

@@ -88,6 +88,7 @@ class KeyedDetector(Generic[S]):
         self.rule = rule
         self.partition = partition
         self.watermark_ms = 0
+        self.key = ""  # of the event that is being looked at
         self._states: OrderedDict[str, tuple[int, S]] = OrderedDict()
         self._cases: dict[str, OpenCase] = {}
         self._timers: list[tuple[int, str, str]] = []
@@ -102,8 +103,8 @@ class KeyedDetector(Generic[S]):
         player_id: str | None = event.player_id
         return None if player_id is None else escape_key(event.brand, player_id)
 
-    def find(self, key: str, state: S, event: Any, offset: int) -> Iterable[Finding]:
-        """Take in an event of a key and yield what it completes."""
+    def find(self, state: S, event: Any, offset: int) -> Iterable[Finding]:
+        """Take in an event of `key` and yield what it completes."""
         raise NotImplementedError
 
     def find_due(self, key: str, state: S, tag: str, due_ms: int) -> Iterable[Finding]:
@@ -118,8 +119,9 @@ class KeyedDetector(Generic[S]):
         key = self.key_of(event)
         if key is None:
             return []
+        self.key = key
         alerts: list[FraudAlert] = []
-        for finding in self.find(key, self._touch(key), event, offset):
+        for finding in self.find(self._touch(key), event, offset):
             alert = self._report(key, finding)
             if alert is not None:
                 alerts.append(alert)

@@ -111,6 +111,7 @@ class BetVelocity:
 
     def __init__(self, rule: Rule, partition: int) -> None:
         self.rule = rule
+        self.watermark_ms = 0
         self._partition = partition
         self._windows = KeyedWindows(rule.window_spec(), rule.idle_ms)
         self._episodes: dict[str, Episode] = {}

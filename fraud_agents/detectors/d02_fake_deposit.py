@@ -33,6 +33,7 @@ RULE: Final = make_rule(
     "deposits",
     60_000,
     title="Fake deposit",
+    grace_ms=10_000,
     cooldown_ms=24 * _HOUR_MS,
     idle_ms=7 * 24 * _HOUR_MS,
     limits={
@@ -85,15 +86,13 @@ class FakeDeposit(KeyedDetector[DepositState]):
     )
     state_type = DepositState
 
-    def find(
-        self, key: str, state: DepositState, event: WalletTransaction, offset: int
-    ) -> Iterator[Finding]:
+    def find(self, state: DepositState, event: WalletTransaction, offset: int) -> Iterator[Finding]:
         """Match openings and deposits."""
         if event.operation == OPENED and event.provider == "house":
             yield from self._open_deposit(state, event)
         elif has_kind(event, Kind.DEPOSIT) and event.event_id not in state.seen:
             self._remember(state, event)
-            yield from self._check_deposit(key, state, event, offset)
+            yield from self._check_deposit(state, event, offset)
         elif has_kind(event, Kind.WITHDRAWAL) and event.operation == "withdrawal.requested":
             for waiting in list(state.waiting.values()):
                 yield self._finding(waiting, "NOT_OPENED", "hold", event.player_id)
@@ -113,12 +112,15 @@ class FakeDeposit(KeyedDetector[DepositState]):
         if reference in state.opened:
             return
         opened = state.opened[reference] = OpenedDeposit(event.occurred_at, minor, currency)
-        waiting = state.waiting.pop(reference, None)
-        if waiting is not None:
+        waiting = state.waiting.get(reference)
+        if waiting is None:
+            return
+        if event.occurred_at <= waiting.at_ms + self.rule.limit("unmatched"):
+            del state.waiting[reference]
             yield from self._credit(opened, waiting, event.player_id)
 
     def _check_deposit(
-        self, key: str, state: DepositState, event: WalletTransaction, offset: int
+        self, state: DepositState, event: WalletTransaction, offset: int
     ) -> Iterator[Finding]:
         minor, currency = _amount_of(event, Kind.DEPOSIT)
         deposit = WaitingDeposit(
@@ -139,8 +141,8 @@ class FakeDeposit(KeyedDetector[DepositState]):
                 yield from self._credit(opened, deposit, event.player_id)
                 return
             state.waiting[event.reference.tx_id] = deposit
-            due_ms = event.occurred_at + self.rule.limit("unmatched")
-            self.schedule(key, event.reference.tx_id, due_ms)
+            due_ms = event.occurred_at + self.rule.limit("unmatched") + self.rule.grace_ms
+            self.schedule(self.key, event.reference.tx_id, due_ms)
 
     def _credit(
         self, opened: OpenedDeposit, deposit: WaitingDeposit, player_id: str | None

@@ -1,7 +1,7 @@
 """D04, structuring: several payments just under the amount that has to be reported.
 
-Key: brand and player. Counted in 24 hours and in 7 days, deposits and withdrawals apart: payments of
-at least `band` and less than the region's reporting threshold, that together reach it.
+Key: brand and player. Counted in 24 hours and in 7 days, deposits and withdrawals apart: payments
+of at least `band` and less than the region's reporting threshold, that together reach it.
 
 False-positive traps: a player who always pays the same limit that the law or the operator sets
 (amounts equal to one are left out), a fixed habit of small top-ups (below the band), a payment at
@@ -67,9 +67,7 @@ class Structuring(KeyedDetector[PaymentState]):
     kinds: ClassVar[frozenset[str] | None] = frozenset({Kind.DEPOSIT.value, Kind.WITHDRAWAL.value})
     state_type = PaymentState
 
-    def find(
-        self, key: str, state: PaymentState, event: WalletTransaction, offset: int
-    ) -> Iterator[Finding]:
+    def find(self, state: PaymentState, event: WalletTransaction, offset: int) -> Iterator[Finding]:
         """Count a payment in the band."""
         for kind, window in (
             (Kind.DEPOSIT.value, state.deposits),

@@ -4,8 +4,8 @@ Key: brand and player. When a withdrawal is asked for, the stakes since the firs
 last 7 days are compared with the deposits of these 7 days. Free bets are no stakes, and a rolled
 back bet is taken off again.
 
-False-positive traps: an early big win (stakes count, not the net result), a small change of mind
-(a review, never a hold, below `amount`), a withdrawal without a deposit in the window (winnings).
+False-positive traps: an early big win (stakes count, not the net result), a small change of mind (a
+review, never a hold, below `amount`), a withdrawal without a deposit in the window (winnings).
 Even-money bets on both sides are stakes here; D10 finds them.
 """
 
@@ -62,7 +62,7 @@ class LittlePlay(KeyedDetector[TurnoverState]):
     state_type = TurnoverState
 
     def find(
-        self, key: str, state: TurnoverState, event: WalletTransaction, offset: int
+        self, state: TurnoverState, event: WalletTransaction, offset: int
     ) -> Iterator[Finding]:
         """Add up stakes and deposits, and compare them at a withdrawal."""
         state.staked += sum_reference(event, Kind.BET) - sum_reference(event, Kind.ROLLBACK)

@@ -1,13 +1,13 @@
 """D06, bonus abuse: bonuses taken more often, or worked off with less risk, than they are meant.
 
-Key: brand and player. Four conditions: a second welcome bonus; a bonus released after `low_edge` of
-its stakes went to games with a house edge under 2 %; bonuses of more than `ratio` of the deposits of
-30 days, from the third bonus on; and where the law allows one bonus at the first play only, a bonus
-after the first bet.
+Key: brand and player. Four conditions: a second welcome bonus; a bonus released after more
+than `low_edge` of its stakes went to games with a house edge under 2 %; bonuses of more than `ratio`
+of the deposits of 30 days, from the third bonus on; and where the law allows one bonus at the first
+play only, a bonus after the first bet.
 
-False-positive traps: one welcome bonus that doubles the first deposit (100 % of it, by itself), free
-spins of a provider's campaign (free bets are no stakes), a reactivation of an old player (the 30
-days), a bonus before the first bet.
+False-positive traps: one welcome bonus that doubles the first deposit (100 % of it, by itself),
+free spins of a provider's campaign (free bets are no stakes), a reactivation of an old player (the
+30 days), a bonus before the first bet.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import msgspec
 from fraud_agents.detectors.base import Finding, KeyedDetector
 from fraud_agents.features import (
     count_events,
+    exceeds_percent,
     percent_of,
     sum_legs,
     sum_reference,
@@ -88,9 +89,7 @@ class BonusAbuse(KeyedDetector[BonusState]):
     )
     state_type = BonusState
 
-    def find(
-        self, key: str, state: BonusState, event: WalletTransaction, offset: int
-    ) -> Iterator[Finding]:
+    def find(self, state: BonusState, event: WalletTransaction, offset: int) -> Iterator[Finding]:
         """Follow a player's bonuses, stakes and deposits."""
         spec = ExactSpec(self.rule.grace_ms, self.rule.dedup_horizon_ms)
         for leg in event.legs:
@@ -134,7 +133,7 @@ class BonusAbuse(KeyedDetector[BonusState]):
         deposited = sum_values(state.deposits.ending(event.occurred_at, self.rule.window_ms))
         share = percent_of(sum_values(run), deposited)
         is_many = count_events(run) >= self.rule.limit("ratio_bonuses")
-        if is_many and share is not None and share > self.rule.limit("ratio"):
+        if is_many and exceeds_percent(sum_values(run), deposited, self.rule.limit("ratio")):
             yield self._finding(event, entry.offset, "RATIO", count_events(run), str(share))
         first_bet_ms = state.first_bet_ms
         if (
@@ -148,7 +147,7 @@ class BonusAbuse(KeyedDetector[BonusState]):
         self, bonus: RunningBonus, event: WalletTransaction, offset: int
     ) -> Iterator[Finding]:
         share = percent_of(bonus.low_edge_staked, bonus.staked)
-        if share is not None and share > self.rule.limit("low_edge"):
+        if exceeds_percent(bonus.low_edge_staked, bonus.staked, self.rule.limit("low_edge")):
             yield self._finding(event, offset, "LOW_EDGE", 1, str(share))
 
     def _finding(

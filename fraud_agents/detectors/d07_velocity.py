@@ -97,9 +97,7 @@ class DepositVelocity(_Counting):
 
     kinds: ClassVar[frozenset[str] | None] = frozenset({Kind.INFORMATIONAL.value})
 
-    def find(
-        self, key: str, state: Counts, event: WalletTransaction, offset: int
-    ) -> Iterator[Finding]:
+    def find(self, state: Counts, event: WalletTransaction, offset: int) -> Iterator[Finding]:
         """Count a deposit that a player opened."""
         if event.operation != "deposit.opened":
             return
@@ -128,7 +126,7 @@ class PlayerVelocity(_Counting):
         PlayerFact.LOGIN_FAILED.value: ("failed_logins", _HOUR_MS),
     }
 
-    def find(self, key: str, state: Counts, event: PlayerEvent, offset: int) -> Iterator[Finding]:
+    def find(self, state: Counts, event: PlayerEvent, offset: int) -> Iterator[Finding]:
         """Count an act of a player; a login that succeeds begins the failed ones anew."""
         if event.type == PlayerFact.LOGIN:
             state.windows.pop("failed_logins", None)

@@ -1,8 +1,9 @@
 """D15, a transaction sent again with other content: a replay attack, or a provider's defect.
 
 Key: brand and player; each event id is a subject of its own. The identity is (brand, provider,
-operation, transaction id), so a provider that uses one id per brand or per operation is no case. The
-content is the fingerprint: player, amounts, round, game and reference, never time or request id.
+operation, transaction id), so a provider that uses one id per brand or per operation is not a case.
+The content is the fingerprint: player, amounts, round, game and reference, never time or request
+id.
 
 False-positive traps: a legal retry (the same content is counted, in the evidence, and is no
 finding), an id that a provider uses again another day (beyond the horizon). A second content under
@@ -65,9 +66,7 @@ class ChangedDuplicate(KeyedDetector[SeenState]):
     kinds: ClassVar[frozenset[str] | None] = frozenset(kind.value for kind in _CHECKED)
     state_type = SeenState
 
-    def find(
-        self, key: str, state: SeenState, event: WalletTransaction, offset: int
-    ) -> Iterator[Finding]:
+    def find(self, state: SeenState, event: WalletTransaction, offset: int) -> Iterator[Finding]:
         """Compare an event with the first under its id."""
         seen = state.events.get(event.event_id)
         if seen is None:

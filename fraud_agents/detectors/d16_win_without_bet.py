@@ -1,8 +1,8 @@
 """D16, a win without a bet: money from a round in which nothing was staked.
 
-Key: brand, player and round. A WIN is an orphan when its round has no bet `orphan` after it, in event
-time: providers send out of order. A withdrawal that is asked for while a player has an orphan raises
-the alert to a hold.
+Key: brand, player and round. A WIN is an orphan when its round has no bet `orphan` after it, in
+event time: providers send out of order. A withdrawal that is asked for while a player has an orphan
+raises the alert to a hold.
 
 False-positive traps: free rounds (the leg is free or names a campaign), prizes (PROMO_WIN) and
 jackpots (JACKPOT_WIN), goodwill (an ADJUSTMENT has two people), a win of a player whose memory of
@@ -39,6 +39,7 @@ RULE: Final = make_rule(
     "wins",
     60_000,
     title="Win without bet",
+    grace_ms=10_000,
     cooldown_ms=_DAY_MS,
     idle_ms=7 * _DAY_MS,
     limits={
@@ -69,6 +70,7 @@ class RoundState(msgspec.Struct, array_like=True):
     waiting: dict[str, OrphanWin] = {}
     reported: dict[str, OrphanWin] = {}
     is_cut: bool = False
+    withdrawal_ms: int = 0
 
 
 class WinWithoutBet(KeyedDetector[RoundState]):
@@ -79,33 +81,33 @@ class WinWithoutBet(KeyedDetector[RoundState]):
     )
     state_type = RoundState
 
-    def find(
-        self, key: str, state: RoundState, event: WalletTransaction, offset: int
-    ) -> Iterator[Finding]:
+    def find(self, state: RoundState, event: WalletTransaction, offset: int) -> Iterator[Finding]:
         """Note bets, keep wins without one, and raise reported ones at a withdrawal."""
         if event.round_id is not None:
             round_name = escape_key(event.provider, event.round_id)
             if has_kind(event, Kind.BET):
                 self._note_bet(state, round_name, event.occurred_at)
             elif round_name not in state.staked and not state.is_cut:
-                self._keep_orphan(key, state, event, offset, round_name)
+                self._keep_orphan(state, event, offset, round_name)
         if has_kind(event, Kind.WITHDRAWAL) and event.operation == "withdrawal.requested":
-            for orphan in (*state.waiting.values(), *state.reported.values()):
-                yield self._finding(orphan, "hold", player_of(key))
-            state.waiting.clear()
+            state.withdrawal_ms = event.occurred_at
+            for orphan in state.reported.values():
+                yield self._finding(orphan, "hold", player_of(self.key))
             state.reported.clear()
 
     def _note_bet(self, state: RoundState, round_name: str, at_ms: int) -> None:
         state.staked.pop(round_name, None)
         state.staked[round_name] = at_ms
-        for event_id in [n for n, w in state.waiting.items() if w.round_name == round_name]:
-            del state.waiting[event_id]
+        for event_id, orphan in list(state.waiting.items()):
+            until_ms = orphan.at_ms + self.rule.limit("orphan")
+            if orphan.round_name == round_name and at_ms <= until_ms:
+                del state.waiting[event_id]
         if len(state.staked) > ROUNDS_MAX:
             del state.staked[next(iter(state.staked))]
             state.is_cut = True
 
     def _keep_orphan(
-        self, key: str, state: RoundState, event: WalletTransaction, offset: int, round_name: str
+        self, state: RoundState, event: WalletTransaction, offset: int, round_name: str
     ) -> None:
         for leg in event.legs:
             if leg.kind != Kind.WIN or leg.is_free or leg.campaign_id is not None:
@@ -116,14 +118,17 @@ class WinWithoutBet(KeyedDetector[RoundState]):
                 state.waiting[event.event_id] = OrphanWin(
                     event.occurred_at, offset, event.event_id, minor, leg.currency, round_name
                 )
-                due_ms = event.occurred_at + self.rule.limit("orphan")
-                self.schedule(key, event.event_id, due_ms)
+                due_ms = event.occurred_at + self.rule.limit("orphan") + self.rule.grace_ms
+                self.schedule(self.key, event.event_id, due_ms)
 
     def find_due(self, key: str, state: RoundState, tag: str, due_ms: int) -> Iterator[Finding]:
         """Report a win whose bet has not turned up in time."""
         del due_ms
         orphan = state.waiting.pop(tag, None)
         if orphan is not None:
+            if state.withdrawal_ms >= orphan.at_ms:
+                yield self._finding(orphan, "hold", player_of(key))
+                return
             state.reported[tag] = orphan
             yield self._finding(orphan, self.rule.severity, player_of(key))
 

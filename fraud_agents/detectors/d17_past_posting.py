@@ -1,8 +1,8 @@
 """D17, past-posting: a bet placed when the result was known, or a settlement long after it.
 
-Key: brand, player and round. A round is closed by its ROUND_CLOSE, or by an event that says so. Both
-times are the provider's, since a difference between two clocks is no fraud; `skew` is for providers
-with more than one machine. The order of arrival does not matter.
+Key: brand, player and round. A round is closed by its ROUND_CLOSE, or by an event that says so.
+Both times are the provider's, since a difference between two clocks is no fraud; `skew` is for
+providers with more than one machine. The order of arrival does not matter.
 
 False-positive traps: clocks of one provider that differ a little, a back-fill whose times the
 normaliser had to move (not checked), a correction of a round (no bet), a bet and its close in one
@@ -73,7 +73,7 @@ class PastPosting(KeyedDetector[RoundTimesState]):
     state_type = RoundTimesState
 
     def find(
-        self, key: str, state: RoundTimesState, event: WalletTransaction, offset: int
+        self, state: RoundTimesState, event: WalletTransaction, offset: int
     ) -> Iterator[Finding]:
         """Compare the times of a round's bets, close and settlement."""
         if event.round_id is None or has_clamped_time(event):

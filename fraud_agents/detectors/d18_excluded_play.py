@@ -40,9 +40,9 @@ RULE: Final = make_rule(
     idle_ms=370 * _DAY_MS,
     words={"causes": ["exclusion", "kyc"]},
     reason=(
-        "Zero tolerance in every jurisdiction: Spelpaus, OASIS, GAMSTOP, Cruks, RGIAJ. An exclusion "
-        "is remembered for a year after the last sign of its player; the ledger refuses the bet "
-        "in any case."
+        "Zero tolerance in every jurisdiction: Spelpaus, OASIS, GAMSTOP, Cruks, RGIAJ. An "
+        "exclusion is remembered for a year after the last sign of its player; the ledger "
+        "refuses the bet in any case."
     ),
 )
 
@@ -83,7 +83,7 @@ class ExcludedPlay(KeyedDetector[ExclusionState]):
     state_type = ExclusionState
 
     def find(
-        self, key: str, state: ExclusionState, event: WalletTransaction, offset: int
+        self, state: ExclusionState, event: WalletTransaction, offset: int
     ) -> Iterator[Finding]:
         """Join acts and exclusions."""
         if has_kind(event, Kind.PLAYER_STATE):

@@ -1,13 +1,13 @@
 """D20, a limit exceeded: of the law, or of the player.
 
 Key: brand and player. Single stakes are compared with the region's limit for slots and with the
-player's own (`player.limited`), as of the event time of the bet. Deposits are summed in the calendar
-periods of the region's own time zone. Limits that hold across operators need an answer of a
-register, which the log does not have.
+player's own (`player.limited`), as of the event time of the bet. Deposits are summed in the
+calendar periods of the region's own time zone. Limits that hold across operators need an answer of
+a register, which the log does not have.
 
 False-positive traps: a stake exactly at the limit, a free bet, a bet placed before the limit was
-set, a game that is no slot, a day that ends at local midnight and is 23 or 25 hours long when clocks
-change, a deposit that was opened and never paid (payments count).
+set, a game that is no slot, a day that ends at local midnight and is 23 or 25 hours long when
+clocks change, a deposit that was opened and never paid (payments count).
 """
 
 from __future__ import annotations
@@ -91,9 +91,7 @@ class LimitBreach(KeyedDetector[LimitState]):
         self._zones = _pairs(self.rule.words["zones"])
         self._currencies = _pairs(self.rule.words["currencies"])
 
-    def find(
-        self, key: str, state: LimitState, event: WalletTransaction, offset: int
-    ) -> Iterator[Finding]:
+    def find(self, state: LimitState, event: WalletTransaction, offset: int) -> Iterator[Finding]:
         """Compare a bet or a deposit with the limits as of its event time."""
         if has_kind(event, Kind.PLAYER_STATE):
             _take_limit(state, event)

@@ -33,6 +33,8 @@ class Detector(Protocol):
     kinds: ClassVar[frozenset[str] | None]
     """Kinds of legs, or types of player events, that it looks at; None for every record."""
     topic: ClassVar[str]
+    watermark_ms: int
+    """Newest event time of the partition: set before each record."""
 
     def observe(self, event: Any, offset: int) -> Sequence[FraudAlert]:
         """Take in the record at `offset`; each offset once, in the order of the log."""

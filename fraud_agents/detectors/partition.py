@@ -60,6 +60,7 @@ class PartitionDetectors:
         if watching is None:
             watching = self._find_watching(kinds)
         for detector in watching:
+            detector.watermark_ms = self._watermark_ms
             if found := detector.observe(event, offset):
                 alerts += found
             self._next_due_ms = min(self._next_due_ms, detector.next_due_ms)
