@@ -1,8 +1,8 @@
 """D06, bonus abuse: bonuses taken more often, or worked off with less risk, than they are meant.
 
-Key: brand and player. Four conditions: a second welcome bonus; a bonus released after more
-than `low_edge` of its stakes went to games with a house edge under 2 %; bonuses of more than `ratio`
-of the deposits of 30 days, from the third bonus on; and where the law allows one bonus at the first
+Key: brand and player. Four conditions: a second welcome bonus; a bonus released after more than
+`low_edge` of its stakes went to games with a house edge under 2 %; bonuses of more than `ratio` of
+the deposits of 30 days, from the third bonus on; and where the law allows one bonus at the first
 play only, a bonus after the first bet.
 
 False-positive traps: one welcome bonus that doubles the first deposit (100 % of it, by itself),

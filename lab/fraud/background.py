@@ -10,7 +10,14 @@ import msgspec
 from lab.fraud.story import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, PlayerStory, Stream
 
 _STAKES: Final = {"MT": 100, "GB": 100, "DE": 50, "SE": 1_000, "ES": 50, "CA-ON": 100}
-_DEPOSITS: Final = {"MT": 5_000, "GB": 5_000, "DE": 4_000, "SE": 50_000, "ES": 4_000, "CA-ON": 5_000}
+_DEPOSITS: Final = {
+    "MT": 5_000,
+    "GB": 5_000,
+    "DE": 4_000,
+    "SE": 50_000,
+    "ES": 4_000,
+    "CA-ON": 5_000,
+}
 
 
 def send_ordinary(stream: Stream, count: int, start_ms: int, span_ms: int) -> None:
@@ -24,7 +31,9 @@ def send_ordinary(stream: Stream, count: int, start_ms: int, span_ms: int) -> No
             player.report(at_ms - MINUTE_MS, "LOGIN", device=player.player_id, ip="home")
             player.deposit(at_ms, _DEPOSITS[region])
             rounds = 2 * _DEPOSITS[region] // stake // 4
-            at_ms = player.play(at_ms + MINUTE_MS, min(rounds, 30), stake * 4 if region != "DE" else 100)
+            at_ms = player.play(
+                at_ms + MINUTE_MS, min(rounds, 30), stake * 4 if region != "DE" else 100
+            )
             at_ms += stream.rng.randint(6, 20) * HOUR_MS
         if stream.rng.random() < 0.2:
             needed = _DEPOSITS[region] * 3

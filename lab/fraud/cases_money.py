@@ -1,4 +1,7 @@
-"""Cases about money that comes and goes: D01, D02, D04 to D07. Numbers are those of the definitions."""
+"""Cases about money that comes and goes: D01, D02, D04 to D07.
+
+Numbers are those of the definitions.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ _ONLY_OVER: Final = (Level.OVER,)
 _ONLY_NEAR: Final = (Level.NEAR,)
 
 
-# --- D01: 500 bets in any 60 s hold the money, 120 are looked at ---------------------------------
+# --- D01: 500 bets in any 60 s hold the money, 120 are looked at
 
 
 def _burst(case: CaseWriter, count: int, decisive: int) -> None:
@@ -33,7 +36,7 @@ def _warn(case: CaseWriter) -> None:
     _burst(case, case.above(120, far=3.0), 120)
 
 
-# --- D02: a deposit that no payment provider has confirmed ----------------------------------------
+# --- D02: a deposit that no payment provider has confirmed
 
 
 def _from_stranger(case: CaseWriter) -> None:
@@ -110,7 +113,7 @@ def _refund_failed(case: CaseWriter) -> None:
     )
 
 
-# --- D04: payments of 70 % to 100 % of what has to be reported -------------------------------------
+# --- D04: payments of 70 % to 100 % of what has to be reported
 
 
 def _structured(case: CaseWriter, player: PlayerStory, reported: int, every_ms: int) -> None:
@@ -142,6 +145,10 @@ def _ontario(case: CaseWriter) -> None:
     _structured(case, case.player("CA-ON"), 1_000_000, 4 * HOUR_MS)
 
 
+def _new_jersey(case: CaseWriter) -> None:
+    _structured(case, case.player("US-NJ"), 1_000_000, 4 * HOUR_MS)
+
+
 def _withdrawals(case: CaseWriter) -> None:
     player = case.player()
     for number in range(3):
@@ -169,7 +176,7 @@ def _spread_out(case: CaseWriter) -> None:
         player.deposit(case.at_ms + number * 4 * DAY_MS, 150_000)
 
 
-# --- D05: stakes below the deposits at a withdrawal ------------------------------------------------
+# --- D05: stakes below the deposits at a withdrawal
 
 
 def _little_play(case: CaseWriter, deposited: int, staked: int, amount: int) -> None:
@@ -208,7 +215,7 @@ def _early_win(case: CaseWriter) -> None:
     player.withdraw(case.at_ms + HOUR_MS, 850_000)
 
 
-# --- D06: bonuses ----------------------------------------------------------------------------------
+# --- D06: bonuses
 
 
 def _second_welcome(case: CaseWriter) -> None:
@@ -260,11 +267,11 @@ def _one_welcome(case: CaseWriter) -> None:
     player.bonus(case.at_ms + HOUR_MS, "BONUS_GRANT", 10_000, "welcome-1")
 
 
-# --- D07: more acts than a person has a reason for ---------------------------------------------------
+# --- D07: more acts than a person has a reason for
 
 
 def _spread(case: CaseWriter, count: int, window_ms: int) -> list[int]:
-    """Return times of `count` acts that span nearly the window, or at NEAR a little more than it."""
+    """Return times of `count` acts that span nearly the window, or at NEAR a little more."""
     span_ms = round(window_ms * (1.03 if case.level is Level.NEAR else 0.97))
     if case.level is Level.OVER:
         span_ms //= 2
@@ -284,7 +291,7 @@ def _facts(case: CaseWriter, fact: str, attribute: str, count: int, window_ms: i
     player = case.player()
     times = _spread(case, count, window_ms)
     for at_ms in times:
-        player.report(at_ms, fact, **{attribute: player.stream.next_name(attribute)})
+        player.report(at_ms, fact, None, **{attribute: player.stream.next_name(attribute)})
     case.complete(times[-1])
 
 
@@ -324,6 +331,7 @@ CASES: Final = (
     CaseType("D04", "in a day", _one_day),
     CaseType("D04", "in a week", _one_week),
     CaseType("D04", "in Ontario", _ontario),
+    CaseType("D04", "in New Jersey", _new_jersey),
     CaseType("D04", "withdrawals", _withdrawals, levels=_ONLY_OVER),
     CaseType("D04", "two payments", _two_payments, levels=_ONLY_NEAR),
     CaseType("D04", "reported anyway", _reported_anyway, levels=_ONLY_NEAR),

@@ -12,7 +12,7 @@ _ONLY_OVER: Final = (Level.OVER,)
 _ONLY_NEAR: Final = (Level.NEAR,)
 
 
-# --- D15: one id, two contents ---------------------------------------------------------------------
+# --- D15: one id, two contents
 
 
 def _changed_amount(case: CaseWriter) -> None:
@@ -71,7 +71,7 @@ def _same_id_of_two_brands(case: CaseWriter) -> None:
     second.bet(case.at_ms + 5_000, 2_000, tx_id=bet.provider_tx_id)
 
 
-# --- D16: a win whose round has no bet within 60 s ---------------------------------------------------
+# --- D16: a win whose round has no bet within 60 s
 
 
 def _orphan(case: CaseWriter) -> None:
@@ -120,7 +120,7 @@ def _win_overtakes_bet(case: CaseWriter) -> None:
     player.bet(case.at_ms, 1_000, round_id=round_id, delay_ms=4_000)
 
 
-# --- D17: a bet after the round was closed, a settlement a day after it -------------------------------
+# --- D17: a bet after the round was closed, a settlement a day after it
 
 
 def _after_close(case: CaseWriter) -> None:
@@ -160,7 +160,7 @@ def _close_overtakes_bet(case: CaseWriter) -> None:
     player.bet(case.at_ms, 1_000, round_id=round_id, delay_ms=5_000)
 
 
-# --- D18: play while excluded -------------------------------------------------------------------------
+# --- D18: play while excluded
 
 
 def _bet_while_excluded(case: CaseWriter) -> None:
@@ -216,7 +216,7 @@ def _paid_after_exclusion(case: CaseWriter) -> None:
     player.confirm(case.at_ms + 5 * MINUTE_MS, 5_000, reference)
 
 
-# --- D20: limits of the law and of the player -----------------------------------------------------------
+# --- D20: limits of the law and of the player
 
 
 def _british_stake(case: CaseWriter) -> None:

@@ -38,7 +38,7 @@ CURRENCIES: Final = {
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """A record and when it is appended; `money` is what it puts at stake if it is part of a case."""
+    """A record and when it is appended; `money` is what it puts at stake as part of a case."""
 
     append_ms: int
     topic: str
@@ -68,9 +68,7 @@ class Stream:
     ) -> None:
         """Send a record; without a delay it takes up to two seconds, as records do."""
         delay_ms = self.rng.randrange(50, 2_000) if delay_ms is None else delay_ms
-        self.sent.append(
-            Sent(record.occurred_at + delay_ms, topic, key, record, self.case, money)
-        )
+        self.sent.append(Sent(record.occurred_at + delay_ms, topic, key, record, self.case, money))
 
     def in_order(self) -> list[Sent]:
         """Return everything in the order of appending."""
@@ -142,9 +140,7 @@ class PlayerStory:
             decision_required=operation == "bet",
             cause=cause,
         )
-        self.stream.append(
-            TRANSACTIONS, self.player_id, record, delay_ms=delay_ms, money=money
-        )
+        self.stream.append(TRANSACTIONS, self.player_id, record, delay_ms=delay_ms, money=money)
         return record
 
     def bet(

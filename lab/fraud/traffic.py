@@ -26,7 +26,10 @@ ALL_CASES: Final[tuple[CaseType, ...]] = (*cases_money.CASES, *cases_play.CASES)
 
 
 class Traffic(msgspec.Struct, frozen=True):
-    """Records in the order of appending, and the truth about them. An empty key: every partition."""
+    """Records in the order of appending, and the truth about them.
+
+    A record with an empty key goes to every partition.
+    """
 
     sent: list[Sent]
     truths: list[Truth]
@@ -35,10 +38,15 @@ class Traffic(msgspec.Struct, frozen=True):
 
 
 def make_traffic(
-    seed: int, *, detectors: Sequence[str] = (), ordinary: int = 120, injections: int = INJECTIONS_MIN
+    seed: int,
+    *,
+    detectors: Sequence[str] = (),
+    ordinary: int = 120,
+    injections: int = INJECTIONS_MIN,
 ) -> Traffic:
     """Make the traffic of a seed, of all detectors or of some, with so many cases of each."""
-    stream, truths = Stream(seed), []
+    stream = Stream(seed)
+    truths: list[Truth] = []
     names = sorted({case.detector for case in ALL_CASES})
     for detector in names:
         if detectors and detector not in detectors:
@@ -46,7 +54,7 @@ def make_traffic(
         for case_type, level in _plan(detector, injections):
             truths.append(_write(stream, case_type, level, len(truths)))
     stream.case = None
-    hard_negatives = {}
+    hard_negatives: dict[str, str] = {}
     for name, write in HARD_NEGATIVES.items():
         before = stream.sent.copy()
         write(stream, START_MS + stream.rng.randrange(SPAN_MS))

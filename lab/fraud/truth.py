@@ -26,8 +26,8 @@ class Truth(msgspec.Struct, kw_only=True):
     """One injected case, near-miss or hard negative.
 
     `severity` is the least that the alert must have, `severity_max` the most that it may have; a
-    near-miss has neither and must be silent. `complete_ms` is the event time at which the definition
-    is met.
+    near-miss has neither and must be silent. `complete_ms` is the event time at which the
+    definition is met.
     """
 
     number: int
@@ -88,7 +88,7 @@ class CaseWriter:
 class CaseType(msgspec.Struct, frozen=True):
     """A way to meet a detector's definition, at the levels that it has.
 
-    `traps` are near-misses of another kind than a number: what the definition warns of.
+    One with the level NEAR alone is a trap: what the definition warns of.
     """
 
     detector: str

@@ -103,6 +103,12 @@ def _rules() -> Collection[str]:
     return [*(rule.rule_id for rule in DEFAULT_RULES), debts.RULE, payments.RULE]
 
 
+def _detector_rules() -> Collection[str]:
+    from fraud_agents.detectors import DEFAULT_RULES
+
+    return [rule.rule_id for rule in DEFAULT_RULES]
+
+
 def _codes() -> Collection[str]:
     from schemas.errors import RejectCode
 
@@ -115,4 +121,6 @@ STORED_PROVIDER: Final = KnownName("provider", _providers, is_strict=False)
 TOPIC: Final = KnownName("topic", _topics, is_strict=False)
 """Topic of the catalogue without the namespace, or a provider's name for its raw topic."""
 RULE: Final = KnownName("rule", _rules, is_strict=False, convert=str.upper)
+DETECTOR_RULE: Final = KnownName("rule", _detector_rules, is_strict=False, convert=str.upper)
+"""Rule of a detector, without those of the ledger."""
 REJECT_CODE: Final = KnownName("reject code", _codes, is_strict=False, convert=str.upper)
