@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fraud_agents.windows import Entry
+from fraud_agents.windows import WindowEntry
 from schemas.errors import Rejected
 from schemas.events import Kind, Leg, WalletTransaction
 from schemas.money import exponent_of, minor_units
@@ -75,22 +75,22 @@ def sum_reference(event: WalletTransaction, kind: str) -> int:
     return reference_minor(minor, currency) or 0
 
 
-def count_events(window: Sequence[Entry]) -> int:
+def count_events(window: Sequence[WindowEntry]) -> int:
     """Return the distinct events of a window."""
     return len(window)
 
 
-def sum_values(window: Sequence[Entry]) -> int:
+def sum_values(window: Sequence[WindowEntry]) -> int:
     """Return the sum of a window's values."""
     return sum(entry.value for entry in window)
 
 
-def count_labels(window: Sequence[Entry]) -> int:
+def count_labels(window: Sequence[WindowEntry]) -> int:
     """Return the different labels of a window."""
     return len({entry.label for entry in window})
 
 
-def commonest_share_percent(window: Sequence[Entry]) -> int:
+def commonest_share_percent(window: Sequence[WindowEntry]) -> int:
     """Return the share of the most frequent label, in whole percent, cut; 0 of an empty window."""
     if not window:
         return 0

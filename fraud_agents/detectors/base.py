@@ -82,6 +82,7 @@ class KeyedDetector(Generic[S]):
     kinds: ClassVar[frozenset[str] | None]
     """The detector sees the events that have a leg of one of these kinds."""
     topic: ClassVar[str] = TRANSACTIONS
+    sees_repeats: ClassVar[bool] = False
     state_type: ClassVar[type[Any]]
 
     def __init__(self, rule: Rule, partition: int) -> None:

@@ -107,6 +107,7 @@ class BetVelocity:
 
     kinds: ClassVar[frozenset[str] | None] = None  # every record moves the watermark
     topic: ClassVar[str] = TRANSACTIONS
+    sees_repeats: ClassVar[bool] = True  # counted in the evidence
     next_due_ms: int = NEVER
 
     def __init__(self, rule: Rule, partition: int) -> None:

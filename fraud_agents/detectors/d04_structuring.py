@@ -18,7 +18,7 @@ import msgspec
 from fraud_agents.detectors.base import Finding, KeyedDetector
 from fraud_agents.features import count_events, reference_minor, sum_legs, sum_values
 from fraud_agents.rules import Limit, make_rule
-from fraud_agents.windows import Arrival, Entry, EventWindow, ExactSpec
+from fraud_agents.windows import Arrival, EventWindow, ExactSpec, WindowEntry
 from schemas.events import Kind, WalletTransaction
 
 _DAY_MS: Final = 86_400_000
@@ -77,7 +77,7 @@ class Structuring(KeyedDetector[PaymentState]):
             amount = reference_minor(minor, currency)
             if amount is None or not self._is_in_band(event.region, minor, amount):
                 continue
-            entry = Entry(event.occurred_at, offset, event.event_id, amount, str(minor))
+            entry = WindowEntry(event.occurred_at, offset, event.event_id, amount, str(minor))
             spec = ExactSpec(self.rule.grace_ms, self.rule.dedup_horizon_ms)
             if window.add(entry, spec) is Arrival.COUNTED:
                 yield from self._find_in(window, kind, event, currency or "")
@@ -92,7 +92,7 @@ class Structuring(KeyedDetector[PaymentState]):
         self, window: EventWindow, kind: str, event: WalletTransaction, currency: str
     ) -> Iterator[Finding]:
         at_ms, reported = event.occurred_at, self.rule.limit("reported", event.region)
-        best: Sequence[Entry] = ()
+        best: Sequence[WindowEntry] = ()
         for size_ms in (_DAY_MS, self.rule.window_ms):
             for run in window.runs(at_ms, size_ms):
                 if count_events(run) > count_events(best) and sum_values(run) >= reported:

@@ -19,7 +19,7 @@ import msgspec
 from fraud_agents.detectors.base import Finding, KeyedDetector, has_kind
 from fraud_agents.features import percent_of, reference_minor, sum_legs, sum_reference, sum_values
 from fraud_agents.rules import Limit, Severity, make_rule
-from fraud_agents.windows import Entry, EventWindow, ExactSpec
+from fraud_agents.windows import EventWindow, ExactSpec, WindowEntry
 from schemas.events import Kind, WalletTransaction
 
 _DAY_MS: Final = 86_400_000
@@ -69,7 +69,7 @@ class LittlePlay(KeyedDetector[TurnoverState]):
         deposited = sum_reference(event, Kind.DEPOSIT)
         if deposited > 0:
             label = str(state.staked)
-            entry = Entry(event.occurred_at, offset, event.event_id, deposited, label)
+            entry = WindowEntry(event.occurred_at, offset, event.event_id, deposited, label)
             spec = ExactSpec(self.rule.grace_ms, self.rule.dedup_horizon_ms)
             state.deposits.add(entry, spec)
         if has_kind(event, Kind.WITHDRAWAL) and event.operation == _REQUESTED:
@@ -87,10 +87,10 @@ class LittlePlay(KeyedDetector[TurnoverState]):
         share = percent_of(staked, deposited)
         if share is None or share >= self.rule.limit("turnover"):
             return
-        is_grave = share < self.rule.limit("low_turnover") and amount > self.rule.limit("amount")
-        severity: Severity = "hold" if is_grave else "review"
+        is_severe = share < self.rule.limit("low_turnover") and amount > self.rule.limit("amount")
+        severity: Severity = "hold" if is_severe else "review"
         yield Finding(
-            reason="LOW_TURNOVER" if is_grave else "BELOW_TURNOVER",
+            reason="LOW_TURNOVER" if is_severe else "BELOW_TURNOVER",
             severity=severity,
             title=f"Withdrawal after stakes of {share} % of the deposits",
             player_id=event.player_id,

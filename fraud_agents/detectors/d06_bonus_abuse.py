@@ -27,7 +27,7 @@ from fraud_agents.features import (
     sum_values,
 )
 from fraud_agents.rules import Limit, Severity, make_rule
-from fraud_agents.windows import Arrival, Entry, EventWindow, ExactSpec
+from fraud_agents.windows import Arrival, EventWindow, ExactSpec, WindowEntry
 from schemas.events import Kind, WalletTransaction
 
 _DAY_MS: Final = 86_400_000
@@ -97,12 +97,12 @@ class BonusAbuse(KeyedDetector[BonusState]):
                 self._add_stake(state, event)
             elif leg.kind == Kind.DEPOSIT:
                 amount = sum_reference(event, Kind.DEPOSIT)
-                entry = Entry(event.occurred_at, offset, event.event_id, amount)
+                entry = WindowEntry(event.occurred_at, offset, event.event_id, amount)
                 state.deposits.add(entry, spec)
             elif leg.kind == Kind.BONUS_GRANT:
                 amount = sum_reference(event, Kind.BONUS_GRANT)
                 campaign = leg.campaign_id or ""
-                entry = Entry(event.occurred_at, offset, event.event_id, amount, campaign)
+                entry = WindowEntry(event.occurred_at, offset, event.event_id, amount, campaign)
                 if state.grants.add(entry, spec) is Arrival.COUNTED:
                     state.running[campaign] = RunningBonus(event.occurred_at)
                     yield from self._check_grant(state, event, entry)
@@ -123,7 +123,7 @@ class BonusAbuse(KeyedDetector[BonusState]):
                 bonus.low_edge_staked += stake if is_low_edge else 0
 
     def _check_grant(
-        self, state: BonusState, event: WalletTransaction, entry: Entry
+        self, state: BonusState, event: WalletTransaction, entry: WindowEntry
     ) -> Iterator[Finding]:
         if any(entry.label.startswith(name) for name in self.rule.words["welcome"]):
             state.welcomes.append(entry.label)

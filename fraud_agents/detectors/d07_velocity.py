@@ -18,7 +18,7 @@ from fraud_agents.detectors.base import Finding, KeyedDetector
 from fraud_agents.facts import PlayerFact
 from fraud_agents.features import count_events, sum_legs
 from fraud_agents.rules import Limit, make_rule
-from fraud_agents.windows import Arrival, Entry, EventWindow, ExactSpec
+from fraud_agents.windows import Arrival, EventWindow, ExactSpec, WindowEntry
 from schemas.events import Kind, PlayerEvent, WalletTransaction
 from schemas.topics import PLAYER_EVENTS
 
@@ -56,8 +56,8 @@ class _Counting(KeyedDetector[Counts]):
     state_type = Counts
 
     def _count(
-        self, state: Counts, name: str, entry: Entry, size_ms: int, threshold: int
-    ) -> Iterator[list[Entry]]:
+        self, state: Counts, name: str, entry: WindowEntry, size_ms: int, threshold: int
+    ) -> Iterator[list[WindowEntry]]:
         spec = ExactSpec(self.rule.grace_ms, size_ms + self.rule.grace_ms)
         window = state.windows.setdefault(name, EventWindow())
         if window.add(entry, spec) is Arrival.COUNTED:
@@ -67,7 +67,7 @@ class _Counting(KeyedDetector[Counts]):
 
     def _finding(
         self,
-        run: list[Entry],
+        run: list[WindowEntry],
         reason: str,
         threshold: int,
         unit: str,
@@ -102,7 +102,7 @@ class DepositVelocity(_Counting):
         if event.operation != "deposit.opened":
             return
         minor, currency = sum_legs(event, Kind.INFORMATIONAL)
-        entry = Entry(event.occurred_at, offset, event.event_id, minor)
+        entry = WindowEntry(event.occurred_at, offset, event.event_id, minor)
         threshold = self.rule.threshold
         for run in self._count(state, "deposits", entry, _HOUR_MS, threshold):
             yield self._finding(run, "DEPOSITS", threshold, "deposits", event, currency)
@@ -132,7 +132,7 @@ class PlayerVelocity(_Counting):
             state.windows.pop("failed_logins", None)
             return
         name, size_ms = self._COUNTED[event.type]
-        entry = Entry(event.occurred_at, offset, event.event_id)
+        entry = WindowEntry(event.occurred_at, offset, event.event_id)
         threshold = self.rule.limit(name)
         for run in self._count(state, name, entry, size_ms, threshold):
             yield self._finding(run, name.upper(), threshold, name.replace("_", " "), event)

@@ -5,7 +5,7 @@ operation, transaction id), so a provider that uses one id per brand or per oper
 The content is the fingerprint: player, amounts, round, game and reference, never time or request
 id.
 
-False-positive traps: a legal retry (the same content is counted, in the evidence, and is no
+False-positive traps: a legal retry (the same content is counted, in the evidence, and is not a
 finding), an id that a provider uses again another day (beyond the horizon). A second content under
 another player, or after the horizon, is refused by the ledger with the outcome CONFLICT.
 """
@@ -64,6 +64,7 @@ class ChangedDuplicate(KeyedDetector[SeenState]):
     """D15 over one partition of the log."""
 
     kinds: ClassVar[frozenset[str] | None] = frozenset(kind.value for kind in _CHECKED)
+    sees_repeats: ClassVar[bool] = True
     state_type = SeenState
 
     def find(self, state: SeenState, event: WalletTransaction, offset: int) -> Iterator[Finding]:

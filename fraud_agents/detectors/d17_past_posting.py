@@ -1,8 +1,8 @@
 """D17, past-posting: a bet placed when the result was known, or a settlement long after it.
 
 Key: brand, player and round. A round is closed by its ROUND_CLOSE, or by an event that says so.
-Both times are the provider's, since a difference between two clocks is no fraud; `skew` is for
-providers with more than one machine. The order of arrival does not matter.
+Both times are the provider's, since two clocks may differ; `skew` is for providers with more than
+one machine. The order of arrival does not matter.
 
 False-positive traps: clocks of one provider that differ a little, a back-fill whose times the
 normaliser had to move (not checked), a correction of a round (no bet), a bet and its close in one

@@ -8,7 +8,7 @@ of the exclusion but was placed after it is found.
 
 False-positive traps: a bet placed before the exclusion and settled after it (wins are not looked
 at), a payment that completes after it (the opening counts), a block by an operator or an alert
-(money on hold is no exclusion), a release.
+(money on hold is not an exclusion), a release.
 """
 
 from __future__ import annotations

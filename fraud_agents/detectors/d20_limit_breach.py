@@ -6,7 +6,7 @@ calendar periods of the region's own time zone. Limits that hold across operator
 a register, which the log does not have.
 
 False-positive traps: a stake exactly at the limit, a free bet, a bet placed before the limit was
-set, a game that is no slot, a day that ends at local midnight and is 23 or 25 hours long when
+set, a game that is not a slot, a day that ends at local midnight and is 23 or 25 hours long when
 clocks change, a deposit that was opened and never paid (payments count).
 """
 

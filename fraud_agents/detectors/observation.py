@@ -33,6 +33,8 @@ class Detector(Protocol):
     kinds: ClassVar[frozenset[str] | None]
     """Kinds of legs, or types of player events, that it looks at; None for every record."""
     topic: ClassVar[str]
+    sees_repeats: ClassVar[bool]
+    """Whether it is shown events whose id was there before."""
     watermark_ms: int
     """Newest event time of the partition: set before each record."""
 

@@ -9,6 +9,7 @@ import msgspec
 
 from fraud_agents.detectors.catalogue import DETECTORS
 from fraud_agents.detectors.observation import Detector, Observation
+from fraud_agents.detectors.repeats import RepeatFilter, RepeatState
 from fraud_agents.rules import Rule, rule_set_name
 from schemas.errors import UsageError
 from schemas.events import FraudAlert, PlayerEvent, WalletTransaction
@@ -23,6 +24,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     version: int
     detectors: dict[str, bytes]
     watermark_ms: int
+    repeats: RepeatState
 
 
 class PartitionDetectors:
@@ -45,8 +47,9 @@ class PartitionDetectors:
             if detector.topic == topic
         )
         self._watermark_ms = 0
+        self._repeats = RepeatFilter()
         self._next_due_ms = 0
-        self._by_kinds: dict[tuple[str, ...], tuple[Detector, ...]] = {}
+        self._by_kinds: dict[tuple[tuple[str, ...], bool], tuple[Detector, ...]] = {}
 
     def observe(self, event: Observation, offset: int) -> list[FraudAlert]:
         """Show one record to its detectors, each offset once and in the order of the log."""
@@ -55,7 +58,8 @@ class PartitionDetectors:
             self._watermark_ms = event.occurred_at
             if self._watermark_ms >= self._next_due_ms:
                 alerts += self._advance()
-        kinds = _kinds_of(event)
+        is_repeat = self._repeats.is_repeat(event.event_id, self._watermark_ms)
+        kinds = (_kinds_of(event), is_repeat)
         watching = self._by_kinds.get(kinds)
         if watching is None:
             watching = self._find_watching(kinds)
@@ -75,13 +79,14 @@ class PartitionDetectors:
         )
         return alerts
 
-    def _find_watching(self, kinds: tuple[str, ...]) -> tuple[Detector, ...]:
+    def _find_watching(self, kinds: tuple[tuple[str, ...], bool]) -> tuple[Detector, ...]:
         if len(self._by_kinds) > 1_024:  # combinations come from outside
             self._by_kinds.clear()
         watching = tuple(
             detector
             for detector in self.detectors
-            if detector.kinds is None or not detector.kinds.isdisjoint(kinds)
+            if detector.kinds is None or not detector.kinds.isdisjoint(kinds[0])
+            if detector.sees_repeats or not kinds[1]
         )
         self._by_kinds[kinds] = watching
         return watching
@@ -89,7 +94,9 @@ class PartitionDetectors:
     def state(self) -> bytes:
         """Return a snapshot; equal states give equal bytes."""
         states = {detector.rule.rule_id: detector.state() for detector in self.detectors}
-        return msgspec.msgpack.encode(PartitionState(STATE_VERSION, states, self._watermark_ms))
+        return msgspec.msgpack.encode(
+            PartitionState(STATE_VERSION, states, self._watermark_ms, self._repeats.dump())
+        )
 
     def restore(self, state: bytes) -> None:
         """Take over a snapshot, of this or an earlier version of the rules, before any record.
@@ -104,6 +111,7 @@ class PartitionDetectors:
                 f"snapshot version {saved.version}; this program reads {STATE_VERSION}"
             )
         self._watermark_ms = saved.watermark_ms
+        self._repeats.restore(saved.repeats)
         for detector in self.detectors:
             if (own := saved.detectors.get(detector.rule.rule_id)) is not None:
                 detector.restore(own)

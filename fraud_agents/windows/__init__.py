@@ -13,7 +13,7 @@ from fraud_agents.windows.buckets import (
     Tumbling,
     WindowedSums,
 )
-from fraud_agents.windows.exact import Entry, EventWindow, ExactSpec
+from fraud_agents.windows.exact import EventWindow, ExactSpec, WindowEntry
 from fraud_agents.windows.sliding import (
     SECOND_MS,
     Arrival,
@@ -35,7 +35,6 @@ __all__ = [
     "Bounds",
     "ClosedWindow",
     "Contribution",
-    "Entry",
     "EventWindow",
     "ExactSpec",
     "Hopping",
@@ -50,6 +49,7 @@ __all__ = [
     "SlidingWindow",
     "Span",
     "Tumbling",
+    "WindowEntry",
     "WindowSpec",
     "WindowedSums",
     "dump_windows",

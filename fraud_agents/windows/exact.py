@@ -19,7 +19,7 @@ from schemas.errors import UsageError
 _at_ms = attrgetter("at_ms")
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class WindowEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One event of a window: `value` is summed, `label` is compared."""
 
     at_ms: int
@@ -51,13 +51,13 @@ class ExactSpec(msgspec.Struct, frozen=True):
 class EventWindow(msgspec.Struct, array_like=True):
     """The retained events of one key, ordered by event time, then by arrival."""
 
-    entries: list[Entry] = msgspec.field(default_factory=list)
+    entries: list[WindowEntry] = msgspec.field(default_factory=list)
     late: int = 0
     duplicates: int = 0
     floor_ms: int | None = None
     """Events before this were dropped for want of space; none of them is taken again."""
 
-    def add(self, entry: Entry, spec: ExactSpec) -> Arrival:
+    def add(self, entry: WindowEntry, spec: ExactSpec) -> Arrival:
         """Add an event; a known one, or a late one, is only counted as such."""
         entries = self.entries
         if any(known.event_id == entry.event_id for known in entries):
@@ -76,7 +76,7 @@ class EventWindow(msgspec.Struct, array_like=True):
             self.floor_ms = entries[0].at_ms
         return Arrival.COUNTED
 
-    def runs(self, at_ms: int, size_ms: int) -> Iterator[Sequence[Entry]]:
+    def runs(self, at_ms: int, size_ms: int) -> Iterator[Sequence[WindowEntry]]:
         """Yield the windows that contain `at_ms` and end at an event, by their ends."""
         entries = self.entries
         place = bisect_left(entries, at_ms, key=_at_ms)
@@ -86,7 +86,7 @@ class EventWindow(msgspec.Struct, array_like=True):
             yield entries[bisect_right(entries, end_ms - size_ms, key=_at_ms) : high]
             place = high
 
-    def ending(self, end_ms: int, size_ms: int) -> Sequence[Entry]:
+    def ending(self, end_ms: int, size_ms: int) -> Sequence[WindowEntry]:
         """Return the events of (end_ms - size_ms, end_ms]."""
         entries = self.entries
         low = bisect_right(entries, end_ms - size_ms, key=_at_ms)

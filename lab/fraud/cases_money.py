@@ -188,7 +188,7 @@ def _little_play(case: CaseWriter, deposited: int, staked: int, amount: int) -> 
         player.bet(at_ms, staked // 4)
         at_ms += 30_000
     player.bet(at_ms, staked - 4 * (staked // 4))
-    player.bet(at_ms + 1_000, 5_000, is_free=True)  # a free bet is no stake
+    player.bet(at_ms + 1_000, 5_000, is_free=True)  # free bets are no stakes
     at_ms += HOUR_MS
     player.withdraw(at_ms, amount, money=amount)
     case.complete(at_ms)

@@ -152,6 +152,17 @@ def _bet_closes_its_round(case: CaseWriter) -> None:
         player.bet(at_ms, 1_000, round_closed=True)
 
 
+def _bet_sent_again(case: CaseWriter) -> None:
+    """Send a bet again after its round was closed, with the time of the second sending."""
+    player = case.player()
+    bet = player.bet(case.at_ms, 1_000)
+    assert bet.round_id is not None
+    close = [player.leg("ROUND_CLOSE", None)]
+    player.send(case.at_ms + 2_000, "close", close, round_id=bet.round_id)
+    tx_id = bet.provider_tx_id
+    player.bet(case.at_ms + 9_000, 1_000, round_id=bet.round_id, tx_id=tx_id)
+
+
 def _close_overtakes_bet(case: CaseWriter) -> None:
     player = case.player()
     round_id = player.stream.next_name("round")
@@ -194,6 +205,15 @@ def _settled_after_exclusion(case: CaseWriter) -> None:
     assert bet.round_id is not None
     player.set_state(case.at_ms + 1, "player.blocked", "exclusion", delay_ms=100)
     player.win(case.at_ms + 30_000, 4_000, bet.round_id)
+
+
+def _sent_again_after_exclusion(case: CaseWriter) -> None:
+    player = case.player("SE")
+    bet = player.bet(case.at_ms, 1_000)
+    assert bet.round_id is not None
+    player.set_state(case.at_ms + 5_000, "player.blocked", "exclusion")
+    tx_id = bet.provider_tx_id
+    player.bet(case.at_ms + 12_000, 1_000, round_id=bet.round_id, tx_id=tx_id)
 
 
 def _released(case: CaseWriter) -> None:
@@ -327,11 +347,13 @@ CASES: Final = (
     CaseType("D17", "after close", _after_close, "hold"),
     CaseType("D17", "settled late", _settled_late),
     CaseType("D17", "bet closes its round", _bet_closes_its_round, levels=_ONLY_NEAR),
+    CaseType("D17", "bet sent again", _bet_sent_again, levels=_ONLY_NEAR),
     CaseType("D17", "close overtakes bet", _close_overtakes_bet, levels=_ONLY_NEAR),
     CaseType("D18", "bet while excluded", _bet_while_excluded, "block", _ONLY_OVER),
     CaseType("D18", "deposit while excluded", _deposit_while_excluded, "block", _ONLY_OVER),
     CaseType("D18", "news comes late", _news_comes_late, "block", _ONLY_OVER),
     CaseType("D18", "settled after exclusion", _settled_after_exclusion, levels=_ONLY_NEAR),
+    CaseType("D18", "sent again after it", _sent_again_after_exclusion, levels=_ONLY_NEAR),
     CaseType("D18", "released", _released, levels=_ONLY_NEAR),
     CaseType("D18", "blocked by operator", _blocked_by_operator, levels=_ONLY_NEAR),
     CaseType("D18", "paid after exclusion", _paid_after_exclusion, levels=_ONLY_NEAR),

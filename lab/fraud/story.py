@@ -102,18 +102,16 @@ class PlayerStory:
         *,
         provider: str = "",
         tx_id: str = "",
-        reference: Reference | None = None,
-        round_id: str | None = None,
-        round_closed: bool = False,
-        game_id: str | None = None,
-        signature: str = "VALID",
-        cause: Cause | None = None,
         delay_ms: int | None = None,
         money: int = 0,
+        **fields: Any,
     ) -> WalletTransaction:
-        """Send a transaction."""
+        """Send a transaction; `fields` are those of the record that are not as usual."""
         provider = provider or self.provider
         tx_id = tx_id or self.stream.next_name("tx")
+        usual = {"reference": None, "round_id": None, "game_id": None, "round_closed": False}
+        fields = {**usual, "signature": "VALID", "cause": None, **fields}
+        content = (fields["reference"], fields["round_id"], fields["game_id"])
         record = WalletTransaction(
             event_id=event_id(self.brand, provider, operation, tx_id),
             brand=self.brand,
@@ -125,20 +123,15 @@ class PlayerStory:
             attempt=Attempt(f"provider.{provider}.raw.v1", 0, 0),
             player_id=self.player_id,
             legs=legs,
-            reference=reference,
-            round_id=round_id,
-            round_closed=round_closed,
-            game_id=game_id,
             occurred_at=at_ms,
             time_source="PROVIDER",
             provider_at=at_ms,
             received_at=at_ms,
             appended_at=at_ms,
-            fingerprint=fingerprint(self.player_id, legs, reference, round_id, game_id),
+            fingerprint=fingerprint(self.player_id, legs, *content),
             fingerprint_version=1,
-            signature=signature,
             decision_required=operation == "bet",
-            cause=cause,
+            **fields,
         )
         self.stream.append(TRANSACTIONS, self.player_id, record, delay_ms=delay_ms, money=money)
         return record

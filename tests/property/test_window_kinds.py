@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from fraud_agents.windows import (
     Arrival,
     Bounds,
-    Entry,
     EventWindow,
     ExactSpec,
     Hopping,
@@ -22,6 +21,7 @@ from fraud_agents.windows import (
     SessionWindows,
     Tumbling,
     WindowedSums,
+    WindowEntry,
 )
 
 times = st.lists(st.integers(-3, 30), max_size=40)
@@ -140,7 +140,7 @@ def test_exact_windows_hold_what_their_definition_states(events, size):
             expected = Arrival.DUPLICATE
         elif at < newest - spec.grace_ms:
             expected = Arrival.LATE
-        entry = Entry(at, offset, str(number), 10**number)
+        entry = WindowEntry(at, offset, str(number), 10**number)
         assert window.add(entry, spec) is expected
         if expected is not Arrival.COUNTED:
             continue
@@ -163,9 +163,9 @@ def test_exact_windows_hold_what_their_definition_states(events, size):
 def test_a_full_exact_window_drops_its_oldest_and_takes_none_of_them_again():
     spec, window = ExactSpec(grace_ms=50, horizon_ms=100, capacity=3), EventWindow()
     for at in range(5):
-        window.add(Entry(at, at, str(at)), spec)
+        window.add(WindowEntry(at, at, str(at)), spec)
     assert [entry.at_ms for entry in window.entries] == [2, 3, 4]
-    assert window.add(Entry(1, 9, "1"), spec) is Arrival.LATE
+    assert window.add(WindowEntry(1, 9, "1"), spec) is Arrival.LATE
 
 
 INPUTS = (("log", 0), ("log", 1), ("players", 0))

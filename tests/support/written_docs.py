@@ -97,12 +97,17 @@ def write_detectors() -> str:
             f"| {number} | {limit.alerts} {limit.value} | {limit.unit} | {limit.source} |"
             for number, limit in _numbers_of(rule)
         ]
-        rows = ["", "| number | alerts | unit | source |", "|---|---|---|---|", *rows] if rows else []
+        rows = (
+            ["", "| number | alerts | unit | source |", "|---|---|---|---|", *rows] if rows else []
+        )
         words = [f"{name}: {', '.join(own)}." for name, own in rule.words.items()]
+        facts = (
+            f"Version {rule.version}, {rule.severity}, from {rule.threshold} {rule.unit} on;"
+            f" reads {topics}; [source](../../{source}).\n"
+        )
         parts += [
             f"### {name}\n",
-            f"Version {rule.version}, {rule.severity}, from {rule.threshold} {rule.unit} on;"
-            f" reads {topics}; [source](../../{source}).\n",
+            facts,
             f"{text}\n",
             f"{rule.reason}",
             *rows,
