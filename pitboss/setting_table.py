@@ -8,19 +8,23 @@ the values.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from schemas.errors import UsageError
+from schemas.errors import UsageError, suggest
+from schemas.topics import RAW_PARTITIONS_DEFAULT
 
 PREFIX: Final = "PITBOSS_"
 
 PARK_NONE: Final = "none"
 """Value of PITBOSS_PARK under which no player begins to wait, and waiting records are released."""
+
+ALL_PROVIDERS: Final = "all"
+"""Value of PITBOSS_PROVIDERS that means every provider, where some are stored."""
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -190,6 +194,25 @@ class Setting:
         return f" of {self.unit}" if self.type is SettingType.NUMBER else ""
 
 
+def check_providers(names: Collection[str] | None, place: str) -> None:
+    """Check the names of providers, or the one word `all`; None is right.
+
+    Raises UsageError with the nearest name, naming `place`.
+    """
+    if names is None or set(names) == {ALL_PROVIDERS}:
+        return
+    from streams.providers.registry import DIALECTS
+
+    if not names:
+        raise UsageError(f"{place} names no provider: name some, or {ALL_PROVIDERS!r}")
+    if ALL_PROVIDERS in names:
+        raise UsageError(f"{place} names {ALL_PROVIDERS!r} beside others: give one or the other")
+    for name in sorted(names):
+        if name not in DIALECTS:
+            hint = suggest(name, DIALECTS) or ": `pitboss providers list` names all of them"
+            raise UsageError(f"{place}: no adapter is called {name!r}{hint}")
+
+
 def _are_names(values: Iterable[Any]) -> bool:
     return all(isinstance(name, str) for name in values)
 
@@ -263,6 +286,28 @@ SETTINGS: Final = (
         default_text="Maven Central",
     ),
     Setting(
+        "providers",
+        SettingType.NAMES,
+        "everything",
+        "Providers whose raw topics are made and read, comma-separated, or `all`. `pitboss "
+        "provision` stores them with the installation; a process whose setting differs from what "
+        "is stored refuses to start. See "
+        "[operations.md](../howto/operations.md#the-providers-of-an-installation)",
+        "hub88,house",
+        default_text="what is stored; at the first `provision` all",
+    ),
+    Setting(
+        "raw_partitions",
+        SettingType.NUMBER,
+        "everything",
+        "Partitions of each raw topic, from 1 to 1,000. Stored with the installation at the first "
+        "`provision`; another number is refused then. An installation that has raw topics keeps "
+        "their number",
+        "6",
+        default_text=f"what is stored; at the first `provision` {RAW_PARTITIONS_DEFAULT}",
+        unit="partitions",
+    ),
+    Setting(
         "keys_file",
         SettingType.PATH,
         "`normalise`, `drift`, operators' commands",
@@ -322,9 +367,9 @@ SETTINGS: Final = (
     Setting(
         "drift_sample",
         SettingType.SHARE,
-        "`drift`",
-        "The share of raw records that are compared with their payload schema; of rejected ones "
-        "all. See [drift.md](../howto/drift.md)",
+        "`normalise`",
+        "The share of raw records that `drift` compares with their payload schema; of rejected "
+        "ones all. See [drift.md](../howto/drift.md)",
         "0.01",
         default=0.01,
     ),

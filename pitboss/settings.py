@@ -23,7 +23,14 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from pitboss.setting_table import BY_NAME, PARK_NONE, PREFIX, SETTINGS, Setting
+from pitboss.setting_table import (
+    BY_NAME,
+    PARK_NONE,
+    PREFIX,
+    SETTINGS,
+    Setting,
+    check_providers,
+)
 from schemas.errors import UsageError, suggest
 
 NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -40,6 +47,8 @@ _JSON_KINDS = {
     bool: "true or false",
     type(None): "null",
 }
+
+RAW_PARTITIONS_MAX = 1_000
 
 MAINTENANCE_DATABASE = "postgres"
 """A database that exists on every server, to connect to while another is created or dropped."""
@@ -253,6 +262,13 @@ def _check_database(url: str | None) -> None:
         with_database(url, MAINTENANCE_DATABASE)
 
 
+def _check_raw_partitions(number: int | None) -> None:
+    if number is not None and not 1 <= number <= RAW_PARTITIONS_MAX:
+        raise UsageError(
+            f"PITBOSS_RAW_PARTITIONS is {number}: give a number from 1 to {RAW_PARTITIONS_MAX:,}"
+        )
+
+
 def _check_brokers(text: str | None) -> None:
     """Raise UsageError for a text that is not a list of addresses; a port may be left out."""
     for address in [] if text is None else text.split(","):
@@ -356,11 +372,20 @@ class WorkerSettings:
     """Share of raw records to compare with their payload schema, 0 to 1; of rejected ones all."""
     currencies_file: Path | None = None
     """JSON: currency code → decimals of its minor unit, in addition to the built-in ones."""
+    providers: frozenset[str] | None = None
+    """Providers whose raw topics are read, or the one word `all`; None: those that are stored."""
+    raw_partitions: int | None = None
+    """Partitions of each raw topic; None: the number that is stored."""
 
 
 def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSettings:
-    """Read the settings of a worker process. Raises UsageError for a value of the wrong type."""
-    values = {name: value.value for name, value in read_values(environ).items()}
+    """Read the settings of a worker process. Raises UsageError for a value that is wrong."""
+    given = read_values(environ)
+    with _naming_place(given["providers"]):
+        check_providers(given["providers"].value, BY_NAME["providers"].variable)
+    with _naming_place(given["raw_partitions"]):
+        _check_raw_partitions(given["raw_partitions"].value)
+    values = {name: value.value for name, value in given.items()}
     return WorkerSettings(
         worker_id=values["worker_id"],
         keys_file=values["keys_file"],
@@ -371,25 +396,30 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
         park_age_max_ms=values["park_age_max_ms"],
         drift_sample=values["drift_sample"],
         currencies_file=values["currencies_file"],
+        providers=values["providers"],
+        raw_partitions=values["raw_partitions"],
     )
 
 
 def read_keyring(worker: WorkerSettings) -> Mapping[str, Any]:
-    """Read the key material by provider.
+    """Read the key material by provider. Raises UsageError as `read_keys_file` does."""
+    return read_keys_file(worker.keys_file, "PITBOSS_KEYS_FILE")
+
+
+def read_keys_file(file: Path | None, name: str) -> Mapping[str, Any]:
+    """Read a keys file; `name` says in messages what named it.
 
     Raises UsageError for a file that cannot be read, and for a name that is not a provider: its
     provider's records would be booked unchecked.
     """
-    keyring = _read_object(worker.keys_file, "PITBOSS_KEYS_FILE", "providers to keys")
+    keyring = _read_object(file, name, "providers to keys")
     if keyring:
         from streams.providers.registry import DIALECTS
 
-        for name in keyring:
-            if name not in DIALECTS:
-                hint = suggest(name, DIALECTS) or ": `pitboss providers list` names all of them"
-                raise UsageError(
-                    f"PITBOSS_KEYS_FILE {worker.keys_file}: {name!r} is not a provider{hint}"
-                )
+        for provider in keyring:
+            if provider not in DIALECTS:
+                hint = suggest(provider, DIALECTS) or ": `pitboss providers list` names all of them"
+                raise UsageError(f"{name} {file}: {provider!r} is not a provider{hint}")
     return keyring
 
 
@@ -446,6 +476,9 @@ def worker_environment(runtime: Runtime, worker: str = "") -> dict[str, str]:
         "PITBOSS_DATABASE": runtime.database_url,
         "PITBOSS_NAMESPACE": runtime.namespace,
         "PITBOSS_WORKER_ID": _worker_id(worker) if worker else "",
+        # Checked by who starts the worker; the worker reads what is stored.
+        "PITBOSS_PROVIDERS": "",
+        "PITBOSS_RAW_PARTITIONS": "",
     }
 
 

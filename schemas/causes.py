@@ -1,6 +1,6 @@
-"""Causes that mark an event as delayed (`Cause.type`).
+"""Causes that rules look at (`Cause.type`): those of delayed events, and of opened deposits.
 
-The ledger refuses a decision that carries one of them, because its provider no longer awaits the
+The ledger refuses a decision that carries a delayed one, because its provider no longer awaits the
 answer.
 """
 
@@ -14,6 +14,9 @@ and reason are the operator's."""
 
 PARKED: Final = "parked"
 """The event waited behind a dead letter of its player; the id is that dead letter's source."""
+
+PSP: Final = "psp"
+"""A deposit was opened; the id is the payment provider that will confirm it."""
 
 DELAYED: Final = frozenset({REDRIVE, PARKED})
 """Causes of events that come too late for a decision: their providers have had an error or no

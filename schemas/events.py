@@ -1,4 +1,4 @@
-"""Typed records of our own topics; the fields are in the order of their Avro schemas.
+"""Typed records of our own topics; the fields are in the order of their latest Avro schemas.
 
 `WalletTransaction` is the record of `wallet.transactions.v1`, the only input that changes the
 ledger. Times are epoch milliseconds, money is a 64-bit integer with a scale or in minor units,
@@ -111,10 +111,18 @@ class Leg(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reference(msgspec.Struct, frozen=True, gc=False):
-    """Earlier transaction of the same brand and provider, or of `house` for a PSP's notice."""
+    """Earlier transaction of the same brand and provider, or of `house` for a PSP's notice.
+
+    Some providers name an id and not whether it is that of a bet or a win: `other_operations` are
+    the further operations that it may be of. `is_implied`: the transaction does not state it, it is
+    known from its neighbours in the same message. Then it is not part of the fingerprint:
+    the same transaction may come alone later.
+    """
 
     operation: str
     tx_id: str
+    other_operations: list[str] = []
+    is_implied: bool = False
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
@@ -130,7 +138,10 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
 
 
 class Cause(msgspec.Struct, frozen=True, gc=False):
-    """Reason for an event of our own: an alert, an operator, a connector that gave up."""
+    """Reason for an event of our own: an alert, an operator, a connector that gave up.
+
+    Of a deposit that is opened it names the payment provider that will confirm it (`psp`).
+    """
 
     type: str
     id: str
@@ -138,8 +149,47 @@ class Cause(msgspec.Struct, frozen=True, gc=False):
     reason: str | None = None
 
 
+class GroupMember(msgspec.Struct, frozen=True, gc=False):
+    """A further transaction of a group: the fields that differ from those of the first one."""
+
+    event_id: str
+    operation: str
+    provider_tx_id: str
+    record_index: int
+    legs: list[Leg]
+    reference: Reference | None
+    round_id: str | None
+    round_closed: bool
+    game_id: str | None
+    occurred_at: int
+    time_source: str
+    provider_at: int | None
+    fingerprint: str
+    signature: str
+    decision_required: bool
+    cause: Cause | None
+    is_billable: bool
+
+
+class Group(msgspec.Struct, frozen=True, gc=False):
+    """The transactions of one message that are decided together, all or nothing.
+
+    Each has a record of its own, one after the other in one partition. The first one's holds the
+    others as `members`, so that the ledger decides all of them with it, wherever a batch ends.
+    """
+
+    id: str
+    index: int
+    size: int
+    members: list[GroupMember]
+
+
 class WalletTransaction(msgspec.Struct, frozen=True, gc=False):
-    """Effect of one provider transaction on one player: decided together, booked once."""
+    """Effect of one provider transaction on one player: decided together, booked once.
+
+    `group`: what it is decided together with. `is_billable`: whether the provider counts it towards
+    the revenue that it invoices.
+    """
 
     event_id: str
     brand: str
@@ -165,6 +215,8 @@ class WalletTransaction(msgspec.Struct, frozen=True, gc=False):
     signature: str
     decision_required: bool
     cause: Cause | None
+    group: Group | None = None
+    is_billable: bool = True
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
@@ -194,7 +246,10 @@ class WalletBalance(msgspec.Struct, frozen=True, gc=False):
 
 
 class WalletOutcome(msgspec.Struct, frozen=True, gc=False):
-    """Answer to one attempt; sent at least once, always the same one."""
+    """Answer to one attempt; sent at least once, always the same one.
+
+    `decided_at` is the time of the decision; a repeat has that of the first attempt.
+    """
 
     event_id: str
     brand: str
@@ -210,6 +265,7 @@ class WalletOutcome(msgspec.Struct, frozen=True, gc=False):
     scale: int | None
     balance_minor: int | None
     version: int | None
+    decided_at: int | None = None
 
 
 class PlayerEvent(msgspec.Struct, frozen=True, gc=False):

@@ -19,9 +19,10 @@ FINGERPRINT_VERSION: Final = 1
 """Version 1 covers player, legs' kinds, amounts and currencies, round, game and reference; never
 time or request id."""
 
-# UUIDv5(NAMESPACE_DNS, "events.pitboss"), "alerts.pitboss", "signals.pitboss" and "drift.pitboss":
-# fixed for ever, since all ids depend on them.
+# UUIDv5(NAMESPACE_DNS, "events.pitboss"), "groups.pitboss", "alerts.pitboss", "signals.pitboss" and
+# "drift.pitboss": fixed for ever, since all ids depend on them.
 _EVENT_NAMESPACE: Final = bytes.fromhex("65f8f5bc0a5d51afbdcea4aff6671f90")
+_GROUP_NAMESPACE: Final = bytes.fromhex("384067ee80115bbd90da533a253dda07")
 _ALERT_NAMESPACE: Final = bytes.fromhex("af6adf3e37385a848687eba64a216471")
 _SIGNAL_NAMESPACE: Final = bytes.fromhex("57b3ce5e190754c98a9e552234627c95")
 _DRIFT_NAMESPACE: Final = bytes.fromhex("76ca2d3645e754529d752f7af9b9442e")
@@ -58,6 +59,11 @@ def event_id(brand: str, provider: str, operation: str, provider_tx_id: str) -> 
     return _uuid5(
         _event_name(brand, provider, operation) + f"{len(provider_tx_id)}:{provider_tx_id}".encode()
     )
+
+
+def group_id(event_ids: Iterable[str]) -> str:
+    """Return the stable id of the events that are decided together, in whatever order."""
+    return _uuid5(_GROUP_NAMESPACE + _join(sorted(event_ids)).encode())
 
 
 def alert_id(rule_id: str, rule_version: int, key: str, episode_start: int) -> str:
@@ -128,7 +134,11 @@ def fingerprint(
     game); Formance and TigerBeetle keep the same one.
     """
     legs_text = _leg_text(legs[0]) if len(legs) == 1 else "".join(map(_leg_text, legs))
-    reference_text = None if reference is None else _join((reference.operation, reference.tx_id))
+    if reference is None or reference.is_implied:
+        reference_text = None
+    else:
+        operations = (reference.operation, *reference.other_operations)
+        reference_text = _join((*operations, reference.tx_id))
     digest = _BLAKE2B_16.copy()
     digest.update(
         f"{legs_text}{_nullable_text(player_id)}{_nullable_text(round_id)}{_nullable_text(game_id)}"
@@ -143,9 +153,23 @@ HOUSE_REFERENCES: Final = frozenset({"deposit.opened", "withdrawal.requested"})
 
 
 def referenced_event_id(brand: str, provider: str, reference: Reference) -> str:
-    """Return the id of the event that a reference means.
+    """Return the id of the event that a reference means, under the likeliest of its operations.
 
     It is an event of the same provider, or of the cashier if the operation is the house's.
     """
     owner = HOUSE if reference.operation in HOUSE_REFERENCES else provider
     return event_id(brand, owner, reference.operation, reference.tx_id)
+
+
+def referenced_event_ids(brand: str, provider: str, reference: Reference) -> tuple[str, ...]:
+    """Return the ids of all events that a reference may mean, the likeliest first."""
+    first = referenced_event_id(brand, provider, reference)
+    if not reference.other_operations:
+        return (first,)
+    return (
+        first,
+        *[
+            event_id(brand, provider, operation, reference.tx_id)
+            for operation in reference.other_operations
+        ],
+    )

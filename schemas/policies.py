@@ -30,6 +30,10 @@ class LedgerPolicy(msgspec.Struct, frozen=True):
     it, of more than the payment or in another currency: it is booked with the player, or waits in
     suspense for a person, with an alert.
 
+    `opened_amount_differs`: a payment whose amount or currency is not that of the deposit which the
+    cashier opened for this provider: it is booked as it came, or waits in suspense. Either way it
+    raises an alert.
+
     `open_round_max_age_ms`: a round open for longer is proposed for `open_round_action` (100HP: two
     weeks, then the wallet rolls the bet back itself); None: never.
     """
@@ -39,10 +43,13 @@ class LedgerPolicy(msgspec.Struct, frozen=True):
     win_after_rollback: Treatment = "BOOK"
     rollback_after_win: Treatment = "BOOK"
     reversal_beyond_payment: Placement = "BOOK"
+    opened_amount_differs: Placement = "BOOK"
     open_round_max_age_ms: int | None = None
     open_round_action: Literal["ROLLBACK", "CLOSE"] = "ROLLBACK"
 
 
 DEFAULT_POLICY = LedgerPolicy()
-CARD_POLICY = LedgerPolicy(reversal_beyond_payment="SUSPENSE")
-"""Of card processors: what they take back was paid to them before, in the same currency."""
+CARD_POLICY = LedgerPolicy(reversal_beyond_payment="SUSPENSE", opened_amount_differs="SUSPENSE")
+"""Of card processors: they are told what to take, and what they take back was paid to them before,
+in the same currency.
+"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -12,6 +12,9 @@ DAY_MS: Final = 24 * 60 * 60 * 1000
 PARTITIONS_DEFAULT: Final = 24
 """Stored in the ledger's database at first start; a ledger that finds another number refuses to
 start. Growing it means a v2 topic."""
+RAW_PARTITIONS_DEFAULT: Final = 6
+"""Of each raw topic: every fetch of a normaliser names all of their partitions, and one of its
+processes works through several."""
 
 TRANSACTIONS: Final = "wallet.transactions.v1"
 UNRESOLVED: Final = "wallet.transactions.unresolved.v1"
@@ -23,6 +26,8 @@ GAME_RESULTS: Final = "game.results.v1"
 SIGNALS: Final = "risk.signals.v1"
 ALERTS: Final = "risk.alerts.v1"
 DRIFT: Final = "schema.drift.v1"
+SAMPLES: Final = "schema.samples.v1"
+"""Raw records that the normaliser hands to drift, with headers that say where they are from."""
 CONTROL: Final = "pitboss.control.v1"
 CHECKPOINTS: Final = "audit.checkpoints.v1"
 """Signed JSON: what an auditor keeps has to be read without our code."""
@@ -75,12 +80,21 @@ def provider_of(topic: str) -> str:
     return match[1]
 
 
-def raw_pattern(namespace: str) -> str:
-    """Return a pattern for every raw topic of a namespace.
+def raw_pattern(namespace: str, providers: Collection[str] | None = None) -> str:
+    """Return a pattern for the raw topics of `providers` (None: of any) in a namespace.
 
     It is anchored at both ends, so that a `.dlt` topic is never read as input.
     """
-    return rf"^{re.escape(qualified_name('', namespace))}provider\.[a-z][a-z0-9_]{{1,31}}\.raw\.v1$"
+    names = PROVIDER_NAME.pattern if providers is None else f"({'|'.join(sorted(providers))})"
+    return rf"^{re.escape(qualified_name('', namespace))}provider\.{names}\.raw\.v1$"
+
+
+def unread_pattern(namespace: str) -> str:
+    """Return a pattern for every topic of a namespace that a connector may take for a raw topic.
+
+    Also for a name that no adapter can have, and for another version.
+    """
+    return rf"^{re.escape(qualified_name('', namespace))}provider\..+\.raw\.v\d+$"
 
 
 def qualified_name(name: str, namespace: str) -> str:
@@ -102,18 +116,28 @@ _INTERNAL: Final = (
     Topic(SIGNALS, "player id, else provider", "risk-signal", retention_ms=90 * DAY_MS),
     Topic(ALERTS, "the detector's key", "fraud-alert", retention_ms=-1),
     Topic(DRIFT, "drift id", "schema-drift", retention_ms=-1, cleanup="compact", partitions=1),
+    Topic(SAMPLES, "that of the raw record", None, retention_ms=7 * DAY_MS, partitions=1),
     Topic(CHECKPOINTS, "the ledger's database", None, retention_ms=-1, partitions=1),
     Topic(CONTROL, "component", None, retention_ms=-1, cleanup="compact", partitions=1),
 )
 
 
-def catalogue(providers: Iterable[str]) -> tuple[Topic, ...]:
+def catalogue(
+    providers: Iterable[str], raw_partitions: int = RAW_PARTITIONS_DEFAULT
+) -> tuple[Topic, ...]:
     """Return every topic of an installation with these `providers`, dead letter topics included.
 
     Names are unqualified.
     """
     raw = [
-        Topic(raw_topic(name), _RAW_KEY, None, 90 * DAY_MS, timestamp_type="LogAppendTime")
+        Topic(
+            raw_topic(name),
+            _RAW_KEY,
+            None,
+            90 * DAY_MS,
+            timestamp_type="LogAppendTime",
+            partitions=raw_partitions,
+        )
         for name in sorted(providers)
     ]
     sources = [topic.name for topic in raw] + [TRANSACTIONS, UNRESOLVED]
@@ -121,18 +145,23 @@ def catalogue(providers: Iterable[str]) -> tuple[Topic, ...]:
 
 
 def required_topics(
-    providers: Iterable[str], there: Iterable[str], namespace: str
+    providers: Iterable[str],
+    there: Iterable[str],
+    namespace: str,
+    *,
+    read: Collection[str] | None = None,
+    raw_partitions: int = RAW_PARTITIONS_DEFAULT,
 ) -> tuple[Topic, ...]:
-    """Return the catalogue and a dead letter topic for each further raw topic that exists.
+    """Return the catalogue and a dead letter topic for each further raw topic that is read.
 
-    `there` are the names of the topics on the broker. Every topic named like a raw topic is read,
-    also one that Pitboss did not create.
+    `there` are the names of the topics on the broker, `read` the providers whose raw topics are
+    read: with None, every topic named like a raw topic, also one that Pitboss did not create.
     """
-    known = catalogue(providers)
+    known = catalogue(providers, raw_partitions)
     names = {topic.name for topic in known}
     raw = (
         raw_topic(provider_of(name))
         for name in sorted(there)
-        if re.match(raw_pattern(namespace), name)
+        if re.match(raw_pattern(namespace, read), name)
     )
     return (*known, *(dead_letter_spec(name) for name in raw if name not in names))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import defaultdict
+from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
@@ -42,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         else:
             light.append(item)
     # Those of one test first: kills and proofs wait longest. Then the largest groups.
-    heavy = sorted(together.values(), key=lambda group: (_is_alone(group[0]), len(group)))
+    heavy = sorted(together.values(), key=lambda group: (any(map(_is_alone, group)), len(group)))
     runs = [
         [item for group in heavy[::-1][n::processes] for item in group] for n in range(processes)
     ]
@@ -56,16 +57,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for run in runs for item in run]
 
 
-def pytest_collection_finish() -> None:
-    """Keep the modules and thousands of tests out of every later collection of garbage: they stay."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the modules and thousands of tests out of every collection of garbage, now and later: they stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def _group_of(item: pytest.Item) -> str:
     """What a test should be in one process with: the tests that it shares fixtures with."""
-    if "installation" in getattr(item, "fixturenames", ()):
-        return "installation"
+    if _is_any(item, "prove"):
+        return item.nodeid
+    for fixture in ("installation", "killable_stack"):
+        if fixture in getattr(item, "fixturenames", ()):
+            return fixture
     return item.nodeid if _is_alone(item) else item.nodeid.partition("::")[0]
 
 

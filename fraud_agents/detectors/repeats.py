@@ -1,9 +1,9 @@
 """Events that a partition has had before, by id: they are shown to few detectors. Pure.
 
-A provider sends an event again with another time, so a copy after a round was closed would look like
-a bet placed too late, and stakes would count twice. An id is remembered for one to two periods of
-the partition's event time, in two generations, as a number of 64 bits: that is 8 bytes of a snapshot
-for each event.
+A provider sends an event again with another time, so a copy after a round was closed would look
+like a bet placed too late, and stakes would count twice. An id is remembered for one to two periods
+of the partition's event time, in two generations, as a number of 64 bits: that is 8 bytes of a
+snapshot for each event.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
 
 from lab.bench.processes import BenchFailed
 
@@ -54,6 +55,13 @@ class BrokerView:
         )
         return ends
 
+    async def first_offsets(self, topic: str) -> dict[TopicPartition, int]:
+        """Return the first offset of each partition that still has a record."""
+        firsts: dict[TopicPartition, int] = await self._consumer.beginning_offsets(
+            await self.partitions(topic)
+        )
+        return firsts
+
     async def timestamps(
         self, topic: str, starts: Mapping[TopicPartition, int]
     ) -> dict[tuple[int, int], int]:
@@ -61,17 +69,24 @@ class BrokerView:
 
         They are by partition and offset.
         """
+        return {
+            (record.partition, record.offset): record.timestamp
+            for record in await self.records(topic, starts)
+        }
+
+    async def records(
+        self, topic: str, starts: Mapping[TopicPartition, int]
+    ) -> list[ConsumerRecord[bytes, bytes]]:
+        """Return all records from some offsets to the end; those of a partition are in order."""
         ends = await self.end_offsets(topic)
         left = [partition for partition, end in ends.items() if end > starts[partition]]
-        found: dict[tuple[int, int], int] = {}
+        found: list[ConsumerRecord[bytes, bytes]] = []
         self._consumer.assign(left)
         for partition in left:
             self._consumer.seek(partition, starts[partition])
         while left:
-            for partition, records in (await self._consumer.getmany(*left, timeout_ms=500)).items():
-                found |= {
-                    (partition.partition, record.offset): record.timestamp for record in records
-                }
+            for records in (await self._consumer.getmany(*left, timeout_ms=500)).values():
+                found += records
             left = [
                 partition
                 for partition in left

@@ -81,6 +81,11 @@ class MeasuredProcess:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
+    @property
+    def pid(self) -> int:
+        """Its number, while it runs."""
+        return self._process.pid
+
     def cpu_s(self) -> float:
         """Return user and system time spent so far, all threads, to a hundredth.
 

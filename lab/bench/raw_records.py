@@ -67,14 +67,22 @@ def opening_records(keys: SandboxKeys, players: int) -> list[OutRecord]:
 
     With it every bet of `endless_bets` can be booked.
     """
+    return [opening_record(keys, str(number), _player(number), "EUR") for number in range(players)]
+
+
+def opening_record(
+    keys: SandboxKeys, name: str, player: str, currency: str, like: Intent | None = None
+) -> OutRecord:
+    """Write a correction of the cashier that pays for every bet of a measurement.
+
+    `name` identifies it; brand and region are those of `like`, whose player it pays.
+    """
     details = (("actor", "bench"), ("reason", "money to bet with"))
-    leg = IntentLeg("ADJUSTMENT", 100_000_000, "EUR")
-    records = []
-    for number in range(players):
-        identity = (DEFAULT_BRAND, "house", "adjustment", f"opening-{number}")
-        intent = Intent(Verb.ADJUSTMENT, identity, _player(number), (leg,), details=details)
-        records.append(_write(house.WRITER, keys, intent, number))
-    return records
+    brand, region = (DEFAULT_BRAND, "") if like is None else (like.brand, like.region)
+    identity = (brand, "house", "adjustment", f"opening-{name}")
+    leg = IntentLeg("ADJUSTMENT", 100_000_000, currency)
+    intent = Intent(Verb.ADJUSTMENT, identity, player, (leg,), region=region, details=details)
+    return _write(house.WRITER, keys, intent, 0)
 
 
 def endless_bets(keys: SandboxKeys, players: int) -> Iterator[OutRecord]:

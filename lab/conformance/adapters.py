@@ -23,6 +23,8 @@ class AdapterUnderTest:
     examples: Examples
     keyed: Normaliser
     unkeyed: Normaliser
+    among: Dialects
+    """The dialects among which it is routed, its own and perhaps all others."""
 
     @property
     def name(self) -> str:
@@ -63,5 +65,5 @@ def _adapter(dialect: Dialect, version: str, among: Dialects) -> AdapterUnderTes
     examples = examples_of(dialect)
     keyring = {dialect.provider: examples.keys} if examples.keys else {}
     return AdapterUnderTest(
-        dialect, version, examples, Normaliser(among, keyring), Normaliser(among, {})
+        dialect, version, examples, Normaliser(among, keyring), Normaliser(among, {}), among
     )

@@ -18,7 +18,7 @@ _INDENTS: Final = ("", "", "\n  ", "\n\t", "\r\n ")
 _COLONS: Final = (":", ": ", " : ")
 
 
-class _Digits(str):
+class JsonDigits(str):
     """A JSON number with the digits as written."""
 
     __slots__ = ()
@@ -47,7 +47,7 @@ class _Style(NamedTuple):
 
 
 def _json(value: bytes, rng: Random) -> bytes:
-    body = json.loads(value, parse_int=_Digits, parse_float=_Digits)
+    body = json.loads(value, parse_int=JsonDigits, parse_float=JsonDigits)
     text = _json_text(
         body, _Style(rng, rng.choice(_INDENTS), rng.choice(_COLONS), rng.random() < 0.5)
     )
@@ -57,7 +57,7 @@ def _json(value: bytes, rng: Random) -> bytes:
 
 
 def _json_text(value: Any, style: _Style) -> str:
-    if isinstance(value, _Digits):
+    if isinstance(value, JsonDigits):
         return value
     gap = style.gap
     if isinstance(value, dict):

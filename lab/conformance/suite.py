@@ -16,6 +16,7 @@ from lab.conformance.cases import FuzzCase, Mode
 from lab.conformance.examples.fill import Example, Fill, record
 from lab.conformance.fuzz import check_case, normalise_case, run_fuzz
 from lab.conformance.oracle import AdapterFault, AdapterFaultKind, event_of
+from lab.conformance.packing import check_packings
 from runtime.kafka.records import RawRecord
 from streams.drift.checking import DriftChecker
 from streams.drift.shapes import DriftKind
@@ -23,6 +24,9 @@ from streams.normalise.mapping.normaliser import RejectedItem
 
 FUZZED_EACH = 250
 """Messages of each adapter besides its examples: some seconds for all of them together."""
+
+STORIES_EACH = 3
+"""Stories of each adapter that are told again in another packing."""
 
 _FAULTS_KEPT = 10
 
@@ -48,6 +52,7 @@ def run_suite(adapters: Sequence[AdapterUnderTest], seed: int = 1) -> list[Confo
     """
     checker = DriftChecker()
     fuzzed = run_fuzz(seed, range(FUZZED_EACH * len(adapters)), adapters)
+    packings = check_packings(adapters, seed, STORIES_EACH)
     results = []
     for adapter in adapters:
         examples, faults = 0, []
@@ -58,6 +63,11 @@ def run_suite(adapters: Sequence[AdapterUnderTest], seed: int = 1) -> list[Confo
         faults += [
             f"fuzzed {failure.mode} {failure.example!r}: {failure.faults[0]}"
             for failure in failures
+        ]
+        faults += [
+            f"story {failure.seed}: {failure.what}: {failure.detail}"
+            for failure in packings.failures
+            if failure.adapter == adapter.name
         ]
         tally = fuzzed.by_adapter[adapter.name]
         if not tally.is_clean and not failures:

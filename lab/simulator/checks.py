@@ -14,6 +14,7 @@ from lab.conformance.intents import Identity
 from lab.simulator.database import SimulatedDatabase
 from lab.simulator.intents import AttemptKey, SimulatedIntent
 from lab.simulator.oracle import Oracle
+from lab.simulator.oracle_state import OracleAnswer
 from lab.simulator.process import Process
 from lab.simulator.simulation import Simulation
 from lab.simulator.tables import Row, Server
@@ -26,10 +27,16 @@ from schemas.events import FraudAlert, Position, WalletBalance, WalletOutcome, W
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
 
 _ANSWER: Final = ("outcome", "reason", "currency", "available_minor", "version")
-_MISFITS: Final = frozenset({"ABOVE_PAYMENT", "PAYMENT_CURRENCY_DIFFERS"})
+_MISFITS: Final = frozenset(
+    {
+        *("ABOVE_PAYMENT", "PAYMENT_CURRENCY_DIFFERS"),
+        *("OPENED_AMOUNT_DIFFERS", "OPENED_CURRENCY_DIFFERS"),
+    }
+)
 _BALANCE: Final = ("cash_minor", "bonus_minor", "held_minor", "version", "event_id")
 _REPLAYED: Final = (
     *("entry", "repeat", "transfer", "wallet", "closing", "player_state", "proposal", "batch"),
+    "opened_deposit",
 )
 
 
@@ -47,7 +54,8 @@ class Evidence:
         for partition, log in enumerate(simulation.broker.topics[TRANSACTIONS]):
             for record in log.records:
                 position = Position(TRANSACTIONS, partition, record.offset)
-                self.log[partition, record.offset] = LogEvent(decode(record.value or b""), position)
+                event = decode(record.value or b"")
+                self.log[partition, record.offset] = LogEvent(event, position, record.timestamp)
         self.unresolved = [
             decode(record.value or b"")
             for log in simulation.broker.topics[UNRESOLVED]
@@ -104,9 +112,13 @@ def _check_positions(simulation: Simulation, evidence: Evidence) -> Iterator[str
                 f"its position is {row}"
             )
     for partition, offset in sorted(evidence.log.keys() | evidence.answers.keys()):
-        count = len(evidence.answers.get((partition, offset), ()))
-        if count != ((partition, offset) in evidence.log):
-            yield f"{TRANSACTIONS}-{partition}@{offset} has {count} answers"
+        rows = evidence.answers.get((partition, offset), [])
+        log_event = evidence.log.get((partition, offset))
+        expected = [] if log_event is None else [log_event.event.attempt.record_index]
+        if log_event is not None and len(rows) > 1:  # the group that is decided here
+            expected = [one.event.attempt.record_index for one in log_event.members]
+        if sorted(row["attempt_index"] for row in rows) != sorted(expected):
+            yield f"{TRANSACTIONS}-{partition}@{offset} has {len(rows)} answers"
 
 
 def _check_intents(simulation: Simulation, evidence: Evidence) -> Iterator[str]:
@@ -141,16 +153,31 @@ def _check_oracle(simulation: Simulation, evidence: Evidence) -> Iterator[str]:
             # A provider's time in the future is cut to the broker's time of the append.
             provider_ms = simulation.intent_times_ms.get(key, event.appended_at)
             at_ms = min(provider_ms, event.appended_at)
-            expected = oracle.answer(intent, key, event.player_id, at_ms)
+            call = simulation.call_of(key)
+            oracle.answer(intent, key, event.player_id, at_ms, call)
             for row in evidence.answers[log_event.source.partition, log_event.source.offset]:
+                attempted = next(
+                    (one for one in call if one[1][3] == row["attempt_index"]), (intent, key)
+                )
+                expected = oracle.answers[attempted[0].identity, attempted[1]]
                 is_same = (row["outcome"], row["reason"]) == (expected.outcome, expected.reason)
                 available = expected.available.get(row["currency"], 0)
-                is_same &= row["currency"] is None or row["available_minor"] == available
+                is_same &= (
+                    row["available_minor"] == available
+                    if row["currency"] is not None
+                    else not _is_wallet_known(attempted[0], expected)
+                )
                 if not is_same:
                     answer = tuple(row[column] for column in _ANSWER)
-                    yield f"{log_event} {intent}: ledger {answer}, oracle {expected}"
+                    yield f"{log_event} {attempted[0]}: ledger {answer}, oracle {expected}"
     yield from _check_money(simulation, oracle)
     yield from _check_found_players(simulation, evidence, oracle)
+
+
+def _is_wallet_known(intent: SimulatedIntent, answer: OracleAnswer) -> bool:
+    """Return whether an answer must state a balance: of the named wallet, else of the only one."""
+    named = next((leg.currency for leg in intent.legs if leg.currency is not None), None)
+    return named in answer.available if named is not None else len(answer.available) == 1
 
 
 def _check_money(simulation: Simulation, oracle: Oracle) -> Iterator[str]:
@@ -232,12 +259,15 @@ def _check_outcomes(simulation: Simulation, evidence: Evidence) -> Iterator[str]
         key = (log_event.event.event_id, log_event.event.attempt)
         expected.add(key)
         published = outcomes.get(key)
+        own = log_event.event.attempt.record_index
         for row in evidence.answers[position]:
+            if row["attempt_index"] != own:
+                continue
             on_topic = published and (
                 *(published.outcome, published.reason, published.currency),
-                *(published.balance_minor, published.version),
+                *(published.balance_minor, published.version, published.decided_at),
             )
-            in_table = tuple(row[column] for column in _ANSWER)
+            in_table = tuple(row[column] for column in (*_ANSWER, "decided_at_ms"))
             if on_topic != in_table:
                 yield f"{log_event}: on the topic {on_topic}, in the table {in_table}"
     for key in outcomes.keys() - expected:
@@ -277,7 +307,7 @@ def _check_balances(simulation: Simulation) -> Iterator[str]:
 
 
 def _check_alerts(simulation: Simulation) -> Iterator[str]:
-    """Check that exactly debts made or deepened, and reversals that fit no payment, have alerts."""
+    """Check that exactly debts made or deepened, and money that does not fit, have alerts."""
     decode = codec.decoder(FraudAlert)
     alerted = {
         event_id

@@ -112,7 +112,7 @@ async def _outcomes_between(
         for row in server.tables[table].find(("part",), (partition,))
         if first <= row["source_offset"] < after
     ]
-    rows.sort(key=lambda row: row["source_offset"])
+    rows.sort(key=lambda row: (row["source_offset"], row["attempt_index"]))
     return select_columns(statement, rows)
 
 

@@ -66,7 +66,13 @@ class _Connection:
         self.process = process
         self.session = session
 
-    async def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> _Cursor:
+    async def execute(
+        self,
+        statement: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        prepare: bool | None = None,  # noqa: ARG002 - psycopg's signature; plans do not exist here
+    ) -> _Cursor:
         name = name_of(statement)
         handler = _HANDLERS.get(name)
         if handler is None and is_setting(statement):

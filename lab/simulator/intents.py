@@ -19,6 +19,8 @@ from lab.conformance.intents import (
 )
 from lab.conformance.writers.find import find_writers
 from lab.conformance.writers.writer import Headers, Sending, connector_headers
+from lab.simulator.bundle import BUNDLE
+from lab.simulator.bundle import WRITER as BUNDLE_WRITER
 
 PROVIDERS: Final = ("hub88", "playngo", "adyen", "house", "hundredhp")
 
@@ -28,15 +30,21 @@ AttemptKey: TypeAlias = tuple[str, int, int, int]
 ConnectorRecord: TypeAlias = tuple[bytes, bytes, Headers]
 """Key, value and headers of a raw record as a connector appends it."""
 
-_WRITERS: Final = find_writers(PROVIDERS)
+_WRITERS: Final = {**find_writers(PROVIDERS), BUNDLE: BUNDLE_WRITER}
 _REGION: Final = "MT"
 _RESTYLED_SHARE: Final = 0.3
 
 
 class SimulatedIntent(Intent, frozen=True):
-    """An intent, or the cancel of an attempt that a connector takes back (`cancels`)."""
+    """An intent, or the cancel of an attempt that a connector takes back (`cancels`).
+
+    `other_references` are what its reference may mean besides. `is_implied`: the reference is known
+    from its neighbours in the same message alone.
+    """
 
     cancels: AttemptKey | None = None
+    other_references: tuple[Identity, ...] = ()
+    is_implied: bool = False
 
     @property
     def decides(self) -> bool:
@@ -56,7 +64,8 @@ class SimulatedIntent(Intent, frozen=True):
     @property
     def content(self) -> tuple[object, ...]:
         """Content that must be equal for two intents to be the same transaction."""
-        return (self.player, self.legs, self.reference, self.round_id, self.game)
+        stated = None if self.is_implied else self.reference
+        return (self.player, self.legs, stated, self.other_references, self.round_id, self.game)
 
 
 def operation_of(provider: str, verb: Verb) -> str:
@@ -97,6 +106,26 @@ def simulated_intent(
     return SimulatedIntent(
         verb, identity, player, legs, reference, session=session, region=_REGION, **more
     )
+
+
+def link_call(items: Sequence[SimulatedIntent]) -> list[SimulatedIntent]:
+    """Return a call's intents with each win bound to the bet of its round that is beside it."""
+    linked = []
+    for intent in items:
+        is_win = intent.verb is Verb.WIN and intent.cancels is None
+        if is_win and intent.provider == BUNDLE:
+            bet = next(
+                (
+                    one.identity
+                    for one in items
+                    if one.verb is Verb.BET and one.round_id == intent.round_id
+                ),
+                None,
+            )
+            linked.append(replace(intent, reference=bet, is_implied=bet is not None))
+        else:
+            linked.append(intent)
+    return linked
 
 
 def encode_record(

@@ -102,6 +102,9 @@ class OracleLedger:
         target = self.referenced_decision()
         if target != CLOSED and self.intent.reference:
             self.state.closings[self.intent.reference, self.player or ""] = closing
+            for other in self.intent.other_references:
+                if self.state.closing_of(other, self.player) is None:
+                    self.state.closings[other, self.player or ""] = closing
         if not isinstance(target, OracleDecision):
             return target
         for currency, source, to, minor, _ in reversed(target.movements):

@@ -89,8 +89,11 @@ class OracleRules(OracleLedger):
         if intent.reference is None or not any(leg.kind == "WIN" for leg in intent.legs):
             return None
         policy, closed = state.policy(intent), self.reference_closing()
-        if policy.win_after_rollback == "REFUSE" and closed in ("REVERSED", "CANCELLED"):
-            return ("REFUSED_REFERENCE", "BET_ROLLED_BACK")
+        if closed in ("REVERSED", "CANCELLED"):
+            if policy.win_after_rollback == "REFUSE":
+                return ("REFUSED_REFERENCE", "BET_ROLLED_BACK")
+            if state.decisions_of(intent.reference, player):
+                return None
         if policy.win_without_bet == "REFUSE" and not state.posted_decision(
             intent.reference, player
         ):
@@ -108,11 +111,12 @@ class OracleRules(OracleLedger):
             "BONUS_GRANT": (promotions, BONUS),
         }
         if leg.kind in simple:
-            if misfit := self._payment_misfit(leg):
+            misfit = self._payment_misfit(leg) or self._opened_misfit(leg)
+            if misfit and misfit[0] == "UNRESOLVED":
                 self.move_in_house(currency, *self._suspense_accounts(leg), minor)
                 return misfit
             self.move(currency, *simple[leg.kind], minor)
-            return BOOKED if leg.kind != "BONUS_GRANT" else self._grant(currency)
+            return misfit or BOOKED if leg.kind != "BONUS_GRANT" else self._grant(currency)
         if leg.kind == "WIN":
             return self._win(promotions if leg.is_free else f"provider:{provider}", currency, minor)
         if leg.kind in ("BONUS_RELEASE", "BONUS_FORFEIT"):
@@ -283,12 +287,33 @@ class OracleRules(OracleLedger):
         if state.policy(intent).reversal_beyond_payment == "BOOK":
             return None
         payment = state.posted_decision(intent.reference, self.player)
-        if payment is None or intent.reference[1] == "house":
+        if intent.reference[1] == "house":
             return None
+        if payment is None:
+            seen = state.decisions_of(intent.reference, self.player)
+            is_suspended = bool(seen) and seen[-1].answer.reason.startswith("OPENED_")
+            return ("UNRESOLVED", "PAYMENT_IN_SUSPENSE") if is_suspended else None
         if payment.intent.legs[0].currency != leg.currency:
             return ("UNRESOLVED", "PAYMENT_CURRENCY_DIFFERS")
         paid = sum(minor for _, _, _, minor, _ in payment.movements)
         return ("UNRESOLVED", "ABOVE_PAYMENT") if (leg.minor or 0) > paid else None
+
+    def _opened_misfit(self, leg: IntentLeg) -> Verdict | None:
+        """Return how a payment differs from the deposit that was opened for its provider."""
+        state, intent = self.state, self.intent
+        if leg.kind != "DEPOSIT" or intent.reference is None or intent.reference[1] != "house":
+            return None
+        opened = state.decisions.get(intent.reference, [])
+        if not opened or opened[0].player != self.player:
+            return None
+        expected = opened[0].intent
+        if expected.detail("psp") != intent.provider:
+            return None
+        placed = state.policy(intent).opened_amount_differs
+        outcome = "UNRESOLVED" if placed == "SUSPENSE" else "POSTED"
+        if expected.legs[0].currency != leg.currency:
+            return (outcome, "OPENED_CURRENCY_DIFFERS")
+        return (outcome, "OPENED_AMOUNT_DIFFERS") if expected.legs[0].minor != leg.minor else None
 
     def _suspense_accounts(self, leg: IntentLeg) -> tuple[str, str]:
         psp, suspense = f"psp:{self.intent.provider}", f"suspense:{self.intent.provider}"

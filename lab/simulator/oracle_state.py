@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from lab.conformance.intents import Identity
 from lab.simulator.intents import AttemptKey, SimulatedIntent
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
@@ -28,13 +30,17 @@ class OracleAnswer(NamedTuple):
 
 
 class OracleDecision(NamedTuple):
-    """Decision on an intent, and the movements that it caused."""
+    """Decision on an intent, and the movements that it caused.
+
+    `group` are the transactions that it was decided with; empty where it was decided alone.
+    """
 
     player: str | None
     intent: SimulatedIntent
     attempt_key: AttemptKey
     answer: OracleAnswer
     movements: list[Movement]
+    group: frozenset[Identity] = frozenset()
 
 
 class OracleState:
@@ -59,6 +65,14 @@ class OracleState:
         self.decisions: dict[Identity, list[OracleDecision]] = {}
         self.closings: dict[tuple[Identity, str | None], str] = {}
 
+    def available(self, player: str | None) -> dict[str, int]:
+        """Return what a player can bet now, by currency of the wallets in which money moved."""
+        return {
+            currency: wallet[CASH] + wallet[BONUS]
+            for (owner, currency), wallet in self.money.items()
+            if owner == player and self.versions[owner, currency]
+        }
+
     def policy(self, intent: SimulatedIntent) -> LedgerPolicy:
         """Return the ledger policy of the intent's provider."""
         return self.policies.get(intent.provider, DEFAULT_POLICY)
@@ -77,6 +91,26 @@ class OracleState:
         """Return the last decision on a transaction if its outcome is POSTED."""
         seen = self.decisions_of(identity, player)
         return seen[-1] if seen and seen[-1].answer.outcome == "POSTED" else None
+
+    def resolve(self, intent: SimulatedIntent, player: str | None) -> SimulatedIntent:
+        """Return the intent with the one reference that it means of all that it may mean."""
+        if intent.reference is None or not intent.other_references:
+            return intent
+        candidates = (intent.reference, *intent.other_references)
+        came = [identity for identity in candidates if self.decisions_of(identity, player)]
+        closings = {identity: self.closing_of(identity, player) for identity in candidates}
+        booked = [
+            identity
+            for identity in came
+            if self.posted_decision(identity, player) and closings[identity] in (None, "SETTLED")
+        ]
+        untouched = [identity for identity in candidates if closings[identity] is None]
+        meant = (*booked, *came, *untouched, intent.reference)[0]
+        return replace(
+            intent,
+            reference=meant,
+            other_references=() if came else tuple(one for one in candidates if one != meant),
+        )
 
     def closing_of(self, identity: Identity | None, player: str | None) -> str | None:
         """Return how a transaction was closed: for this player, or while its player was unknown."""

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 _WHOLE: Final = frozenset({"int", "bigint", "smallint"})
 _NUMBERS: Final = re.compile(
-    r"decision|version|transfers|part|source_offset|occurred_at_ms|.*_minor"
+    r"decision|version|transfers|part|source_offset|(occurred|decided)_at_ms|.*_minor"
     r"|attempt_(part|offset|index)"
 )
-_FLAGS: Final = frozenset({"round_closed", "redelivered"})
+_FLAGS: Final = frozenset({"round_closed", "redelivered", "is_billable"})
 _ELEMENT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|([^,{}"]+)')
 _QUOTED: Final = re.compile(r"\\(.)")
 _LETTERS: Final = {"b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r"}

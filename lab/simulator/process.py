@@ -71,8 +71,7 @@ class Process:
     async def _run(self, work: Coroutine[Any, Any, Any]) -> None:
         try:
             await work
-        # A bug ends a simulated process as it would end a real one.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - a bug ends it as it would end a real process
             self._trace(f"{self.name} ends: {getattr(error, 'code', type(error).__name__)} {error}")
             self._end(error)
 

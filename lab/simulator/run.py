@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from lab.simulator.broker import SimulatedRecord
+from lab.simulator.bundle import BUNDLE
 from lab.simulator.checks import find_failures
 from lab.simulator.faults import FaultSchedule
 from lab.simulator.intents import SimulatedIntent
@@ -97,7 +98,7 @@ def draw_policies(rng: Random) -> dict[str, LedgerPolicy]:
             open_round_max_age_ms=rng.choice((None, None, 1)),
         )
 
-    drawn = {provider: policy() for provider in ("hub88", "hundredhp", "playngo", "house")}
+    drawn = {provider: policy() for provider in ("hub88", "hundredhp", "playngo", "house", BUNDLE)}
     placement: Placement = rng.choice(("BOOK", "SUSPENSE", "SUSPENSE"))
     return drawn | {"adyen": LedgerPolicy(reversal_beyond_payment=placement)}
 

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from lab.conformance.intents import IntentLeg
 from lab.simulator.broker import Broker, SimulatedRecord
+from lab.simulator.bundle import BUNDLE, BUNDLE_MAX, Bundle
 from lab.simulator.group import ConsumerGroup
-from lab.simulator.intents import AttemptKey, SimulatedIntent, encode_record
+from lab.simulator.intents import AttemptKey, SimulatedIntent, encode_record, link_call
 from lab.simulator.process import FaultKind, Process
 from lab.simulator.roles import WORKERS
 from lab.simulator.tables import Server
@@ -30,7 +31,7 @@ from streams.providers.hundredhp import HundredHP
 from streams.providers.playngo import PlayNGo
 
 EPOCH_MS: Final = 1_790_000_000_000
-PROVIDERS: Final = ("adyen", "house", "hub88", "hundredhp", "playngo")
+PROVIDERS: Final = ("adyen", BUNDLE, "house", "hub88", "hundredhp", "playngo")
 SKEW_MS: Final = 400_000_000
 """The clocks of some providers and connectors are wrong by days."""
 SETTLE_TIMEOUT_S: Final = 900.0
@@ -64,7 +65,7 @@ class Simulation:
         self._processes: list[Process] = []
         dialects = {
             dialect.provider: dialect
-            for dialect in (Hub88(), HundredHP(), PlayNGo(), Adyen(), House())
+            for dialect in (Hub88(), HundredHP(), PlayNGo(), Adyen(), House(), Bundle())
         }
         topics = tuple(raw_topic(provider) for provider in PROVIDERS)
         self.environment = SimulationEnvironment(
@@ -113,6 +114,7 @@ class Simulation:
         off = self.rng.choice((0, 0, 0, -SKEW_MS, SKEW_MS, 1))
         provider_ms = max(0, now_ms - self.rng.randrange(90_000) - off)
         received_ms = max(0, now_ms - 20 + off)
+        items = link_call(items)
         key, value, headers = encode_record(items, received_ms, provider_ms, self.rng)
         kept = self.broker.append(raw_topic(items[0].provider), key, value, headers, now_ms)
         for index, intent in enumerate(items):
@@ -143,13 +145,30 @@ class Simulation:
         kept = self.broker.append(
             record.topic, record.key or b"", record.value or b"", headers, self.now_ms()
         )
-        for index, intent in enumerate(self._items(record)):
+        items = self._items(record)
+        is_decided_call = items[0].provider == BUNDLE and any(one.decides for one in items)
+        for index, intent in enumerate(items):
             key = (record.topic, record.partition, record.offset, index)
             identity = (*intent.identity[:2], "cancel", f"{attempt}#{index}")
-            leg = IntentLeg("CANCEL" if intent.decides else "INFORMATIONAL")
+            is_decision = intent.decides or is_decided_call
             self.intents[kept.topic, kept.partition, kept.offset, index] = replace(
-                intent, identity=identity, legs=(leg,), reference=intent.identity, cancels=key
+                intent,
+                identity=identity,
+                legs=(IntentLeg("CANCEL" if is_decision else "INFORMATIONAL"),),
+                reference=intent.identity,
+                other_references=(),
+                is_implied=False,
+                cancels=key,
             )
+
+    def call_of(self, key: AttemptKey) -> list[tuple[SimulatedIntent, AttemptKey]]:
+        """Return the attempts that are decided together with one; empty for one decided alone."""
+        intent = self.intents[key]
+        if intent.provider != BUNDLE or intent.cancels is not None:
+            return []
+        keys = [(*key[:3], index) for index in range(BUNDLE_MAX)]
+        call = [(self.intents[one], one) for one in keys if one in self.intents]
+        return call if len(call) > 1 else []
 
     def schedule(
         self, after_s: float, act: Callable[[SimulatedRecord], None], record: SimulatedRecord

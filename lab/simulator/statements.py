@@ -184,6 +184,8 @@ async def _transfers_of(
         }
         transfers = server.tables["transfer"].find(("player_id", "currency"), (player, currency))
         rows = [row for row in transfers if first <= row["version"] <= last]
+        if parameters["months"] is not None:
+            rows = [row for row in rows if row["month"] in parameters["months"]]
         rows = [row for row in rows if all(row[own] == wanted[other] for own, other in joined)]
         rows.sort(key=lambda row: row["version"])
         found += [{**row, "event_id": event_id, "decision": decision} for row in rows]
@@ -196,12 +198,12 @@ def _join_columns(statement: str) -> tuple[tuple[str, str], ...]:
     return tuple(_JOINED.findall(_COMMENT.sub("", statement)))
 
 
-async def _moved_away(
+async def _months_away(
     server: Server, session: SimulatedSession, statement: str, parameters: Parameters
 ) -> StatementResult:
-    """Return nothing: these tables have no archived months."""
+    """Return that none is: these tables have no archived months."""
     del server, session, statement, parameters
-    return StatementResult()
+    return StatementResult([(0,)], 1)
 
 
 @cache
@@ -338,12 +340,14 @@ BOOKING: Final[dict[str, Handler]] = {
     "ledger.known_states": lookup_handler("player_state", "player_id", "players"),
     "ledger.known_repeats": _known_repeats,
     "ledger.transfers_of": _transfers_of,
-    "ledger.moved_away": _moved_away,
+    "ledger.months_away": _months_away,
     "ledger.insert_entries": _insert_lines,
     "ledger.insert_transfers": _insert_lines,
     "ledger.insert_repeats": _insert_lines,
     "ledger.insert_closings": _upsert_rows,
     "ledger.insert_proposals": _insert,
+    "ledger.insert_opened_deposits": _insert,
+    "ledger.known_opened_deposits": lookup_handler("opened_deposit", "event_id", "event_ids"),
     "ledger.known_proposals": lookup_handler("proposal", "event_id", "event_ids"),
     "ledger.upsert_wallets": _upsert_rows,
     "ledger.upsert_states": _upsert_rows,

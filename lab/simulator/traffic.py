@@ -9,6 +9,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from lab.conformance.intents import KINDS, Identity, IntentLeg, Verb
+from lab.simulator.bundle import BUNDLE
 from lab.simulator.intents import SimulatedIntent, operation_of, simulated_intent
 
 CURRENCIES: Final = ("EUR", "EUR", "EUR", "EUR", "JPY", "KWD")
@@ -42,6 +43,7 @@ class SimulatedTraffic:
         # In few casinos only: a player with so much money is never refused again.
         self._has_huge_amounts = rng.random() < 0.1
         self._history: list[SimulatedIntent] = []
+        self._calls: list[list[SimulatedIntent]] = []
         self._steps = (
             (30, self.bet),
             (16, self.win),
@@ -56,6 +58,8 @@ class SimulatedTraffic:
             (4, self.state),
             (7, self.repeat),
             (3, self.conflict),
+            (14, self.call),
+            (4, self.call_again),
             (5, self.pop_held_back),
             (1, self.heartbeat),
         )
@@ -238,22 +242,26 @@ class SimulatedTraffic:
     def deposit(self) -> list[SimulatedIntent]:
         """Return a deposit: opened by the cashier, confirmed by the payment provider.
 
-        The two come in either order; some are never opened.
+        The two come in either order; some are never opened, and a few are over another amount.
         """
         return self._deposit(
-            self._player(), self.rng.choice(DEPOSITS), is_opened=self.rng.random() < 0.9
+            self._player(),
+            self.rng.choice(DEPOSITS),
+            is_opened=self.rng.random() < 0.9,
+            may_differ=True,
         )
 
-    def _deposit(self, player: str, minor: int, *, is_opened: bool) -> list[SimulatedIntent]:
+    def _deposit(
+        self, player: str, minor: int, *, is_opened: bool, may_differ: bool = False
+    ) -> list[SimulatedIntent]:
         leg = IntentLeg("INFORMATIONAL", minor, self._currency(player))
         identity = self._identity(player, "house", Verb.DEPOSIT_OPENED)
         opened = simulated_intent(identity, player, (leg,))
-        paid = simulated_intent(
-            self._identity(player, "adyen", Verb.DEPOSIT),
-            None,
-            (leg._replace(kind="DEPOSIT"),),
-            opened.identity,
-        )
+        moved = leg._replace(kind="DEPOSIT")
+        if may_differ and self.rng.random() < _MISFIT_SHARE:
+            moved = moved._replace(minor=minor + 10)
+        identity = self._identity(player, "adyen", Verb.DEPOSIT)
+        paid = simulated_intent(identity, None, (moved,), opened.identity)
         self._remember("payment", paid)
         if not is_opened:
             return [paid]
@@ -382,6 +390,54 @@ class SimulatedTraffic:
             return [intent]
         return [replace(intent, legs=(leg._replace(minor=leg.minor + 10), *intent.legs[1:]))]
 
+    def call(self) -> list[SimulatedIntent]:
+        """Return a call of several transactions, which stands or falls as a whole."""
+        player, currency = self._player(), None
+        items: list[SimulatedIntent] = []
+        for verb in self.rng.choices(
+            (Verb.BET, Verb.BET, Verb.WIN, Verb.ROLLBACK), k=self.rng.randint(1, 4)
+        ):
+            if currency is None or self.rng.random() < 0.1:
+                currency = self._currency(player)
+            items.append(self._call_item(player, verb, currency))
+        kept = list({intent.identity: intent for intent in items}.values())
+        self._calls = [*self._calls, kept][-_RECENT:]
+        return kept
+
+    def _call_item(self, player: str, verb: Verb, currency: str) -> SimulatedIntent:
+        identity = self._identity(player, BUNDLE, verb)
+        round_id = f"r-{self.rng.randrange(1, 8)}"
+        if verb is Verb.ROLLBACK:
+            earlier = self._recent_intent("item of a call", player)
+            tx_id = f"t{self.rng.randrange(1, 30)}" if earlier is None else earlier.identity[3]
+            bet, win = ((*identity[:2], operation, tx_id) for operation in ("bet", "win"))
+            leg = IntentLeg("ROLLBACK")
+            return simulated_intent(
+                identity, player, (leg,), bet, other_references=(win,), round_id=round_id
+            )
+        minor = self.rng.choice(BETS if verb is Verb.BET else WINS)
+        leg = IntentLeg(KINDS[verb], minor, currency)
+        intent = simulated_intent(identity, player, (leg,), round_id=round_id)
+        return self._remember("item of a call", intent)
+
+    def call_again(self) -> list[SimulatedIntent]:
+        """Return an earlier call again: as it was, in another order, or of other transactions."""
+        if not self._calls:
+            return self.call()
+        call = list(self.rng.choice(self._calls))
+        draw = self.rng.random()
+        if draw < 0.2:
+            self.rng.shuffle(call)
+        elif draw < 0.35:
+            call.pop(self.rng.randrange(len(call)))
+        elif draw < 0.5 and call:
+            call.append(self._call_item(call[0].player or "", Verb.BET, "EUR"))
+        elif draw < 0.6:
+            leg = call[0].legs[0]
+            changed = leg._replace(minor=None if leg.minor is None else leg.minor + 10)
+            call[0] = replace(call[0], legs=(changed,))
+        return list({intent.identity: intent for intent in call}.values()) or self.call()
+
     def pop_held_back(self) -> list[SimulatedIntent]:
         """Return an intent that was held back, after others that refer to it."""
         return (
@@ -404,16 +460,16 @@ class SimulatedTraffic:
 def group_into_records(
     intents: Sequence[SimulatedIntent], rng: Random
 ) -> list[list[SimulatedIntent]]:
-    """Group intents into records: some payment notices of a brand share one."""
+    """Group intents into records: some payment notices of a brand share one, a call is one."""
     records: list[list[SimulatedIntent]] = []
     for intent in intents:
         last = records[-1] if records else None
-        if (
-            intent.provider == "adyen"
-            and last
+        is_joined = (
+            last is not None
             and last[0].identity[:2] == intent.identity[:2]
-            and rng.random() < 0.7
-        ):
+            and (intent.provider == BUNDLE or (intent.provider == "adyen" and rng.random() < 0.7))
+        )
+        if last is not None and is_joined:
             last.append(intent)
         else:
             records.append([intent])

@@ -21,6 +21,7 @@ from ledger_sink.store.groups import Slice
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.log_check import checksum
 from runtime.dead_letters.sink import KafkaDeadLetterSink
+from runtime.hop_tap import note_step
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
@@ -86,9 +87,12 @@ class LedgerHandler:
 
         Records that are not events go to the dead letter topic first.
         """
+        note_step("taken", batch.topic, batch.partition, batch.from_offset, batch.next_offset)
         records = await self._decoder.decode_batch(batch)
         events = [
-            LogEvent(event, Position(record.topic, record.partition, record.offset))
+            LogEvent(
+                event, Position(record.topic, record.partition, record.offset), record.timestamp
+            )
             for record, event in records
         ]
         last = batch.records[-1] if batch.records else None

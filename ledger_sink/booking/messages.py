@@ -81,16 +81,17 @@ class MessageEncoder:
                 answer.currency,
                 answer.available_minor,
                 answer.version,
+                answer.decided_at,
             ),
         )
 
     def encode_outcome_row(self, row: Sequence[Any]) -> Message:
         """Return the same from a row of `outcomes_between`."""
         attempt = Attempt(*row[6:10])
-        return self._outcome_message(tuple(row[1:6]), attempt, row[10], tuple(row[11:16]))
+        return self._outcome_message(tuple(row[1:6]), attempt, row[10], tuple(row[11:17]))
 
     def encode_alert(self, decided: DecidedEvent) -> Message | None:
-        """Return the alert about a debt or a misfit reversal, if this decision made one."""
+        """Return the alert about a debt or money that does not fit, if this decision made one."""
         answer = decided.answer
         if answer.reason not in _ALERTING or decided.decision is None:
             return None
@@ -104,7 +105,7 @@ class MessageEncoder:
 
     def encode_alert_row(self, row: Sequence[Any], partition: int) -> Message | None:
         """Return the same from a row of `outcomes_between`; None for a repeat, without a time."""
-        reason, currency, available_minor, occurred_at = row[12], row[13], row[14], row[16]
+        reason, currency, available_minor, occurred_at = row[12], row[13], row[14], row[17]
         if reason not in _ALERTING or occurred_at is None:
             return None
         return self._alert_message(
@@ -140,7 +141,7 @@ class MessageEncoder:
         answer: tuple[Any, ...],
     ) -> Message:
         event_id, brand, provider, operation, provider_tx_id = identity
-        outcome, reason, currency, available_minor, version = answer
+        outcome, reason, currency, available_minor, version, decided_at = answer
         record = WalletOutcome(
             event_id,
             brand,
@@ -156,6 +157,7 @@ class MessageEncoder:
             None if currency is None else exponent_of(currency),
             available_minor,
             version,
+            decided_at,
         )
         key = player_id if player_id is not None else record.provider_tx_id
         return key.encode(), self._outcome_bytes(record)
@@ -171,7 +173,7 @@ class MessageEncoder:
         reason, currency, available_minor = answer
         assert player_id is not None
         if reason in payments.REASONS:
-            alert = payments.reversal_alert(
+            alert = payments.payment_alert(
                 event_id, brand, player_id, operation, reason, occurred_at, source
             )
             return alert.key.encode(), self._alert_bytes(alert)

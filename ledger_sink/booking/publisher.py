@@ -21,6 +21,7 @@ from ledger_sink.rules.journal import Wallet
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import CONSUMER, AppliedGroup, Slice
 from ledger_sink.store.statements import statements
+from runtime.hop_tap import note_step
 from schemas.errors import SendFailed, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ class Publisher:
         self._queue: asyncio.Queue[AppliedGroup] = asyncio.Queue(maxsize=8)
         self._ended = asyncio.Event()
         self._published: dict[int, int] = {}
+        self._stored: dict[int, int] = {}
+        """The cursors that the database has."""
         self._encoder = MessageEncoder(log_topic)
 
     async def enqueue(self, applied: AppliedGroup) -> None:
@@ -86,7 +89,7 @@ class Publisher:
         It goes behind everything that was enqueued before, so that the newest comes last. Raises
         SendFailed.
         """
-        self._published[partition] = published_offset
+        self._published[partition] = self._stored[partition] = published_offset
         for first in range(published_offset, next_offset, _OFFSETS_PER_READ):
             end = min(first + _OFFSETS_PER_READ, next_offset)
             unsent = [Slice(partition, first, end, ())]
@@ -143,23 +146,29 @@ class Publisher:
             )
 
     async def store_cursors(self) -> None:
-        """Store how far each partition is published.
+        """Store how far each partition is published, where that has moved.
 
         Late is harmless: a restart sends some records again. Raises Unavailable.
         """
-        partitions = sorted(number for number in self._published if number in self._epochs)
-        if not partitions:
+        moved = {
+            number: offset
+            for number, offset in self._published.items()
+            if number in self._epochs and offset != self._stored.get(number)
+        }
+        if not moved:
             return
+        partitions = sorted(moved)
         await self._database.query(
             _SQL["published"],
             {
                 "consumer": CONSUMER,
                 "topic": self._log_topic,
                 "parts": partitions,
-                "offsets": [self._published[partition] for partition in partitions],
+                "offsets": [moved[partition] for partition in partitions],
                 "epochs": [self._epochs[partition] for partition in partitions],
             },
         )
+        self._stored |= moved
 
     async def _publish(self, applied: AppliedGroup) -> None:
         book = applied.book
@@ -192,6 +201,8 @@ class Publisher:
         await asyncio.gather(*sends)
         for slice_ in (*applied.already_committed, *applied.newly_committed):
             partition = slice_.partition
+            span = (slice_.from_offset, slice_.next_offset)
+            note_step("published", self._log_topic, partition, *span)
             if partition in ours:
                 cursor = self._published.get(partition, 0)
                 self._published[partition] = max(cursor, slice_.next_offset)

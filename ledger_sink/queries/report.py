@@ -3,7 +3,9 @@
 By provider, game, brand, region and day. Gross gaming revenue is what the games kept: bets less
 wins less contributions to jackpots, with bets and wins that were rolled back taken off. Over all
 groups it is what the accounts of the providers gained; the jackpots' contributions less what they
-paid is what the pools gained; the bonus cost is what the promotions' accounts lost. Amounts are in
+paid is what the pools gained; the bonus cost is what the promotions' accounts lost. What a provider
+does not count towards the revenue that it invoices (`is_billable`) is not in the revenue but stands
+beside it, and only both together are what the accounts gained. Amounts are in
 minor units, sums without limit. A day is a UTC day of event time.
 """
 
@@ -34,7 +36,8 @@ def bounds_of(since_ms: int | None, until_ms: int | None) -> tuple[int, int]:
 class ReportRow(msgspec.Struct, frozen=True):
     """One group of a report.
 
-    A dimension is None if it was not requested, or if the group's events do not name it.
+    A dimension is None if it was not requested, or if the group's events do not name it. The
+    `unbillable_` sums are what was left out of those before them.
     """
 
     provider: str | None
@@ -49,11 +52,23 @@ class ReportRow(msgspec.Struct, frozen=True):
     jackpot_wins_minor: int
     bonus_cost_minor: int
     transfers: int
+    unbillable_bets_minor: int = 0
+    unbillable_wins_minor: int = 0
+    unbillable_contributions_minor: int = 0
 
     @property
     def ggr_minor(self) -> int:
-        """Gross gaming revenue."""
+        """Gross gaming revenue that its provider invoices."""
         return self.bets_minor - self.wins_minor - self.contributions_minor
+
+    @property
+    def unbillable_ggr_minor(self) -> int:
+        """Gross gaming revenue that its provider leaves out."""
+        return (
+            self.unbillable_bets_minor
+            - self.unbillable_wins_minor
+            - self.unbillable_contributions_minor
+        )
 
 
 class AccountMismatch(msgspec.Struct, frozen=True):
@@ -102,10 +117,8 @@ async def make_report(
 
 
 def _row(values: Sequence[str | int | None]) -> ReportRow:
-    *group, currency, bets, wins, contributions, jackpots, bonus, transfers = values
-    numbers = (bets, wins, contributions, jackpots, bonus, transfers)
-    counts = [int(number or 0) for number in numbers]
-    return ReportRow(*group, currency, *counts)  # type: ignore[call-arg, arg-type]  # as the statement lists them
+    counts = [int(number or 0) for number in values[6:]]
+    return ReportRow(*values[:6], *counts)  # type: ignore[arg-type]  # as the statement lists them
 
 
 def find_mismatches(
@@ -118,8 +131,13 @@ def find_mismatches(
     reported: dict[tuple[str, str], int] = {}
     for row in rows:
         for account, gained in (
-            ("provider", row.ggr_minor),
-            ("jackpot", row.contributions_minor - row.jackpot_wins_minor),
+            ("provider", row.ggr_minor + row.unbillable_ggr_minor),
+            (
+                "jackpot",
+                row.contributions_minor
+                + row.unbillable_contributions_minor
+                - row.jackpot_wins_minor,
+            ),
             ("promotions", -row.bonus_cost_minor),
         ):
             key = account, row.currency

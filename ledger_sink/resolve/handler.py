@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import Final
 
 from aiokafka import TopicPartition
 from mode import Service
@@ -37,7 +38,7 @@ class ResolvePositions:
         """Return the offset at which each partition continues. Raises LogMismatch, Unavailable."""
         numbers = [tp.partition for tp in partitions]
         claims = await self._guard.claim(numbers, CONSUMER)
-        self._resolver.epochs.update({number: claim.epoch for number, claim in claims.items()})
+        self._resolver.take_over({number: claim.epoch for number, claim in claims.items()})
         topic = self._guard.topic
         return {TopicPartition(topic, number): c.next_offset for number, c in claims.items()}
 
@@ -47,8 +48,13 @@ class ResolvePositions:
             self._resolver.epochs.pop(partition.partition, None)
 
 
+QUIET_SWEEP_S: Final = 10.0
+"""Interval of sweeps while nothing waits. A sweep is four transactions, and what is parked wakes
+it; this only bounds how long a mistake in that could hold an event up."""
+
+
 class Sweeper(Service):
-    """Service that sweeps until the worker stops."""
+    """Service that sweeps until the worker stops, often only while events wait."""
 
     def __init__(self, resolver: Resolver, database: LedgerDatabase, interval_ms: int) -> None:
         super().__init__()
@@ -67,6 +73,7 @@ class Sweeper(Service):
                 self.log.warning("events still wait for their players: %s", error)
             # A sweep takes longer if more events wait; sweeps get at most half of the time.
             await self.sleep(max(self._interval_s, time.monotonic() - began_s))
+            await self.wait(self._resolver.has_work.wait(), timeout=QUIET_SWEEP_S)
 
     async def on_shutdown(self) -> None:
         """Close the connection."""
@@ -101,7 +108,9 @@ def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
     topic = qualified_name(UNRESOLVED, namespace)
     log_topic = qualified_name(TRANSACTIONS, namespace)
     producer = app.supervise(BatchProducer(ProducerSettings(servers, "pitboss.resolve")))
-    progress = app.supervise(KafkaPipelineProgress(servers, namespace, settings.normalise_group))
+    progress = app.supervise(
+        KafkaPipelineProgress(servers, namespace, settings.normalise_group, settings.providers)
+    )
     database = LedgerDatabase(settings.database_url, "pitboss.resolve")
 
     async def append(records: Sequence[tuple[bytes, bytes]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -29,10 +29,17 @@ class KafkaPipelineProgress(Service):
 
         async def __aenter__(self) -> Self: ...
 
-    def __init__(self, bootstrap_servers: str, namespace: str, normalise_group: str) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        namespace: str,
+        normalise_group: str,
+        providers: Collection[str] | None = None,
+    ) -> None:
+        """Prepare; only raw topics of `providers` count (None: all): no other is normalised."""
         super().__init__()
         self._bootstrap_servers = bootstrap_servers
-        self._raw = re.compile(raw_pattern(namespace))
+        self._raw = re.compile(raw_pattern(namespace, providers))
         self._log = qualified_name(TRANSACTIONS, namespace)
         self._unresolved = qualified_name(UNRESOLVED, namespace)
         self._group = qualified_name(normalise_group, namespace)
@@ -58,7 +65,10 @@ class KafkaPipelineProgress(Service):
         await self._admin.close()
 
     async def raw_ends(self) -> EndOffsets:
-        """Return the end of every raw partition that holds a record. Raises Unavailable."""
+        """Return the end of every raw partition that is read and holds a record.
+
+        Raises Unavailable.
+        """
         async with _answer("how far the raw topics reach"):
             topics = await self._consumer.topics()
             return await self.end_offsets([topic for topic in topics if self._raw.fullmatch(topic)])

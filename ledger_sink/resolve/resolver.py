@@ -14,6 +14,7 @@ query that reads a position first and the rows afterwards sees all rows that the
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -97,6 +98,8 @@ class Resolver:
         self._decode = codec.decoder(WalletTransaction)
         self.epochs: dict[int, int] = {}
         """The epoch under which each of our partitions was claimed."""
+        self.has_work = asyncio.Event()
+        """Set while events may wait: those that no sweep has seen, and those that it has left."""
 
     async def park(
         self,
@@ -135,12 +138,32 @@ class Resolver:
                 "checksums": [checksum],
             }
             await connection.execute(_LEDGER_SQL["advance_positions"], moved)
+        if fresh:
+            self.has_work.set()
+
+    def take_over(self, epochs: Mapping[int, int]) -> None:
+        """Add claimed partitions, whose events may be waiting already."""
+        self.epochs.update(epochs)
+        self.has_work.set()
 
     async def sweep(self) -> int:
         """Match and append what can be matched, and check the barriers of the rest.
 
         Returns how many events still wait. Raises Unavailable.
         """
+        # What is parked from here on may be seen by none of the statements below.
+        self.has_work.clear()
+        try:
+            waiting, appended = await self._sweep_once()
+        except BaseException:
+            self.has_work.set()
+            raise
+        if waiting or appended:
+            self.has_work.set()
+        return waiting
+
+    async def _sweep_once(self) -> tuple[int, int]:
+        """Return how many events still wait, and how many were appended."""
         ours = {"parts": sorted(self.epochs)}
         await self._database.query(_SQL["follow"], ours)
         await self._database.query(_SQL["match"], ours)
@@ -150,9 +173,9 @@ class Resolver:
                 {partition: last for partition, _, last in waiting if last is not None}
             )
             await self._check_barriers(ours)
-        if await self._append_decided(ours):
+        if appended := await self._append_decided(ours):
             await self._database.query(_SQL["drop_barriers"])
-        return sum(count for _, count, _ in waiting)
+        return sum(count for _, count, _ in waiting), appended
 
     async def _raise_barrier(self, lasts: Mapping[int, int]) -> None:
         """Raise one barrier for what waits without one: per partition, up to an offset."""

@@ -18,6 +18,8 @@ class ResolveSettings:
     code_version: str
     normalise_group: str
     group_instance_id: str | None = None
+    providers: frozenset[str] | None = None
+    """Those whose raw topics are read, so a barrier waits for them; None: all."""
     min_age_ms: int = 60_000
     """"Not found" is final no sooner than this after parking, even if all barriers are passed."""
     sweep_interval_ms: int = 100

@@ -1,7 +1,8 @@
 """Corrections by operators; large ones need two of them.
 
 `adjustment.proposed` moves nothing and is remembered. `adjustment.approved` names it and moves its
-money if it comes from another operator. The log holds both, so a replay needs no operator.
+money if it comes from another operator. The log holds both, so a replay needs no operator. Other
+notices move nothing either; of a deposit that is opened the amount is kept (`payments`).
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from ledger_sink.rules import accounts
 from ledger_sink.rules.accounts import CASH
 from ledger_sink.rules.amounts import BOOKED, NOTED, Verdict, currency_of, minor_of
 from ledger_sink.rules.book import Posting
-from ledger_sink.rules.journal import APPROVED, Proposal
+from ledger_sink.rules.journal import APPROVED, OpenedDeposit, Proposal
 from ledger_sink.rules.references import closing_of_target
+from schemas.causes import PSP
 from schemas.events import Leg, Outcome
 
 PROPOSED: Final = "adjustment.proposed"
+OPENED: Final = "deposit.opened"
 
 ALREADY_CLOSED: Final = (Outcome.POSTED.value, "ALREADY_CLOSED")
 PROPOSAL_NOT_SEEN: Final = (Outcome.REFUSED_REFERENCE.value, "PROPOSAL_NOT_SEEN")
@@ -54,11 +57,17 @@ def move(posting: Posting, currency: str, amount_minor: int) -> None:
 
 
 def note_event(posting: Posting, leg: Leg) -> Verdict:
-    """Store a proposal; move nothing."""
+    """Store a proposal, or a deposit that is opened; move nothing."""
     event = posting.event
     if leg.currency is None or event.player_id is None:
         return NOTED
     posting.select_wallet(leg.currency)
+    cause = event.cause
+    is_opening = event.operation == OPENED and cause is not None and cause.type == PSP
+    if is_opening and cause is not None and leg.amount is not None:
+        posting.opened = OpenedDeposit(
+            event.event_id, event.player_id, cause.id, leg.currency, minor_of(leg)
+        )
     if event.operation == PROPOSED and leg.amount is not None:
         posting.proposal = Proposal(
             event_id=event.event_id,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink.rules import accounts, bonus
+from ledger_sink.rules import accounts, bonus, fractions
 from ledger_sink.rules.accounts import BONUS, CASH
 from ledger_sink.rules.amounts import (
     BOOKED,
     NOTED,
     Verdict,
-    amount_of,
     borrowed_minor_of,
     currency_of,
     minor_of,
@@ -18,7 +17,6 @@ from ledger_sink.rules.amounts import (
 from ledger_sink.rules.book import Posting
 from ledger_sink.rules.references import borrowed_currency
 from schemas.events import Kind, Leg, Outcome
-from schemas.money import exponent_of
 
 FREE_ROUND: Final = (Outcome.POSTED.value, "FREE_ROUND")
 
@@ -35,7 +33,7 @@ def bet(posting: Posting, leg: Leg) -> Verdict:
     from_bonus = min(max(wallet.bonus_minor, 0), max(amount - max(wallet.cash_minor, 0), 0))
     event = posting.event
     is_alone = len(event.legs) == 1
-    to_pool = 0 if is_alone else min(_contribution_minor(posting, wallet.currency), amount)
+    to_pool = 0 if is_alone else _to_pool(posting, wallet.currency, amount)
     if to_pool:
         pool = accounts.jackpot_account(event.provider)
         pool_cash = min(to_pool, amount - from_bonus)
@@ -77,27 +75,28 @@ def contribution(posting: Posting, leg: Leg) -> Verdict:
     """Move a jackpot's contribution: a share of the bet beside it, else of the provider's winnings.
 
     Beside a bet, the bet's own rule moves it. Providers state it in fractions of a minor unit. Only
-    whole ones are booked, so a pool here holds at least what its account says.
+    whole ones are moved, and what is left over is kept until it is whole (`fractions`).
     """
     currency, provider = currency_of(leg), posting.event.provider
     posting.select_wallet(currency)
     if any(other.kind == Kind.BET for other in posting.event.legs):
         return NOTED
     pool, house = accounts.jackpot_account(provider), accounts.provider_account(provider)
-    posting.move_between_house_accounts(currency, house, pool, _whole_minor(leg))
+    moved = fractions.take_whole(posting, currency, fractions.contribution_of(leg), None)
+    posting.move_between_house_accounts(currency, house, pool, moved)
     return BOOKED
 
 
-def _contribution_minor(posting: Posting, currency: str) -> int:
-    """Return the sum of the event's jackpot contributions in a currency, in whole minor units."""
-    legs = (leg for leg in posting.event.legs if leg.kind == Kind.JACKPOT_CONTRIBUTION)
-    return sum(_whole_minor(leg) for leg in legs if leg.currency == currency)
-
-
-def _whole_minor(leg: Leg) -> int:
-    """Return the leg's amount rounded down to whole minor units, and 0 for a negative one."""
-    amount = amount_of(leg)
-    shift: int = exponent_of(currency_of(leg)) - amount.scale
-    whole: int = max(amount.unscaled, 0)
-    scaled: int = whole * 10**shift if shift >= 0 else whole // 10**-shift
-    return scaled
+def _to_pool(posting: Posting, currency: str, amount_minor: int) -> int:
+    """Return how much of a bet goes to the jackpot: the contributions beside it in its currency."""
+    legs = [
+        leg
+        for leg in posting.event.legs
+        if leg.kind == Kind.JACKPOT_CONTRIBUTION and leg.currency == currency
+    ]
+    if not legs:
+        return 0
+    contributed = fractions.ZERO
+    for leg in legs:
+        contributed = fractions.add(contributed, fractions.contribution_of(leg))
+    return fractions.take_whole(posting, currency, contributed, amount_minor)

@@ -7,6 +7,7 @@ events on the same book give the same rows, live and in a replay.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -25,6 +26,7 @@ from ledger_sink.rules.journal import (
     Answer,
     Closing,
     Entry,
+    OpenedDeposit,
     PlayerState,
     Proposal,
     Transfer,
@@ -32,11 +34,12 @@ from ledger_sink.rules.journal import (
     WalletSnapshot,
 )
 from schemas.errors import InvariantBroken
-from schemas.events import Attempt, Position, WalletTransaction
-from schemas.identity import referenced_event_id
+from schemas.events import Attempt, Group, Position, WalletTransaction
+from schemas.identity import referenced_event_id, referenced_event_ids
 from schemas.money import AMOUNT_MAX, exponent_of
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 _SMALL: Final = AMOUNT_MAX // 4
@@ -46,21 +49,65 @@ NO_PLAYER: Final = ""
 
 
 class LogEvent(msgspec.Struct, gc=False):
-    """An event and its position in the log, with the id of the event that its reference means."""
+    """An event and its position in the log, with the id of the event that its reference means.
+
+    `logged_at` is the record's time in the log, epoch ms. `reference_ids` are the events that a
+    reference may mean that does not say its operation: the rules choose `reference_id` among them.
+    `members` are the events that are decided with this one, itself included and first; empty but
+    for the first event of a group.
+    """
 
     event: WalletTransaction
     source: Position
+    logged_at: int | None = None
     reference_id: str | None = None
+    reference_ids: tuple[str, ...] = ()
+    members: tuple[LogEvent, ...] = ()
 
     def __post_init__(self) -> None:
         """Compute the referenced id once: reading, deciding and writing all need it."""
         event = self.event
-        if event.reference is not None:
-            self.reference_id = referenced_event_id(event.brand, event.provider, event.reference)
+        reference = event.reference
+        if reference is not None:
+            self.reference_id = referenced_event_id(event.brand, event.provider, reference)
+            if reference.other_operations:
+                self.reference_ids = referenced_event_ids(event.brand, event.provider, reference)
+        if event.group is not None and event.group.members:
+            self.members = (self, *_members(event, event.group, self.source, self.logged_at))
 
     def __str__(self) -> str:
         source = self.source
         return f"{source.topic}-{source.partition}@{source.offset}"
+
+
+def _members(
+    event: WalletTransaction, group: Group, source: Position, logged_at: int | None
+) -> Iterator[LogEvent]:
+    """Yield the further events of a group as their own records hold them."""
+    shared = Group(group.id, 0, group.size, [])
+    for index, member in enumerate(group.members, 1):
+        transaction = msgspec.structs.replace(
+            event,
+            event_id=member.event_id,
+            operation=member.operation,
+            provider_tx_id=member.provider_tx_id,
+            attempt=msgspec.structs.replace(event.attempt, record_index=member.record_index),
+            legs=member.legs,
+            reference=member.reference,
+            round_id=member.round_id,
+            round_closed=member.round_closed,
+            game_id=member.game_id,
+            occurred_at=member.occurred_at,
+            time_source=member.time_source,
+            provider_at=member.provider_at,
+            fingerprint=member.fingerprint,
+            signature=member.signature,
+            decision_required=member.decision_required,
+            cause=member.cause,
+            group=msgspec.structs.replace(shared, index=index),
+            is_billable=member.is_billable,
+        )
+        yield LogEvent(transaction, source, logged_at)
 
 
 class DecidedEvent(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +118,7 @@ class DecidedEvent(msgspec.Struct, frozen=True, gc=False):
     decision: int | None
     transfers: int = 0
     redelivered: bool = False
+    contribution_rest: str | None = None
 
 
 @dataclass(slots=True)
@@ -85,6 +133,7 @@ class Book:
     archived_event_ids: set[str] = field(default_factory=set)
     """Events whose movements are not in the tables any more."""
     proposals: dict[str, Proposal] = field(default_factory=dict)
+    opened_deposits: dict[str, OpenedDeposit] = field(default_factory=dict)
     repeats: dict[tuple[str, Attempt], Answer] = field(default_factory=dict)
     """Answers to further attempts of an event; an attempt that comes again gets the same one."""
 
@@ -92,6 +141,7 @@ class Book:
     new_transfers: list[tuple[LogEvent, int, Transfer]] = field(default_factory=list)
     new_closings: dict[tuple[str, str], tuple[LogEvent, Closing]] = field(default_factory=dict)
     new_proposals: list[Proposal] = field(default_factory=list)
+    new_opened_deposits: list[OpenedDeposit] = field(default_factory=list)
     changed_wallets: dict[tuple[str, str], Wallet] = field(default_factory=dict)
     changed_states: dict[str, PlayerState] = field(default_factory=dict)
     _currencies: dict[str, set[str]] = field(default_factory=dict)
@@ -108,11 +158,30 @@ class Book:
 
     def has_wallets(self, player_id: str) -> bool:
         """Return whether money has ever moved for the player, in any currency."""
-        if not self._currencies:  # built only when a player bets in a currency without a wallet
+        return bool(self._moved_wallets(player_id))
+
+    def known_wallet(self, event: WalletTransaction) -> Wallet | None:
+        """Return the wallet that an event is about though it selects none.
+
+        It is the one in the currency that the event names, else the player's only one. None for a
+        wallet in which nothing has moved yet.
+        """
+        if event.player_id is None:
+            return None
+        for leg in event.legs:
+            if leg.currency is not None:
+                wallet = self.wallets.get((event.player_id, leg.currency))
+                return wallet if wallet is not None and wallet.version else None
+        moved = self._moved_wallets(event.player_id)
+        return moved[0] if len(moved) == 1 else None
+
+    def _moved_wallets(self, player_id: str) -> list[Wallet]:
+        if not self._currencies:  # built only when an event does not name the wallet that it finds
             for player, currency in self.wallets:
                 self._currencies.setdefault(player, set()).add(currency)
         wallets, currencies = self.wallets, self._currencies.get(player_id, ())
-        return any(wallets[player_id, currency].version for currency in currencies)
+        found = [wallets[player_id, currency] for currency in currencies]
+        return [wallet for wallet in found if wallet.version]
 
     def player_state(self, player_id: str) -> PlayerState:
         """Return the player's blocks, holds, limits and requirements."""
@@ -145,10 +214,29 @@ class Book:
             raise Unpostable(PERIOD_ARCHIVED)
         return self.movements(entry)
 
+    def add_repeat(
+        self, log_event: LogEvent, answer: Answer, *, redelivered: bool = False
+    ) -> DecidedEvent:
+        """Add the answer to an attempt that moves nothing.
+
+        `redelivered`: the attempt itself was answered before.
+        """
+        if not redelivered:
+            event = log_event.event
+            self.repeats[event.event_id, event.attempt] = answer
+        decided = DecidedEvent(log_event, answer, None, redelivered=redelivered)
+        self.decisions.append(decided)
+        return decided
+
     def add_proposal(self, proposal: Proposal) -> None:
         """Store a proposal that waits for a second operator."""
         self.proposals[proposal.event_id] = proposal
         self.new_proposals.append(proposal)
+
+    def add_opened_deposit(self, opened: OpenedDeposit) -> None:
+        """Store what the cashier expects of a payment provider."""
+        self.opened_deposits[opened.event_id] = opened
+        self.new_opened_deposits.append(opened)
 
     def set_state(self, state: PlayerState) -> None:
         """Replace a player's state."""
@@ -170,8 +258,15 @@ class Posting(msgspec.Struct, gc=False):
     """The player's state after the event, if the event changes it."""
     proposal: Proposal | None = None
     """The proposal that the event makes to a second operator."""
+    contribution_rest: str | None = None
+    """What the event contributed to jackpots less what is moved for it; see `fractions`."""
+    opened: OpenedDeposit | None = None
+    """The deposit that the event opens."""
     wallet_before: tuple[Wallet, bool, WalletSnapshot] | None = None
     """The wallet that is moved, whether an earlier event had moved it, and its state before."""
+    state_before: tuple[PlayerState | None, str] | None = None
+    """The player's state that `finish` has replaced, and whose it is."""
+    was_state_changed: bool = False
     replaced_closings: list[
         tuple[tuple[str, str], Closing | None, tuple[LogEvent, Closing] | None]
     ] = []
@@ -299,24 +394,24 @@ class Posting(msgspec.Struct, gc=False):
         if self.transfers:
             del book.new_transfers[-len(self.transfers) :]
             self.transfers = []
-        self.state = self.proposal = None
+        self.state = self.proposal = self.contribution_rest = self.opened = None
         for key, closing, new in reversed(self.replaced_closings):
             _put(book.closings, key, closing)
             _put(book.new_closings, key, new)
         self.replaced_closings = []
 
-    def finish(self, outcome: str, reason: str) -> None:
+    def finish(self, outcome: str, reason: str) -> DecidedEvent:
         """Add the entry to the book, with the answer that every repeat of the event gets again."""
-        event, wallet, book = self.event, self.wallet, self.book
+        event, book = self.event, self.book
         if self.state is not None:
+            self.state_before = (book.states.get(self.state.player_id), self.state.player_id)
+            self.was_state_changed = self.state.player_id in book.changed_states
             book.set_state(self.state)
         if self.proposal is not None:
             book.add_proposal(self.proposal)
-        if wallet is None:
-            answer = Answer(outcome, reason)
-        else:
-            available = wallet.cash_minor + wallet.bonus_minor
-            answer = Answer(outcome, reason, wallet.currency, available, wallet.version)
+        if self.opened is not None:
+            book.add_opened_deposit(self.opened)
+        answer = self._answer(outcome, reason)
         event_id, decision, moves = event.event_id, self.decision, self.transfers
         entry = Entry(
             event_id,
@@ -326,13 +421,56 @@ class Posting(msgspec.Struct, gc=False):
             event.attempt,
             answer,
             len(moves),
+            None if event.group is None else event.group.id,
+            self.contribution_rest,
         )
         if (earlier := book.entries.get(event_id)) is None:
             book.entries[event_id] = [entry]
         else:
             earlier.append(entry)
         book.transfers_of[event_id, decision] = moves
-        book.decisions.append(DecidedEvent(self.log_event, answer, decision, len(moves)))
+        decided = DecidedEvent(
+            self.log_event,
+            answer,
+            decision,
+            len(moves),
+            contribution_rest=self.contribution_rest,
+        )
+        book.decisions.append(decided)
+        return decided
+
+    def _answer(self, outcome: str, reason: str) -> Answer:
+        wallet, logged_at = self.wallet, self.log_event.logged_at
+        if wallet is None:
+            wallet = self.book.known_wallet(self.event)
+            if wallet is None:
+                return Answer(outcome, reason, decided_at=logged_at)
+        available = wallet.cash_minor + wallet.bonus_minor
+        return Answer(outcome, reason, wallet.currency, available, wallet.version, logged_at)
+
+    def retract(self) -> None:
+        """Take back a decision that `finish` has added, with all that the event has moved.
+
+        Only for the newest decision of the book.
+        """
+        book, event_id = self.book, self.event.event_id
+        book.decisions.pop()
+        del book.transfers_of[event_id, self.decision]
+        entries = book.entries[event_id]
+        entries.pop()
+        if not entries:
+            del book.entries[event_id]
+        if self.proposal is not None:
+            del book.proposals[self.proposal.event_id]
+            book.new_proposals.pop()
+        if self.opened is not None:
+            del book.opened_deposits[self.opened.event_id]
+            book.new_opened_deposits.pop()
+        if self.state_before is not None:
+            state, player_id = self.state_before
+            _put(book.states, player_id, state)
+            _put(book.changed_states, player_id, state if self.was_state_changed else None)
+        self.undo()
 
 
 def _largest(cash: int, bonus: int, held: int) -> int:
@@ -340,7 +478,7 @@ def _largest(cash: int, bonus: int, held: int) -> int:
     return max(abs(cash), abs(bonus), held, abs(cash + bonus), abs(cash + bonus + held))
 
 
-def _put(where: dict[tuple[str, str], T], key: tuple[str, str], value: T | None) -> None:
+def _put(where: dict[K, T], key: K, value: T | None) -> None:
     if value is None:
         where.pop(key, None)
     else:

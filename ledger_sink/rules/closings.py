@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink.rules import accounts, bonus
+from ledger_sink.rules import accounts, bonus, fractions
 from ledger_sink.rules.accounts import BONUS, CASH, HELD, purse_of
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
 from ledger_sink.rules.book import Posting
@@ -129,6 +129,7 @@ def _reverse_target(posting: Posting, action: Action) -> Verdict:
     for transfer in reversed(movements):
         _move_back(posting, transfer)
     bonus.uncount_bet(posting, movements)
+    fractions.uncount(posting, target)
     return BOOKED
 
 
@@ -170,6 +171,13 @@ def _is_closed_as(posting: Posting, action: Action) -> bool:
 
 
 def _close_target(posting: Posting, action: Action) -> None:
-    target_id, player_id = posting.log_event.reference_id, posting.event.player_id
-    if target_id is not None and player_id is not None:
-        posting.close(target_id, player_id, action)
+    log_event, player_id = posting.log_event, posting.event.player_id
+    if log_event.reference_id is None or player_id is None:
+        return
+    posting.close(log_event.reference_id, player_id, action)
+    if decisions_of_target(posting):
+        return
+    # Nothing has come under any operation that is meant: whichever comes is closed.
+    for target_id in log_event.reference_ids:
+        if posting.book.closing(target_id, player_id) is None:
+            posting.close(target_id, player_id, action)

@@ -21,13 +21,17 @@ may still come.
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """The answer to an attempt: the outcome, and the wallet right after the decision."""
+    """The answer to an attempt: the outcome, the wallet right after the decision, and its time.
+
+    `decided_at` is the time in the log of the event that was decided, epoch ms.
+    """
 
     outcome: str
     reason: str
     currency: str | None = None
     available_minor: int | None = None
     version: int | None = None
+    decided_at: int | None = None
 
 
 class Transfer(msgspec.Struct, frozen=True, gc=False):
@@ -48,7 +52,12 @@ class Transfer(msgspec.Struct, frozen=True, gc=False):
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A decided event, as far as later events need it."""
+    """A decided event, as far as later events need it.
+
+    `group_id` is that of the events that it was decided with, None where it was alone.
+    `contribution_rest` is what it contributed to jackpots less what was moved for it: a decimal
+    text in minor units, None for zero.
+    """
 
     event_id: str
     decision: int
@@ -57,6 +66,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     attempt: Attempt
     answer: Answer
     transfers: int
+    group_id: str | None = None
+    contribution_rest: str | None = None
 
     @property
     def first_version(self) -> int:
@@ -124,6 +135,8 @@ class PlayerState(msgspec.Struct, frozen=True, gc=False):
     - `limits`: by currency, the largest single bet in minor units, or None.
     - `wagering`: by currency, what is still to be bet before bonus money becomes cash, in minor
       units, and the wallet version that it began at; 0 left is a requirement that was met.
+    - `fractions`: by `provider:currency`, what the player's jackpot contributions sum to beyond
+      what was moved for them, as decimal text of minor units.
     """
 
     player_id: str
@@ -131,6 +144,7 @@ class PlayerState(msgspec.Struct, frozen=True, gc=False):
     limits: Mapping[str, tuple[int | None, int]] = _NOTHING
     wagering: Mapping[str, tuple[int, int]] = _NOTHING
     event_id: str = ""
+    fractions: Mapping[str, str] = _NOTHING
 
     @property
     def is_blocked(self) -> bool:
@@ -155,6 +169,16 @@ class Proposal(msgspec.Struct, frozen=True, gc=False):
     brand: str
     id: str
     occurred_at_ms: int
+
+
+class OpenedDeposit(msgspec.Struct, frozen=True, gc=False):
+    """A deposit that the cashier opened, with the payment provider that will confirm it."""
+
+    event_id: str
+    player_id: str
+    psp: str
+    currency: str
+    amount_minor: int
 
 
 BLOCKED: Final = "BLOCKED"

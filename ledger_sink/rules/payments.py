@@ -1,6 +1,9 @@
 """Money of payment providers: payments, what is taken from them, and what is given back to them.
 
-A payment's own amount is what was received. What refers to a payment (a refund, a chargeback, a
+A payment's own amount is what was received. Where the cashier opened the deposit for this provider
+over another amount or currency, the provider's policy says whether it is booked all the same; it
+raises an alert either way. A deposit that was opened for another provider, or for any, tells
+nothing of what this one will send. What refers to a payment (a refund, a chargeback, a
 refund that failed) cannot be more than it, nor in another currency: where it is, the provider has
 converted, or the reference is wrong, and only a person can say what the player owes.
 """
@@ -13,7 +16,11 @@ from ledger_sink.rules import accounts
 from ledger_sink.rules.accounts import CASH
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
 from ledger_sink.rules.book import Posting
-from ledger_sink.rules.references import booked_target, select_target_wallet
+from ledger_sink.rules.references import (
+    booked_target,
+    decisions_of_target,
+    select_target_wallet,
+)
 from schemas.events import FraudAlert, Kind, Leg, OffsetRange, Outcome, Position, WalletTransaction
 from schemas.identity import HOUSE_REFERENCES, alert_id
 from schemas.policies import LedgerPolicy
@@ -21,10 +28,19 @@ from schemas.policies import LedgerPolicy
 ABOVE_PAYMENT: Final = (Outcome.UNRESOLVED.value, "ABOVE_PAYMENT")
 PAYMENT_CURRENCY_DIFFERS: Final = (Outcome.UNRESOLVED.value, "PAYMENT_CURRENCY_DIFFERS")
 
+PAYMENT_IN_SUSPENSE: Final = (Outcome.UNRESOLVED.value, "PAYMENT_IN_SUSPENSE")
+OPENED_AMOUNT_DIFFERS: Final = "OPENED_AMOUNT_DIFFERS"
+OPENED_CURRENCY_DIFFERS: Final = "OPENED_CURRENCY_DIFFERS"
+
 RULE: Final = "L02"
+OPENED_RULE: Final = "L03"
 RULE_VERSION: Final = 1
-REASONS: Final = frozenset({ABOVE_PAYMENT[1], PAYMENT_CURRENCY_DIFFERS[1]})
+REASONS: Final = frozenset(
+    {ABOVE_PAYMENT[1], PAYMENT_CURRENCY_DIFFERS[1], OPENED_AMOUNT_DIFFERS, OPENED_CURRENCY_DIFFERS}
+)
 """The reasons that raise an alert."""
+
+_OPENED_REASONS: Final = frozenset({OPENED_AMOUNT_DIFFERS, OPENED_CURRENCY_DIFFERS})
 
 _KINDS: Final = frozenset({Kind.DEPOSIT.value, Kind.DEPOSIT_REVERSAL.value})
 
@@ -34,9 +50,12 @@ def deposit(posting: Posting, leg: Leg) -> Verdict:
     misfit = _misfit(posting, leg)
     if misfit is not None:
         return _place_in_suspense(posting, leg, misfit)
+    differs = _opened_difference(posting, leg)
+    if differs is not None and posting.policy.opened_amount_differs == "SUSPENSE":
+        return _place_in_suspense(posting, leg, (Outcome.UNRESOLVED.value, differs))
     wallet = posting.select_wallet(currency_of(leg))
     posting.credit(wallet, CASH, accounts.psp_account(posting.event.provider), minor_of(leg))
-    return BOOKED
+    return BOOKED if differs is None else (Outcome.POSTED.value, differs)
 
 
 def deposit_reversal(posting: Posting, leg: Leg) -> Verdict:
@@ -65,7 +84,16 @@ def compares_with_payment(event: WalletTransaction, policy: LedgerPolicy) -> boo
     return names_payment and any(leg.kind in _KINDS for leg in event.legs)
 
 
-def reversal_alert(
+def names_opened_deposit(event: WalletTransaction) -> bool:
+    """Return whether an event's money is compared with the deposit that the cashier opened."""
+    return (
+        event.reference is not None
+        and event.reference.operation in HOUSE_REFERENCES
+        and any(leg.kind == Kind.DEPOSIT for leg in event.legs)
+    )
+
+
+def payment_alert(
     event_id: str,
     brand: str,
     player_id: str,
@@ -74,15 +102,20 @@ def reversal_alert(
     occurred_at: int,
     source: Position,
 ) -> FraudAlert:
-    """Return the alert about one event whose money does not fit its payment."""
+    """Return the alert about one event whose money does not fit its payment or its deposit."""
+    is_opened = reason in _OPENED_REASONS
+    rule = OPENED_RULE if is_opened else RULE
+    what = (
+        "A payment does not fit its deposit" if is_opened else "A reversal does not fit its payment"
+    )
     return FraudAlert(
-        alert_id=alert_id(RULE, RULE_VERSION, event_id, occurred_at),
-        rule_id=RULE,
+        alert_id=alert_id(rule, RULE_VERSION, event_id, occurred_at),
+        rule_id=rule,
         rule_version=RULE_VERSION,
         severity="review",
         key=f"{brand}:{player_id}",
         player_id=player_id,
-        title="A reversal does not fit its payment",
+        title=what,
         episode_start=occurred_at,
         window_start=occurred_at,
         window_end=occurred_at,
@@ -105,13 +138,30 @@ def _misfit(posting: Posting, leg: Leg) -> Verdict | None:
         return None
     payment = booked_target(posting)
     if payment is None:
-        return None
+        return PAYMENT_IN_SUSPENSE if _is_payment_in_suspense(posting) else None
     if payment.answer.currency != currency_of(leg):
         return PAYMENT_CURRENCY_DIFFERS
     if payment.event_id in posting.book.archived_event_ids:
         return None
     paid = sum(transfer.amount_minor for transfer in posting.book.movements(payment))
     return ABOVE_PAYMENT if minor_of(leg) > paid else None
+
+
+def _is_payment_in_suspense(posting: Posting) -> bool:
+    """Return whether the payment differed from its deposit, so that the player never had it."""
+    decisions = decisions_of_target(posting)
+    return bool(decisions) and decisions[-1].answer.reason in _OPENED_REASONS
+
+
+def _opened_difference(posting: Posting, leg: Leg) -> str | None:
+    """Return how the leg's money differs from the deposit that was opened for this provider."""
+    opened = posting.book.opened_deposits.get(posting.log_event.reference_id or "")
+    event = posting.event
+    if opened is None or (opened.psp, opened.player_id) != (event.provider, event.player_id):
+        return None
+    if opened.currency != currency_of(leg):
+        return OPENED_CURRENCY_DIFFERS
+    return None if opened.amount_minor == minor_of(leg) else OPENED_AMOUNT_DIFFERS
 
 
 def _place_in_suspense(posting: Posting, leg: Leg, verdict: Verdict) -> Verdict:

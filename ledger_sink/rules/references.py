@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from ledger_sink.rules.amounts import CURRENCY_UNKNOWN, Unpostable, Verdict
-from ledger_sink.rules.book import Posting
+from ledger_sink.rules.book import NO_PLAYER, Book, LogEvent, Posting
 from ledger_sink.rules.journal import CANCELLED, REVERSED, SETTLED, Closing, Entry
 from schemas.events import Kind, Outcome
 from schemas.policies import LedgerPolicy
@@ -24,6 +24,27 @@ SWEEP: Final = "sweep"
 _TAKEN_BACK: Final = frozenset({REVERSED, CANCELLED})
 WINS: Final = frozenset({Kind.WIN.value, Kind.JACKPOT_WIN.value})
 """The legs that settle the bet which their event names."""
+
+
+def choose_target(book: Book, log_event: LogEvent) -> str:
+    """Return the event that a reference means which does not say the operation.
+
+    It is the one that is booked and still open; else one that came; else one that nothing has
+    closed before it came, the likeliest first.
+    """
+    player_id, ids = log_event.event.player_id or NO_PLAYER, log_event.reference_ids
+    came = [
+        target_id
+        for target_id in ids
+        if any(entry.player_id == player_id for entry in book.entries.get(target_id, ()))
+    ]
+    for target_id in came:
+        closing = book.closing(target_id, player_id)
+        is_booked = book.entries[target_id][-1].answer.outcome == Outcome.POSTED
+        if is_booked and (closing is None or closing.action == SETTLED):
+            return target_id
+    still_open = [target_id for target_id in ids if book.closing(target_id, player_id) is None]
+    return (*came, *still_open, ids[0])[0]
 
 
 def decisions_of_target(posting: Posting) -> list[Entry]:
@@ -84,12 +105,12 @@ def win_refusal(posting: Posting) -> Verdict | None:
         return None
     closing = closing_of_target(posting)
     verdict = None
-    if (
-        policy.win_after_rollback == "REFUSE"
-        and closing is not None
-        and closing.action in _TAKEN_BACK
-    ):
-        verdict = BET_ROLLED_BACK
+    if closing is not None and closing.action in _TAKEN_BACK:
+        if policy.win_after_rollback == "REFUSE":
+            verdict = BET_ROLLED_BACK
+        elif policy.win_without_bet == "REFUSE" and not decisions_of_target(posting):
+            verdict = BET_NOT_FOUND
+        # A bet whose rollback came first has come all the same: it is a bet that was rolled back.
     elif policy.win_without_bet == "REFUSE" and booked_target(posting) is None:
         verdict = BET_NOT_FOUND
     if verdict is not None:

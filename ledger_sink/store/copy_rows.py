@@ -95,6 +95,9 @@ def entry_row(decided: DecidedEvent) -> str:
         tx_id, topic = escape(tx_id), escape(topic)
         player, round_id, game = escape(player), escape(round_id), escape(game)
     closed = "t" if event.round_closed else "f"
+    group_id = NULL if event.group is None else event.group.id
+    billable = "t" if event.is_billable else "f"
+    decided_at = NULL if answer.decided_at is None else answer.decided_at
     currency, available, wallet_version = answer.currency, answer.available_minor, answer.version
     return (
         f"{event.event_id}\t{decided.decision}\t{brand}\t{provider}\t{version}\t{region}\t"
@@ -106,7 +109,8 @@ def entry_row(decided: DecidedEvent) -> str:
         f"{source.partition}\t{source.offset}\t"
         f"{event.occurred_at}\t{answer.outcome}\t{answer.reason}\t"
         f"{NULL if currency is None else currency}\t{NULL if available is None else available}\t"
-        f"{NULL if wallet_version is None else wallet_version}\t{decided.transfers}\n"
+        f"{NULL if wallet_version is None else wallet_version}\t{decided.transfers}\t"
+        f"{group_id}\t{billable}\t{decided_at}\t{decided.contribution_rest or NULL}\n"
     )
 
 
@@ -114,7 +118,7 @@ def repeat_row(decided: DecidedEvent) -> str:
     """Return a row of `repeat`, its fields in the order of `copy_repeats`."""
     event, source, answer = decided.log_event.event, decided.log_event.source, decided.answer
     attempt = event.attempt
-    of_wallet = (answer.currency, answer.available_minor, answer.version)
+    of_answer = (answer.currency, answer.available_minor, answer.version, answer.decided_at)
     fields = (
         source.partition,
         source.offset,
@@ -132,7 +136,7 @@ def repeat_row(decided: DecidedEvent) -> str:
         "t" if decided.redelivered else "f",
         answer.outcome,
         answer.reason,
-        *(NULL if value is None else value for value in of_wallet),
+        *(NULL if value is None else value for value in of_answer),
     )
     return "\t".join(map(str, fields)) + "\n"
 
@@ -171,3 +175,8 @@ def month_of(at_ms: int) -> int:
     0 for what is not a time since 1970.
     """
     return _month_of_day(at_ms // DAY_MS)
+
+
+def previous_month(month: int) -> int:
+    """Return the month before one: 202612 for 202701; 0 stays 0."""
+    return 0 if month == 0 else month - 89 if month % 100 == 1 else month - 1

@@ -97,6 +97,8 @@ def carry_over(book: Book, before: Book, event_ids: set[str], players: Mapping[s
         book.closings[key] = closing
     for proposal in before.new_proposals:
         book.proposals[proposal.event_id] = proposal
+    for opened in before.new_opened_deposits:
+        book.opened_deposits[opened.event_id] = opened
     for key, wallet in before.changed_wallets.items():
         if key[0] in players:
             book.wallets[key] = copy(wallet)

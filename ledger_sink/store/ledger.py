@@ -21,6 +21,7 @@ from ledger_sink.store.player_cache import PlayerCache
 from ledger_sink.store.reading import PendingReads, collect_read_set
 from ledger_sink.store.transaction import LedgerTransaction
 from ledger_sink.store.writing import FEW_EVENTS_MAX, RowsMoved
+from runtime.hop_tap import HopStep, note_step
 from schemas.errors import InvariantBroken
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
@@ -60,6 +61,7 @@ class PostgresLedger:
         and Unavailable while the database is away (nothing may be acknowledged then) and for a
         partition that was revoked meanwhile (its next owner repeats the slice).
         """
+        self._note("grouped", slices)
         try:
             try:
                 return await self._commit_once(slices, following)
@@ -90,10 +92,16 @@ class PostgresLedger:
             self._players.clear()
             self._ahead.discard()
             raise
+        self._note("committed", applied.newly_committed)
         if applied.newly_committed:  # else the book was not filled
             self._players.remember(applied.book, group.read_set.players, applied.epochs)
         await self._ahead.finish()
         return applied
+
+    def _note(self, step: HopStep, slices: Sequence[Slice]) -> None:
+        for slice_ in slices:
+            span = (slice_.from_offset, slice_.next_offset)
+            note_step(step, self._topic, slice_.partition, *span)
 
     def _prepare(self, slices: Sequence[Slice]) -> PendingGroup:
         """Collect what a group has to read, and fill its book with the players in the cache."""
@@ -126,6 +134,7 @@ class PostgresLedger:
             later.crossings = crossings
             await self._fill(transaction, later, later_reads, applied.book)
             self._ahead.start(later)
+        self._note("decided", applied.newly_committed)
         await transaction.write(applied, rows, crosses=group.read_set.crosses_partitions)
         return applied
 
@@ -168,7 +177,8 @@ class PostgresLedger:
 def _find_unstorable(slices: Iterable[Slice]) -> LogEvent | None:
     """Return the first event with a character that PostgreSQL's text cannot hold."""
     for slice_ in slices:
-        for log_event in slice_.events:
+        members = (one for event in slice_.events for one in event.members or (event,))
+        for log_event in members:
             event = log_event.event
             texts = (
                 event.brand,

@@ -14,13 +14,15 @@ from ledger_sink.rules.journal import (
     Answer,
     Closing,
     Entry,
+    OpenedDeposit,
     PlayerState,
     Proposal,
     Transfer,
     Wallet,
 )
-from ledger_sink.rules.payments import compares_with_payment
+from ledger_sink.rules.payments import compares_with_payment, names_opened_deposit
 from ledger_sink.rules.references import WINS, checks_bet_of_win, protects_settled_bets
+from ledger_sink.store.copy_rows import month_of, previous_month
 from ledger_sink.store.statements import plain_array, statements
 from schemas.errors import InvariantBroken
 from schemas.events import Attempt, Kind, WalletTransaction
@@ -45,6 +47,7 @@ class ReadSet:
     them.
     """
     proposals: set[str] = field(default_factory=set)
+    opened_deposits: set[str] = field(default_factory=set)
     newly_wagering: set[str] = field(default_factory=set)
     """Players whose bonus money has to be wagered from within this group on."""
     crosses_partitions: bool = False
@@ -72,8 +75,23 @@ def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPo
             if len(event.legs) > 1 and any(leg.kind == Kind.WAGERING for leg in event.legs):
                 read_set.newly_wagering.add(player_id)
         if log_event.reference_id is not None:
-            _add_reference(read_set, event, log_event.reference_id, checking, policies)
+            _add_references(read_set, log_event, checking, policies)
+        for member in log_event.members[1:]:
+            event_ids.add(member.event.event_id)
+            if member.reference_id is not None:
+                _add_references(read_set, member, checking, policies)
     return read_set
+
+
+def _add_references(
+    read_set: ReadSet,
+    log_event: LogEvent,
+    checking: set[str],
+    policies: Mapping[str, LedgerPolicy],
+) -> None:
+    for reference_id in log_event.reference_ids or (log_event.reference_id,):
+        if reference_id is not None:
+            _add_reference(read_set, log_event.event, reference_id, checking, policies)
 
 
 def _add_reference(
@@ -102,6 +120,8 @@ def _add_reference(
     elif compares_with_payment(event, policies.get(event.provider, DEFAULT_POLICY)):
         read_set.event_ids.add(reference_id)
         read_set.reversible.add(reference_id)
+    elif names_opened_deposit(event):
+        read_set.opened_deposits.add(reference_id)
     elif Kind.ADJUSTMENT in kinds:
         read_set.event_ids.add(reference_id)
         read_set.proposals.add(reference_id)
@@ -131,9 +151,17 @@ class PendingReads:
 def _add_entries(book: Book, rows: Iterable[Sequence[Any]]) -> None:
     for row in rows:
         event_id, decision, player_id, fingerprint, *attempt = row[:8]
-        *answer, moves = row[8:]
+        *answer, moves, group_id, rest = row[8:]
         entry = Entry(
-            event_id, decision, player_id, fingerprint, Attempt(*attempt), Answer(*answer), moves
+            event_id,
+            decision,
+            player_id,
+            fingerprint,
+            Attempt(*attempt),
+            Answer(*answer),
+            moves,
+            group_id,
+            rest,
         )
         book.entries.setdefault(event_id, []).append(entry)
 
@@ -172,8 +200,21 @@ async def read_follow_ups(
 ) -> None:
     """Add rows that depend on the answers to the first queries; few groups need any."""
     await read_repeats(connection, book, events)
+    await read_opened_deposits(connection, book, read_set)
     bets = await read_proposals_and_bets(connection, book, read_set)
-    await read_reversible(connection, book, read_set.reversible | bets)
+    months = recent_months(one.event.appended_at for one in events)
+    await read_reversible(connection, book, read_set.reversible | bets, months)
+
+
+async def read_opened_deposits(
+    connection: AsyncConnection[Any], book: Book, read_set: ReadSet
+) -> None:
+    """Add the deposits that payments name."""
+    if read_set.opened_deposits:
+        columns = {"event_ids": plain_array(read_set.opened_deposits)}
+        cursor = await connection.execute(_SQL["known_opened_deposits"], columns)
+        for row in await cursor.fetchall():
+            book.opened_deposits[row[0]] = OpenedDeposit(*row)
 
 
 async def read_proposals_and_bets(
@@ -202,7 +243,12 @@ async def read_repeats(
     connection: AsyncConnection[Any], book: Book, events: Iterable[LogEvent]
 ) -> None:
     """Add the answers to attempts that may come again: of events decided by another attempt."""
-    further = [event for event in (one.event for one in events) if _is_further(event, book)]
+    further = [
+        member.event
+        for log_event in events
+        for member in log_event.members or (log_event,)
+        if _is_further(member.event, book)
+    ]
     if not further:
         return
     cursor = await connection.execute(
@@ -219,13 +265,26 @@ async def read_repeats(
 
 def _is_further(event: WalletTransaction, book: Book) -> bool:
     entries = book.entries.get(event.event_id)
-    return entries is not None and all(entry.attempt != event.attempt for entry in entries)
+    if entries is None:
+        # An event of a group may have been answered by a conflict of the group alone.
+        return event.group is not None
+    return all(entry.attempt != event.attempt for entry in entries)
+
+
+def recent_months(times_ms: Iterable[int]) -> list[int]:
+    """Return the months of these times and the month before each of them, in order."""
+    months = {month_of(time_ms) for time_ms in times_ms}
+    return sorted(months | {previous_month(month) for month in months})
 
 
 async def read_reversible(
-    connection: AsyncConnection[Any], book: Book, event_ids: Iterable[str]
+    connection: AsyncConnection[Any], book: Book, event_ids: Iterable[str], months: Sequence[int]
 ) -> None:
-    """Add the movements of stored events that may be reversed."""
+    """Add the movements of stored events that may be reversed.
+
+    Nearly all of them are of the group's own `months`; only what is not found there is looked up
+    in every month.
+    """
     entries = [
         entry
         for event_id in sorted(event_ids)
@@ -238,13 +297,30 @@ async def read_reversible(
         return
     for entry in entries:
         book.transfers_of[entry.event_id, entry.decision] = []
-    cursor = await connection.execute(_SQL["transfers_of"], _columns(entries))
+    missing = await _read_transfers(connection, book, entries, months)
+    if missing:
+        missing = await _read_transfers(connection, book, missing, None)
+    if missing:
+        [(count,)] = await (await connection.execute(_SQL["months_away"])).fetchall()
+        if count:
+            cursor = await connection.execute(_SQL["moved_away"], _columns(missing), prepare=False)
+            book.archived_event_ids.update(event_id for (event_id,) in await cursor.fetchall())
+
+
+async def _read_transfers(
+    connection: AsyncConnection[Any],
+    book: Book,
+    entries: Sequence[Entry],
+    months: Sequence[int] | None,
+) -> list[Entry]:
+    """Add the movements of entries that are of these months; return the entries without any."""
+    columns = {**_columns(entries), "months": months}
+    # Never prepared: the plan for any parameters, which PostgreSQL makes of a prepared statement,
+    # knows no months.
+    cursor = await connection.execute(_SQL["transfers_of"], columns, prepare=False)
     for event_id, decision, *transfer in await cursor.fetchall():
         book.transfers_of[event_id, decision].append(Transfer(*transfer))
-    missing = [entry for entry in entries if not book.transfers_of[entry.event_id, entry.decision]]
-    if missing:
-        cursor = await connection.execute(_SQL["moved_away"], _columns(missing))
-        book.archived_event_ids.update(event_id for (event_id,) in await cursor.fetchall())
+    return [entry for entry in entries if not book.transfers_of[entry.event_id, entry.decision]]
 
 
 def _columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:

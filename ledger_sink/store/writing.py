@@ -103,6 +103,8 @@ async def _write_projections(
         await connection.execute(_SQL["upsert_states"], _state_columns(book))
     if book.new_proposals:
         await connection.execute(_SQL["insert_proposals"], _proposal_columns(book))
+    if book.new_opened_deposits:
+        await connection.execute(_SQL["insert_opened_deposits"], _opened_columns(book))
     # In the order of the key each page of the table is looked up once, not once for each wallet.
     wallets = sorted(book.changed_wallets.values(), key=_BY_PLAYER)
     if wallets:
@@ -131,6 +133,7 @@ def _state_columns(book: Book) -> dict[str, Any]:
         "limits": [_json(state.limits) for state in states],
         "wagering": [_json(state.wagering) for state in states],
         "event_ids": [state.event_id for state in states],
+        "fractions": [_json(state.fractions) for state in states],
     }
 
 
@@ -150,6 +153,17 @@ def _proposal_columns(book: Book) -> dict[str, Any]:
         "brands": [proposal.brand for proposal in new],
         "ids": [proposal.id for proposal in new],
         "times": [proposal.occurred_at_ms for proposal in new],
+    }
+
+
+def _opened_columns(book: Book) -> dict[str, Any]:
+    new = book.new_opened_deposits
+    return {
+        "event_ids": [opened.event_id for opened in new],
+        "players": [opened.player_id for opened in new],
+        "psps": [opened.psp for opened in new],
+        "currencies": [opened.currency for opened in new],
+        "amounts": [opened.amount_minor for opened in new],
     }
 
 

@@ -97,7 +97,7 @@ def explain_command(context: click.Context, *, alert_id: str, as_json: bool) -> 
     """
     runtime = _runtime()
     alert = _find(runtime, alert_id).alert
-    if alert.rule_id in (debts.RULE, payments.RULE):
+    if alert.rule_id in (debts.RULE, payments.RULE, payments.OPENED_RULE):
         raise UsageError(_explain_ledger_alert(alert))
     first_offset, explanation = asyncio.run(_explain(runtime, alert))
     if as_json:
@@ -127,8 +127,7 @@ def watch(*, from_start: bool, count: int | None, as_json: bool) -> None:
 async def _watch(runtime: Runtime, *, from_start: bool, count: int | None, as_json: bool) -> None:
     seen = 0
     feed = follow_alerts(runtime.bootstrap_servers, runtime.topic(ALERTS), from_start=from_start)
-    # `feed` is an async generator with a narrower type.
-    async with aclosing(feed) as coming:  # type: ignore[type-var]
+    async with aclosing(feed) as coming:  # type: ignore[type-var]  # it is an async generator
         async for alert in coming:
             if as_json:
                 click.echo(msgspec.json.encode(alert))

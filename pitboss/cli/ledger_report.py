@@ -34,7 +34,9 @@ from schemas.money import exponent_of, format_minor
 def report(*, by: str, since_ms: int | None, until_ms: int | None, as_json: bool) -> None:
     """Report bets, wins, jackpots, bonus cost and gross gaming revenue.
 
-    The sums are checked against the accounts of the house; exit code 1 if one differs.
+    Bets and wins that their provider does not count towards the revenue that it invoices are left
+    out; `GGR left out` is what they come to. The sums are checked against the accounts of the
+    house; exit code 1 if one differs.
     """
     dimensions = [name.strip() for name in by.split(",") if name.strip()]
     check_period(since_ms, until_ms)
@@ -46,7 +48,14 @@ def report(*, by: str, since_ms: int | None, until_ms: int | None, as_json: bool
     with show_waiting("summing the transfers"):
         made = read_ledger(resolve_runtime(read_settings()), read)
     if as_json:
-        rows = [{**msgspec.to_builtins(row), "ggr_minor": row.ggr_minor} for row in made.rows]
+        rows = [
+            {
+                **msgspec.to_builtins(row),
+                "ggr_minor": row.ggr_minor,
+                "unbillable_ggr_minor": row.unbillable_ggr_minor,
+            }
+            for row in made.rows
+        ]
         print_json(
             {"by": dimensions, "rows": rows, "mismatches": msgspec.to_builtins(made.mismatches)}
         )
@@ -63,7 +72,7 @@ def report(*, by: str, since_ms: int | None, until_ms: int | None, as_json: bool
 
 
 def _show_report(made: RevenueReport, dimensions: Sequence[str]) -> None:
-    columns = ("bets", "wins", "contributions", "GGR", "jackpot wins", "bonus cost")
+    columns = ("bets", "wins", "contributions", "GGR", "GGR left out", "jackpot wins", "bonus cost")
     table = screen.table(*dimensions, "currency", *columns, box=None)
     for row in made.rows:
         table.add_row(
@@ -79,6 +88,7 @@ def _amounts(row: ReportRow) -> list[str]:
         row.wins_minor,
         row.contributions_minor,
         row.ggr_minor,
+        row.unbillable_ggr_minor,
         row.jackpot_wins_minor,
         row.bonus_cost_minor,
     )

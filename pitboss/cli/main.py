@@ -37,7 +37,7 @@ COMMANDS = {
     ),
     "providers": (
         "pitboss.cli.providers:providers",
-        "List providers' versions; check and create adapters.",
+        "List providers' versions; explain messages; check and create adapters.",
     ),
     "topics": (
         "pitboss.cli.topics:topics",

@@ -20,6 +20,7 @@ from pitboss.lab_package import requiring_lab
 if TYPE_CHECKING:
     from lab.conformance.adapters import AdapterUnderTest
     from lab.conformance.fuzz import FuzzReport
+    from lab.conformance.packing import PackingReport
 
 
 @click.command()
@@ -51,19 +52,24 @@ def fuzz(
     Exit code 1 if anything but a typed rejection was raised, an item was neither accepted nor
     rejected, or an event says something else than its message. The same seed sends the same
     messages for every count.
+
+    Stories of each provider are told again in another packing (joined, split, overlapping,
+    re-ordered, by another version, with placeholders in optional places) and must book the same
+    money (`repacked`); what takes something back must bring every balance back (`mirrored`).
     """
     with requiring_lab("`pitboss providers fuzz`"):
         import_module("lab.conformance")
     adapters = _choose_adapters(provider)
     if only is not None:
         context.exit(_show_one(seed, only, adapters))
-    report = _run(seed, count, adapters)
+    report, packings = _run(seed, count, adapters)
     if as_json:
-        click.echo(orjson.dumps(report.as_json()))
+        click.echo(orjson.dumps(_to_json(report, packings)))
     else:
-        _show(report)
+        _show(report, packings)
     _complain(report, provider)
-    context.exit(0 if report.total.is_clean else 1)
+    _complain_of_stories(packings)
+    context.exit(0 if report.total.is_clean and packings.total.is_clean else 1)
 
 
 def _choose_adapters(names: Sequence[str]) -> list[AdapterUnderTest]:
@@ -72,22 +78,54 @@ def _choose_adapters(names: Sequence[str]) -> list[AdapterUnderTest]:
     return [adapter for adapter in all_adapters() if not names or adapter.dialect.provider in names]
 
 
-def _run(seed: int, count: int, adapters: Sequence[AdapterUnderTest]) -> FuzzReport:
+def _run(
+    seed: int, count: int, adapters: Sequence[AdapterUnderTest]
+) -> tuple[FuzzReport, PackingReport]:
     from lab.conformance.fuzz import run_fuzz
+    from lab.conformance.packing import check_packings, stories_for
 
     with StepProgress() as progress:
         progress.begin("fuzzing")
-        return run_fuzz(seed, range(count), adapters, lambda sent: progress.update(sent, count))
+        report = run_fuzz(seed, range(count), adapters, lambda sent: progress.update(sent, count))
+        progress.begin("telling stories again")
+        stories = stories_for(count, len(adapters))
+        packings = check_packings(
+            adapters, seed, stories, lambda done: progress.update(done, stories * len(adapters))
+        )
+    return report, packings
 
 
-def _show(report: FuzzReport) -> None:
-    columns = tuple(report.total.as_json())
+def _to_json(report: FuzzReport, packings: PackingReport) -> dict[str, Any]:
+    described = report.as_json()
+    by_adapter = {
+        name: tally | packings.by_adapter[name].as_json()
+        for name, tally in described["by_adapter"].items()
+    }
+    stories = [failure._asdict() for failure in packings.failures]
+    return {
+        **described,
+        **packings.total.as_json(),
+        "by_adapter": by_adapter,
+        "story_failures": stories,
+    }
+
+
+def _show(report: FuzzReport, packings: PackingReport) -> None:
+    columns = (*report.total.as_json(), *packings.total.as_json())
     table = screen.table("adapter", *columns)
     for column in table.columns[1:]:
         column.justify = "right"
-    for name, tally in [*report.by_adapter.items(), ("all", report.total)]:
-        table.add_row(name, *[f"{getattr(tally, column):,}" for column in columns])
+    rows = [(name, tally, packings.by_adapter[name]) for name, tally in report.by_adapter.items()]
+    for name, tally, packing in [*rows, ("all", report.total, packings.total)]:
+        counts = tally.as_json() | packing.as_json()
+        table.add_row(name, *[f"{counts[column]:,}" for column in columns])
     screen.show(table)
+
+
+def _complain_of_stories(packings: PackingReport) -> None:
+    for failure in packings.failures:
+        click.echo(f"\n{failure.adapter}, story {failure.seed}: {failure.what}", err=True)
+        click.echo(failure.detail, err=True)
 
 
 def _complain(report: FuzzReport, names: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from pitboss.cli.progress import show_waiting
 from pitboss.cli.suggestions import PROVIDER
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.provision import provision as make_ready
-from pitboss.settings import read_settings
+from pitboss.settings import read_settings, read_worker_settings
 from schemas.topics import PARTITIONS_DEFAULT
 
 
@@ -21,33 +21,42 @@ from schemas.topics import PARTITIONS_DEFAULT
     default=PARTITIONS_DEFAULT,
     show_default=True,
     type=click.IntRange(1, 1_000),
-    help="Of every topic created now whose number is not fixed; existing topics keep theirs.",
+    help="Of every topic created now whose number is not fixed, but raw topics; existing topics "
+    "keep theirs.",
 )
 @click.option(
     "--provider",
     "providers",
     multiple=True,
     type=PROVIDER,
-    help="Raw topics for this one only; may be repeated.",
+    help="Make and read the raw topics of this one only; may be repeated. Wins over "
+    "PITBOSS_PROVIDERS.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Query both servers for what is missing, and change nothing."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def provision(partitions: int, providers: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Create what is missing of database, tables and topics; existing ones stay unchanged."""
+    """Create what is missing of database, tables and topics; existing ones stay unchanged.
+
+    Stores with the installation whose raw topics are read (PITBOSS_PROVIDERS), also when that
+    changes, and how many partitions each has (PITBOSS_RAW_PARTITIONS), which never changes.
+    """
+    worker = read_worker_settings()
     runtime = resolve_runtime(read_settings())
     with show_waiting("provisioning") as progress:
         done = make_ready(
             runtime,
             partitions=partitions,
-            providers=providers or None,
+            providers=providers or worker.providers,
+            raw_partitions=worker.raw_partitions,
             dry_run=dry_run,
             report=progress.report,
         )
     if as_json:
         names = {"database": runtime.database, "namespace": runtime.namespace}
-        click.echo(orjson.dumps({"dry_run": dry_run, **names, **asdict(done)}))
+        done_as_json = {"dry_run": dry_run, **names, **asdict(done)}
+        click.echo(orjson.dumps(done_as_json, default=sorted))
         return
     where = f"database {runtime.database}, namespace {runtime.namespace or '(none)'}"
     if not dry_run:

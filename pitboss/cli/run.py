@@ -33,7 +33,8 @@ from schemas.errors import UsageError
     "providers",
     multiple=True,
     type=PROVIDER,
-    help="Create raw topics for this one only; may be repeated.",
+    help="Make and read the raw topics of this one only; may be repeated. Wins over "
+    "PITBOSS_PROVIDERS.",
 )
 @click.pass_context
 def run(context: click.Context, role: str, workers: int, providers: tuple[str, ...]) -> None:
@@ -44,15 +45,21 @@ def run(context: click.Context, role: str, workers: int, providers: tuple[str, .
     usage error, which a restart would meet again, drains the others and ends the command with that
     error and exit code 2.
     """
-    settings = read_settings()
+    settings, worker = read_settings(), read_worker_settings()
     roles = ROLES if role == "all" else (role,)
     if not READS_KEYS.isdisjoint(roles):
-        sentence = format_unchecked(check_worker_settings(read_worker_settings()))
+        sentence = format_unchecked(check_worker_settings(worker))
         if sentence and "normalise" in roles:
             _report(sentence)
     runtime = resolve_runtime(settings)
     with show_waiting("provisioning") as progress:
-        provision(runtime, providers=providers or None, report=progress.report)
+        provision(
+            runtime,
+            providers=providers or worker.providers,
+            raw_partitions=worker.raw_partitions,
+            may_change=False,
+            report=progress.report,
+        )
     for pause in list_pauses(runtime):
         if pause.component in roles:
             _report(f"{pause.component} is {pause}; `pitboss resume {pause.component}` ends that")

@@ -12,16 +12,17 @@ import click
 from msgspec import to_builtins
 
 from pitboss.embedded.stack import ServerStatus, Stack
-from pitboss.embedded.state import resolve_runtime
+from pitboss.embedded.state import NoStack, resolve_runtime
 from pitboss.settings import (
     StackSettings,
     read_settings,
     read_worker_settings,
     without_password,
 )
-from schemas.errors import PitbossError, UsageError
+from schemas.errors import PitbossError, Unavailable, UsageError
 
 if TYPE_CHECKING:  # it would load Kafka's client, which `up` and `down` do without
+    from pitboss.ops.raw_topics import UnreadTopic
     from runtime.kafka.control import Pause
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -68,7 +69,7 @@ def down(as_json: bool) -> None:
 def status(context: click.Context, as_json: bool) -> None:
     """Show whether the servers run, and where, and which roles are paused.
 
-    Exit code 3 if a server does not answer.
+    Exit code 3 if a server does not answer, 1 if a raw topic holds records and is read by nothing.
     """
     settings = read_settings()
     servers = (
@@ -76,9 +77,11 @@ def status(context: click.Context, as_json: bool) -> None:
     )
     is_ready = all(server.is_ready for server in servers)
     pauses = _pauses(settings) if servers[0].is_ready else []
+    unread = _unread(settings) if is_ready else []
     if as_json:
         paused = [to_builtins(pause) for pause in pauses]
-        click.echo(json.dumps({"ready": is_ready, "servers": _as_rows(servers), "paused": paused}))
+        row = {"ready": is_ready, "servers": _as_rows(servers), "paused": paused}
+        click.echo(json.dumps({**row, "unread": [asdict(topic) for topic in unread]}))
     else:
         for server in servers:
             pid = f"pid {server.pid}" if server.pid else ""
@@ -87,9 +90,11 @@ def status(context: click.Context, as_json: bool) -> None:
             click.echo(line.rstrip())
         for pause in pauses:
             click.echo(f"{pause.component:<9} {pause}")
+        for topic in unread:
+            click.echo(f"error: {topic}", err=True)
         if not is_ready and not settings.uses_given_servers:
             click.echo("run `pitboss up` to start what does not run", err=True)
-    context.exit(0 if is_ready else 3)
+    context.exit(3 if not is_ready else 1 if unread else 0)
 
 
 @click.command()
@@ -134,6 +139,19 @@ def _pauses(settings: StackSettings) -> list[Pause]:
         return list_pauses(resolve_runtime(settings))
     except PitbossError:
         return []  # the broker went away meanwhile, or the stack is only half up
+
+
+def _unread(settings: StackSettings) -> list[UnreadTopic]:
+    from pitboss.ops.raw_topics import list_unread
+    from runtime.postgres.roles import RightsMissing
+
+    try:
+        return list_unread(resolve_runtime(settings), read_worker_settings())
+    except (NoStack, Unavailable):
+        return []  # a server went away meanwhile
+    except RightsMissing as error:
+        click.echo(f"raw topics were not checked: {error}", err=True)
+        return []
 
 
 def _as_rows(servers: Sequence[ServerStatus]) -> list[dict[str, Any]]:

@@ -100,7 +100,8 @@ def _rules() -> Collection[str]:
     from fraud_agents.detectors import DEFAULT_RULES
     from ledger_sink.rules import debts, payments
 
-    return [*(rule.rule_id for rule in DEFAULT_RULES), debts.RULE, payments.RULE]
+    ledger = (debts.RULE, payments.RULE, payments.OPENED_RULE)
+    return [*(rule.rule_id for rule in DEFAULT_RULES), *ledger]
 
 
 def _detector_rules() -> Collection[str]:

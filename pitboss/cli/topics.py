@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -15,13 +15,14 @@ from pitboss.cli import screen
 from pitboss.cli.option_types import FiniteFloat
 from pitboss.cli.suggestions import TOPIC, NameChoice, SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
-from pitboss.ops import consumer_lag, topic_admin
+from pitboss.ops import consumer_lag, raw_topics, topic_admin
 from pitboss.ops.consumer_lag import LagSum, PartitionLag, sum_lags
 from pitboss.ops.pauses import list_pauses
 from pitboss.ops.periods import format_time
-from pitboss.settings import Runtime, read_settings
+from pitboss.ops.raw_topics import RawTopics
+from pitboss.ops.topic_admin import TopicDifference
+from pitboss.settings import Runtime, read_settings, read_worker_settings
 from schemas.topics import PARTITIONS_DEFAULT, PROVIDER_NAME, raw_topic
-from streams.providers.registry import DIALECTS
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _partitions = click.option(
@@ -29,7 +30,7 @@ _partitions = click.option(
     default=PARTITIONS_DEFAULT,
     show_default=True,
     type=click.IntRange(1, 10_000),
-    help="Of each topic whose number is not fixed.",
+    help="Of each topic whose number is not fixed, but raw topics.",
 )
 
 
@@ -57,9 +58,16 @@ def topics() -> None:
 def create(partitions: int, dry_run: bool, as_json: bool) -> None:
     """Create missing topics. Existing ones stay unchanged: see `pitboss topics check`."""
     runtime = resolve_runtime(read_settings())
+    raw = raw_topics.read_current(runtime, read_worker_settings())
     done = asyncio.run(
         topic_admin.create_topics(
-            runtime.bootstrap_servers, runtime.namespace, sorted(DIALECTS), partitions, dry_run
+            runtime.bootstrap_servers,
+            runtime.namespace,
+            raw.names,
+            partitions,
+            raw.partitions,
+            read=raw.providers,
+            dry_run=dry_run,
         )
     )
     if as_json:
@@ -78,13 +86,12 @@ def create(partitions: int, dry_run: bool, as_json: bool) -> None:
 def check(context: click.Context, partitions: int, as_json: bool) -> None:
     """Compare partitions, cleanup, retention and timestamps with the catalogue.
 
-    Exit code 1 on a difference.
+    A raw topic that holds records and is read by nothing is a difference, too: its `reader`. Exit
+    code 1 on a difference.
     """
     runtime = resolve_runtime(read_settings())
     found = asyncio.run(
-        topic_admin.check_topics(
-            runtime.bootstrap_servers, runtime.namespace, sorted(DIALECTS), partitions
-        )
+        _differences(runtime, raw_topics.read_current(runtime, read_worker_settings()), partitions)
     )
     rows = [asdict(difference) for difference in found]
     if as_json:
@@ -92,7 +99,8 @@ def check(context: click.Context, partitions: int, as_json: bool) -> None:
     elif rows:
         _show(("topic", "what", "expected", "actual"), rows)
         click.echo(
-            "missing topics: run `pitboss topics create`; others: change with Kafka's own tools",
+            "missing topics: run `pitboss topics create`; without a reader: name its provider in "
+            "PITBOSS_PROVIDERS and run `pitboss provision`; others: change with Kafka's own tools",
             err=True,
         )
     else:
@@ -149,8 +157,9 @@ def lag(
     """Show what the roles have not read yet: how many offsets, and how old the oldest record is.
 
     By consumer group and topic, with the total. An age is that of the broker's time of the oldest
-    unread record. Exit code 0, or 1 where the last total is over --max-lag or --max-age; 69 if the
-    broker does not answer. --watch prints a measurement after the other; with --json, a line each.
+    unread record. Exit code 0, or 1 where the last total is over --max-lag or --max-age, or one of
+    the named roles has committed nothing and a limit is given; 69 if the broker does not answer.
+    --watch prints a measurement after the other; with --json, a line each.
     """
     runtime = resolve_runtime(read_settings())
     for pause in list_pauses(runtime):
@@ -159,7 +168,8 @@ def lag(
     groups = [runtime.group(GROUPS[role]) for role in roles]
     chosen = [_topic_name(runtime, name) for name in names]
     remaining = count if watch else 1
-    total = None
+    total: LagSum | None = None
+    found: list[PartitionLag] = []
     try:
         while remaining is None or remaining > 0:
             if total is not None:
@@ -173,7 +183,34 @@ def lag(
             remaining = None if remaining is None else remaining - 1
     except KeyboardInterrupt:
         click.echo(err=True)
-    context.exit(1 if total is not None and _is_over(total, max_lag, max_age) else 0)
+    if total is None or (max_lag is None and max_age is None):
+        return
+    uncommitted = [role for role in roles if runtime.group(GROUPS[role]) not in _groups(found)]
+    for role in uncommitted:
+        click.echo(f"{role} has committed nothing yet: its lag is not known", err=True)
+    context.exit(1 if uncommitted or _is_over(total, max_lag, max_age) else 0)
+
+
+def _groups(found: Iterable[PartitionLag]) -> set[str]:
+    return {one.group for one in found if one.committed is not None}
+
+
+async def _differences(runtime: Runtime, raw: RawTopics, partitions: int) -> list[TopicDifference]:
+    found = await topic_admin.check_topics(
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        raw.names,
+        partitions,
+        raw.partitions,
+        read=raw.providers,
+    )
+    unread = await raw_topics.find_unread(
+        runtime.bootstrap_servers, runtime.namespace, raw.providers
+    )
+    return found + [
+        TopicDifference(one.topic, "reader", "normalise", f"nothing, with {one.records} records")
+        for one in unread
+    ]
 
 
 def _is_over(total: LagSum, max_lag: int | None, max_age_s: float | None) -> bool:

@@ -76,7 +76,7 @@ def demo_environment(
         folder = settings.home / namespace
         folder.mkdir(parents=True)
         notify(f"namespace {namespace}: topics, database, tables")
-        provision(runtime, providers=PROVIDERS, partitions=PARTITIONS)
+        provision(runtime, providers=PROVIDERS, partitions=PARTITIONS, raw_partitions=PARTITIONS)
         is_kept = True
         try:
             yield DemoEnvironment(runtime, SandboxKeys.generate(), folder)

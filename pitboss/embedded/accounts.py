@@ -54,12 +54,13 @@ def grant_access(
         package = programs.parent.parent
         for path in (package, package.with_name(f"{package.name}.libs")):
             progress(f"letting the account {account.name} read {path} (chmod -R o+rX)")
-            subprocess.run(["/bin/chmod", "-R", "o+rX", str(path)], check=False)  # noqa: S603
+            command = ["/bin/chmod", "-R", "o+rX", str(path)]
+            subprocess.run(command, check=False)  # noqa: S603 - a fixed command
 
 
 def _can_run(account: Account, program: Path) -> bool:
     try:
-        run = subprocess.run(  # noqa: S603
+        run = subprocess.run(  # noqa: S603 - a program of the wheel
             [str(program), "--version"],
             user=account.uid,
             group=account.gid,

@@ -18,7 +18,7 @@ from pitboss.embedded.postgres import postgres_programs
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import resolve_runtime
 from pitboss.settings import StackSettings, WorkerSettings, show_values, unknown_variables
-from schemas.errors import PitbossError
+from schemas.errors import PitbossError, UsageError
 
 DISK_BYTES_MIN = 5 * 1024**3
 """An hour of a benchmark at full speed writes about this much to both logs."""
@@ -55,6 +55,7 @@ def run_checkup(settings: StackSettings) -> list[CheckupFinding]:
         *_check_variables(),
         _check("keys", "correct the keys file", lambda: _keys(settings)),
         *_pauses(settings),
+        *_raw_topics(settings),
     ]
 
 
@@ -68,7 +69,7 @@ def _check(name: str, way_out: str, inspect: Callable[[], str]) -> CheckupFindin
 
 
 def _version(command: list[str]) -> str:
-    run = subprocess.run(  # noqa: S603
+    run = subprocess.run(  # noqa: S603 - a command of our own
         command, capture_output=True, text=True, check=True, timeout=30
     )
     return run.stdout.splitlines()[0]
@@ -111,7 +112,8 @@ def _nearest(home: Path) -> Path:
 
     Uses `os.path`, which treats a path that it may not read as missing.
     """
-    return next(path for path in (home, *home.parents) if os.path.exists(path))  # noqa: PTH110
+    folders = (home, *home.parents)
+    return next(path for path in folders if os.path.exists(path))  # noqa: PTH110 - as stated
 
 
 def _disk(home: Path) -> CheckupFinding:
@@ -171,6 +173,28 @@ def _pauses(settings: StackSettings) -> Iterator[CheckupFinding]:
         return  # no stack, or a broker that went away meanwhile
     for pause in pauses:
         yield CheckupFinding(f"{pause.component} workers", is_ok=True, detail=str(pause))
+
+
+def _raw_topics(settings: StackSettings) -> Iterator[CheckupFinding]:
+    """Yield each topic that is read by nothing, if both servers answer."""
+    from pitboss.ops.raw_topics import list_unread
+
+    values = settings.values
+    worker = WorkerSettings(
+        providers=values["providers"].value, raw_partitions=values["raw_partitions"].value
+    )
+    try:
+        runtime = resolve_runtime(settings)
+        unread = list_unread(runtime, worker) if kafka_answers(runtime.bootstrap_servers) else []
+    except UsageError as error:
+        way_out = "correct the setting, or run `pitboss provision`"
+        yield CheckupFinding("raw topics", is_ok=False, detail=str(error), way_out=way_out)
+        return
+    except PitbossError:
+        return  # no stack, or a server that is away
+    for topic in unread:
+        detail = f"{topic.topic} holds {topic.records} records and is read by nothing"
+        yield CheckupFinding("raw topics", is_ok=False, detail=detail, way_out=topic.remedy)
 
 
 def list_settings(settings: StackSettings) -> list[dict[str, str]]:

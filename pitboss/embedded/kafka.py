@@ -183,7 +183,7 @@ class KafkaServer:
     def _format(self, command: list[str]) -> None:
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         options = ["-t", "p" + identity[1:], "-c", str(self.properties), "--ignore-formatted"]
-        tool = subprocess.run(  # noqa: S603
+        tool = subprocess.run(  # noqa: S603 - a command of our own
             [*command, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", *options],
             capture_output=True,
             text=True,

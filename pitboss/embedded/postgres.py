@@ -178,7 +178,7 @@ class PostgresServer:
             "--no-locale",
             f"--pgdata={draft}",
         ]
-        initdb = subprocess.run(  # noqa: S603
+        initdb = subprocess.run(  # noqa: S603 - a program of the wheel
             [str(postgres_programs() / "initdb"), *options],
             capture_output=True,
             text=True,

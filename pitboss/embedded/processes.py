@@ -146,7 +146,7 @@ def launch(
     uid, gid = (account.uid, account.gid) if account else (0, 0)
     launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER]
     arguments = [str(log), str(uid), str(gid), str(cwd), *command]
-    with subprocess.Popen(  # noqa: S603
+    with subprocess.Popen(  # noqa: S603 - a command of our own
         [*launcher, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -190,7 +190,7 @@ def _start_time(pid: int) -> str | None:
         except OSError:
             return None
         return None if fields[0] in {"Z", "X"} else f"{_boot_id()}:{fields[19]}"
-    shown = subprocess.run(  # noqa: S603
+    shown = subprocess.run(  # noqa: S603 - a fixed command
         ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)],
         capture_output=True,
         text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,6 +15,7 @@ from aiokafka.errors import KafkaError
 from pitboss.ops.topic_admin import admin_client, is_of_namespace
 from runtime.kafka.clients import stop_client
 from schemas.errors import Unavailable
+from schemas.topics import qualified_name, raw_pattern
 
 _READ_TIMEOUT_S: Final = 20.0
 _FETCH_BYTES: Final = 64 * 1024
@@ -93,7 +95,7 @@ async def measure_lag(
     async with admin_client(bootstrap) as admin:
         names = sorted(groups or {group[0] for group in await admin.list_consumer_groups()})
         committed = {
-            name: _select(await admin.list_consumer_group_offsets(name), namespace, topics)
+            name: _select(name, await admin.list_consumer_group_offsets(name), namespace, topics)
             for name in names
         }
         partitions = {tp for offsets in committed.values() for tp in offsets}
@@ -104,13 +106,24 @@ async def measure_lag(
 
 
 def _select(
-    offsets: Mapping[TopicPartition, Any], namespace: str, topics: Collection[str]
+    group: str, offsets: Mapping[TopicPartition, Any], namespace: str, topics: Collection[str]
 ) -> dict[TopicPartition, int]:
     return {
         tp: meta.offset
         for tp, meta in offsets.items()
-        if is_of_namespace(tp.topic, namespace) and (not topics or tp.topic in topics)
+        if is_of_namespace(tp.topic, namespace)
+        and (not topics or tp.topic in topics)
+        and not _was_left(group, tp.topic, namespace)
     }
+
+
+def _was_left(group: str, topic: str, namespace: str) -> bool:
+    """Return whether a group has offsets of a topic that it reads no more.
+
+    The broker keeps them for a week. Drift read the raw topics until release 0.1.0.
+    """
+    is_raw = re.match(raw_pattern(namespace), topic) is not None
+    return is_raw and group == qualified_name("drift", namespace)
 
 
 async def _measure(

@@ -15,12 +15,16 @@ from fraud_agents.snapshots import migrate as migrate_fraud
 from ledger_sink.store.migrate import TABLES as LEDGER
 from ledger_sink.store.migrate import migrate as migrate_ledger
 from pitboss.embedded.databases import create_database, database_exists, drop_database
-from pitboss.ops.topic_admin import TopicCreation, create_topics, delete_topics
+from pitboss.ops import raw_topics
+from pitboss.ops.raw_topics import RawTopics
+from pitboss.ops.topic_admin import (
+    TopicCreation,
+    create_topics,
+    delete_topics,
+)
 from pitboss.settings import Runtime
 from runtime.postgres.migrations import Migration, MigrationSet, read_migrations
-from schemas.errors import UsageError
 from schemas.topics import PARTITIONS_DEFAULT
-from streams.providers.registry import DIALECTS
 
 ReportStage = Callable[[str, int, int], None]
 """Takes the name of a stage, how much of it is done, and how much there is."""
@@ -38,6 +42,7 @@ class ProvisionResult:
     migrations: tuple[str, ...]
     """The SQL files that were missing."""
     topics: TopicCreation
+    raw_topics: RawTopics
 
 
 def provision(
@@ -45,22 +50,24 @@ def provision(
     *,
     partitions: int = PARTITIONS_DEFAULT,
     providers: Collection[str] | None = None,
+    raw_partitions: int | None = None,
+    may_change: bool = True,
     dry_run: bool = False,
     report: ReportStage = report_no_stage,
 ) -> ProvisionResult:
-    """Create what is missing, with raw topics for `providers` (None: all that have an adapter).
+    """Create what is missing, with raw topics of `providers`, and store whose topics are read.
 
     Each raw partition is one more that a normaliser asks for at every fetch: raw topics of
-    providers that are not in use cost all others time. A dry run only queries both servers. Raises
+    providers that are not in use cost all others time. Without `providers` and `raw_partitions`,
+    what is stored counts, and at first all providers and the default. Without `may_change`, other
+    providers than the stored ones are refused. A dry run only queries both servers. Raises
     Unavailable while a server is away, RightsMissing, and UsageError for a provider without an
-    adapter.
+    adapter and another number of raw partitions.
     """
-    chosen = sorted(DIALECTS if providers is None else providers)
-    for name in chosen:
-        if name not in DIALECTS:
-            raise UsageError(
-                f"no adapter is called {name!r}: `pitboss providers list` names all of them"
-            )
+    stored = raw_topics.read_stored(runtime)
+    decide = raw_topics.choose if may_change else raw_topics.check_settings
+    existing = [] if stored else raw_topics.existing_counts(runtime)
+    raw = decide(stored, providers=providers, partitions=raw_partitions, existing=existing)
     if dry_run:
         is_new = not database_exists(runtime)
         found = [
@@ -75,18 +82,21 @@ def provision(
         found = migrate_ledger(runtime.database_url)
         report("tables of the fraud agents", 0, 1)
         found += migrate_fraud(runtime.database_url)
+        raw_topics.store(runtime, raw, stored)
         report("topics", 0, 1)
     topics = asyncio.run(
         create_topics(
             runtime.bootstrap_servers,
             runtime.namespace,
-            chosen,
-            partitions=partitions,
+            raw.names,
+            partitions,
+            raw.partitions,
+            read=raw.providers,
             dry_run=dry_run,
             report=partial(report, "partitions with a leader:"),
         )
     )
-    return ProvisionResult(is_new, tuple(migration.name for migration in found), topics)
+    return ProvisionResult(is_new, tuple(migration.name for migration in found), topics, raw)
 
 
 def _missing(migrations: MigrationSet, runtime: Runtime, *, is_new: bool) -> list[Migration]:

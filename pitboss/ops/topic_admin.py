@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import Counter
 from collections.abc import (
     AsyncIterator,
     Callable,
@@ -32,11 +33,13 @@ from aiokafka.errors import (
     TopicAlreadyExistsError,
 )
 
-from runtime.kafka.clients import stop_client
+from runtime.kafka.broker_queries import list_partitions
+from runtime.kafka.clients import start_client, stop_client
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import (
     DEAD_LETTER_SUFFIX,
     PARTITIONS_DEFAULT,
+    RAW_PARTITIONS_DEFAULT,
     Topic,
     catalogue,
     qualified_name,
@@ -117,17 +120,26 @@ async def create_topics(
     namespace: str,
     providers: Iterable[str],
     partitions: int = PARTITIONS_DEFAULT,
+    raw_partitions: int = RAW_PARTITIONS_DEFAULT,
+    *,
+    read: Collection[str] | None = None,
     dry_run: bool = False,
     report: ReportLeaders = report_nothing,
 ) -> TopicCreation:
     """Create what is missing of the catalogue, in one request, and wait until it takes records.
 
-    A raw topic that was made by others is read like any other, so it gets its dead letter topic,
-    too. In a dry run the broker validates the request and does not carry it out. Raises
-    TopicRefused, Unavailable.
+    `read` are the providers whose raw topics are read. With None every raw topic is, also one that
+    was made by others, so it gets its dead letter topic, too. In a dry run the broker validates
+    the request and does not carry it out. Raises TopicRefused, Unavailable.
     """
     async with admin_client(bootstrap) as admin:
-        wanted = required_topics(providers, await admin.list_topics(), namespace)
+        wanted = required_topics(
+            providers,
+            await admin.list_topics(),
+            namespace,
+            read=read,
+            raw_partitions=raw_partitions,
+        )
         replicas = min(REPLICAS_WANTED, len((await admin.describe_cluster())["brokers"]))
         response = await admin.create_topics(
             [_new_topic(topic, namespace, partitions, replicas) for topic in wanted],
@@ -237,6 +249,9 @@ async def check_topics(
     namespace: str,
     providers: Iterable[str],
     partitions: int = PARTITIONS_DEFAULT,
+    raw_partitions: int = RAW_PARTITIONS_DEFAULT,
+    *,
+    read: Collection[str] | None = None,
 ) -> list[TopicDifference]:
     """Return every difference between catalogue and broker, in the catalogue's order.
 
@@ -245,7 +260,9 @@ async def check_topics(
     """
     async with admin_client(bootstrap) as admin:
         existing = set(await admin.list_topics())
-        wanted = required_topics(providers, existing, namespace)
+        wanted = required_topics(
+            providers, existing, namespace, read=read, raw_partitions=raw_partitions
+        )
         names = [
             name for topic in wanted if (name := qualified_name(topic.name, namespace)) in existing
         ]
@@ -315,6 +332,39 @@ async def _end_offsets(
     finally:
         await stop_client(consumer)
     return dict(ends)
+
+
+async def record_counts(bootstrap: str, topics: Collection[str]) -> dict[str, int]:
+    """Return how many offsets the broker holds of each topic, those of markers included.
+
+    A topic that does not exist has none. Raises Unavailable.
+    """
+    async with admin_client(bootstrap) as admin:
+        existing = set(topics).intersection(await admin.list_topics())
+        partitions = await list_partitions(admin, existing)
+    if not partitions:
+        return dict.fromkeys(topics, 0)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    try:
+        await start_client(consumer, bootstrap)
+        consumer.assign(partitions)
+        starts = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+    except _UNAVAILABLE as error:
+        raise Unavailable(f"the broker at {bootstrap} does not answer: {error!r}") from error
+    finally:
+        await stop_client(consumer)
+    counts = dict.fromkeys(topics, 0)
+    for tp in partitions:
+        counts[tp.topic] += ends[tp] - starts[tp]
+    return counts
+
+
+async def partition_counts(bootstrap: str, pattern: str) -> dict[str, int]:
+    """Return the partition count of each topic that matches the pattern. Raises Unavailable."""
+    async with admin_client(bootstrap) as admin:
+        names = [name for name in await admin.list_topics() if re.match(pattern, name)]
+        return dict(Counter(tp.topic for tp in await list_partitions(admin, names)))
 
 
 async def dead_letter_topics(bootstrap: str, namespace: str) -> list[str]:

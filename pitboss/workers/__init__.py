@@ -7,5 +7,8 @@ from typing import Final
 ROLES: Final = ("normalise", "ledger", "resolve", "fraud", "drift")
 """Roles of a worker process."""
 
+READS_RAW: Final = frozenset({"normalise", "drift", "resolve"})
+"""Roles that need to know whose raw topics are read."""
+
 READS_KEYS: Final = frozenset({"normalise", "drift"})
 """Roles that read the keys file; the others may run where it cannot be read."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pitboss.embedded.state import resolve_runtime
 from pitboss.settings import read_settings, read_worker_settings
-from pitboss.workers import ROLES
+from pitboss.workers import READS_RAW, ROLES
 from pitboss.workers.compose import compose
+from runtime.kafka.app import PitbossApp
 from runtime.kafka.process import run_worker
 from schemas.errors import UsageError
 
@@ -34,7 +36,17 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"usage: python -m pitboss.workers ROLE, one of {roles}\n")
         return UsageError.exit_code
     [role] = arguments
-    return run_worker(lambda: compose(role, resolve_runtime(read_settings()), worker))
+
+    async def create() -> PitbossApp:
+        runtime = resolve_runtime(read_settings())
+        if role not in READS_RAW:
+            return compose(role, runtime, worker)
+        from pitboss.ops.raw_topics import resolve_raw_topics
+
+        raw = await resolve_raw_topics(runtime, worker)
+        return compose(role, runtime, replace(worker, providers=raw.providers))
+
+    return run_worker(create)
 
 
 if __name__ == "__main__":

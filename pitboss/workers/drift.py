@@ -14,7 +14,7 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         runtime.bootstrap_servers,
         runtime.namespace,
         keyring=read_keyring(worker),
-        rate=worker.drift_sample,
         group_instance_id=worker.worker_id or None,
+        providers=worker.providers,
     )
     return create_worker(settings).app

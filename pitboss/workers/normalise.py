@@ -36,6 +36,8 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         version("pitboss"),
         keyring=keyring,
         group_instance_id=worker.worker_id or None,
+        providers=worker.providers,
+        sample_rate=worker.drift_sample,
         park=park,
     )
     normaliser = create_worker(settings)

@@ -20,6 +20,7 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         version("pitboss"),
         NORMALISE_GROUP,
         group_instance_id=worker.worker_id or None,
+        providers=worker.providers,
         min_age_ms=worker.resolve_min_age_ms,
     )
     return create_resolve_app(settings)

@@ -97,7 +97,7 @@ class WorkerProcess:
         roll_log(self.log)
         with self.log.open("ab") as log:
             self._log_start = log.tell()
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(  # noqa: S603 - a command of our own
                 [sys.executable, "-m", "pitboss.workers.lifeline", self._module, self.role],
                 stdin=subprocess.PIPE,
                 stdout=log,

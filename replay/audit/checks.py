@@ -205,6 +205,7 @@ def _answer_row(answer: WalletOutcome | AnswerRow, available_minor: int | None) 
         answer.operation,
         answer.provider_tx_id,
         answer.player_id,
+        answer.decided_at,
     )
 
 
@@ -265,5 +266,8 @@ async def check_replay(
     return _check("replay_equal", wrong, f"{len(tables.batches)} batches, {len(live)} answers")
 
 
-def _by_place(answers: Iterable[AnswerRow]) -> dict[tuple[int, int], AnswerRow]:
-    return {(answer.partition, answer.source_offset): answer for answer in answers}
+def _by_place(answers: Iterable[AnswerRow]) -> dict[tuple[int, int, int], AnswerRow]:
+    return {
+        (answer.partition, answer.source_offset, answer.attempt.record_index): answer
+        for answer in answers
+    }

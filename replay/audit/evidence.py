@@ -92,6 +92,7 @@ class AnswerRow(msgspec.Struct, frozen=True):
     operation: str
     provider_tx_id: str
     player_id: str | None
+    decided_at: int | None = None
 
 
 @dataclass(slots=True)
@@ -218,7 +219,7 @@ class _TopicReaders:
             event = self._transaction(record.value)
         except Rejected:
             return  # the ledger makes a dead letter, which `offsets_accounted` checks
-        topics.log.setdefault(where.partition, []).append(LogEvent(event, where))
+        topics.log.setdefault(where.partition, []).append(LogEvent(event, where, record.timestamp))
         topics.attempts.add(event.attempt)
 
     def _read_unresolved(self, where: Position, record: Any) -> None:

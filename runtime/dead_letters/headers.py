@@ -81,6 +81,11 @@ def drop_headers(source: Position, actor: str, reason: str) -> list[tuple[str, b
     ]
 
 
+def is_mark(record: RawRecord) -> bool:
+    """Return whether the record is the mark of a drop, which holds nothing of the provider's."""
+    return any(name == DROP_OF for name, _ in record.headers)
+
+
 def referenced_position(raw: bytes | None, record: RawRecord) -> Position:
     """Return the position that one of our headers names.
 

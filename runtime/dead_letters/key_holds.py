@@ -52,9 +52,10 @@ class KeyHold(msgspec.Struct):
 
     `waits_for` is the offset of the dead letter to redrive or drop: the first one, or one that was
     found among the waiting records when they were released. `moved_at` is the offset of the record
-    that caused the change, and rises with every move. `waiting` and `waiting_bytes` count what is
-    parked now; `last_parked` is the highest offset that was ever parked. The field names are those
-    of the SQL parameters in `sql/parking.sql`.
+    that caused the change, and rises with every move. `moves` are the offsets of all such records:
+    none of them waited, so none may wait when it is read again. `waiting` and `waiting_bytes` count
+    what is parked now; `last_parked` is the highest offset that was ever parked. The field names
+    are those of the SQL parameters in `sql/parking.sql`.
     """
 
     key: bytes
@@ -69,6 +70,7 @@ class KeyHold(msgspec.Struct):
     waiting: int = 0
     waiting_bytes: int = 0
     last_parked: int = NO_OFFSET
+    moves: frozenset[int] = frozenset()
 
 
 class PartitionHolds:
@@ -90,7 +92,7 @@ class PartitionHolds:
             return Disposition.READ, None
         if record.offset == hold.waits_for:
             return Disposition.RELEASE, hold
-        if record.offset in (hold.from_offset, hold.moved_at):
+        if record.offset == hold.from_offset or record.offset in hold.moves:
             return Disposition.READ_ONLY, hold
         headers = dict(record.headers)
         if _referenced_offset(headers.get(REDRIVE_OF), record) == hold.waits_for:
@@ -118,6 +120,7 @@ class PartitionHolds:
     def move(self, hold: KeyHold, waits_for: int, moved_at: int, code: str) -> None:
         """Let a hold wait for another dead letter, which the record at `moved_at` revealed."""
         hold.waits_for, hold.moved_at, hold.code = waits_for, moved_at, code
+        hold.moves |= {moved_at}
 
     def end(self, hold: KeyHold, offset: int, ended_by: str) -> None:
         """End a hold at a record; what waited is released."""

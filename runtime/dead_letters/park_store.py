@@ -77,7 +77,8 @@ class ParkStore(DeadLetterDatabase):
         sql = statements("parking")
         async with self.transaction() as connection:
             for hold in holds:
-                await connection.execute(sql["save_hold"], where | msgspec.structs.asdict(hold))
+                columns = msgspec.structs.asdict(hold) | {"moves": sorted(hold.moves)}
+                await connection.execute(sql["save_hold"], where | columns)
             if parked:
                 await connection.execute(sql["park"], where | _columns(parked))
             if released:
@@ -94,7 +95,10 @@ class ParkStore(DeadLetterDatabase):
 
 def _hold(row: Sequence[Any]) -> KeyHold:
     """Return the hold of a row, whose columns are in the order of KeyHold's fields."""
-    return KeyHold(*row)
+    *columns, moves = row
+    hold = KeyHold(*columns)
+    hold.moves = frozenset(moves)
+    return hold
 
 
 def _columns(parked: Sequence[tuple[KeyHold, RawRecord]]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import faust
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
+from runtime.hop_tap import note_step
+
 CHANNEL_BATCHES_MAX: Final = 256
 
 
@@ -34,6 +36,10 @@ class RecordBatch:
 
     See `intake.chunked_reads`.
     """
+
+    def __post_init__(self) -> None:
+        """Note when it was fetched; of a joined batch, only the notes of its chunks count."""
+        note_step("fetched", self.topic, self.partition, self.from_offset, self.next_offset)
 
     @property
     def count(self) -> int:
@@ -73,7 +79,7 @@ def join_batches(batches: Sequence[RecordBatch]) -> RecordBatch:
     )
 
 
-class BatchChannel(faust.Channel):  # type: ignore[type-arg]
+class BatchChannel(faust.Channel):  # type: ignore[type-arg]  # not generic at run time
     """A channel that Faust cannot clear.
 
     Faust clears the queues of all channels at each rebalance of its own consumer, and a clone of a

@@ -25,6 +25,8 @@ from runtime.kafka.tasks import crash_on_stray_cancel
 
 EVERY_COMPONENT: Final = "*"
 POLL_MS: Final = 500
+FETCH_WAIT_MS: Final = 5_000
+"""How long the broker holds a fetch back; a command ends the wait."""
 RETRY_S: Final = 2.0
 
 UNREAD: Final = "the control topic has not been read yet"
@@ -161,6 +163,7 @@ class Control(Service):
                 group_id=None,
                 auto_offset_reset="earliest",
                 metadata_max_age_ms=METADATA_AGE_MS,
+                fetch_max_wait_ms=FETCH_WAIT_MS,
             )
             try:
                 await consumer.start()

@@ -58,5 +58,5 @@ class Backoff:
         """
         limit_ms = min(self._longest_ms, self._first_ms * 2 ** min(self.tries, 20))
         self.tries += 1
-        # It spreads load and guards nothing, so it need not be a secret.
-        return random.uniform(limit_ms / 2, limit_ms) / 1000  # noqa: S311
+        wait_ms = random.uniform(limit_ms / 2, limit_ms)  # noqa: S311 - spreads load, no secret
+        return wait_ms / 1000

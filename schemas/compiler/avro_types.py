@@ -48,6 +48,7 @@ never a byte."""
 TIMES: Final = frozenset(
     {
         "appended_at",
+        "decided_at",
         "episode_start",
         "occurred_at",
         "provider_at",

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
-from zlib import crc32
+from typing import Any, Final, NamedTuple
 
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
@@ -22,15 +21,11 @@ from streams.providers.keyring import Keyring
 from streams.providers.registry import DIALECTS, Dialects
 from streams.providers.routing import Fallback, ProviderRouter
 
-R = TypeVar("R", bound=RawRecord)
-
 SIGNATURE_REJECTIONS: Final = frozenset({RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE})
 """Rejections of records whose sender is unknown."""
 
 SHAPES_MAX: Final = 50
 """Shapes of one record at most: a body may name a hundred thousand fields."""
-
-_HASHES: Final = 2**32
 
 _SEGMENT: Final = re.compile(rb"[/?.]+")
 
@@ -74,19 +69,29 @@ class DriftChecker:
             name: ProviderRouter(dialects.versions(name), (keyring or {}).get(name))
             for name in dialects
         }
+        # The normaliser has checked the signature of what it samples. A missing or wrong one rules
+        # out a fallback, so only a provider of one version is read without its keys.
+        self._keyless = {
+            name: ProviderRouter(dialects.versions(name), None)
+            for name, router in self._routers.items()
+            if router.only_version is not None
+        }
 
     def knows(self, provider: str) -> bool:
         """Return whether a provider has a dialect; without one nothing can be found."""
         return provider in self._routers
 
-    def has_versions(self, provider: str) -> bool:
-        """Return whether one version may be read as another: only then a fallback can be found."""
-        return self.knows(provider) and self._routers[provider].only_version is None
+    def check(
+        self, provider: str, record: RawRecord, *, is_verified: bool = False
+    ) -> list[DriftFinding]:
+        """Return everything found in one record. Raises nothing, whatever the bytes.
 
-    def check(self, provider: str, record: RawRecord) -> list[DriftFinding]:
-        """Return everything found in one record. Raises nothing, whatever the bytes."""
+        `is_verified`: its signature was checked already, so it need not be checked again.
+        """
         headers = dict(record.headers)
-        read = self._read(provider, record, headers)
+        routers = self._keyless if is_verified else {}
+        router = routers.get(provider, self._routers[provider])
+        read = self._read(router, record, headers)
         event, schema, shapes = self._closest(provider, record, headers, read)
         is_reported = any(shape.what is DriftKind.NEW_MESSAGE for shape in shapes)
         unknown = [] if is_reported else _unknown(provider, read)
@@ -96,12 +101,8 @@ class DriftChecker:
         ]
         return [*found, *unknown, *_fallbacks(provider, read)]
 
-    def check_fallbacks(self, provider: str, record: RawRecord) -> list[DriftFinding]:
-        """Return only whether another version than the expected one had to read the record."""
-        return _fallbacks(provider, self._read(provider, record, dict(record.headers)))
-
-    def _read(self, provider: str, record: RawRecord, headers: Headers) -> DialectResult:
-        router, version = self._routers[provider], ""
+    def _read(self, router: ProviderRouter, record: RawRecord, headers: Headers) -> DialectResult:
+        version = ""
         try:
             version = router.expected_reader(record, headers).version
             _, items, fallbacks = router.read(record, headers)
@@ -189,22 +190,3 @@ def _fallbacks(provider: str, read: DialectResult) -> list[DriftFinding]:
         for fallback in read.fallbacks
     )
     return [DriftFinding(provider, read.version, event, "", shape, None) for shape in shapes]
-
-
-def sample_records(records: Sequence[R], rate: float) -> list[R]:
-    """Return about `rate` of the records, and at least one of a batch while the rate is above 0.
-
-    The choice depends on the positions of the records alone, so that a repeated batch gives the
-    same ones. A provider that sends little comes in batches of a few records and is checked as a
-    whole; one that sends much comes in batches of thousands. A worker that falls behind reads
-    larger batches, so it checks a smaller share of them and cannot fall behind for ever.
-    """
-    if rate <= 0:
-        return []
-    bound = int(rate * _HASHES)
-    chosen = [
-        record
-        for record in records
-        if crc32(f"{record.partition}@{record.offset}".encode()) < bound
-    ]
-    return chosen or list(records[:1])

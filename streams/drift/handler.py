@@ -1,11 +1,10 @@
-"""Drift worker: raw topics by sampling, all dead letters, new shapes to `schema.drift.v1`.
+"""Drift worker: samples of the raw records, all dead letters, new shapes to `schema.drift.v1`.
 
 Why a role of its own, and no queue in the normaliser: validation (JSON Schema, XSD) is expensive
 and would share a core and a lock with the records that players wait for, and a queue that may drop
-cannot promise to check every rejected record. A consumer group of its own reads the same topics and
-may be stopped, fall behind or crash without any effect upstream. The price is that every raw record
-is fetched once more; only the sampled ones are validated. Of providers with several versions each
-record is read, but not validated, so that no fallback stays unseen.
+cannot promise to check every rejected record. The normaliser hands its samples over on a topic, and
+rejected records are on their dead letter topics anyway, so this worker fetches nothing that it does
+not check, and may be stopped, fall behind or crash without any effect upstream (ADR 12).
 
 A batch is complete when its new shapes are acknowledged; a crash before that finds them again,
 under the same ids. At start the worker reads the shapes that are already published, so a shape is
@@ -17,14 +16,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from mode import Service
 
-from runtime.dead_letters.headers import DROP_OF
+from runtime.dead_letters.headers import is_mark
 from runtime.kafka.agent_loop import Handle
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
@@ -35,13 +35,21 @@ from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import DeadLetter, Position, SchemaDrift
-from schemas.topics import DEAD_LETTER_SUFFIX, DRIFT, provider_of, qualified_name, raw_pattern
-from streams.drift.checking import DriftChecker, DriftFinding, sample_records
+from schemas.topics import (
+    DEAD_LETTER_SUFFIX,
+    DRIFT,
+    SAMPLES,
+    provider_of,
+    qualified_name,
+    raw_pattern,
+)
+from streams.drift.checking import DriftChecker, DriftFinding
 from streams.drift.drift_events import build_drift_events, finding_id
 from streams.drift.published_shapes import PublishedShapes
 from streams.drift.settings import NAME, DriftSettings
 from streams.providers.redaction import secrets_of
 from streams.providers.registry import DIALECTS, Dialects
+from streams.samples import read_sample
 
 _YIELD_EVERY: Final = 20
 """Records checked before other tasks run: a large record takes milliseconds."""
@@ -135,19 +143,21 @@ def create_worker(settings: DriftSettings, dialects: Dialects = DIALECTS) -> Dri
         topic,
         known,
         stats,
-        settings.rate,
         secrets_of(settings.keyring),
     )
     intake = IntakeSettings(
         settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id
     )
-    add_agent(app, intake, handle, name=NAME, pattern=source_pattern(settings.namespace))
+    pattern = source_pattern(settings.namespace, settings.providers)
+    add_agent(app, intake, handle, name=NAME, pattern=pattern)
     return DriftWorker(app, stats, known)
 
 
-def source_pattern(namespace: str) -> str:
-    """Return the pattern of every raw topic of a namespace with its dead letter topic."""
-    return raw_pattern(namespace).removesuffix("$") + r"(\.dlt)?$"
+def source_pattern(namespace: str, providers: Collection[str] | None = None) -> str:
+    """Return the pattern of the samples and of the dead letters of the providers' raw topics."""
+    samples = re.escape(qualified_name(SAMPLES, namespace))
+    letters = raw_pattern(namespace, providers).removeprefix("^").removesuffix("$")
+    return rf"^({samples}|{letters}{re.escape(DEAD_LETTER_SUFFIX)})$"
 
 
 def create_handler(
@@ -156,7 +166,6 @@ def create_handler(
     topic: str,
     known: PublishedShapes,
     stats: DriftStats,
-    rate: float,
     secrets: Sequence[str] = (),
 ) -> Handle:
     """Return the handler of one batch.
@@ -167,15 +176,12 @@ def create_handler(
 
     async def handle(batch: RecordBatch) -> None:
         stats.seen += len(batch.records)
-        provider = provider_of(batch.topic.removesuffix(DEAD_LETTER_SUFFIX))
-        if not checker.knows(provider):
-            return
         found: list[SchemaDrift] = []
-        async for record, findings in _findings(checker, provider, batch, rate, stats):
+        async for record, findings in _findings(checker, batch, stats):
             # An example costs more than an id, and most drift occurs in every record.
             new_findings = [one for one in findings if not known.has(finding_id(one))]
             found += build_drift_events(record, new_findings, secrets)
-        drifts = _take_new(known, found, provider)
+        drifts = _take_new(known, found, batch.topic)
         if not drifts:
             return
         records = [(drift.drift_id.encode(), encode(drift), (), None) for drift in drifts]
@@ -192,13 +198,13 @@ def create_handler(
 
 
 def _take_new(
-    known: PublishedShapes, found: Sequence[SchemaDrift], provider: str
+    known: PublishedShapes, found: Sequence[SchemaDrift], topic: str
 ) -> list[SchemaDrift]:
     over_budget = known.over_budget.total()
     drifts = known.take_new(found)
     if known.over_budget.total() > over_budget:
         logger.warning(
-            "%s shows more shapes than are published: %s", provider, dict(known.over_budget)
+            "%s shows more shapes than are published: %s", topic, dict(known.over_budget)
         )
     return drifts
 
@@ -215,31 +221,30 @@ def summary(drift: SchemaDrift) -> str:
 
 
 async def _findings(
-    checker: DriftChecker, provider: str, batch: RecordBatch, rate: float, stats: DriftStats
+    checker: DriftChecker, batch: RecordBatch, stats: DriftStats
 ) -> AsyncIterator[tuple[RawRecord, list[DriftFinding]]]:
-    """Yield records with their findings; other tasks run in between."""
+    """Yield raw records with their findings; other tasks run in between."""
     is_dead = batch.topic.endswith(DEAD_LETTER_SUFFIX)
-    records = _letters(batch) if is_dead else batch.records
-    chosen = list(records) if is_dead else sample_records(batch.records, rate)
-    if not is_dead and checker.has_versions(provider):
-        chosen_ids = {id(record) for record in chosen}
-        for count, record in enumerate(batch.records):
-            if id(record) not in chosen_ids and not _is_mark(record):
-                yield record, checker.check_fallbacks(provider, record)
-            if not count % (10 * _YIELD_EVERY):
-                await asyncio.sleep(0)
-    for count, record in enumerate(chosen):
-        if _is_mark(record):
+    for count, record in enumerate(_letters(batch) if is_dead else _samples(batch)):
+        provider = _provider_of(record)
+        if provider is None or not checker.knows(provider) or is_mark(record):
             continue
         stats.checked[provider] += 1
-        yield record, checker.check(provider, record)
+        yield record, checker.check(provider, record, is_verified=not is_dead)
         if not count % _YIELD_EVERY:
             await asyncio.sleep(0)
 
 
-def _is_mark(record: RawRecord) -> bool:
-    """Return whether the record is the mark of a drop, which holds nothing of the provider's."""
-    return any(name == DROP_OF for name, _ in record.headers)
+def _provider_of(record: RawRecord) -> str | None:
+    try:
+        return provider_of(record.topic)
+    except ValueError:
+        return None  # a foreign record
+
+
+def _samples(batch: RecordBatch) -> list[RawRecord]:
+    """Return the raw records of samples; a foreign record is left out."""
+    return [sample for record in batch.records if (sample := read_sample(record)) is not None]
 
 
 def _letters(batch: RecordBatch) -> list[RawRecord]:

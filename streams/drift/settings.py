@@ -9,15 +9,13 @@ from streams.providers.keyring import Keyring
 
 NAME: Final = "drift"
 
-RATE_DEFAULT: Final = 0.01
-
 
 @dataclass(frozen=True)
 class DriftSettings:
-    """Settings of a drift worker; `rate` is the share of raw records that it checks, 0 to 1."""
+    """Settings of a drift worker; it reads the dead letters of `providers` (None: of all)."""
 
     bootstrap_servers: str
     namespace: str
     keyring: Keyring = field(repr=False)
-    rate: float = RATE_DEFAULT
+    providers: frozenset[str] | None = None
     group_instance_id: str | None = None

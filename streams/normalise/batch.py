@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from runtime.dead_letters.headers import is_mark
 from runtime.dead_letters.sink import Rejection
 from runtime.kafka.producer import OutRecord
 from runtime.kafka.records import RawRecord
@@ -28,6 +29,7 @@ from streams.normalise.mapping.normaliser import (
 from streams.normalise.mapping.signals import signal_for, signal_key
 from streams.normalise.stats import NormaliseStats
 from streams.providers.routing import Fallback
+from streams.samples import SampleOut, Sampler, write_samples
 
 OUTPUT_TOPICS: Final = (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, SETTLEMENTS, SIGNALS)
 """Every topic that the normaliser writes to, except the dead letter topics."""
@@ -50,6 +52,12 @@ class FallbackUsed(NamedTuple):
     item: AcceptedTransaction | AcceptedEvent
 
 
+def operation_of(used: FallbackUsed) -> str:
+    """Return the operation of an event that was read by a fallback; empty for other events."""
+    item = used.item
+    return item.transaction.operation if isinstance(item, AcceptedTransaction) else ""
+
+
 class NormalisedBatch:
     """Result of a batch of one raw topic, in the order of the log.
 
@@ -61,6 +69,8 @@ class NormalisedBatch:
         self.outgoing: dict[str, list[OutRecord]] = {topic: [] for topic in OUTPUT_TOPICS}
         self.rejections: list[Rejection] = []
         self.fallbacks: list[FallbackUsed] = []
+        self.samples: list[SampleOut] = []
+        """What drift is to check, ready to be sent."""
         self._provider = provider
         self._versions: list[str] = []
         self._rejected: Counter[str] = Counter()
@@ -92,6 +102,23 @@ class NormalisedBatch:
                 self._reject(record, rejected)
                 rejected = []
 
+    def add_samples(self, records: Sequence[RawRecord], sampler: Sampler) -> None:
+        """Add samples of these records, which were just added, and each new kind of fallback."""
+        chosen = sampler.choose(records)
+        for used in self.fallbacks:
+            fallback = used.fallback
+            kind = (
+                used.provider,
+                fallback.expected,
+                fallback.used,
+                fallback.code,
+                operation_of(used),
+            )
+            if sampler.is_due(kind, used.record.timestamp):
+                chosen.append(used.record)
+        if chosen:
+            self.samples += write_samples(one for one in chosen if not is_mark(one))
+
     def extend(self, later: NormalisedBatch) -> None:
         """Add the result of a later chunk of the batch, which is not changed."""
         for topic, events in later.outgoing.items():
@@ -99,6 +126,7 @@ class NormalisedBatch:
                 self.outgoing[topic] += events
         self.rejections += later.rejections
         self.fallbacks += later.fallbacks
+        self.samples += later.samples
         self._versions += later._versions
         self._rejected += later._rejected
         self._clamped += later._clamped

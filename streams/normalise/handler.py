@@ -11,7 +11,8 @@ ledger knows by their ids, and the same dead letters again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -19,13 +20,14 @@ from aiokafka.structs import ConsumerRecord
 
 from runtime.dead_letters.park_store import ParkStore
 from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
+from runtime.hop_tap import note_step
 from runtime.kafka.agent_loop import Handle
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
-from schemas.errors import InvariantBroken
-from schemas.topics import provider_of, qualified_name, raw_pattern
+from schemas.errors import InvariantBroken, Unavailable
+from schemas.topics import SAMPLES, provider_of, qualified_name, raw_pattern
 from streams.normalise.batch import OUTPUT_TOPICS, FallbackUsed, NormalisedBatch
 from streams.normalise.mapping.normaliser import Normaliser
 from streams.normalise.parking import BatchSplit, Parking
@@ -33,8 +35,11 @@ from streams.normalise.settings import NormaliseSettings, parked_providers
 from streams.normalise.stats import NormaliseStats, StatsLogger
 from streams.providers.dialect import Dialect
 from streams.providers.registry import DIALECTS
+from streams.samples import SampleOut, Sampler
 
 NAME: Final = "normalise"
+
+logger = logging.getLogger(__name__)
 
 OnFallback: TypeAlias = Callable[[FallbackUsed], None]
 """Called with each item that the expected version could not read and another could."""
@@ -108,6 +113,8 @@ def create_worker(
         stats=stats,
         on_fallback=on_fallback,
         parking=parking,
+        providers=settings.providers,
+        sampler=Sampler(settings.sample_rate),
     )
     return NormaliseWorker(app, intake, producer, stats)
 
@@ -123,27 +130,31 @@ def register(
     stats: NormaliseStats,
     on_fallback: OnFallback = ignore_fallback,
     parking: Parking | None = None,
+    providers: Collection[str] | None = None,
+    sampler: Sampler | None = None,
 ) -> Intake:
-    """Attach the agent that reads every raw topic of the namespace.
+    """Attach the agent that reads the raw topics of `providers` (None: all) of the namespace.
 
     Its producer must be supervised before.
     """
-    handle = create_handler(producer, dead_letters, namespace, stats, on_fallback, parking)
+    handle = create_handler(producer, dead_letters, namespace, stats, on_fallback, parking, sampler)
     # Which records wait is known only when the batch is handled: with parking, records are read
     # then.
-    reader = create_reader(normaliser) if parking is None else None
-    pattern = raw_pattern(namespace)
+    reader = create_reader(normaliser, sampler) if parking is None else None
+    pattern = raw_pattern(namespace, providers)
     return add_agent(app, settings, handle, name=NAME, pattern=pattern, reader=reader)
 
 
 def create_reader(
-    normaliser: Normaliser,
+    normaliser: Normaliser, sampler: Sampler | None = None
 ) -> Callable[[str, Sequence[ConsumerRecord[bytes, bytes]]], NormalisedBatch]:
     """Return the function that reads records of a raw topic as they are fetched."""
 
     def read(topic: str, records: Sequence[ConsumerRecord[bytes, bytes]]) -> NormalisedBatch:
         normalised = NormalisedBatch(provider_of(topic))
         normalised.add_results(zip(records, map(normaliser.normalise, records), strict=True))
+        if sampler is not None:
+            normalised.add_samples(records, sampler)
         return normalised
 
     return read
@@ -156,6 +167,7 @@ def create_handler(
     stats: NormaliseStats,
     on_fallback: OnFallback = ignore_fallback,
     parking: Parking | None = None,
+    sampler: Sampler | None = None,
 ) -> Handle:
     """Return the handler of one batch; `runtime.kafka.agent_loop.Handle` says what it may raise.
 
@@ -170,20 +182,34 @@ def create_handler(
     """
     names = {topic: qualified_name(topic, namespace) for topic in OUTPUT_TOPICS}
 
+    samples_topic = qualified_name(SAMPLES, namespace)
+
+    async def send_samples(samples: Sequence[SampleOut]) -> None:
+        try:
+            if samples:
+                await producer.send_keyed(samples_topic, samples)
+        except Unavailable as error:  # the topic is missing, and events never wait for it
+            stats.unsent_samples += len(samples)
+            logger.debug("%d samples are not sent: %s", len(samples), error)
+
     async def handle(batch: RecordBatch) -> None:
         split = None if parking is None else await parking.split(batch)
-        normalised = _normalised_batch(batch, split)
+        normalised = _normalised_batch(batch, split, sampler)
         if normalised.rejections:
             # First of all: while its dead letters have no topic to go to, a batch is tried again
             # and again, and each time its events would go out once more.
             await dead_letters.ensure_topic(batch.topic)
+        span = (batch.topic, batch.partition, batch.from_offset, batch.next_offset)
+        note_step("normalised", *span)
         await asyncio.gather(
             *[
                 producer.send_keyed(names[topic], events)
                 for topic, events in normalised.outgoing.items()
                 if events
-            ]
+            ],
+            send_samples(normalised.samples),
         )
+        note_step("produced", *span)
         if parking is not None and split is not None:
             await parking.save_parked(split)
         if normalised.rejections:
@@ -197,10 +223,14 @@ def create_handler(
     return handle
 
 
-def _normalised_batch(batch: RecordBatch, split: BatchSplit | None) -> NormalisedBatch:
+def _normalised_batch(
+    batch: RecordBatch, split: BatchSplit | None, sampler: Sampler | None
+) -> NormalisedBatch:
     normalised = NormalisedBatch(provider_of(batch.topic))
     if split is not None:
         normalised.add_results(split.results)
+        if sampler is not None:
+            normalised.add_samples(batch.records, sampler)
     elif batch.records:
         raise InvariantBroken(
             f"{batch}: its records were not read; the intake needs the function of `create_reader`"

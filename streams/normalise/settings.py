@@ -34,6 +34,10 @@ class NormaliseSettings:
     code_version: str
     keyring: Keyring = field(repr=False)
     group_instance_id: str | None = None
+    providers: frozenset[str] | None = None
+    """Those whose raw topics are read; None: of every provider."""
+    sample_rate: float = 0.01
+    """Share of the raw records that drift checks, 0 to 1."""
     park: ParkSettings | None = None
     """Only with it a normaliser needs the database."""
 

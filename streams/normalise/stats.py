@@ -33,6 +33,8 @@ class NormaliseStats:
     rejected: Counter[str] = field(default_factory=Counter)
     versions: Counter[tuple[str, str]] = field(default_factory=Counter)
     fallbacks: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    unsent_samples: int = 0
+    """Of the samples for drift: the topic for them is missing."""
 
     @property
     def accepted_count(self) -> int:
@@ -107,6 +109,8 @@ def format_delta(current: NormaliseStats, previous: NormaliseStats, gap_offsets:
         texts.append(f"{rejected.total():,} items rejected ({_by_count(rejected)})")
     if clamped:
         texts.append(f"{clamped:,} clocks not believed")
+    if unsent := current.unsent_samples - previous.unsent_samples:
+        texts.append(f"{unsent:,} samples for drift without a topic: run `pitboss topics create`")
     if gap_offsets:
         texts.append(f"{gap_offsets:,} offsets without a record")
     return "; ".join(texts) or None

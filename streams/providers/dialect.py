@@ -37,7 +37,10 @@ KeyMaterial: TypeAlias = Mapping[str, str]
 class Draft(msgspec.Struct, frozen=True, gc=False):
     """One provider transaction's effect on one player, in the provider's terms.
 
-    `provider_at` is epoch ms.
+    `provider_at` is epoch ms. `group` is the same text in all drafts of one message that their
+    provider decides together, all or nothing: an error means to it that none of them stands. Each
+    keeps an identity of its own, by which it may be rolled back alone. `is_billable`: whether the
+    provider counts the transaction towards the revenue that it invoices.
     """
 
     operation: str
@@ -52,6 +55,8 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     decision_required: bool
     signature: str
     cause: Cause | None = None
+    group: str | None = None
+    is_billable: bool = True
 
 
 class PlayerDraft(msgspec.Struct, frozen=True, gc=False):

@@ -68,7 +68,7 @@ def text_of(value: str | int, field: str) -> str:
         return str(value)
     if not value.isprintable():  # type: ignore[union-attr]  # not an int, so text
         raise Rejected(RejectCode.BAD_FIELD, f"{field} holds characters that cannot be printed")
-    return value  # type: ignore[return-value]
+    return value  # type: ignore[return-value]  # not an int, so text
 
 
 def note_of(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
+from schemas.causes import PSP
 from schemas.events import Amount, Cause, Kind, Leg, Reference
 from schemas.money import amount_from_text
 from streams.providers.fields import (
@@ -73,6 +74,9 @@ class _Money(_OfPlayer, frozen=True, gc=False, kw_only=True):
 class _DepositOpened(_Money, frozen=True, gc=False, kw_only=True, tag="deposit.opened"):
     kind: ClassVar[Kind] = Kind.INFORMATIONAL
     psp: Id
+
+    def cause(self) -> Cause | None:
+        return Cause(PSP, text_of(self.psp, "psp"))
 
 
 class _WithdrawalRequested(_Money, frozen=True, gc=False, kw_only=True, tag="withdrawal.requested"):

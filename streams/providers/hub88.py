@@ -10,7 +10,8 @@ RS_ERROR_NOT_ENOUGH_MONEY and RS_ERROR_LIMIT_REACHED, so where no status fits, R
 does: it brings a rollback, which is always booked.
 
 `is_supplier_promo` and `meta.supplier_promo_info`: docs.hub88.io/api-changelog/may-2025. Its source
-for the flag as text is an integrator's code.
+for the flag as text is an integrator's code. `is_billable`: the same, october-2026; false leaves a
+bet or a win out of the revenue that Hub88 invoices, and moves the same money.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from streams.providers.fields import (
     require,
     text_of,
 )
+from streams.providers.references import id_or_none
 from streams.providers.signatures import RsaSha256
 
 AMOUNT_SCALE: Final = 5
@@ -58,6 +60,7 @@ SIGNATURE_HEADER: Final = "x-hub88-signature"
 _OPERATIONS: Final = {b"bet": "bet", b"win": "win", b"rollback": "rollback"}
 _KINDS: Final = {"bet": Kind.BET.value, "win": Kind.WIN.value}
 _TRUE: Final = (True, "true")
+_FALSE: Final = (False, "false")
 _VALID: Final = SignatureVerdict.VALID.value
 _NOT_CHECKED: Final = SignatureVerdict.NOT_CHECKED.value
 
@@ -97,6 +100,7 @@ class _Hub88Request(msgspec.Struct, frozen=True, gc=False):
     reference_transaction_uuid: OptionalId = None
     is_free: bool | None = None
     is_supplier_promo: bool | Literal["true", "false"] | None = None
+    is_billable: bool | Literal["true", "false"] | None = None
     reward_uuid: OptionalId = None
     game_code: OptionalId = None
     game_id: OptionalId = None
@@ -195,7 +199,9 @@ class Hub88(Dialect):
             raise UnreadableItem(error.reason, error.detail, player_id) from error
 
     def _draft(self, operation: str, body: _Hub88Request, player_id: str, verdict: str) -> Draft:
-        referred = optional_text(body.reference_transaction_uuid, "reference_transaction_uuid")
+        referred = id_or_none(
+            optional_text(body.reference_transaction_uuid, "reference_transaction_uuid")
+        )
         reference: Reference | None = None
         if operation == "rollback":
             reference = Reference(self.rollback_of, require(referred, "reference_transaction_uuid"))
@@ -206,7 +212,7 @@ class Hub88(Dialect):
                 reference = Reference("bet", referred)
             amount = amount_of(require(body.amount, "amount"), AMOUNT_SCALE)
             currency = currency_of(amount, require(body.currency, "currency"))
-            campaign_id = optional_text(body.reward_uuid, "reward_uuid")
+            campaign_id = id_or_none(optional_text(body.reward_uuid, "reward_uuid"))
             if is_promo and campaign_id is None:
                 campaign_id = _promo_reference(body.meta)
             is_free = is_promo or bool(body.is_free)
@@ -228,6 +234,7 @@ class Hub88(Dialect):
             None,
             operation in self.decides,
             verdict,
+            is_billable=body.is_billable not in _FALSE,
         )
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
@@ -282,7 +289,7 @@ def _promo_reference(meta: msgspec.Raw) -> str | None:
         return None
     if found is None or found.supplier_promo_info is None:
         return None
-    return optional_text(found.supplier_promo_info.promo_reference, "promo_reference")
+    return id_or_none(optional_text(found.supplier_promo_info.promo_reference, "promo_reference"))
 
 
 def _read_echo(value: bytes) -> _Echo:

@@ -47,6 +47,7 @@ from streams.providers.fields import (
     require,
     text_of,
 )
+from streams.providers.references import id_or_none
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, header_id
 
@@ -188,7 +189,11 @@ class HundredHP(Dialect):
             leg = Leg(Kind.BET.value, amount, code)
         else:
             leg = Leg(
-                Kind.PROMO_WIN.value, amount, code, False, optional_text(body.promo_id, "promoId")
+                Kind.PROMO_WIN.value,
+                amount,
+                code,
+                False,
+                id_or_none(optional_text(body.promo_id, "promoId")),
             )
         return Draft(
             operation,

@@ -39,6 +39,7 @@ from streams.providers.dialect import (
     require_key,
 )
 from streams.providers.fields import currency_of
+from streams.providers.references import id_or_none
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, TextFields, header_id
 from streams.providers.times import NAIVE_TOLERANCE_MS, ms_of_text, zone_of
@@ -218,7 +219,9 @@ class Microgaming(Dialect):
     def _leg(self, operation: str, call: TextFields, amount: Amount, currency: str) -> Leg:
         if operation == "refund":
             return Leg(Kind.ROLLBACK.value, amount, currency)
-        campaign_id = call.optional_id("freegameofferinstanceid") or call.optional_id("freegame")
+        campaign_id = id_or_none(call.optional_id("freegameofferinstanceid")) or id_or_none(
+            call.optional_id("freegame")
+        )
         # The win of a bet that the player paid is the provider's to pay.
         costs_nothing = not self.free_bets_cost or (operation == "bet" and amount.unscaled == 0)
         is_free = campaign_id is not None and costs_nothing

@@ -35,6 +35,7 @@ from streams.providers.dialect import (
     require_key,
 )
 from streams.providers.fields import currency_of, signed_currency_of
+from streams.providers.references import id_or_none
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import TextFields, read_form, redact_form
 
@@ -201,7 +202,7 @@ def _transfer(fields: TextFields, player_id: str, verdict: str) -> Draft:
         bet, win, net = (_as_money(amount, exponent) for amount in (bet, win, net))
     currency = currency_of(bet, currency)
     currency_of(win, currency)
-    campaign_id = fields.optional_id("free_game_transaction_id")
+    campaign_id = id_or_none(fields.optional_id("free_game_transaction_id"))
     is_free = _is_free_bet(bet, win, net, campaign_id)
     legs = [Leg(Kind.BET.value, bet, currency, is_free, campaign_id)] if bet.unscaled else []
     legs.append(Leg(Kind.WIN.value, win, currency, campaign_id is not None, campaign_id))

@@ -34,6 +34,7 @@ from streams.providers.dialect import (
     require_key,
 )
 from streams.providers.fields import ID_MAX, currency_of, text_of
+from streams.providers.references import id_or_none
 from streams.providers.signatures import same_secret
 from streams.providers.xml_body import (
     NOT_SHOWN,
@@ -264,7 +265,7 @@ def _optional_id(fields: Mapping[str, str], name: str) -> str | None:
 
 
 def _leg(kind: Kind, amount: Amount, currency: str, fields: Mapping[str, str]) -> Leg:
-    campaign_id = _optional_id(fields, "freegameExternalId")
+    campaign_id = id_or_none(_optional_id(fields, "freegameExternalId"))
     return Leg(kind.value, amount, currency, campaign_id is not None, campaign_id)
 
 

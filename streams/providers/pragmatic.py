@@ -36,6 +36,7 @@ from streams.providers.dialect import (
     require_key,
 )
 from streams.providers.fields import currency_of, signed_currency_of
+from streams.providers.references import id_or_none
 from streams.providers.signatures import Md5OfSorted
 from streams.providers.text_fields import (
     CURRENCY_HEADER,
@@ -211,7 +212,7 @@ class Pragmatic(Dialect):
     def _legs_of_play(
         self, operation: str, fields: TextFields, amount: Amount, currency: str
     ) -> list[Leg]:
-        bonus_code = fields.optional_id("bonusCode")
+        bonus_code = id_or_none(fields.optional_id("bonusCode"))
         if operation == "bet":
             is_free = bonus_code is not None and (self.bonus_code_is_free or amount.unscaled == 0)
             return [Leg(Kind.BET.value, amount, currency, is_free, bonus_code)]
@@ -223,7 +224,7 @@ class Pragmatic(Dialect):
             promo = fields.amount("promoWinAmount")
             currency_of(promo, currency)
             if promo.unscaled:
-                campaign_id = fields.optional_id("promoCampaignID")
+                campaign_id = id_or_none(fields.optional_id("promoCampaignID"))
                 legs.append(Leg(Kind.PROMO_WIN.value, promo, currency, False, campaign_id))
         return legs
 

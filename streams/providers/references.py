@@ -46,3 +46,13 @@ def reference_or_empty(text: str) -> str:
 def reference_or_none(text: str | None) -> str | None:
     """Return a reference, or None where it is missing or only a placeholder."""
     return None if not text or is_placeholder(text) else text
+
+
+def id_or_none(text: str | None) -> str | None:
+    """Return the id of a campaign, a bet or a payment, or None where it is only a placeholder.
+
+    Providers number these: digits are an id, also one digit repeated, unless all are zero.
+    """
+    if not text or (is_placeholder(text) and not (text.isdecimal() and text.strip("0"))):
+        return None
+    return text

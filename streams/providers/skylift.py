@@ -41,6 +41,7 @@ from streams.providers.dialect import (
     require_key,
 )
 from streams.providers.fields import ID_MAX, currency_of, text_of
+from streams.providers.references import id_or_none
 from streams.providers.signatures import Hmac
 from streams.providers.times import ms_of_epoch
 
@@ -154,9 +155,9 @@ class Skylift(Dialect):
             raise Rejected(RejectCode.BAD_AMOUNT, f"an amount of {len(raw)} bytes")
         amount = amount_of(int.from_bytes(raw, "big", signed=True), AMOUNT_SCALE)
         currency = currency_of(amount, fields["currency"])
-        campaign_id = _optional_id(fields["campaign"], "campaign")
+        campaign_id = id_or_none(_optional_id(fields["campaign"], "campaign"))
         leg = Leg(_KINDS[operation].value, amount, currency, campaign_id is not None, campaign_id)
-        bet_id = _optional_id(fields["bet_id"], "bet_id")
+        bet_id = id_or_none(_optional_id(fields["bet_id"], "bet_id"))
         if operation == "REFUND" and bet_id is None:
             raise Rejected(RejectCode.MISSING_FIELD, "bet_id is missing")
         return Draft(

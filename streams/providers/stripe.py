@@ -57,7 +57,7 @@ from streams.providers.fields import (
     seen_at,
     text_of,
 )
-from streams.providers.references import reference_or_none
+from streams.providers.references import id_or_none, reference_or_none
 from streams.providers.signatures import Hmac, window_verdict
 from streams.providers.times import ms_of_epoch
 
@@ -315,7 +315,7 @@ def _notice(event: _StripeEvent) -> _Meaning:
 
 def _intent_paid(event: _StripeEvent) -> _Meaning:
     paid = event.thing
-    if paid.status not in (None, _SUCCEEDED):
+    if _status_of(paid) not in (None, _SUCCEEDED):
         return _notice(event)
     leg = _leg(Kind.DEPOSIT, require(paid.amount_received, "amount_received"), paid.currency)
     return _Meaning(
@@ -325,8 +325,8 @@ def _intent_paid(event: _StripeEvent) -> _Meaning:
 
 def _charge_paid(event: _StripeEvent) -> _Meaning:
     charge = event.thing
-    is_paid = charge.status in (None, _SUCCEEDED)
-    if charge.payment_intent or charge.captured is False or not is_paid:
+    is_paid = _status_of(charge) in (None, _SUCCEEDED)
+    if _intent_of(charge) or charge.captured is False or not is_paid:
         return _notice(event)
     leg = _leg(Kind.DEPOSIT, require(charge.amount, "amount"), charge.currency)
     return _Meaning(
@@ -335,7 +335,7 @@ def _charge_paid(event: _StripeEvent) -> _Meaning:
 
 
 def _charge_captured(event: _StripeEvent) -> _Meaning:
-    if not event.thing.payment_intent:
+    if not _intent_of(event.thing):
         # Its refunds could not distinguish it from a charge that was captured at once.
         raise Rejected(
             RejectCode.BAD_FIELD, "a charge captured later must belong to a payment intent"
@@ -354,7 +354,7 @@ def _charge_refunded(event: _StripeEvent) -> _Meaning:
     leg = _leg(
         Kind.DEPOSIT_REVERSAL, max(now - released, 0) - max(before - released, 0), charge.currency
     )
-    return _Meaning(leg, _payment(charge.payment_intent, charge.id), event.event_id)
+    return _Meaning(leg, _payment(charge, charge.id), event.event_id)
 
 
 def _released(charge: _Object, now: int, before: int, releases_are_refunds: bool) -> int:
@@ -375,11 +375,12 @@ def _released(charge: _Object, now: int, before: int, releases_are_refunds: bool
 def _refund_moved(event: _StripeEvent) -> _Meaning:
     """Return a refund's money where its status, else the event's type, says that it failed."""
     refund = event.thing
-    has_failed = event.kind == _REFUND_FAILED if refund.status is None else False
-    if not has_failed and refund.status not in _NOT_REFUNDED:
+    status = _status_of(refund)
+    has_failed = event.kind == _REFUND_FAILED if status is None else status in _NOT_REFUNDED
+    if not has_failed:
         return _notice(event)
     leg = _leg(Kind.DEPOSIT, require(refund.amount, "amount"), refund.currency)
-    reference = _payment(refund.payment_intent, refund.charge)
+    reference = _payment(refund, refund.charge)
     return _Meaning(leg, reference, text_of(refund.id, "id"), _REFUND_FAILED)
 
 
@@ -398,7 +399,7 @@ def _dispute_moved(kind: Kind, sign: int, event: _StripeEvent) -> _Meaning:
         own = reference_or_none(optional_text(newest.id, "balance_transactions.id"))
         tx_id = own or tx_id
     leg = _leg(kind, whole, dispute.currency)
-    return _Meaning(leg, _payment(dispute.payment_intent, dispute.charge), tx_id)
+    return _Meaning(leg, _payment(dispute, dispute.charge), tx_id)
 
 
 def _share(dispute: _Object, moved: _Txn, sign: int) -> int:
@@ -426,12 +427,21 @@ _MEANINGS: Final[Mapping[str, Callable[[_StripeEvent], _Meaning]]] = {
 _KNOWN: Final = _MEANINGS.keys() | _NOTICES
 
 
-def _payment(intent: str | int | None, charge: str | int | None) -> Reference:
-    """Return the reference to the payment.
+def _status_of(thing: _Object) -> str | None:
+    return None if thing.status is None else reference_or_none(thing.status)
+
+
+def _intent_of(thing: _Object) -> str | None:
+    """Return the id of the payment intent that the object belongs to, or None."""
+    return id_or_none(optional_text(thing.payment_intent, "payment_intent"))
+
+
+def _payment(thing: _Object, charge: str | int | None) -> Reference:
+    """Return the reference to the payment of an object.
 
     It names the payment intent, or the charge that was made without one.
     """
-    referred = optional_text(intent, "payment_intent")
+    referred = _intent_of(thing)
     if referred is not None:
         return Reference(_INTENT_PAID, referred)
     return Reference(_CHARGE_PAID, require(optional_text(charge, "charge"), "charge"))

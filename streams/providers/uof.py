@@ -39,7 +39,7 @@ from streams.providers.dialect import (
     Reader,
 )
 from streams.providers.fields import ID_MAX, text_of
-from streams.providers.references import reference_or_empty
+from streams.providers.references import is_placeholder, reference_or_empty
 from streams.providers.times import ms_of_epoch
 from streams.providers.xml_body import make_parser, root_of
 
@@ -236,6 +236,8 @@ def _specifiers(market: etree._Element) -> str:
         raise Rejected(
             RejectCode.BAD_FIELD, f"specifiers are longer than {SPECIFIERS_MAX} characters"
         )
+    if "=" not in text and is_placeholder(text):
+        return ""
     return text_of("|".join(sorted(each for each in text.split("|") if each)), "specifiers")
 
 

@@ -21,7 +21,12 @@ def installation(
 ) -> Iterator[Runtime]:
     """A namespace with its four workers running; every test uses players of its own."""
     runtime = stack.runtime(namespaces())
-    provision(runtime, partitions=PARTITIONS, providers=(*PROVIDERS, "hundredhp"))
+    provision(
+        runtime,
+        partitions=PARTITIONS,
+        raw_partitions=PARTITIONS,
+        providers=(*PROVIDERS, "hundredhp"),
+    )
     with running_workers(runtime, tmp_path_factory.mktemp("installation"), print):
         yield runtime
     deprovision(runtime)

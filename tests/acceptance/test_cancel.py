@@ -120,7 +120,9 @@ async def race(connector: Any, players: list[str], rng: random.Random) -> dict[s
 async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(
     runtime, tmp_path, connector_class
 ):
-    await asyncio.to_thread(provision, runtime, partitions=4)
+    await asyncio.to_thread(
+        provision, runtime, partitions=4, raw_partitions=4, providers=["house", "hub88"]
+    )
     rng = random.Random(SEED)
     early, racing, late = (
         [f"{when}-{n}" for n in range(count)] for when, count in (("e", 40), ("r", 120), ("l", 20))

@@ -46,6 +46,7 @@ OFFLINE = (
     "pitboss schemas show",
     "pitboss schemas diff",
     "pitboss schemas check",
+    "pitboss providers explain",
 )
 """Commands that need no server: run for real, and their output is compared where it is shown."""
 

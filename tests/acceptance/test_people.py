@@ -15,7 +15,6 @@ from ledger_sink.queries.rounds import propose_endings, read_open_rounds
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli.main import cli
 from pitboss.ops import operator_events
-from pitboss.ops.provision import provision
 from pitboss.settings import Runtime, WorkerSettings, worker_environment
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.topic_reader import read_topics
@@ -23,7 +22,6 @@ from schemas import codec
 from schemas.events import FraudAlert
 from schemas.topics import ALERTS, DAY_MS, TRANSACTIONS
 from streams.providers.registry import policies
-from tests.acceptance.conftest import PARTITIONS
 
 pytestmark = pytest.mark.integration
 
@@ -223,7 +221,6 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
             await operator_events.append_events(installation.bootstrap_servers, log, events)
         await until(4_000, 0)
 
-    provision(installation, partitions=PARTITIONS, providers=["hundredhp"])
     asyncio.run(play())
     asyncio.run(sweep())
     listed = run(installation, "ledger", "rounds", "--open", "--player", player)

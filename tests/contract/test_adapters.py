@@ -30,7 +30,10 @@ from lab.conformance.examples.rsa_keys import RSA_OTHER_PUBLIC_PEM
 from lab.conformance.fuzz import BALANCE_MINOR, REASONS, outcomes_for
 from lab.conformance.mutation import mutate
 from lab.conformance.oracle import check_expectations, check_soundness, event_of
+from lab.conformance.packing import check_packings
 from lab.conformance.respelling import respell
+from lab.conformance.stories import MIRRORS
+from lab.conformance.writers.find import writer_of
 from schemas import money
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Outcome, SignatureVerdict, WalletTransaction
@@ -57,6 +60,12 @@ every_adapter = pytest.mark.parametrize("name", sorted(ADAPTERS))
 @cache
 def subject(name: str) -> AdapterUnderTest:
     return adapter_of(ADAPTERS[name])
+
+
+@cache
+def routed(name: str) -> AdapterUnderTest:
+    """The adapter among all versions of all providers, as in a worker."""
+    return {each.name.replace("/", "-"): each for each in all_adapters()}[name]
 
 
 def provider(name: str) -> str:
@@ -314,6 +323,31 @@ def test_other_amounts_under_the_same_ids_are_no_retry(name):
                 pairs, first.expects, second.expects, strict=True
             ):
                 assert (one == other) == (expected.legs == changed.legs), (first, second)
+
+
+# --- money in any packing --------------------------------------------------------------------------------------------
+
+
+@every_adapter
+def test_facts_in_another_packing_book_the_same_money_and_mirrors_give_back(name):
+    """Joined, split, overlapping, re-ordered, by another version, with placeholders in optional places."""
+    check_stories(name, seed=1, stories=6)
+
+
+@pytest.mark.prove
+@every_adapter
+def test_many_facts_in_another_packing_book_the_same_money(name):
+    check_stories(name, seed=2, stories=60)
+
+
+def check_stories(name: str, seed: int, stories: int) -> None:
+    report = check_packings([routed(name)], seed, stories)
+    tally = report.total
+    assert report.failures == []
+    assert (tally.repacked, tally.is_clean) == (stories, True)
+    says = set(writer_of(ADAPTERS[name]).says)
+    can_take_back = any(undo in says and says & set(acts) for undo, acts in MIRRORS.items())
+    assert bool(tally.mirrored) == can_take_back
 
 
 # --- signatures -------------------------------------------------------------------------------------------------------

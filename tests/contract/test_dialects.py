@@ -13,7 +13,6 @@ import jsonschema
 import pytest
 from lxml import etree
 
-from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.poison import CATALOGUE
 from lab.sandbox.records import Origin
 from lab.sandbox.scenario import Scenario, generate
@@ -34,6 +33,7 @@ from tests.support.dialect_records import (
     raw_record,
     vectors,
 )
+from tests.support.sandbox_keys import shared_keys
 
 
 @pytest.fixture(scope="module")
@@ -326,7 +326,7 @@ def test_adyens_public_vector_of_a_report() -> None:
 
 
 def test_the_sandbox_and_the_dialects_agree() -> None:
-    keys = SandboxKeys.generate()
+    keys = shared_keys()
     scenario = Scenario(
         seed=7, start_ms=1_790_000_000_000, events=1_200, poison=len(CATALOGUE), retry_share=0.05
     )

@@ -21,7 +21,7 @@ from schemas.compiler.avro_types import parse
 from schemas.compiler.binding import bind
 from schemas.compiler.decode import DecoderSpec, compile_decoder
 from schemas.errors import Rejected
-from schemas.events import Attempt, PlayerEvent
+from schemas.events import Attempt, PlayerEvent, WalletOutcome, WalletTransaction
 from schemas.registry import Registry, Schema, UnknownSchema, load, released_registry
 from tests.support.record_strategies import RECORDS
 
@@ -270,6 +270,73 @@ def test_a_reader_of_version_2_reads_version_1(event):
     assert codec.decoder(PlayerEvent)(data) == expected
     by_reference = resolved(data, fastavro.parse_schema(V1.json), fastavro.parse_schema(V2.json))
     assert msgspec.convert(by_reference, PlayerEvent) == expected
+
+
+# --- wallet-transaction and wallet-outcome: what version 2 added, read by version 1, and the other way round -----------------
+
+
+class ReferenceV1(msgspec.Struct, frozen=True):
+    operation: str
+    tx_id: str
+
+
+def _without(record: type[msgspec.Struct], *names: str, **types: Any) -> type[msgspec.Struct]:
+    """The class that code of version 1 has: fewer fields, some of another type."""
+    kept = [field for field in msgspec.structs.fields(record) if field.name not in names]
+    return msgspec.defstruct(
+        f"{record.__name__}V1",
+        [(field.name, types.get(field.name, field.type)) for field in kept],
+        frozen=True,
+    )
+
+
+WALLET_V1 = [
+    (
+        WalletTransaction,
+        _without(WalletTransaction, "group", "is_billable", reference=ReferenceV1 | None),
+        "wallet-transaction",
+    ),
+    (WalletOutcome, _without(WalletOutcome, "decided_at"), "wallet-outcome"),
+]
+OF_BOTH_VERSIONS = pytest.mark.parametrize(("record", "record_v1", "subject"), WALLET_V1)
+
+
+@OF_BOTH_VERSIONS
+@given(data=st.data())
+def test_wallet_records_of_version_2_are_read_by_code_of_version_1(
+    record, record_v1, subject, data
+):
+    v1, v2 = (released_registry().get(subject, version) for version in (1, 2))
+    event = data.draw(RECORDS[record])
+    value = codec.encoder(record)(event)
+    assert codec.writer_schema(value) == v2
+    reader = parse(v1.json)
+    decode = compile_decoder(
+        DecoderSpec(
+            v2.name, codec.frame_of(v2.id), parse(v2.json), reader, bind(reader, record_v1)
+        ),
+        of_no_writer,
+    )
+    by_reference = resolved(value, fastavro.parse_schema(v2.json), fastavro.parse_schema(v1.json))
+    assert decode(value) == msgspec.convert(by_reference, record_v1)
+    assert decode(value).event_id == event.event_id
+
+
+@OF_BOTH_VERSIONS
+@given(data=st.data())
+def test_wallet_records_of_version_1_are_read_by_code_of_version_2(
+    record, record_v1, subject, data
+):
+    v1, v2 = (released_registry().get(subject, version) for version in (1, 2))
+    plain = msgspec.to_builtins(data.draw(RECORDS[record]))
+    old = msgspec.convert(plain, record_v1)
+    value = codec.build_encoder(record_v1, Registry({v1.id: v1}), subject)(old)
+    assert codec.writer_schema(value) == v1
+    by_reference = resolved(value, fastavro.parse_schema(v1.json), fastavro.parse_schema(v2.json))
+    read = codec.decoder(record)(value)
+    assert read == msgspec.convert(by_reference, record)
+    if record is WalletTransaction:
+        assert (read.group, read.is_billable) == (None, True)
 
 
 def reads(writer: dict[str, Any], reader: dict[str, Any]) -> str | None:

@@ -111,8 +111,10 @@ def test_the_file_is_avro_to_the_reference_and_documents_every_field(subject):
 def test_ids_are_those_that_others_have_stored():
     assert {schema.name: schema.id for schema in released_registry()} == {
         "wallet-transaction/v1": 810001,
+        "wallet-transaction/v2": 810002,
         "wallet-balance/v1": 810101,
         "wallet-outcome/v1": 810201,
+        "wallet-outcome/v2": 810202,
         "player-event/v1": 810301,
         "player-event/v2": 810302,
         "fraud-alert/v1": 810401,

@@ -29,6 +29,7 @@ from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import WalletTransaction
 from schemas.topics import TRANSACTIONS
+from streams.normalise.settings import NormaliseSettings
 from streams.providers.registry import policies
 from tests.support.fix_stack import SEED
 from tests.support.ledger_events import bet, deposit, leg, rollback, transaction, win
@@ -80,11 +81,14 @@ class Scene:
     ) -> Iterator[subprocess.Popen[bytes]]:
         runtime = self.runtime
         places = (runtime.bootstrap_servers, runtime.database_url, runtime.namespace, "test")
-        settings = (
-            LedgerSettings(*places, group_instance_id=name)
-            if role == "ledger"
-            else ResolveSettings(*places, "normalise", group_instance_id=name, min_age_ms=500)
-        )
+        settings: LedgerSettings | NormaliseSettings | ResolveSettings
+        if role == "ledger":
+            settings = LedgerSettings(*places, group_instance_id=name)
+        elif role == "bundle":
+            servers, _, names, version = places
+            settings = NormaliseSettings(servers, names, version, {}, group_instance_id=name)
+        else:
+            settings = ResolveSettings(*places, "normalise", group_instance_id=name, min_age_ms=500)
         command = [
             sys.executable,
             "-m",
@@ -190,6 +194,10 @@ async def new_scene(runtime, folder: Path) -> Scene:
     """Empty tables and topics."""
     migrate(runtime.database_url)
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        PROVIDERS,
+        partitions=PARTITIONS,
+        raw_partitions=PARTITIONS,
     )
     return Scene(runtime, folder)

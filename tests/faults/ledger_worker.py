@@ -17,6 +17,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from psycopg import AsyncConnection, AsyncCopy
 
+from lab.simulator.bundle import Bundle
 from ledger_sink.booking import positions
 from ledger_sink.booking.handler import create_ledger_app
 from ledger_sink.booking.publisher import Publisher
@@ -31,7 +32,9 @@ from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.statements import statements
 from runtime.kafka.process import run_worker
 from schemas.errors import SendFailed
-from streams.providers.registry import policies
+from streams.normalise.handler import create_worker
+from streams.normalise.settings import NormaliseSettings
+from streams.providers.registry import by_provider, policies
 
 
 def freeze_around(owner: Any, name: str, arm: Path, *, before: bool) -> None:
@@ -163,6 +166,9 @@ def main() -> int:
     settings_fields = json.loads(settings)
     if role == "ledger":
         return run_worker(lambda: create_ledger_app(LedgerSettings(**settings_fields), policies()))
+    if role == "bundle":  # the normaliser of a provider whose one call holds several transactions
+        bundle = by_provider([Bundle()])
+        return run_worker(lambda: create_worker(NormaliseSettings(**settings_fields), bundle).app)
     return run_worker(lambda: create_resolve_app(ResolveSettings(**settings_fields)))
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from lab.sandbox.actions import PROVIDERS
-from lab.sandbox.keys import SandboxKeys
 from pitboss.demo.environment import running_workers
 from pitboss.demo.quiescence import QuiescenceMonitor
 from pitboss.embedded.kafka import KafkaServer
@@ -31,6 +30,7 @@ from pitboss.workers import ROLES
 from pitboss.workers.supervisor import WorkerProcess
 from schemas.errors import Unavailable
 from tests.support.fix_stack import SEED
+from tests.support.sandbox_keys import shared_keys
 from tests.support.stack_faults import kill_server, restart_server
 from tests.support.whole_run import check_everything, failures, feed_all, make_traffic
 
@@ -120,7 +120,7 @@ async def play(
     rate: float | None,
     seed: int,
 ) -> None:
-    keys = SandboxKeys.generate()
+    keys = shared_keys()
     lines: list[str] = []
     records = make_traffic(seed % 100_000, events, keys)
     with running_workers(runtime, home, lines.append, keys) as workers:
@@ -148,7 +148,9 @@ async def play(
 
 @pytest.mark.timeout(240)
 async def test_every_worker_is_killed_under_traffic(runtime, tmp_path):
-    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
+    await asyncio.to_thread(
+        provision, runtime, partitions=PARTITIONS, raw_partitions=PARTITIONS, providers=PROVIDERS
+    )
 
     def kills_of(workers, rng, records):
         victims = [*ROLES, "ledger", "normalise"]
@@ -164,7 +166,9 @@ async def test_every_worker_is_killed_under_traffic(runtime, tmp_path):
 @pytest.mark.timeout(240)
 async def test_broker_and_database_are_killed_under_traffic(private_stack, namespace, tmp_path):
     runtime = private_stack.runtime(namespace)
-    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
+    await asyncio.to_thread(
+        provision, runtime, partitions=PARTITIONS, raw_partitions=PARTITIONS, providers=PROVIDERS
+    )
 
     def kills_of(workers, rng, records):
         kills = server_kills(private_stack, workers)
@@ -178,7 +182,9 @@ async def test_broker_and_database_are_killed_under_traffic(private_stack, names
 @pytest.mark.parametrize("number", range(3))
 async def test_a_storm_of_kills(private_stack, namespace, tmp_path, number):
     runtime = private_stack.runtime(namespace)
-    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
+    await asyncio.to_thread(
+        provision, runtime, partitions=PARTITIONS, raw_partitions=PARTITIONS, providers=PROVIDERS
+    )
 
     def kills_of(workers, rng, records):
         kills = [kill_worker(workers[role]) for role in ROLES for _ in range(4)]

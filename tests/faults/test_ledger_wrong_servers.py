@@ -88,7 +88,11 @@ async def test_a_wiped_broker_under_a_kept_database(private_stack, namespace, tm
     shutil.rmtree(private_stack.kafka.folder / "data")
     await asyncio.to_thread(restart_server, private_stack, private_stack.kafka)
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        PROVIDERS,
+        partitions=PARTITIONS,
+        raw_partitions=PARTITIONS,
     )
     for phase in (5, 6):  # as long as the old log, and longer: no offset alone would tell
         assert "belongs to cluster and partition count" in await refused(scene)
@@ -136,7 +140,11 @@ async def test_a_topic_that_was_deleted_and_made_again(scene, role, refilled):
     await wait_until(is_gone, f"{topic} to be gone")
     await admin.close()
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        PROVIDERS,
+        partitions=PARTITIONS,
+        raw_partitions=PARTITIONS,
     )
     if refilled and role == "ledger":
         await scene.append(traffic(1, count=900))

@@ -24,7 +24,7 @@ from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.reading import collect_read_set
 from ledger_sink.store.writing import RowsMoved
 from schemas.events import Cause
-from schemas.policies import LedgerPolicy
+from schemas.policies import CARD_POLICY, LedgerPolicy
 from tests.support.ledger_events import (
     bet,
     deposit,
@@ -36,21 +36,35 @@ from tests.support.ledger_events import (
     win,
 )
 
-TABLES = ("entry", "repeat", "transfer", "wallet", "closing", "player_state", "proposal")
+TABLES = (
+    "entry",
+    "repeat",
+    "transfer",
+    "wallet",
+    "closing",
+    "player_state",
+    "proposal",
+    "opened_deposit",
+)
 PLAYERS = st.sampled_from(["p-1", "p-1", "p-1", "p-2"])
 IDS = st.sampled_from("ab")
 AMOUNTS = st.sampled_from([0, 5, 50, 100, 301])
 CURRENCIES = st.sampled_from(["EUR"] * 7 + ["USD"])
 TREATMENTS = st.sampled_from(["BOOK", "BOOK", "REFUSE"])
 POLICIES = st.builds(
-    LedgerPolicy, st.booleans(), TREATMENTS, TREATMENTS, TREATMENTS, st.sampled_from([None, 1])
+    LedgerPolicy,
+    st.booleans(),
+    TREATMENTS,
+    TREATMENTS,
+    TREATMENTS,
+    open_round_max_age_ms=st.sampled_from([None, 1]),
 )
 
 
 async def apply_all(server, events, policy, sizes):
     ledger = PostgresLedger(
         SimulatedDatabase(server, Process("ledger", Random(1), lambda _: None), "db"),
-        {"hub88": policy},
+        {"hub88": policy, "adyen": CARD_POLICY},
     )
     ledger.epochs[0] = (await claim_positions(ledger.database, [0]))[0].epoch
     at = 0
@@ -202,6 +216,14 @@ def of_the_house(draw):
         st.sampled_from(
             [
                 deposit(tx_id, minor, player=player),
+                house(
+                    "deposit.opened",
+                    tx_id,
+                    leg("INFORMATIONAL", minor, currency),
+                    player=player,
+                    cause=Cause("psp", "adyen"),
+                ),
+                deposit(tx_id, minor, player=player, reference=("deposit.opened", draw(IDS))),
                 transaction(
                     "AUTHORISATION", tx_id, leg("DEPOSIT", minor, currency), player=None, **money
                 ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runtime.dead_letters.key_holds import ParkLimits
@@ -25,6 +25,19 @@ ACTIONS = st.one_of(
     st.tuples(st.just("redrive"), st.integers(0, 3), st.booleans()),
     st.tuples(st.just("drop"), st.integers(0, 3)),
 )
+
+REDRIVE_BEFORE_THE_LAST_ONE = [
+    ("append", "p", "bad", 1),
+    ("handle", 1, 3, 0),
+    ("redrive", 0, False),
+    ("append", "p", "good", 400),
+    ("handle", 2, 3, 0),
+    ("redrive", 1, False),
+    ("append", "p", "good", 400),
+    ("handle", 3, 5, 0),
+    ("handle", 2, 4, 2),
+]
+"""A redrive moves the hold, a second one moves it again, the hold expires, and all but the poison is read again."""
 
 
 def act(story: Story, action: tuple[Any, ...]) -> None:
@@ -71,6 +84,7 @@ def settle(story: Story) -> None:
     st.lists(ACTIONS, max_size=40),
     st.sampled_from([ParkLimits(), ParkLimits(age_max_ms=600), ParkLimits(records_max=2)]),
 )
+@example(REDRIVE_BEFORE_THE_LAST_ONE, ParkLimits(age_max_ms=600))
 def test_nothing_is_lost_and_the_order_of_a_player_is_kept(actions, limits):
     story = Story(limits)
     for action in actions:
@@ -80,6 +94,7 @@ def test_nothing_is_lost_and_the_order_of_a_player_is_kept(actions, limits):
     assert story.store.still_waiting() == []
     assert sent | story.letters.keys() == set(range(len(story.log)))
     full = {offset for offset, code in story.letters.items() if code == "PARK_FULL"}
+    assert full.isdisjoint(sent | story.store.parked.keys())
     for key in KEYS:
         plain = [
             offset

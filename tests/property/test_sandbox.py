@@ -9,14 +9,14 @@ import orjson
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lab.sandbox.actions import IntentRequest
-from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.actions import Delivery, IntentRequest
 from lab.sandbox.records import Origin
 from lab.sandbox.scenario import Scenario, deliveries_of, duration_ms, generate
 from schemas.money import EXPONENTS
+from tests.support.sandbox_keys import shared_keys
 
 START_MS = 1_760_000_000_000
-KEYS = SandboxKeys.generate()
+KEYS = shared_keys()
 
 
 @st.composite
@@ -35,9 +35,7 @@ def scenarios(draw: st.DrawFn, events_max: int = 3_000) -> Scenario:
     )
 
 
-@given(scenarios())
-def test_count_phases_and_time(scenario):
-    deliveries = deliveries_of(scenario)
+def check_count_phases_and_time(scenario: Scenario, deliveries: list[Delivery]) -> None:
     assert len(deliveries) == scenario.events
     assert [d.phase for d in deliveries] == sorted(d.phase for d in deliveries)
     last_of_first = max(d.at_ms for d in deliveries if d.phase == 0)
@@ -60,8 +58,10 @@ def test_count_phases_and_time(scenario):
     )
 )
 @given(scenarios())
-def test_nothing_below_zero_is_asked_and_nothing_is_said_before_it_happened(scenario):
-    for delivery in deliveries_of(scenario):
+def test_count_phases_and_time_and_nothing_below_zero_or_before_it_happened(scenario):
+    deliveries = deliveries_of(scenario)
+    check_count_phases_and_time(scenario, deliveries)
+    for delivery in deliveries:
         if isinstance(delivery.request, IntentRequest):
             for intent in delivery.request.intents:
                 assert intent.at_ms <= delivery.at_ms

@@ -202,7 +202,9 @@ def dead_letter(source: Position, index: int | None = None) -> DeadLetter:
 async def settled_scene(runtime: Runtime) -> AsyncIterator[SettledScene]:
     """Write raw records and their results with the real ledger and publisher, as workers would."""
     migrate(runtime.database_url)
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=1)
+    await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=1, raw_partitions=1
+    )
     async with (
         BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.test")) as producer,
         aclosing_database(runtime) as database,

@@ -74,7 +74,9 @@ def partition_of(player: str) -> int:
 async def make_topics(runtime: Runtime) -> None:
     """Create the topics, and the tables, which workers do not create."""
     await asyncio.to_thread(migrate, runtime.database_url)
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], PARTITIONS)
+    await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, ["hub88"], PARTITIONS, PARTITIONS
+    )
 
 
 async def append(runtime: Runtime, events: Iterable[WalletTransaction]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
+
+import msgspec
 
 from ledger_sink.rules.book import Book, DecidedEvent, LogEvent
 from ledger_sink.rules.posting import post
 from schemas.events import Amount, Attempt, Cause, Leg, Position, Reference, WalletTransaction
 from schemas.identity import event_id, fingerprint
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
+from streams.normalise.mapping.grouping import group_transactions
 
 _offsets = count()
 
@@ -29,8 +33,11 @@ def transaction(
     cause: Cause | None = None,
     attempt: Attempt | None = None,
     round_id: str | None = "r-1",
+    other_operations: Sequence[str] = (),
+    is_implied: bool = False,
+    is_billable: bool = True,
 ) -> WalletTransaction:
-    pointer = Reference(*reference) if reference else None
+    pointer = Reference(*reference, list(other_operations), is_implied) if reference else None
     return WalletTransaction(
         event_id=event_id("acme", provider, operation, tx_id),
         brand="acme",
@@ -56,7 +63,20 @@ def transaction(
         signature="VALID",
         decision_required=decide,
         cause=cause,
+        is_billable=is_billable,
     )
+
+
+def call(*events: WalletTransaction, offset: int | None = None) -> list[WalletTransaction]:
+    """These events as the items of one new raw record that are decided together."""
+    number = next(_offsets) if offset is None else offset
+    items = [
+        msgspec.structs.replace(
+            event, attempt=Attempt(f"provider.{event.provider}.raw.v1", 0, number, index)
+        )
+        for index, event in enumerate(events)
+    ]
+    return group_transactions(items) if len(items) > 1 else items
 
 
 def bet(tx_id: str, minor: int, **more: Any) -> WalletTransaction:

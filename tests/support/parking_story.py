@@ -81,6 +81,7 @@ class MemoryStore:
                     hold.code,
                     hold.moved_at,
                 )
+            known.moves |= hold.moves
             if known.until_offset is None:
                 known.until_offset, known.ended_by = hold.until_offset, hold.ended_by
             if known.full_from is None:

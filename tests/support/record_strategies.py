@@ -24,7 +24,15 @@ TEXT = (
     )
 )
 BYTES = st.binary(max_size=80) | st.sampled_from([b"x" * 63, b"x" * 64, b"\xff" * 9000])
-INTS = {"scale", "partition", "record_index", "fingerprint_version", "rule_version"}
+INTS = {
+    "scale",
+    "partition",
+    "record_index",
+    "fingerprint_version",
+    "rule_version",
+    "index",
+    "size",
+}
 
 
 def _fields(
@@ -63,14 +71,25 @@ AMOUNT = _fields(events.Amount)
 LEG = _fields(events.Leg, amount=st.none() | AMOUNT)
 TEXT_MAP = st.dictionaries(TEXT, TEXT, max_size=4)
 
+REFERENCE = st.none() | _fields(events.Reference, other_operations=st.lists(TEXT, max_size=2))
+CAUSE = st.none() | _fields(events.Cause)
+MEMBER = _fields(
+    events.GroupMember,
+    legs=st.lists(LEG, max_size=3),
+    reference=REFERENCE,
+    time_source=TIME_SOURCE,
+    cause=CAUSE,
+)
+
 RECORDS: dict[type[msgspec.Struct], st.SearchStrategy[Any]] = {
     events.WalletTransaction: _fields(
         events.WalletTransaction,
         attempt=ATTEMPT,
         legs=_some(LEG),
-        reference=st.none() | _fields(events.Reference),
+        reference=REFERENCE,
         time_source=TIME_SOURCE,
-        cause=st.none() | _fields(events.Cause),
+        cause=CAUSE,
+        group=st.none() | _fields(events.Group, members=st.lists(MEMBER, max_size=3)),
     ),
     events.WalletBalance: _fields(events.WalletBalance, source=POSITION),
     events.WalletOutcome: _fields(events.WalletOutcome, attempt=ATTEMPT, scale=st.none() | INT),

@@ -25,7 +25,8 @@ UPDATE crossing SET count = count + 1
 
 -- name: known_entries
 SELECT event_id::text, decision, player_id, fingerprint, attempt_topic, attempt_part, attempt_offset, attempt_index,
-       outcome, reason, currency, available_minor, version, transfers
+       outcome, reason, currency, available_minor, version, decided_at_ms, transfers, group_id::text,
+       contribution_rest::text
   FROM entry
  WHERE event_id = ANY(%(event_ids)s::uuid[])
  ORDER BY event_id, decision
@@ -41,7 +42,7 @@ SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version,
  WHERE player_id = ANY(%(players)s)
 
 -- name: known_states
-SELECT player_id, standings, limits, wagering, event_id::text
+SELECT player_id, standings, limits, wagering, event_id::text, fractions
   FROM player_state
  WHERE player_id = ANY(%(players)s)
 
@@ -50,15 +51,22 @@ SELECT event_id::text, player_id, currency, amount_minor, actor, reason, brand, 
   FROM proposal
  WHERE event_id = ANY(%(event_ids)s::uuid[])
 
+-- name: known_opened_deposits
+SELECT event_id::text, player_id, psp, currency, amount_minor
+  FROM opened_deposit
+ WHERE event_id = ANY(%(event_ids)s::uuid[])
+
 -- name: known_repeats
 -- The first answer to an attempt. One probe an attempt: a provider may have repeated itself a million times.
 SELECT r.event_id::text, r.attempt_topic, r.attempt_part, r.attempt_offset, r.attempt_index, r.outcome, r.reason,
-       r.currency, r.available_minor, r.version
+       r.currency, r.available_minor, r.version, r.decided_at_ms
   FROM unnest(%(event_ids)s::uuid[], %(offsets)s::bigint[]) AS wanted (event_id, attempt_offset)
   JOIN repeat r ON r.event_id = wanted.event_id AND r.attempt_offset = wanted.attempt_offset
 
 -- name: transfers_of
--- The movements of entries that may be reversed: a probe of each wallet's chain, no index of its own.
+-- The movements of entries that may be reversed: a probe of each wallet's chain, no index of its own. All movements of
+-- an event are of one month. NULL for any month; named months have to be known to the planner, or it locks every
+-- partition with its indexes until COMMIT.
 SELECT wanted.event_id, wanted.decision, t.player_id, t.currency, t.version, t.debit, t.credit, t.amount_minor,
        t.cash_minor, t.bonus_minor, t.held_minor
   FROM unnest(%(event_ids)s::text[], %(decisions)s::int[], %(players)s::text[], %(currencies)s::text[],
@@ -69,7 +77,11 @@ SELECT wanted.event_id, wanted.decision, t.player_id, t.currency, t.version, t.d
    AND t.version BETWEEN wanted.first_version AND wanted.last_version
    -- An event may also have rows between house accounts: the range of versions then begins before its own.
    AND t.event_id = wanted.event_id::uuid AND t.decision = wanted.decision
+ WHERE CAST(%(months)s AS int[]) IS NULL OR t.month = ANY (CAST(%(months)s AS int[]))
  ORDER BY wanted.event_id, wanted.decision, t.version
+
+-- name: months_away
+SELECT count(*) FROM month_away
 
 -- name: moved_away
 -- Read only where an entry states that it moved something and its player has no such movement: either its month was
@@ -93,13 +105,13 @@ SELECT wanted.event_id
 COPY entry (event_id, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind, player_id,
             round_id, round_closed, game_id, reference_event_id, fingerprint, attempt_topic, attempt_part,
             attempt_offset, attempt_index, part, source_offset, occurred_at_ms, outcome, reason, currency, available_minor, version,
-            transfers)
+            transfers, group_id, is_billable, decided_at_ms, contribution_rest)
 FROM STDIN
 
 -- name: copy_repeats
 COPY repeat (part, source_offset, event_id, brand, provider, operation, provider_tx_id, player_id, fingerprint,
              attempt_topic, attempt_part, attempt_offset, attempt_index, redelivered, outcome, reason, currency,
-             available_minor, version)
+             available_minor, version, decided_at_ms)
 FROM STDIN
 
 -- name: copy_transfers
@@ -115,10 +127,12 @@ WITH cut AS MATERIALIZED (
 INSERT INTO entry (event_id, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind,
                    player_id, round_id, round_closed, game_id, reference_event_id, fingerprint, attempt_topic,
                    attempt_part, attempt_offset, attempt_index, part, source_offset, occurred_at_ms, outcome, reason,
-                   currency, available_minor, version, transfers)
+                   currency, available_minor, version, transfers, group_id, is_billable, decided_at_ms,
+                   contribution_rest)
 SELECT f[1]::uuid, f[2]::smallint, f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[10], f[11], f[12]::boolean, f[13],
        f[14]::uuid, f[15], f[16], f[17]::int, f[18]::bigint, f[19]::int, f[20]::int, f[21]::bigint, f[22]::bigint,
-       f[23], f[24], f[25], f[26]::bigint, f[27]::bigint, f[28]::smallint
+       f[23], f[24], f[25], f[26]::bigint, f[27]::bigint, f[28]::smallint, f[29]::uuid, f[30]::boolean, f[31]::bigint,
+       f[32]::numeric
   FROM cut
 
 -- name: insert_transfers
@@ -137,9 +151,9 @@ WITH cut AS MATERIALIZED (
 )
 INSERT INTO repeat (part, source_offset, event_id, brand, provider, operation, provider_tx_id, player_id, fingerprint,
                     attempt_topic, attempt_part, attempt_offset, attempt_index, redelivered, outcome, reason,
-                    currency, available_minor, version)
+                    currency, available_minor, version, decided_at_ms)
 SELECT f[1]::int, f[2]::bigint, f[3]::uuid, f[4], f[5], f[6], f[7], f[8], f[9], f[10], f[11]::int, f[12]::bigint,
-       f[13]::int, f[14]::boolean, f[15], f[16], f[17], f[18]::bigint, f[19]::bigint
+       f[13]::int, f[14]::boolean, f[15], f[16], f[17], f[18]::bigint, f[19]::bigint, f[20]::bigint
   FROM cut
 
 -- name: insert_closings
@@ -166,18 +180,23 @@ SELECT * FROM unnest(%(players)s::text[], %(currencies)s::text[], %(scales)s::in
  WHERE w.version < excluded.version
 
 -- name: upsert_states
-INSERT INTO player_state (player_id, standings, limits, wagering, event_id)
+INSERT INTO player_state (player_id, standings, limits, wagering, event_id, fractions)
 SELECT * FROM unnest(%(players)s::text[], %(standings)s::jsonb[], %(limits)s::jsonb[], %(wagering)s::jsonb[],
-                     %(event_ids)s::uuid[])
+                     %(event_ids)s::uuid[], %(fractions)s::jsonb[])
     ON CONFLICT (player_id) DO UPDATE
    SET standings = excluded.standings, limits = excluded.limits, wagering = excluded.wagering,
-       event_id = excluded.event_id
+       event_id = excluded.event_id, fractions = excluded.fractions
 
 -- name: insert_proposals
 INSERT INTO proposal (event_id, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms)
 SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(currencies)s::text[], %(amounts)s::bigint[],
                      %(actors)s::text[], %(reasons)s::text[], %(brands)s::text[], %(ids)s::text[],
                      %(times)s::bigint[])
+
+-- name: insert_opened_deposits
+INSERT INTO opened_deposit (event_id, player_id, psp, currency, amount_minor)
+SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(psps)s::text[], %(currencies)s::text[],
+                     %(amounts)s::bigint[])
 
 -- name: insert_batches
 INSERT INTO batch (part, from_offset, next_offset)

@@ -55,15 +55,17 @@ UPDATE stream_position AS p
 -- name: outcomes_between
 -- Every answer given for a range of the log, first decisions and repeats alike, in its order.
 SELECT source_offset, event_id::text, brand, provider, operation, provider_tx_id, attempt_topic, attempt_part,
-       attempt_offset, attempt_index, player_id, outcome, reason, currency, available_minor, version, occurred_at_ms
+       attempt_offset, attempt_index, player_id, outcome, reason, currency, available_minor, version, decided_at_ms,
+       occurred_at_ms
   FROM entry
  WHERE part = %(part)s AND source_offset >= %(first)s AND source_offset < %(next)s
 UNION ALL
 SELECT source_offset, event_id::text, brand, provider, operation, provider_tx_id, attempt_topic, attempt_part,
-       attempt_offset, attempt_index, player_id, outcome, reason, currency, available_minor, version, NULL
+       attempt_offset, attempt_index, player_id, outcome, reason, currency, available_minor, version, decided_at_ms,
+       NULL
   FROM repeat
  WHERE part = %(part)s AND source_offset >= %(first)s AND source_offset < %(next)s
- ORDER BY source_offset
+ ORDER BY source_offset, attempt_index
 
 -- name: wallets_of
 SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id::text, part, source_offset

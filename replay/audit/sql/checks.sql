@@ -85,15 +85,17 @@ SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version,
   FROM wallet ORDER BY player_id, currency
 
 -- name: answers
--- The answer to every record of the log, by its place.
+-- The answer to every record of the log, by its place. The first record of a group has those of all of its events.
 SELECT part, source_offset, event_id::text, outcome, reason, currency, available_minor, version,
-       attempt_topic, attempt_part, attempt_offset, attempt_index, brand, provider, operation, provider_tx_id, player_id
+       attempt_topic, attempt_part, attempt_offset, attempt_index, brand, provider, operation, provider_tx_id, player_id,
+       decided_at_ms
   FROM entry
 UNION ALL
 SELECT part, source_offset, event_id::text, outcome, reason, currency, available_minor, version,
-       attempt_topic, attempt_part, attempt_offset, attempt_index, brand, provider, operation, provider_tx_id, player_id
+       attempt_topic, attempt_part, attempt_offset, attempt_index, brand, provider, operation, provider_tx_id, player_id,
+       decided_at_ms
   FROM repeat
- ORDER BY part, source_offset
+ ORDER BY part, source_offset, attempt_index
 
 -- name: digests
 -- Every column of every row that the log alone determines, by its record; two ledgers are compared by it.
@@ -101,7 +103,9 @@ SELECT 'entry ' || part || '@' || source_offset,
        hashtextextended(string_agg(t::text, E'\n' ORDER BY event_id, decision), 0)
   FROM entry t GROUP BY part, source_offset
 UNION ALL
-SELECT 'repeat ' || part || '@' || source_offset, hashtextextended(t::text, 0) FROM repeat t
+SELECT 'repeat ' || part || '@' || source_offset,
+       hashtextextended(string_agg(t::text, E'\n' ORDER BY attempt_index), 0)
+  FROM repeat t GROUP BY part, source_offset
 UNION ALL
 SELECT 'transfer ' || part || '@' || source_offset,
        hashtextextended(string_agg(t::text, E'\n' ORDER BY player_id, currency, version, debit, credit), 0)

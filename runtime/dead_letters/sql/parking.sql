@@ -5,7 +5,7 @@
 SELECT b.key, b.from_offset, b.waits_for, b.moved_at, b.since_ms, b.code, b.until_offset, b.ended_by, b.full_from,
        count(p.source_offset) FILTER (WHERE p.released_at IS NULL) AS waiting,
        coalesce(sum(length(p.body)) FILTER (WHERE p.released_at IS NULL), 0)::bigint AS waiting_bytes,
-       coalesce(max(p.source_offset), -1) AS last_parked
+       coalesce(max(p.source_offset), -1) AS last_parked, b.moves
   FROM dead_letters.jam b
   LEFT JOIN dead_letters.parked p ON p.topic = b.topic AND p.part = b.part AND p.jam_from = b.from_offset
  WHERE b.topic = %(topic)s AND b.part = %(part)s
@@ -23,9 +23,10 @@ SELECT p.source_offset, p.timestamp_ms, b.key, p.body, p.headers
 -- A hold only moves on: what a late writer says of an earlier offset changes nothing. A record that was rejected, and is
 -- not when it is read again, moves its hold a second time: from itself to the first of the waiting that cannot be read.
 INSERT INTO dead_letters.jam AS b
-       (topic, part, from_offset, key, waits_for, moved_at, since_ms, code, until_offset, ended_by, full_from)
+       (topic, part, from_offset, key, waits_for, moved_at, since_ms, code, until_offset, ended_by, full_from,
+        moves)
 VALUES (%(topic)s, %(part)s, %(from_offset)s, %(key)s, %(waits_for)s, %(moved_at)s, %(since_ms)s, %(code)s,
-        %(until_offset)s, %(ended_by)s, %(full_from)s)
+        %(until_offset)s, %(ended_by)s, %(full_from)s, %(moves)s)
 ON CONFLICT (topic, part, from_offset) DO UPDATE
    SET (waits_for, code) = (
            SELECT s.waits_for, s.code
@@ -36,7 +37,9 @@ ON CONFLICT (topic, part, from_offset) DO UPDATE
        moved_at = greatest(b.moved_at, excluded.moved_at),
        until_offset = coalesce(b.until_offset, excluded.until_offset),
        ended_by = coalesce(b.ended_by, excluded.ended_by),
-       full_from = coalesce(b.full_from, excluded.full_from)
+       full_from = coalesce(b.full_from, excluded.full_from),
+       moves = CASE WHEN excluded.moves <@ b.moves THEN b.moves
+                    ELSE ARRAY(SELECT unnest(b.moves) UNION SELECT unnest(excluded.moves)) END
 
 -- name: park
 INSERT INTO dead_letters.parked (topic, part, source_offset, jam_from, timestamp_ms, body, headers)

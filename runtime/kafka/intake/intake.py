@@ -89,7 +89,7 @@ LIVENESS_EVERY_COMMITS: Final = 10
 """Commits from one liveness note to the next: ten seconds by default."""
 
 
-class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
+class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # an untyped base
     """Service that sends the batches of a group's topics to a channel and commits finished work."""
 
     def __init__(

@@ -84,6 +84,8 @@ def build_transaction(
         draft.signature,
         draft.decision_required,
         draft.cause,
+        None,
+        draft.is_billable,
     )
     return transaction, clamped
 

@@ -14,7 +14,7 @@ A record with an operator mark (drop, cancel, redrive, parked) branches off befo
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -30,9 +30,11 @@ from streams.normalise.mapping.events import (
     build_settlement,
     build_transaction,
 )
+from streams.normalise.mapping.grouping import group_transactions
 from streams.normalise.mapping.operator_marks import OPERATOR_MARKS, read_marked
 from streams.providers.dialect import Dialect, Draft, Headers, Item, PlayerDraft, UnreadableItem
 from streams.providers.fields import received_at_of
+from streams.providers.groups import indexes_by_group, reject_broken_groups
 from streams.providers.keyring import Keyring
 from streams.providers.registry import Dialects, by_provider
 from streams.providers.routing import Fallback, FallbacksByIndex, ProviderRouter, VersionReader
@@ -124,17 +126,37 @@ class Normaliser:
             return [_reject(error, None)]
         except Exception as error:  # noqa: BLE001 - one provider's record must not stop the others
             return [_reject(_failure(record, error), None)]
-        if fallbacks:
-            return [
-                self._build_and_encode(context, index, item, *fallbacks.get(index, (reader, None)))
-                for index, item in enumerate(items)
-            ]
-        if len(items) == 1:  # most records, and a loop would be a twentieth of their cost
+        if len(items) == 1 and not fallbacks:
+            # Most records, and a loop would be a twentieth of their cost.
             return [self._build_and_encode(context, 0, items[0], reader, None)]
-        return [
-            self._build_and_encode(context, index, item, reader, None)
+        results = [
+            self._build_and_encode(context, index, item, *fallbacks.get(index, (reader, None)))
             for index, item in enumerate(items)
         ]
+        for indexes in indexes_by_group(items).values():
+            grouped = self._group([results[index] for index in indexes], indexes)
+            for index, result in zip(indexes, grouped, strict=True):
+                results[index] = result
+        return results
+
+    def _group(self, results: Sequence[ItemResult], indexes: Sequence[int]) -> list[ItemResult]:
+        """Return the events of one group with the group in each, or all of them rejected."""
+        accepted: list[AcceptedTransaction] = []
+        for result in results:
+            if not isinstance(result, AcceptedTransaction):
+                return _reject_all(result, indexes)
+            accepted.append(result)
+        try:
+            return [
+                msgspec.structs.replace(
+                    one, transaction=transaction, value=self._encode(transaction)
+                )
+                for one, transaction in zip(
+                    accepted, group_transactions([one.transaction for one in accepted]), strict=True
+                )
+            ]
+        except Rejected as error:
+            return _reject_all(_reject(error, None), indexes)
 
     def _route(self, record: RawRecord) -> tuple[ProviderRouter, Headers, RecordContext]:
         router = self._by_topic.get(record.topic) or self._router(record.topic)
@@ -196,8 +218,12 @@ def _read(
     reader = router.only_version
     # Where there is one version there is nothing to choose, and no event pays for choosing.
     if reader is None:
-        return router.read(record, headers)
-    return reader, reader.read(record, headers), _NO_FALLBACKS
+        routed = router.read(record, headers)
+        return routed._replace(items=reject_broken_groups(routed.items))
+    items = reader.read(record, headers)
+    if len(items) > 1:
+        items = reject_broken_groups(items)
+    return reader, items, _NO_FALLBACKS
 
 
 def _check_usable(record: RawRecord) -> None:
@@ -220,9 +246,10 @@ def _destination(draft: Draft) -> tuple[str, bytes]:
         return TRANSACTIONS, draft.player_id.encode()
     if all(leg.kind in _WITHOUT_MONEY for leg in draft.legs):
         return TRANSACTIONS, draft.provider_tx_id.encode()
-    if draft.reference is None:
+    if draft.reference is None or draft.reference.other_operations:
         raise Rejected(
-            RejectCode.MISSING_FIELD, "neither a player nor a reference: the money has no owner"
+            RejectCode.MISSING_FIELD,
+            "neither a player nor a reference to one event: the money has no owner",
         )
     return UNRESOLVED, draft.reference.tx_id.encode()
 
@@ -241,6 +268,12 @@ def _reject(error: Rejected, index: int | None) -> RejectedItem:
         detail = ascii(detail)
     player_id = error.player_id if isinstance(error, UnreadableItem) else None
     return RejectedItem(error.reason, detail, index, player_id)
+
+
+def _reject_all(result: ItemResult, indexes: Sequence[int]) -> list[ItemResult]:
+    """Return every event of a group as rejected for the one that is."""
+    assert isinstance(result, RejectedItem)
+    return [msgspec.structs.replace(result, record_index=index) for index in indexes]
 
 
 def _context_text(raw: bytes) -> str:

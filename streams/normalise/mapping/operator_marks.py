@@ -35,6 +35,7 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Cause, Kind, Leg, Reference, SignatureVerdict
 from streams.providers.dialect import Draft, Headers, Item
+from streams.providers.groups import reject_broken_groups
 from streams.providers.routing import ProviderRouter, RoutedRecord
 
 CANCEL_HEADER: Final = "cancel"
@@ -58,7 +59,7 @@ def read_marked(router: ProviderRouter, record: RawRecord, headers: Headers) -> 
         routed = RoutedRecord(expected, read_drop_mark(record, headers))
     else:
         routed = router.read(record, headers)
-    items = routed.items
+    items = reject_broken_groups(routed.items)
     cancel = headers.get(CANCEL_HEADER)
     if cancel is not None:
         items = build_cancels(items, parse_cancel_header(cancel, record))
@@ -90,17 +91,27 @@ def parse_cancel_header(header: bytes, record: RawRecord) -> str:
 def build_cancels(items: list[Item], attempt: str) -> list[Item]:
     """Return for each draft of the attempt's body the event that takes it back; other items stay.
 
-    A draft that its provider waits for is cancelled; any other becomes an informational event under
-    the attempt's identity. Events of players and markets move no money and stay as they are.
+    A draft that its provider waits for is cancelled, and so is each that was decided together with
+    one. Any other becomes an informational event under the attempt's identity. Events of players
+    and markets move no money and stay as they are.
     """
+    decided = {
+        item.group for item in items if isinstance(item, Draft) and item.decision_required
+    } - {None}
     return [
-        _cancel(item, f"{attempt}#{index}") if isinstance(item, Draft) else item
+        _cancel(
+            item,
+            f"{attempt}#{index}",
+            is_decision=item.decision_required or item.group in decided,
+        )
+        if isinstance(item, Draft)
+        else item
         for index, item in enumerate(items)
     ]
 
 
-def _cancel(draft: Draft, attempt: str) -> Draft:
-    kind = Kind.CANCEL if draft.decision_required else Kind.INFORMATIONAL
+def _cancel(draft: Draft, attempt: str, *, is_decision: bool) -> Draft:
+    kind = Kind.CANCEL if is_decision else Kind.INFORMATIONAL
     return Draft(
         operation=CANCEL_OPERATION,
         provider_tx_id=attempt,

@@ -41,12 +41,13 @@ from streams.providers.dialect import UnreadableItem
 from streams.providers.hub88 import Hub88
 from streams.providers.playngo import PlayNGo
 from streams.providers.registry import by_provider
+from tests.support.sandbox_keys import shared_keys
 
 pytestmark = pytest.mark.integration
 
 PARTITIONS = 2
 PROVIDERS = ["adyen", "hub88", "playngo"]
-KEYS = SandboxKeys.generate()
+KEYS = shared_keys()
 DO = ("--by", "ann", "--reason", "the key was rotated")
 
 
@@ -69,7 +70,11 @@ def reset_picky() -> None:
 @pytest.fixture
 def installation(runtime: Runtime) -> Runtime:
     migrate(runtime.database_url)
-    asyncio.run(create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS))
+    asyncio.run(
+        create_topics(
+            runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
+        )
+    )
     return runtime
 
 

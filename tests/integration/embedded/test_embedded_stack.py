@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -23,6 +22,7 @@ from pitboss.embedded.errors import PartMissing, StackBusy, StartFailed
 from pitboss.embedded.files import exclusive_lock
 from pitboss.embedded.jars import checksums, class_path, jar_folder
 from pitboss.embedded.ports import PORTS, choose_port
+from pitboss.embedded.postgres import PostgresServer
 from pitboss.embedded.processes import ProcessId, launch
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import read_state, resolve_runtime
@@ -162,30 +162,33 @@ def test_a_launched_process_is_nobodys_child_and_known_before_it_runs(tmp_path):
 
 
 def test_a_port_that_was_taken_meanwhile_is_given_up(private_settings):
-    stack = Stack.open(private_settings)
+    server = PostgresServer(private_settings.home)
     try:
-        old = stack.up().database_url
-        stack.down()
+        server.start(lambda _: None)
+        old = server.url
+        server.stop()
         import socket
 
-        with socket.create_server(("127.0.0.1", stack.postgres.port)):
-            assert stack.up().database_url != old
+        with socket.create_server(("127.0.0.1", server.port)):
+            server.start(lambda _: None)
+            assert server.url != old
+            assert server.is_ready()
     finally:
-        stack.down()
+        server.stop()
 
 
 def test_a_server_that_cannot_start_says_why_and_what_to_do(private_settings):
-    stack = Stack.open(private_settings)
-    stack.up()
-    stack.down()
-    (private_settings.home / "postgres" / "data" / "PG_VERSION").write_text("9.6\n")
+    server = PostgresServer(private_settings.home)
+    server.start(lambda _: None)
+    server.stop()
+    (server.data / "PG_VERSION").write_text("9.6\n")
     try:
         with pytest.raises(StartFailed) as failure:
-            stack.up()
+            server.start(lambda _: None)
         assert "initialized by PostgreSQL version 9.6" in str(failure.value)
         assert "PITBOSS_DATABASE" in str(failure.value)
     finally:
-        stack.down()
+        server.stop()
 
 
 def test_jars_that_cannot_be_fetched_say_what_to_do_and_leave_nothing(tmp_path):
@@ -293,14 +296,14 @@ def test_a_home_that_root_alone_may_enter_is_opened_for_the_account_to_pass(priv
         pytest.skip("only root runs PostgreSQL as another account")
     closed = private_settings.home.parent / "closed"
     closed.mkdir(mode=0o700)
-    stack = Stack.open(replace(private_settings, home=closed / "pitboss"))
+    server = PostgresServer(closed / "pitboss")
     messages: list[str] = []
     try:
-        stack.up(messages.append)
+        server.start(messages.append)
         assert any(f"pass through {closed}" in line for line in messages)
         assert closed.stat().st_mode & 0o777 == 0o701
     finally:
-        stack.down()
+        server.stop()
 
 
 def _create_topic(bootstrap: str, name: str) -> str:

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from pitboss.ops.provision import provision
 from pitboss.settings import worker_environment
 
 pytestmark = pytest.mark.integration
@@ -33,6 +34,7 @@ def test_a_keys_file_with_an_unknown_name_ends_run_before_anything_is_made(runti
 
 
 def test_a_usage_error_of_a_worker_ends_run_with_its_sentence(runtime, tmp_path):
+    provision(runtime, partitions=1, raw_partitions=1, providers=["hub88"])
     # Only the worker compares these two settings.
     done = run(runtime, tmp_path, PITBOSS_PARK="hub88", PITBOSS_KEYS_FILE="")
     assert done.returncode == 2, done.stderr

@@ -32,7 +32,7 @@ RECORDS = 20
 
 @pytest.fixture
 def scene(runtime: Runtime, tmp_path: Path) -> Iterator[Scene]:
-    provision(runtime, partitions=2, providers=["house"])
+    provision(runtime, partitions=2, raw_partitions=2, providers=["house"])
     made = Scene(runtime, tmp_path)
     yield made
     for worker in (made.normaliser, made.ledger):

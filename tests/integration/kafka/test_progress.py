@@ -16,7 +16,9 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 async def progress(runtime):
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=2)
+    await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=2, raw_partitions=2
+    )
     service = KafkaPipelineProgress(runtime.bootstrap_servers, runtime.namespace, "normalise")
     async with service:
         yield service

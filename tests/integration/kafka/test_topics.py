@@ -36,7 +36,9 @@ LOG = "wallet.transactions.v1"
 
 @pytest.fixture
 async def creation(runtime: Runtime) -> TopicCreation:
-    return await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
+    return await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
+    )
 
 
 @pytest.fixture
@@ -57,16 +59,20 @@ async def test_every_topic_of_the_catalogue_is_created_as_it_should_be(runtime, 
     assert set(creation.created) == expected == await names_on_broker(runtime)
     assert creation.existing == ()
     assert (
-        await check_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
+        await check_topics(
+            runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
+        )
         == []
     )
 
 
 async def test_creating_again_changes_nothing_and_adds_what_is_new(runtime, creation):
-    again = await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
+    again = await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
+    )
     assert again == TopicCreation((), creation.created)
     more = await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS
+        runtime.bootstrap_servers, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS, PARTITIONS
     )
     assert set(more.created) == {
         runtime.topic("provider.house.raw.v1"),
@@ -76,7 +82,12 @@ async def test_creating_again_changes_nothing_and_adds_what_is_new(runtime, crea
 
 async def test_a_dry_run_creates_nothing(runtime):
     would = await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, dry_run=True
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        PROVIDERS,
+        PARTITIONS,
+        PARTITIONS,
+        dry_run=True,
     )
     assert len(would.created) == len(catalogue(PROVIDERS))
     assert await names_on_broker(runtime) == set()
@@ -95,9 +106,11 @@ async def test_differences_are_named_one_by_one(runtime):
     )
     async with admin_client(runtime.bootstrap_servers) as admin:
         await admin.create_topics([wrong])
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
+    await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
+    )
     found = await check_topics(
-        runtime.bootstrap_servers, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS
+        runtime.bootstrap_servers, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS, PARTITIONS
     )
     log = {one.what: (one.expected, one.actual) for one in found if one.topic == runtime.topic(LOG)}
     assert log == {
@@ -124,13 +137,17 @@ async def test_a_raw_topic_that_was_made_by_others_gets_its_dead_letter_topic(ru
         await admin.create_topics([NewTopic(runtime.topic(name), 3, 1) for name in (raw, *others)])
     await until_there(runtime, {runtime.topic(name) for name in (raw, *others)})
     [missing] = await check_topics(
-        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS
+        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
     )
     assert str(missing) == f"{runtime.topic(raw)}.dlt: topic is missing"
-    more = await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
+    more = await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
+    )
     assert more.created == (f"{runtime.topic(raw)}.dlt",)
     assert (
-        await check_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
+        await check_topics(
+            runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
+        )
         == []
     )
 
@@ -236,7 +253,7 @@ async def test_a_group_of_deleted_topics_has_no_lag(runtime, creation):
 
 async def test_deleting_removes_the_namespace_and_no_other(runtime, creation):
     other = replace(runtime, namespace=f"{runtime.namespace}x")
-    await create_topics(other.bootstrap_servers, other.namespace, (), 1)
+    await create_topics(other.bootstrap_servers, other.namespace, (), 1, 1)
     try:
         assert set(await delete_topics(runtime.bootstrap_servers, runtime.namespace)) == set(
             creation.created
@@ -271,10 +288,14 @@ def pitboss(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
-def test_the_commands_create_check_and_count(runtime, pitboss):
+def test_the_commands_create_check_and_count(runtime, pitboss, monkeypatch):
     would = pitboss("create", "--partitions", "3", "--dry-run", "--json")
     assert would.exit_code == 0
     assert len(json.loads(would.stdout)["created"]) == len(catalogue(DIALECTS))
+    monkeypatch.setenv("PITBOSS_PROVIDERS", "adyen,hub88")
+    monkeypatch.setenv("PITBOSS_RAW_PARTITIONS", "1")
+    would = pitboss("create", "--partitions", "3", "--dry-run", "--json")
+    assert len(json.loads(would.stdout)["created"]) == len(catalogue(PROVIDERS))
 
     missing = pitboss("check", "--json", "--partitions", "3")
     assert missing.exit_code == 1

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain, islice
 from typing import Any
 
@@ -23,25 +24,33 @@ from lab.bench.normalise import EVENTS_MIN
 from lab.bench.observation import MeasuredSubject, load, measure, observe
 from lab.bench.processes import BenchFailed
 from lab.bench.raw_records import hub88_records
-from lab.sandbox.keys import SandboxKeys
-from pitboss.cli.bench import PARTITIONS, _namespace, _our_worker, _plain_faust
+from pitboss.cli.bench import _our_worker, _plain_faust
+from pitboss.cli.bench_environment import PARTITIONS, bench_namespace
 from pitboss.embedded.processes import poll
 from pitboss.settings import Runtime
-from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from schemas import codec
 from schemas.events import WalletTransaction
+from tests.support.sandbox_keys import shared_keys
 
 pytestmark = pytest.mark.integration
 
 EVENTS = 3_000
-KEYS = SandboxKeys.generate()
-RECORDS = next(hub88_records(KEYS, each_signed=False))
+KEYS = shared_keys()
+
+
+@cache
+def first_records() -> list[OutRecord]:
+    return next(hub88_records(KEYS, each_signed=False))
 
 
 @pytest.fixture
 def runtimes(stack, namespace) -> Iterator[list[Runtime]]:
     both = [stack.runtime(f"{namespace}{suffix}") for suffix in ("", "_peer")]
-    with _namespace(both[0], both[0].namespace), _namespace(both[1], both[1].namespace):
+    with (
+        bench_namespace(both[0], both[0].namespace),
+        bench_namespace(both[1], both[1].namespace),
+    ):
         yield both
 
 
@@ -52,7 +61,7 @@ async def load_records(subject: MeasuredSubject, runtime: Runtime, events: int) 
         await load(
             producer,
             subject.source,
-            chain([RECORDS], hub88_records(KEYS, each_signed=False)),
+            chain([first_records()], hub88_records(KEYS, each_signed=False)),
             events,
             seen,
         )

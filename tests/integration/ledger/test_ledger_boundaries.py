@@ -50,6 +50,7 @@ ROWS = {
     "closing": "SELECT event_id::text, player_id, action, by_event_id::text FROM closing ORDER BY 1, 2",
     "player_state": "SELECT player_id, standings, limits, wagering, event_id::text FROM player_state ORDER BY 1",
     "proposal": "SELECT event_id::text, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms FROM proposal ORDER BY 1",
+    "opened_deposit": "SELECT event_id::text, player_id, psp, currency, amount_minor FROM opened_deposit ORDER BY 1",
 }
 
 
@@ -279,6 +280,10 @@ def expected_rows(history, policy):
             )
             for p in book.proposals.values()
         ),
+        "opened_deposit": sorted(
+            (d.event_id, d.player_id, d.psp, d.currency, d.amount_minor)
+            for d in book.opened_deposits.values()
+        ),
     }
 
 
@@ -297,7 +302,8 @@ async def test_a_history_cut_anywhere_leaves_the_rows_that_the_rules_say(tables,
     history, cuts = cut
     with psycopg.connect(tables, autocommit=True) as connection:
         connection.execute(
-            "TRUNCATE entry, repeat, transfer, wallet, closing, player_state, proposal, batch, stream_position"
+            "TRUNCATE entry, repeat, transfer, wallet, closing, player_state, proposal, opened_deposit,"
+            " batch, stream_position"
         )
         database = LedgerDatabase(tables, "pitboss.ledger")
         ledger = PostgresLedger(database, dict.fromkeys(["hub88", "house", "adyen"], policy))

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.queries import history
+from ledger_sink.rules.book import Book
 from ledger_sink.store import migrate as migrations
 from ledger_sink.store.copy_rows import month_of
 from ledger_sink.store.database import LedgerDatabase
@@ -19,6 +20,7 @@ from ledger_sink.store.groups import Slice
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from ledger_sink.store.months import bring_back, create_months, list_months, move_away, next_month
+from ledger_sink.store.reading import collect_read_set, read_follow_ups, send_reads
 from pitboss.cli.ledger import ledger as ledger_group
 from runtime.postgres.migrations import MigrationSet
 from runtime.postgres.roles import Role
@@ -345,3 +347,37 @@ def test_months_are_made_ahead_and_listed(runtime, monkeypatch):
 )
 def test_a_time_has_a_month(at_ms, month):
     assert month_of(at_ms) == month
+
+
+LOCKED_TRANSFERS = """
+SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+ WHERE l.pid = pg_backend_pid() AND c.relname LIKE 'transfer%%'
+"""
+
+
+async def test_a_look_up_of_movements_locks_the_months_of_its_group_and_no_others(runtime):
+    """A plan without months locks every partition with its indexes: 242 relations for ten years, until COMMIT."""
+    url = runtime.database_url
+    migrate(url)
+    rows(
+        url,
+        "SELECT make_transfer_month(year * 100 + month) FROM generate_series(2017, 2026) AS year,"
+        " generate_series(1, 12) AS month",
+    )
+    await book_groups(url, [deposit("d", 100), bet("b", 10)])
+    taken_back = log_event(rollback("r", "b"), 0, 2)
+    read_set = collect_read_set([taken_back], {})
+    database = LedgerDatabase(url, "pitboss.ledger")
+    locked = []
+    # PostgreSQL makes a plan for any parameters from the eleventh time on.
+    for _ in range(14):
+        book = Book()
+        async with database.transaction() as connection:
+            reads = await send_reads(connection, read_set, ["p-1"])
+            await reads.fill(book)
+            await read_follow_ups(connection, book, read_set, [taken_back])
+            [(count,)] = await (await connection.execute(LOCKED_TRANSFERS)).fetchall()
+        locked.append(count)
+        assert [one.amount_minor for [one] in book.transfers_of.values()] == [1000]
+    await database.close()
+    assert max(locked) <= 10, locked

@@ -45,6 +45,7 @@ READS = {
         "currencies": ["EUR"] * 500,
         "firsts": [1] * 500,
         "lasts": [2] * 500,
+        "months": None,
     },
 }
 

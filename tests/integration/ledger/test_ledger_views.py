@@ -309,13 +309,28 @@ async def test_a_report_of_random_histories_has_the_ledgers_sums(runtime):
                 )
             )
         )
+    unbillable: Any = {"provider": "pgsoft", "player": "p-1", "is_billable": False}
+    events += [
+        deposit("last", 5_000, player="p-1"),
+        bet("u1", 300, **unbillable),
+        bet("u2", 50, **unbillable),
+        win("u3", 120, "u1", **unbillable),
+        rollback("u4", "u2", **{**unbillable, "is_billable": True}),
+        bet("u5", 40, provider="pgsoft", player="p-1"),
+    ]
     placed = [log_event(event, 0, offset) for offset, event in enumerate(events)]
     await postgres.commit_group([Slice(0, 0, len(placed), placed)])
     try:
         report = await make_report(database, DIMENSIONS)
+        by_provider = await make_report(database, ["provider"])
     finally:
         await database.close()
-    assert report.mismatches == ()
+    assert (report.mismatches, by_provider.mismatches) == ((), ())
+    # What the provider does not bill is left out, and stated; the bet that was rolled back is in neither.
+    [pgsoft] = [row for row in by_provider.rows if row.provider == "pgsoft"]
+    assert (pgsoft.bets_minor, pgsoft.wins_minor, pgsoft.ggr_minor) == (40, 0, 40)
+    assert (pgsoft.unbillable_bets_minor, pgsoft.unbillable_wins_minor) == (300, 120)
+    assert pgsoft.unbillable_ggr_minor == 180
     assert all(
         sum(getattr(row, name) for row in report.rows)
         for name in ("bets_minor", "wins_minor", "jackpot_wins_minor")

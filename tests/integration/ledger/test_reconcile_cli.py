@@ -60,7 +60,7 @@ async def run(runtime, *arguments: str, code: int):
 
 
 async def test_balances_that_are_wrong_on_the_topic_are_found_and_published_again(ledger, runtime):
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], 1)
+    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], 1, 1)
     await book_events(
         ledger,
         [deposit(f"d{n}", 1_000, player=f"p-{n}") for n in range(5)] + [bet("b", 10, player="p-0")],
@@ -91,7 +91,7 @@ async def test_balances_that_are_wrong_on_the_topic_are_found_and_published_agai
 
 
 async def test_a_record_that_was_not_booked_is_found(ledger, runtime):
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], 1)
+    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], 1, 1)
     assert (await run(runtime, "offsets", code=0))["holds"]
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
     async with producer:

@@ -45,6 +45,7 @@ from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.normalise.settings import NormaliseSettings
 from streams.providers.registry import DIALECTS, Dialects, dialect_of
 from streams.providers.versions import read_rows
+from tests.support.sandbox_keys import shared_keys
 
 pytestmark = pytest.mark.integration
 
@@ -57,7 +58,7 @@ RENAMING = Path(__file__).parents[2] / "renaming"
 
 @pytest.fixture(scope="module")
 def keys() -> SandboxKeys:
-    return SandboxKeys.generate()
+    return shared_keys()
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,11 @@ def traffic(keys: SandboxKeys) -> list[RawEvent]:
 async def raw_log(runtime: Runtime, traffic: list[RawEvent]) -> Runtime:
     """A namespace whose raw topics hold the traffic."""
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        PROVIDERS,
+        partitions=PARTITIONS,
+        raw_partitions=PARTITIONS,
     )
     await append(runtime, traffic)
     return runtime
@@ -270,7 +275,11 @@ async def test_the_sandbox_traffic_of_every_provider_is_accepted(
 ) -> None:
     senders = sorted(find_writers())
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, senders, partitions=PARTITIONS
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        senders,
+        partitions=PARTITIONS,
+        raw_partitions=PARTITIONS,
     )
     scenario = Scenario(
         seed=14, start_ms=START_MS, events=3_000, poison=0, speeders=0, providers=tuple(senders)
@@ -296,7 +305,11 @@ async def test_the_sandbox_traffic_of_every_provider_is_accepted(
 
 async def test_what_moves_no_money_goes_to_its_own_topics(runtime: Runtime) -> None:
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, ["sumsub", "uof"], partitions=PARTITIONS
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        ["sumsub", "uof"],
+        partitions=PARTITIONS,
+        raw_partitions=PARTITIONS,
     )
     fill = Fill(7)
     sent = [
@@ -331,7 +344,11 @@ async def test_two_versions_of_a_provider_are_read_by_one_worker(runtime: Runtim
     rows = read_rows((RENAMING / "after.toml").read_text(), "after.toml")
     dialects = Dialects(lambda: rows, dialect_of)
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, sorted(dialects), partitions=PARTITIONS
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        sorted(dialects),
+        partitions=PARTITIONS,
+        raw_partitions=PARTITIONS,
     )
     update = {"id": "t-1", "player": "p-1", "amount": "1.50", "currency": "EUR"}
     bodies = [
@@ -426,7 +443,11 @@ async def test_a_cancel_comes_after_its_attempt_and_names_it(
     runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        PROVIDERS,
+        partitions=PARTITIONS,
+        raw_partitions=PARTITIONS,
     )
     bet = next(raw for raw in traffic if raw.provider == "hub88" and raw.origin is Origin.FIRST)
     await append(runtime, [bet])
@@ -453,7 +474,11 @@ async def test_a_strangers_raw_topic_waits_for_its_dead_letter_topic_and_holds_u
     runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=PARTITIONS
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        ["hub88"],
+        partitions=PARTITIONS,
+        raw_partitions=PARTITIONS,
     )
     raw = qualified_name(raw_topic("newone"), runtime.namespace)
     async with admin_client(runtime.bootstrap_servers) as admin:
@@ -475,7 +500,11 @@ async def test_a_strangers_raw_topic_waits_for_its_dead_letter_topic_and_holds_u
         )
         assert not worker.app.crashed
         await create_topics(
-            runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=PARTITIONS
+            runtime.bootstrap_servers,
+            runtime.namespace,
+            ["hub88"],
+            partitions=PARTITIONS,
+            raw_partitions=PARTITIONS,
         )
         await until(
             lambda: worker.stats.records == len(hub88) + 1, "the stranger's record is handled"
@@ -487,7 +516,9 @@ async def test_a_strangers_raw_topic_waits_for_its_dead_letter_topic_and_holds_u
 async def test_no_event_goes_out_again_while_a_dead_letter_has_no_place_to_go(
     runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=1)
+    await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=1, raw_partitions=1
+    )
     letters = qualified_name(dead_letter_topic(raw_topic("hub88")), runtime.namespace)
     async with admin_client(runtime.bootstrap_servers) as admin:
         await admin.delete_topics([letters])
@@ -510,6 +541,8 @@ async def test_no_event_goes_out_again_while_a_dead_letter_has_no_place_to_go(
     worker.producer.partition_count = counted_tries  # type: ignore[method-assign]  # counts, and asks the real one
     async with working(worker):
         await until(lambda: tries > 1, "it is tried again")
-        await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=1)
+        await create_topics(
+            runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=1, raw_partitions=1
+        )
         await until(lambda: worker.stats.records == 2, "both are handled")
     assert len(await read_all(runtime, TRANSACTIONS)) == 1

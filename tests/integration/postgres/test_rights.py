@@ -38,7 +38,9 @@ WRITER = {
     "public.seal": {S, I},
     "public.batch": {S, I},
     "public.proposal": {S, I},
+    "public.opened_deposit": {S, I},
     "public.installation": {S, I},
+    "public.raw_topics": {S, I},
     "public.wallet": {S, I, U},
     "public.closing": {S, I, U},
     "public.player_state": {S, I, U},
@@ -288,7 +290,7 @@ def test_the_owners_login_migrates_and_others_only_where_nothing_is_missing(runt
 
 
 def test_a_real_worker_with_a_superusers_login_stops_where_the_writer_may_not(runtime):
-    provision(runtime, partitions=1, providers=["hub88"])
+    provision(runtime, partitions=1, raw_partitions=1, providers=["hub88"])
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute("REVOKE INSERT ON installation FROM pitboss_writer")
     done = subprocess.run(

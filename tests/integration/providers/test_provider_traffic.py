@@ -97,7 +97,7 @@ def list_versions(runtime, monkeypatch):
 
 
 def test_the_traffic_of_the_last_day_is_counted_by_version(runtime, list_versions):
-    provision(runtime, partitions=2)
+    provision(runtime, partitions=2, raw_partitions=1, providers=["hub88"])
     assert {row["events_24h"] for row in list_versions().values()} == {0}
     now_ms = time.time_ns() // 1_000_000
     asyncio.run(fill(runtime, now_ms))
@@ -116,7 +116,7 @@ def test_the_traffic_of_the_last_day_is_counted_by_version(runtime, list_version
 def test_of_a_topic_with_more_than_can_be_read_the_newest_are_counted(
     runtime, list_versions, monkeypatch
 ):
-    provision(runtime, partitions=1)
+    provision(runtime, partitions=1, raw_partitions=1, providers=["sumsub"])
     monkeypatch.setattr(provider_traffic, "READ_MAX", 2)
     asyncio.run(fill_player_events(runtime, 5))
     row = list_versions()["sumsub", "1"]

@@ -18,6 +18,7 @@ from rich.text import Text
 from fraud_agents.alerts import PublishedAlert
 from fraud_agents.explanation import Explanation
 from lab.conformance import fuzz as fuzz_run
+from lab.conformance.packing import PackingReport, PackingTally
 from lab.simulator.run import SeedResult
 from ledger_sink.proof.reconcile import BalanceFault, BalanceReport, StatementFault
 from ledger_sink.queries import history
@@ -171,7 +172,8 @@ def of_simulation(patch):
 
 
 def of_fuzz():
-    providers_fuzz._show(fuzz_run.FuzzReport(1, {NASTY: fuzz_run.Tally()}))
+    report = fuzz_run.FuzzReport(1, {NASTY: fuzz_run.Tally()})
+    providers_fuzz._show(report, PackingReport({NASTY: PackingTally()}))
 
 
 def of_schemas(patch):

@@ -24,6 +24,9 @@ def test_fuzz_counts_by_adapter():
     assert said["exceptions"] == said["unaccounted"] == said["inexact"] == 0
     assert {name.partition("/")[0] for name in said["by_adapter"]} == set(DIALECTS)
     assert sum(tally["count"] for tally in said["by_adapter"].values()) == 400
+    assert said["repacked"] == len(said["by_adapter"]) == len({*said["by_adapter"]})
+    assert said["mirrored"] > 0 == said["repacked_differences"] == said["mirrored_differences"]
+    assert said["story_failures"] == []
 
 
 def test_the_same_seed_gives_the_same_counts():

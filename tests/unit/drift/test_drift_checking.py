@@ -20,9 +20,9 @@ from schemas import codec
 from schemas.errors import RejectCode, SendFailed
 from schemas.events import DeadLetter, Header, Position, SchemaDrift
 from schemas.identity import drift_id
-from schemas.topics import raw_topic
+from schemas.topics import SAMPLES, raw_topic
 from streams.drift.checking import SHAPES_MAX as SHAPES_OF_RECORD
-from streams.drift.checking import DriftChecker, sample_records
+from streams.drift.checking import DriftChecker
 from streams.drift.drift_events import EXAMPLE_MAX, build_drift_events, redacted_example
 from streams.drift.handler import DriftStats, create_handler, source_pattern
 from streams.drift.published_shapes import SHAPES_MAX, PublishedShapes
@@ -31,6 +31,7 @@ from streams.providers.fields import epoch_ms
 from streams.providers.redaction import secrets_of
 from streams.providers.registry import Dialects, dialect_of
 from streams.providers.versions import read_rows
+from streams.samples import write_sample
 
 RENAMING = Path(__file__).parents[2] / "renaming"
 SUBJECTS = {subject.dialect.provider: subject for subject in all_adapters()}
@@ -258,19 +259,17 @@ def update(word: str, day: date) -> ExampleRecord:
 
 def test_a_fallback_is_told_with_what_was_expected_and_what_could_read_it():
     checker = renamed()
-    assert checker.has_versions("acme")
-    assert not DriftChecker().has_versions("hub88")
     early, in_time = (
         update("funds_update", date(2026, 11, 30)),
         update("funds_update", date(2026, 12, 2)),
     )
-    [finding] = checker.check_fallbacks("acme", early)
+    [finding] = checker.check("acme", early, is_verified=True)
     assert (finding.version, finding.shape) == (
         "1",
         (DriftKind.FALLBACK, "", "read as version 2: MISSING_FIELD"),
     )
     assert checker.check("acme", early) == [finding]
-    assert checker.check_fallbacks("acme", in_time) == checker.check("acme", in_time) == []
+    assert checker.check("acme", in_time) == []
 
 
 # --- what is published ------------------------------------------------------------------------------------------------
@@ -365,17 +364,25 @@ class Sender:
             self.sent.append(drift)
 
 
+def sampled(raw: Any) -> Any:
+    """The record of the topic of samples, as the drift worker fetches it."""
+    written = write_sample(raw)
+    assert written is not None
+    key, value, headers, _ = written
+    return ExampleRecord("t." + SAMPLES, 0, 0, 0, key, value, tuple(headers))
+
+
 class Bench:
-    def __init__(self, rate: float = 1.0) -> None:
+    def __init__(self) -> None:
         self.sender, self.known, self.stats = Sender(), PublishedShapes(), DriftStats()
         self.handle = create_handler(
-            DriftChecker(), self.sender, "t.schema.drift.v1", self.known, self.stats, rate
+            DriftChecker(), self.sender, "t.schema.drift.v1", self.known, self.stats
         )
 
-    async def take(
-        self, records: list[Any], topic: str = raw_topic("hub88")
-    ) -> list[tuple[str, str]]:
+    async def take(self, records: list[Any], topic: str = SAMPLES) -> list[tuple[str, str]]:
         before = len(self.sender.sent)
+        if topic == SAMPLES:
+            records = [sampled(one) for one in records]
         await self.handle(RecordBatch("t." + topic, 0, 0, len(records), records, 1))
         return [(drift.what, drift.path) for drift in self.sender.sent[before:]]
 
@@ -403,9 +410,8 @@ async def test_what_could_not_be_told_is_told_by_the_next_try():
     assert await bench.take(many(1, bonus=1)) == [("NEW_FIELD", "$.bonus")]
 
 
-async def test_of_dead_letters_all_are_looked_at_and_of_others_none_at_rate_zero():
-    bench = Bench(rate=0)
-    assert await bench.take(many(50, bonus=1)) == []
+async def test_of_dead_letters_all_are_looked_at():
+    bench = Bench()
     source = many(1, amount="1.50")[0]
     letter = DeadLetter(
         Position("t." + source.topic, 7, 4711),
@@ -430,29 +436,43 @@ async def test_of_dead_letters_all_are_looked_at_and_of_others_none_at_rate_zero
     assert bench.stats.checked["hub88"] == 1, "the letters of other items hold no bytes"
 
 
-async def test_marks_and_strangers_topics_are_let_by():
+async def test_marks_and_foreign_records_are_let_by():
     bench = Bench()
     mark = [replace(one, headers=(("drop-of", b"x"),), value=b"dropped") for one in many(1)]
     assert await bench.take(mark) == []
-    assert await bench.take(many(1, bonus=1), raw_topic("unknown")) == []
+    unknown = [replace(one, topic=raw_topic("unknown")) for one in many(1, bonus=1)]
+    assert await bench.take(unknown) == []
+    elsewhere = [replace(one, topic="wallet.transactions.v1") for one in many(1, bonus=1)]
+    assert await bench.take(elsewhere) == []
+    foreign = RecordBatch("t." + SAMPLES, 0, 0, 1, many(1, bonus=1), 1)
+    await bench.handle(foreign)
+    assert bench.sender.sent == []
 
 
-def test_a_sample_follows_its_rate_and_holds_at_least_one():
-    records = [ExampleRecord("t", 0, offset, 0, None, b"", ()) for offset in range(20_000)]
-    assert 150 <= len(sample_records(records, 0.01)) <= 250
-    assert sample_records(records, 0.01) == sample_records(records, 0.01)
-    assert len(sample_records(records, 1.0)) == 20_000
-    assert len(sample_records(records[:1], 0.000_001)) == 1
-    assert sample_records(records, 0.0) == []
-    assert sample_records([], 0.5) == []
+def test_a_sample_is_read_without_its_signature_and_a_dead_letter_with_it(checker):
+    """Its signature was checked where it was sampled; of a dead letter the sender may be anyone."""
+    made = example("hub88", "bet")
+    forged = replace(made, headers={**made.headers, "x-hub88-signature": b"AAAA"})
+    raw = record(forged, "hub88")
+    [unverified] = {one.rejected for one in checker.check("hub88", changed_record(raw))}
+    assert unverified is RejectCode.BAD_SIGNATURE
+    [verified] = {
+        one.rejected for one in checker.check("hub88", changed_record(raw), is_verified=True)
+    }
+    assert verified is None
 
 
-def test_the_worker_reads_raw_topics_and_their_dead_letters_only():
+def changed_record(raw: Any) -> Any:
+    return replace(raw, value=raw.value.replace(b"{", b'{"bonus_round": 1, ', 1))
+
+
+def test_the_worker_reads_samples_and_dead_letters_of_raw_topics_only():
     pattern = re.compile(source_pattern("t"))
-    assert pattern.fullmatch("t.provider.hub88.raw.v1")
+    assert pattern.fullmatch("t.schema.samples.v1")
     assert pattern.fullmatch("t.provider.hub88.raw.v1.dlt")
     for other in (
-        "provider.hub88.raw.v1",
+        "t.provider.hub88.raw.v1",
+        "schema.samples.v1",
         "t.wallet.transactions.v1.dlt",
         "t.provider.hub88.raw.v1.dlt.dlt",
     ):

@@ -45,7 +45,7 @@ def plant(dialect: Dialect, change) -> AdapterUnderTest:
     examples = examples_of(dialect)
     alone = by_provider([faulty])
     keyed = Normaliser(alone, {dialect.provider: examples.keys})
-    return AdapterUnderTest(faulty, faulty.version, examples, keyed, Normaliser(alone, {}))
+    return AdapterUnderTest(faulty, faulty.version, examples, keyed, Normaliser(alone, {}), alone)
 
 
 def each_draft(change):
@@ -170,6 +170,7 @@ def test_examples_that_cannot_be_written_are_counted(monkeypatch):
         replace(subject.examples, make=raising),
         subject.keyed,
         subject.unkeyed,
+        subject.among,
     )
     assert run(broken, 16).total.exceptions == 16
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from lab.sandbox.feeder import CHUNK_MAX, feed_records
-from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import RawEvent
 from lab.sandbox.scenario import Scenario, generate
 from schemas.errors import SendFailed, UsageError
 from schemas.topics import raw_topic
+from tests.support.sandbox_keys import shared_keys
 
 START_MS = 1_760_000_000_000
 
@@ -34,7 +34,7 @@ class Memory:
 
 @pytest.fixture(scope="module")
 def records() -> list[RawEvent]:
-    return generate(Scenario(seed=5, start_ms=START_MS, events=2_600), SandboxKeys.generate())
+    return generate(Scenario(seed=5, start_ms=START_MS, events=2_600), shared_keys())
 
 
 def expected_topics(records, namespace="") -> dict[str, list]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.poison import CATALOGUE
 from lab.sandbox.records import Origin, RawEvent
 from lab.sandbox.scenario import Scenario, generate
@@ -22,6 +21,7 @@ from streams.normalise.mapping.normaliser import (
     RejectedItem,
 )
 from streams.providers.registry import DIALECTS
+from tests.support.sandbox_keys import shared_keys
 
 START_MS = 1_760_000_000_000
 APPENDED_MS = START_MS + 600_000
@@ -54,7 +54,7 @@ class Read:
 
 @pytest.fixture(scope="module")
 def stream() -> list[Read]:
-    keys = SandboxKeys.generate()
+    keys = shared_keys()
     normaliser = Normaliser(DIALECTS, keys.keyring())
     scenario = Scenario(seed=7, start_ms=START_MS, events=20_000, poison=len(CATALOGUE))
     records = generate(scenario, keys)

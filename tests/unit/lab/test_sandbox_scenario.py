@@ -20,13 +20,14 @@ from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import PHASE_DEPOSITS, PHASE_PLAY, Origin
 from lab.sandbox.scenario import PLAY_AFTER_MS, Scenario, deliveries_of, duration_ms, generate
 from schemas.errors import UsageError
+from tests.support.sandbox_keys import shared_keys
 
 START_MS = 1_760_000_000_000
 
 
 @pytest.fixture(scope="module")
 def keys() -> SandboxKeys:
-    return SandboxKeys.generate()
+    return shared_keys()
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from lab.conformance.intents import FREE_VERBS, KINDS, Intent, Verb
 from lab.conformance.oracle import OutputEvent, event_of
 from lab.conformance.writers.find import find_writers, writer_of
 from lab.sandbox.actions import Delivery, IntentRequest
-from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import Origin, RawEvent
 from lab.sandbox.scenario import Scenario, deliveries_of
 from lab.sandbox.writing import write_all, write_record
@@ -33,10 +32,11 @@ from streams.normalise.mapping.normaliser import (
 )
 from streams.providers.hub88 import Hub88
 from streams.providers.registry import DIALECTS
+from tests.support.sandbox_keys import shared_keys
 
 START_MS = 1_760_000_000_000
 EVENTS = 4_000
-KEYS = SandboxKeys.generate()
+KEYS = shared_keys()
 WRITERS = find_writers()
 FORBIDDEN = {
     f"streams.providers.{path.stem}"
@@ -68,14 +68,18 @@ def played(provider: str) -> list[Sent]:
     scenario = Scenario(
         seed=5, start_ms=START_MS, events=EVENTS, providers=(provider,), speeders=0, retry_share=0.4
     )
-    deliveries = deliveries_of(scenario)
+    deliveries = [
+        delivery
+        for delivery in deliveries_of(scenario)
+        if isinstance(delivery.request, IntentRequest)
+        and delivery.request.intents[0].provider == provider
+    ]
     normaliser = Normaliser(DIALECTS, KEYS.keyring())
     return [
         Sent(delivery, raw, normaliser.normalise(to_record(raw, offset)))
         for offset, (delivery, raw) in enumerate(
             zip(deliveries, write_all(deliveries, KEYS), strict=True)
         )
-        if raw.provider == provider and raw.origin is not Origin.POISON
     ]
 
 

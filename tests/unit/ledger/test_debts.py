@@ -38,6 +38,7 @@ def row_of(decided):
         answer.currency,
         answer.available_minor,
         answer.version,
+        answer.decided_at,
         event.occurred_at,
     )
 
@@ -64,7 +65,7 @@ def test_a_debt_is_an_alert_from_memory_and_the_same_one_from_the_tables():
     )
     assert alert.sources[0].first_offset == 1
     # A repeat's row has no time, and is no news.
-    assert records.encode_alert_row((*row_of(book.decisions[1])[:16], None), 0) is None
+    assert records.encode_alert_row((*row_of(book.decisions[1])[:17], None), 0) is None
     assert msgspec.structs.asdict(alert)["evidence"]["reason"] == "BOOKED_INTO_DEBT"
 
 

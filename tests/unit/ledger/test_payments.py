@@ -8,13 +8,21 @@ from hypothesis import strategies as st
 
 from ledger_sink.booking.messages import MessageEncoder
 from schemas import codec
-from schemas.events import FraudAlert
-from schemas.policies import LedgerPolicy
+from schemas.events import Cause, FraudAlert
+from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from streams.providers.registry import policies
-from tests.support.ledger_events import book_of, deposit, last, leg, purse, transaction
+from tests.support.ledger_events import (
+    book_of,
+    deposit,
+    house,
+    last,
+    leg,
+    purse,
+    transaction,
+)
 from tests.unit.ledger.test_debts import row_of
 
-CARDS = LedgerPolicy(reversal_beyond_payment="SUSPENSE")
+CARDS = LedgerPolicy(reversal_beyond_payment="SUSPENSE", opened_amount_differs="SUSPENSE")
 PAYMENT = ("AUTHORISATION", "d")
 KINDS = {
     "CHARGEBACK": "DEPOSIT_REVERSAL",
@@ -120,6 +128,84 @@ def test_a_misfit_is_an_alert_from_memory_and_the_same_one_from_the_tables():
         [events[2].event_id],
     )
     assert alert.evidence == {"operation": "REFUND", "reason": "PAYMENT_CURRENCY_DIFFERS"}
+
+
+# --- the deposit that was opened --------------------------------------------------------------------------------------
+
+
+def opened(minor=300, currency="EUR", psp="adyen", **more):
+    cause = Cause("psp", psp)
+    return house(
+        "deposit.opened", "dep-1", leg("INFORMATIONAL", minor, currency), cause=cause, **more
+    )
+
+
+def paid(minor, currency="EUR", tx_id="d", **more):
+    return transaction(
+        "AUTHORISATION",
+        tx_id,
+        leg("DEPOSIT", minor, currency),
+        provider="adyen",
+        round_id=None,
+        reference=("deposit.opened", "dep-1"),
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "reason"),
+    [
+        (300, "EUR", "BOOKED"),
+        (299, "EUR", "OPENED_AMOUNT_DIFFERS"),
+        (301, "EUR", "OPENED_AMOUNT_DIFFERS"),
+        (300, "USD", "OPENED_CURRENCY_DIFFERS"),
+    ],
+)
+def test_a_payment_that_differs_from_its_deposit_goes_by_the_policy(minor, currency, reason):
+    for policy, outcome in ((CARDS, "UNRESOLVED"), (DEFAULT_POLICY, "POSTED")):
+        book = book_of(opened(), paid(minor, currency), policy=policy)
+        is_booked = reason == "BOOKED" or policy is DEFAULT_POLICY
+        assert last(book).answer.reason == reason
+        assert last(book).answer.outcome == ("POSTED" if reason == "BOOKED" else outcome)
+        assert purse(book, currency=currency) == (minor if is_booked else 0, 0, 0)
+        assert house_sums(book)["psp:adyen", currency] == -minor
+
+
+@pytest.mark.parametrize(
+    "deposit_opened", [opened(psp="any"), opened(psp="stripe"), opened(player="p-2")]
+)
+def test_a_deposit_of_another_provider_or_player_says_nothing(deposit_opened):
+    book = book_of(deposit_opened, paid(450), policy=CARDS)
+    assert (purse(book), last(book).answer.reason) == ((450, 0, 0), "BOOKED")
+
+
+def test_what_is_taken_from_a_payment_in_suspense_is_not_taken_from_the_player():
+    events = (opened(), paid(450), later("REFUND", "x", 450))
+    book = book_of(*events, policy=CARDS)
+    assert last(book).answer.reason == "PAYMENT_IN_SUSPENSE"
+    assert (purse(book), house_sums(book)) == ((0, 0, 0), {})
+    book = book_of(*events, later("REFUND_FAILED", "x", 450), policy=CARDS)
+    assert purse(book) == (0, 0, 0)
+    assert house_sums(book) == {("psp:adyen", "EUR"): -450, ("suspense:adyen", "EUR"): 450}
+
+
+def test_a_payment_that_differs_is_an_alert_of_its_own_rule_under_either_policy():
+    records = MessageEncoder("wallet.transactions.v1")
+    for policy in (CARDS, DEFAULT_POLICY):
+        book = book_of(opened(), paid(301), paid(301), policy=policy)
+        alerts = [records.encode_alert(decided) for decided in book.decisions]
+        assert [alert is not None for alert in alerts] == [False, True, False]
+        assert records.encode_alert_row(row_of(book.decisions[1]), 0) == alerts[1]
+        assert alerts[1] is not None
+        alert: FraudAlert = codec.decoder(FraudAlert)(alerts[1][1])
+        assert (alert.rule_id, alert.evidence["reason"]) == ("L03", "OPENED_AMOUNT_DIFFERS")
+
+
+def test_card_processors_differences_wait_and_a_banks_are_booked():
+    waiting = {
+        name for name, rules in policies().items() if rules.opened_amount_differs == "SUSPENSE"
+    }
+    assert waiting == {"adyen", "stripe"}
 
 
 MIRRORS = {"CHARGEBACK": "CHARGEBACK_REVERSED", "REFUND": "REFUND_FAILED"}

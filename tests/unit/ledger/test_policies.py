@@ -69,7 +69,10 @@ class Expectation:
             return
         if self.is_closed and self.policy.win_after_rollback == "REFUSE":
             self.win = "BET_ROLLED_BACK"
-        elif not self.is_booked and self.policy.win_without_bet == "REFUSE":
+        elif (
+            not (self.is_booked or (self.is_bet_known and self.is_closed))
+            and self.policy.win_without_bet == "REFUSE"
+        ):
             self.win = "BET_NOT_FOUND"
         else:
             self.win = "paid"

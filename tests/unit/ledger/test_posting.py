@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from ledger_sink.rules.book import Book
-from ledger_sink.rules.posting import DECISIONS_MAX
+from ledger_sink.rules.repeats import DECISIONS_MAX
 from schemas.causes import PARKED, REDRIVE
 from schemas.errors import InvariantBroken
 from schemas.events import Cause

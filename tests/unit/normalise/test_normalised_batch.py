@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from typing import Any
 
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.poison import CATALOGUE
+from lab.sandbox.records import RawEvent
 from lab.sandbox.scenario import Scenario, generate
 from runtime.kafka.batches import RecordBatch
 from schemas.errors import InvariantBroken
@@ -19,23 +20,28 @@ from streams.normalise.handler import create_handler, create_reader
 from streams.normalise.mapping.normaliser import Normaliser
 from streams.normalise.stats import NormaliseStats
 from streams.providers.registry import DIALECTS
+from tests.support.sandbox_keys import shared_keys
 
 START_MS = 1_790_000_000_000
 
 
+@cache
+def raw_events() -> list[RawEvent]:
+    scenario = Scenario(seed=5, start_ms=START_MS, events=1_500, poison=len(CATALOGUE))
+    return generate(scenario, shared_keys())
+
+
 @pytest.mark.parametrize("provider", ["house", "hub88", "adyen"])
 def test_batches_of_chunks_add_up_to_the_whole_batch(provider):
-    keys = SandboxKeys.generate()
-    scenario = Scenario(seed=5, start_ms=START_MS, events=1_500, poison=len(CATALOGUE))
     topic = raw_topic(provider)
     records = [
         # Appended long after it was received: some clocks are not believed.
         ConsumerRecord(
             topic, 0, n, START_MS + 7 * 86_400_000, 1, raw.key, raw.value, None, 0, 0, raw.headers
         )
-        for n, raw in enumerate(raw for raw in generate(scenario, keys) if raw.provider == provider)
+        for n, raw in enumerate(raw for raw in raw_events() if raw.provider == provider)
     ]
-    read = create_reader(Normaliser(DIALECTS, keys.keyring()))
+    read = create_reader(Normaliser(DIALECTS, shared_keys().keyring()))
     whole, together, seed = (
         read(topic, records),
         NormalisedBatch(provider),

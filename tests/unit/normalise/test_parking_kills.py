@@ -93,6 +93,43 @@ def test_a_repaired_poison_that_is_read_again_moves_its_hold_to_the_next_one(ste
     assert story.first_emissions("p") == [0, 3, 2]
 
 
+@pytest.mark.parametrize("back", range(1, 6))
+def test_a_redrive_that_moved_its_hold_is_not_parked_when_it_is_read_again_after_the_end(back):
+    story = Story(ParkLimits(age_max_ms=600))
+    story.append("p", "bad-0")
+    first = story.redrive(0)  # it moves the hold to itself, and the next redrive moves it again
+    waiting = story.append("p", "c", after_ms=400)
+    story.redrive(first)
+    late = story.append("p", "d", after_ms=400)
+    story.handle()
+    [hold] = story.store.holds.values()
+    assert (hold.until_offset, hold.ended_by) == (late, "EXPIRY")
+    letters = dict(story.letters)
+    story.crash(late + 1 - back)
+    story.handle()
+    assert story.store.still_waiting() == []
+    assert story.store.parked.keys() == {waiting}
+    assert story.letters == letters
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_redrive_that_let_some_go_on_is_not_refused_for_want_of_room_when_it_is_read_again(step):
+    story = Story(ParkLimits(records_max=1))
+    for value in ("bad-0", "bad-1", "too-many"):
+        story.append("p", value)
+    story.handle()
+    assert story.letters == {0: "BAD_AMOUNT", 2: "PARK_FULL"}
+    story.repaired.add(b"bad-0")
+    redriven = story.redrive(0)  # it can be read, and 1 cannot: the hold waits for that one
+    story.handle()
+    story.redrive(1)
+    _killed_after(story, step, 1)
+    story.crash(redriven)
+    story.handle()
+    assert story.letters.keys() == {0, 1, 2, redriven + 1}
+    assert redriven in story.first_emissions("p")
+
+
 class Recorder:
     """Stands for the broker and the table alike; notes each call, and may be away at one of them."""
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pitboss.ops.explain import MessageExplanation, RawBody, explain
+from replay.explain import MessageExplanation, RawBody, explain
 from schemas.events import Reference
 from streams.drift.checking import DriftChecker
 from streams.providers.camt import Camt

@@ -105,7 +105,7 @@ def test_who_is_the_cause() -> None:
         "alert", "A-1", "kim", "because"
     )
     assert read("adjustment", **MONEY, **WHO).cause == Cause("operator", "i-1", "kim", "because")
-    assert read("deposit.opened", **MONEY, psp="adyen").cause is None
+    assert read("deposit.opened", **MONEY, psp="adyen").cause == Cause("psp", "adyen")
 
 
 def test_a_block_may_name_its_owner() -> None:

@@ -93,6 +93,24 @@ def test_a_flag_that_is_neither_true_nor_false_is_rejected(flag: Any) -> None:
     assert "is_supplier_promo" in caught.value.detail
 
 
+@pytest.mark.parametrize("path", ["/transaction/win", "/transaction/bet"])
+def test_what_is_not_billed_moves_the_same_money(path: str) -> None:
+    as_ever = read(BET, path)
+    assert as_ever.is_billable
+    for flag in (True, "true", None):
+        assert read(BET | {"is_billable": flag}, path) == as_ever
+    for flag in (False, "false"):
+        draft = read(BET | {"is_billable": flag}, path)
+        assert not draft.is_billable
+        assert draft.legs == as_ever.legs
+    with pytest.raises(Rejected) as caught:
+        read(BET | {"is_billable": "no"}, path)
+    assert (caught.value.reason, "is_billable" in caught.value.detail) == (
+        RejectCode.BAD_FIELD,
+        True,
+    )
+
+
 def test_a_prize_does_not_depend_on_a_bet() -> None:
     draft = read(PRIZE | {"reference_transaction_uuid": "t-0"}, "/transaction/win")
     assert draft.reference is None
@@ -129,7 +147,7 @@ def test_the_meta_of_other_messages_is_not_read(meta: Any) -> None:
 
 
 def test_unknown_fields_are_tolerated() -> None:
-    new = {"is_billable": False, "is_aggregated": True, "supplier_transaction_id": "s", "x": {}}
+    new = {"is_aggregated": True, "supplier_transaction_id": "s", "x": {}}
     assert read(BET | new) == read(BET)
 
 

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.providers.references import is_placeholder, reference_or_empty, reference_or_none
+from streams.providers.references import (
+    id_or_none,
+    is_placeholder,
+    reference_or_empty,
+    reference_or_none,
+)
 from streams.providers.stripe import Stripe
 from streams.providers.sumsub import Sumsub
 from streams.providers.uof import Uof
@@ -103,3 +108,13 @@ def test_a_placeholder_in_a_notice_of_the_feed_is_the_same_as_nothing() -> None:
 
     assert read(' request_id="NONE"') == read("")
     assert read(' request_id="R4"') != read("")
+
+
+@pytest.mark.parametrize("text", [*("NONREF", "N/A", "-", "0", "000", "XXX", ""), None])
+def test_a_placeholder_is_no_campaign(text: str | None) -> None:
+    assert id_or_none(text) is None
+
+
+@pytest.mark.parametrize("text", ["1", "11", "777", "10", "camp-1", "A"])
+def test_digits_are_a_campaign_also_one_repeated(text: str) -> None:
+    assert id_or_none(text) == text

@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 
-from pitboss.ops.explain import RawBody, explain
+from replay.explain import RawBody, explain
 from schemas.topics import raw_topic
 from streams.drift.checking import DriftChecker
 from streams.normalise.mapping.normaliser import RejectedItem

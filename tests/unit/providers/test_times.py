@@ -19,7 +19,7 @@ from tests.support.dialect_records import raw_record
 
 
 def utc(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc,arg-type]
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc,arg-type]  # numbers, as the caller lists them
 
 
 UTC_MS = epoch_ms(utc(2026, 11, 22, 14, 3, 20))

@@ -16,6 +16,8 @@ from schemas.topics import (
     qualified_name,
     raw_pattern,
     raw_topic,
+    required_topics,
+    unread_pattern,
 )
 
 PROVIDERS = st.from_regex(PROVIDER_NAME, fullmatch=True)
@@ -105,3 +107,37 @@ def test_the_catalogue_does_not_depend_on_the_order_of_providers():
 def test_a_namespace_is_a_prefix_and_none_is_none():
     assert qualified_name("wallet.balances.v1", "t1") == "t1.wallet.balances.v1"
     assert qualified_name("wallet.balances.v1", "") == "wallet.balances.v1"
+
+
+def test_a_choice_of_providers_is_read_and_no_other():
+    pattern = raw_pattern("t1", {"hub88", "house"})
+    names = ("hub88", "house", "adyen", "hub88x", "xhub88")
+    read = [name for name in names if re.match(pattern, f"t1.{raw_topic(name)}")]
+    assert read == ["hub88", "house"]
+    assert not re.match(pattern, "t1." + dead_letter_topic(raw_topic("hub88")))
+    made = required_topics(["hub88"], [f"t1.{raw_topic('adyen')}"], "t1", read=["hub88"])
+    assert dead_letter_topic(raw_topic("adyen")) not in {topic.name for topic in made}
+    made = required_topics(["hub88"], [f"t1.{raw_topic('adyen')}"], "t1")
+    assert dead_letter_topic(raw_topic("adyen")) in {topic.name for topic in made}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_similar"),
+    [
+        ("t1.provider.hub88.raw.v1", True),
+        ("t1.provider.Hub-88.raw.v1", True),
+        ("t1.provider.hub88.raw.v2", True),
+        ("t1.provider.hub88.raw.v1.dlt", False),
+        ("provider.hub88.raw.v1", False),
+        ("t1.wallet.transactions.v1", False),
+    ],
+)
+def test_what_a_connector_may_take_for_a_raw_topic_is_known(name, is_similar):
+    assert (re.match(unread_pattern("t1"), name) is not None) == is_similar
+
+
+def test_raw_topics_have_a_partition_count_of_their_own():
+    counts = {topic.name: topic.partitions for topic in catalogue(["hub88"], raw_partitions=3)}
+    assert counts[raw_topic("hub88")] == 3
+    assert counts["wallet.transactions.v1"] == 0
+    assert by_name(["hub88"])[raw_topic("hub88")].partitions == 6

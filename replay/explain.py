@@ -7,11 +7,8 @@ book starts empty, so what the messages do not tell (an opening balance) is zero
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -20,15 +17,12 @@ from ledger_sink.rules.accounts import purse_of
 from ledger_sink.rules.book import Book, LogEvent
 from ledger_sink.rules.journal import Answer
 from ledger_sink.rules.posting import post
-from schemas.errors import UsageError
 from schemas.events import MarketSettlement, PlayerEvent, Position, WalletTransaction
 from schemas.money import exponent_of, format_minor
-from schemas.topics import TRANSACTIONS, UNRESOLVED, raw_topic
+from schemas.topics import TRANSACTIONS, UNRESOLVED
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser, RejectedItem
 from streams.providers.keyring import Keyring
 from streams.providers.registry import DIALECTS, Dialects, policies
-
-HEADERS_SUFFIX: Final = ".headers.json"
 
 
 class RawBody(msgspec.Struct, frozen=True, gc=False):
@@ -128,17 +122,6 @@ def explain(
     return explanation
 
 
-def read_bodies(path: Path, now_ms: int) -> list[RawBody]:
-    """Read a file, or a folder's files in the order of their names, as bodies appended at `now_ms`.
-
-    A name is `NN.<provider>.<ext>`; `NN.<provider>.<ext>.headers.json` beside it maps headers to
-    texts. Raises UsageError for another name, an unknown provider and unreadable headers.
-    """
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    bodies = [file for file in files if file.is_file() and not file.name.endswith(HEADERS_SUFFIX)]
-    return [_read_body(file, offset, now_ms) for offset, file in enumerate(bodies)]
-
-
 def _read(
     normaliser: Normaliser, body: RawBody, explanation: MessageExplanation
 ) -> Iterator[tuple[ExplainedEvent, bool]]:
@@ -161,27 +144,6 @@ def _find_player(book: Book, event: WalletTransaction) -> str | None:
     target_id = LogEvent(event, Position(TRANSACTIONS, 0, 0)).reference_id
     entries = book.entries.get(target_id, []) if target_id else []
     return next((entry.player_id for entry in entries if entry.player_id), None)
-
-
-def _read_body(file: Path, offset: int, now_ms: int) -> RawBody:
-    parts = file.name.split(".")
-    if len(parts) < 3 or parts[-2] not in DIALECTS:
-        raise UsageError(
-            f"{file.name}: name it NN.<provider>.<ext> with one of {', '.join(sorted(DIALECTS))}"
-        )
-    beside = file.with_name(file.name + HEADERS_SUFFIX)
-    headers = _read_headers(beside) if beside.exists() else []
-    return RawBody(file.name, raw_topic(parts[-2]), file.read_bytes(), headers, offset, now_ms)
-
-
-def _read_headers(file: Path) -> list[tuple[str, bytes | None]]:
-    try:
-        headers = msgspec.convert(json.loads(file.read_bytes()), Mapping[str, str | None])
-    except (ValueError, msgspec.ValidationError) as error:
-        raise UsageError(f"{file.name}: expected a JSON object of texts: {error}") from error
-    return [
-        (name.lower(), None if text is None else text.encode()) for name, text in headers.items()
-    ]
 
 
 def _print_minor(minor: int, currency: str) -> str:

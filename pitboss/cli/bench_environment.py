@@ -1,0 +1,167 @@
+"""What every `pitboss bench` command needs: servers, a namespace of its own, output."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import shutil
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+
+from lab.bench.report import BenchEnvironment, FigureRow, format_table
+from lab.bench.server_cpu import ServerPids
+from pitboss.cli.interrupts import unwind_on_termination
+from pitboss.cli.progress import StepProgress
+from pitboss.embedded.stack import Stack
+from pitboss.embedded.state import read_state, resolve_runtime
+from pitboss.ops.provision import deprovision, provision
+from pitboss.settings import Runtime, StackSettings, read_settings, runtime_of
+from schemas.errors import UsageError
+
+PARTITIONS = 8
+"""Of every topic of a measurement: as many as the trials had that the targets were drawn from."""
+
+pairs_option = click.option(
+    "--pairs",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Runs of each side, in turns.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+servers_option = click.option(
+    "--yes-use-these-servers",
+    "may_use_given",
+    is_flag=True,
+    help="Load servers that the environment names.",
+)
+
+
+class BenchFigures(Protocol):
+    """Figures of a bench, as it prints them."""
+
+    @property
+    def environment(self) -> BenchEnvironment:
+        """Machine, commit and servers."""
+        ...
+
+    def as_json(self) -> Any:
+        """Return what `--json` prints."""
+        ...
+
+    def rows(self) -> list[FigureRow]:
+        """Return the figures as rows for a person."""
+        ...
+
+
+@dataclass(frozen=True)
+class BenchRun:
+    """Servers, a name that no other run has, and a folder that goes with the run."""
+
+    settings: StackSettings
+    servers: Runtime
+    name: str
+    folder: Path
+    progress: StepProgress
+
+    @property
+    def origin(self) -> str:
+        """Where the servers are from, as the figures say it."""
+        given = self.settings.uses_given_servers
+        return "named in the environment" if given else "embedded stack"
+
+    @property
+    def server_pids(self) -> ServerPids:
+        """The processes of the embedded servers; those of named ones are not known."""
+        state = None if self.settings.uses_given_servers else read_state(self.settings.home)
+        return ServerPids() if state is None else ServerPids(state.kafka.pid, state.postgres.pid)
+
+
+@contextmanager
+def open_bench(*, may_use_given: bool) -> Iterator[BenchRun]:
+    """Find or start the servers for one run; leave them, and the disk, as they were."""
+    settings = read_settings()
+    if settings.uses_given_servers and not may_use_given:
+        raise UsageError(
+            "PITBOSS_KAFKA names a server that is not ours: add --yes-use-these-servers to load it"
+        )
+    # Clients log warnings about a broker that has just started; their retries overcome them.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    name = f"bench_{secrets.token_hex(4)}"
+    folder = settings.home / name
+    with StepProgress() as progress, _servers(settings, progress) as servers:
+        try:
+            folder.mkdir(parents=True)
+            yield BenchRun(settings, servers, name, folder, progress)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def print_figures(title: str, figures: BenchFigures, as_json: bool) -> None:
+    """Print figures as one line of JSON or as a table."""
+    if as_json:
+        click.echo(json.dumps(figures.as_json()))
+    else:
+        click.echo(format_table(title, figures.rows(), figures.environment))
+
+
+def with_lifeline(module: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command of a module that ends when this process does."""
+    return (sys.executable, "-m", "pitboss.workers.lifeline", module, *arguments)
+
+
+@contextmanager
+def _servers(settings: StackSettings, progress: StepProgress) -> Iterator[Runtime]:
+    """Yield the servers of the environment, or the embedded ones.
+
+    The embedded ones are stopped again if they were not running.
+    """
+    with unwind_on_termination():
+        if settings.uses_given_servers:
+            yield resolve_runtime(settings)
+            return
+        stack = Stack.open(settings)
+        state = read_state(settings.home)
+        was_running = state is not None and state.is_running
+        progress.begin(
+            "finding Kafka and PostgreSQL" if was_running else "starting Kafka and PostgreSQL"
+        )
+        try:
+            stack.up(progress.begin)
+            yield stack.runtime()
+        finally:
+            if not was_running:
+                progress.begin("stopping Kafka and PostgreSQL, as they were")
+                stack.down()
+
+
+@contextmanager
+def bench_namespace(
+    servers: Runtime,
+    name: str,
+    *,
+    partitions: int | None = PARTITIONS,
+    providers: Collection[str] | None = ("hub88", "house"),
+) -> Iterator[Runtime]:
+    """Make an unused namespace with its topics; remove it afterwards.
+
+    None means what a new installation gets.
+    """
+    runtime = runtime_of(servers.bootstrap_servers, servers.database_url, name)
+    try:
+        if partitions is None:
+            provision(runtime, providers=providers)
+        else:
+            provision(
+                runtime, partitions=partitions, raw_partitions=partitions, providers=providers
+            )
+        yield runtime
+    finally:
+        deprovision(runtime)

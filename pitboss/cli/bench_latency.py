@@ -1,0 +1,353 @@
+"""`pitboss bench latency`: at a steady rate, in a closed loop, and hop by hop."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from itertools import cycle, islice
+from typing import Any
+
+import click
+import msgspec
+
+from lab.bench.base_latency import BaseLatencyPlan
+from lab.bench.closed import ROUNDS, BetStock, ClosedBenchPlan, LoopSide
+from lab.bench.closed import SECONDS as CLOSED_SECONDS
+from lab.bench.environments import RevisionBuild
+from lab.bench.hop_tracing import HopBenchPlan
+from lab.bench.latency import BROKER_WARM_UP_S, SECONDS, WARM_UP_S, LatencyBenchPlan
+from lab.bench.peers import BARE_HOPS
+from lab.bench.pipeline_figures import OURS
+from lab.bench.processes import ProcessCommand
+from lab.bench.raw_records import endless_bets, opening_records
+from lab.sandbox.keys import SandboxKeys
+from pitboss.cli.bench_environment import (
+    BenchFigures,
+    BenchRun,
+    bench_namespace,
+    open_bench,
+    pairs_option,
+    print_figures,
+    servers_option,
+    with_lifeline,
+)
+from pitboss.cli.bench_sides import build_base, side_namespace, worker_commands, write_keyring
+from pitboss.cli.suggestions import PROVIDER
+from pitboss.ops.topic_admin import admin_client
+from pitboss.settings import Runtime, worker_environment
+from runtime.kafka.producer import OutRecord
+from schemas.errors import UsageError
+from schemas.topics import OUTCOMES, TRANSACTIONS, raw_pattern, raw_topic
+
+PLAYERS = 2_000
+_ROLES = ("normalise", "ledger")
+_RATE = 200
+_PEER_BETS = 4_000
+"""The peer decides nothing, so it gets the same bets again and again."""
+
+
+class InFlightList(click.ParamType):
+    """Numbers with commas between them, as in 16,64,200."""
+
+    name = "N,N,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return the numbers; fails for anything but whole numbers from 1 to `PLAYERS`."""
+        if isinstance(value, tuple):
+            return value
+        texts = str(value).split(",")
+        numbers = [int(text) for text in texts if text.strip().isdecimal()]
+        if len(numbers) < len(texts) or not all(1 <= number <= PLAYERS for number in numbers):
+            self.fail(f"{value!r}: write it as 16,64,200, each from 1 to {PLAYERS:,}", param, ctx)
+        return tuple(dict.fromkeys(numbers))
+
+
+@click.command("latency")
+@click.option(
+    "--rate",
+    "rates",
+    multiple=True,
+    type=click.IntRange(1, 100_000),
+    help="Events a second; may be repeated.",
+)
+@click.option(
+    "--closed",
+    "in_flight",
+    type=InFlightList(),
+    default=(),
+    help="Closed loop instead: so many bets in flight, each followed by the next when its outcome"
+    " is there, in turns with the bare hops.",
+)
+@click.option(
+    "--hops",
+    "is_traced",
+    is_flag=True,
+    help="Show where a bet waits: append, fetch_raw, normalise, produce, fetch_log, decide, commit,"
+    " publish, fetch_outcome. At --rate (200), or with --closed in flight.",
+)
+@click.option(
+    "--base",
+    "base",
+    metavar="REV",
+    help="At --rate (200), in turns with the workers of this git revision, which is built in an"
+    " environment of its own: p50, and the CPU of both workers.",
+)
+@pairs_option
+@click.option(
+    "--seconds",
+    type=click.IntRange(1),
+    help=f"At each rate ({SECONDS}), or at each number in flight ({CLOSED_SECONDS}).",
+)
+@click.option(
+    "--rounds",
+    default=ROUNDS,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Of --closed: runs of each side.",
+)
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    type=PROVIDER,
+    help="Of --closed and --hops: raw topics of these (hub88 and house are needed); as a rule those"
+    " of a new installation.",
+)
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 1000),
+    help="Of --closed and --hops: of each topic; as a rule those of a new installation.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One JSON list on stdout, an object a rate; of --closed and --hops one object.",
+)
+@servers_option
+def latency_command(
+    rates: tuple[int, ...],
+    in_flight: tuple[int, ...],
+    is_traced: bool,
+    base: str | None,
+    pairs: int,
+    seconds: int | None,
+    rounds: int,
+    providers: tuple[str, ...],
+    partitions: int | None,
+    as_json: bool,
+    may_use_given: bool,
+) -> None:
+    """Measure the time from a raw record's append to its outcome.
+
+    It passes through real workers, normalise and ledger, with signatures checked; the clock stops
+    where a connector would have the outcome.
+    """
+    if (rates and in_flight and not is_traced) or (base and (in_flight or is_traced)):
+        raise UsageError("--closed, --base and --rate are measurements: give one of them")
+    if providers and not {"hub88", "house"} <= set(providers):
+        raise UsageError("--provider: the bets are Hub88's and the money is from house: add both")
+    with open_bench(may_use_given=may_use_given) as opened:
+        bench = LatencyBench(opened, partitions, providers or None)
+        if base:
+            figures = bench.compare(build_base(opened, base), rates, pairs, seconds or SECONDS)
+            print_figures("latency: this code and another revision", figures, as_json)
+        elif is_traced:
+            figures = bench.trace(in_flight, rates, seconds or SECONDS)
+            print_figures("latency: a bet, hop by hop", figures, as_json)
+        elif in_flight:
+            figures = bench.close_loop(in_flight, rounds, seconds or CLOSED_SECONDS)
+            print_figures("latency: bets in flight, in a closed loop", figures, as_json)
+        else:
+            figures = bench.offer_rates(rates, seconds or SECONDS)
+            print_figures("latency: raw append to outcome", figures, as_json)
+
+
+class LatencyBench:
+    """The measurements of latency, over one set of keys."""
+
+    def __init__(
+        self, opened: BenchRun, partitions: int | None, providers: Collection[str] | None
+    ) -> None:
+        self._opened = opened
+        self._partitions = partitions
+        self._providers = providers
+        self._keys = SandboxKeys.generate()
+        self._keyring = write_keyring(self._keys, opened.folder / "keys.json")
+
+    def offer_rates(self, rates: Sequence[int], seconds: int) -> BenchFigures:
+        """Measure at steady rates."""
+        from lab.bench.latency import RATES, run
+
+        opened, rates = self._opened, rates or RATES
+        with bench_namespace(opened.servers, opened.name) as runtime:
+            opened.progress.begin("signing bets")
+            needed = round(max(rates) * BROKER_WARM_UP_S) + sum(
+                round(rate * (seconds + WARM_UP_S)) for rate in rates
+            )
+            bets = list(islice(endless_bets(self._keys, PLAYERS), needed))
+            plan = LatencyBenchPlan(
+                bootstrap_servers=runtime.bootstrap_servers,
+                workers=worker_commands(opened, runtime, _ROLES, self._keyring),
+                opening=self._opening(runtime),
+                bets=iter(bets),
+                raw=runtime.topic(raw_topic("hub88")),
+                outcomes=runtime.topic(OUTCOMES),
+                rates=rates,
+                seconds=seconds,
+                servers_origin=opened.origin,
+            )
+            return asyncio.run(run(plan, opened.progress))
+
+    def close_loop(self, in_flight: Sequence[int], rounds: int, seconds: int) -> BenchFigures:
+        """Measure in a closed loop, in turns with the bare hops."""
+        from lab.bench.closed import run
+
+        opened = self._opened
+        bets = endless_bets(self._keys, PLAYERS)
+        opened.progress.begin("signing bets")
+        peer_bets = list(islice(bets, _PEER_BETS))
+        opened.progress.begin("making topics")
+        with self._namespace("") as own, self._namespace("_peer") as peer:
+            workers = worker_commands(opened, own, _ROLES, self._keyring)
+            plan = ClosedBenchPlan(
+                bootstrap_servers=own.bootstrap_servers,
+                sides=(
+                    self._side(OURS, own, workers, BetStock(bets)),
+                    self._bare_hops(peer, peer_bets),
+                ),
+                in_flight=in_flight,
+                rounds=rounds,
+                seconds=seconds,
+                servers=opened.server_pids,
+                servers_origin=opened.origin,
+                topics=_partition_counts(own),
+            )
+            return asyncio.run(run(plan, opened.progress))
+
+    def trace(self, in_flight: Sequence[int], rates: Sequence[int], seconds: int) -> BenchFigures:
+        """Measure each hop of a bet."""
+        from lab.bench.hop_tracing import run
+
+        opened = self._opened
+        taps = {role: opened.folder / f"{role}.tap" for role in _ROLES}
+        opened.progress.begin("making topics")
+        with self._namespace("") as runtime:
+            workers = worker_commands(opened, runtime, _ROLES, self._keyring, taps=taps)
+            plan = HopBenchPlan(
+                bootstrap_servers=runtime.bootstrap_servers,
+                side=self._side(OURS, runtime, workers, iter(())),
+                bets=endless_bets(self._keys, PLAYERS),
+                log=runtime.topic(TRANSACTIONS),
+                taps=list(taps.values()),
+                in_flight=in_flight,
+                rates=rates or (() if in_flight else (_RATE,)),
+                seconds=seconds,
+                servers_origin=opened.origin,
+                topics=_partition_counts(runtime),
+            )
+            return asyncio.run(run(plan, opened.progress))
+
+    def compare(
+        self, build: RevisionBuild, rates: Sequence[int], pairs: int, seconds: int
+    ) -> BenchFigures:
+        """Measure at a steady rate in turns with another revision."""
+        from lab.bench.base_latency import run
+
+        opened = self._opened
+        keyring = write_keyring(self._keys, opened.folder / "base-keys.json", ("hub88", "house"))
+        opened.progress.begin("making topics")
+        with self._namespace("") as own, self._namespace("_base", build) as other:
+            workers = worker_commands(opened, own, _ROLES, keyring)
+            base_workers = worker_commands(opened, other, _ROLES, keyring, build=build)
+            plan = BaseLatencyPlan(
+                bootstrap_servers=own.bootstrap_servers,
+                sides=(
+                    self._side(OURS, own, workers, iter(())),
+                    self._side(build.commit, other, base_workers, iter(())),
+                ),
+                bets=(endless_bets(self._keys, PLAYERS), endless_bets(self._keys, PLAYERS)),
+                rates=rates or (_RATE,),
+                seconds=seconds,
+                pairs=pairs,
+                servers_origin=opened.origin,
+            )
+            return asyncio.run(run(plan, opened.progress))
+
+    def _namespace(
+        self, suffix: str, build: RevisionBuild | None = None
+    ) -> AbstractContextManager[Runtime]:
+        return side_namespace(
+            self._opened,
+            suffix,
+            build=build,
+            partitions=self._partitions,
+            providers=self._providers,
+        )
+
+    def _opening(self, runtime: Runtime) -> dict[str, list[OutRecord]]:
+        return {runtime.topic(raw_topic("house")): opening_records(self._keys, PLAYERS)}
+
+    def _side(
+        self,
+        name: str,
+        runtime: Runtime,
+        workers: Mapping[str, ProcessCommand],
+        records: BetStock | Iterator[OutRecord],
+    ) -> LoopSide:
+        return LoopSide(
+            name,
+            workers,
+            runtime.topic(raw_topic("hub88")),
+            runtime.topic(OUTCOMES),
+            records,
+            self._opening(runtime),
+            are_outcomes_ours=True,
+        )
+
+    def _bare_hops(self, runtime: Runtime, bets: Sequence[OutRecord]) -> LoopSide:
+        from lab.bench.peers.bare_hops import BareHopSettings
+
+        servers = runtime.bootstrap_servers
+        log, outcomes = runtime.topic(TRANSACTIONS), runtime.topic(OUTCOMES)
+        hops = {
+            "hop_1": BareHopSettings(servers, runtime.group("hop_1"), raw_topics(runtime), log),
+            "hop_2": BareHopSettings(
+                servers, runtime.group("hop_2"), [log], outcomes, runtime.database_url
+            ),
+        }
+        module = "lab.bench.peers.bare_hops"
+        commands = {
+            name: ProcessCommand(
+                with_lifeline(module, msgspec.json.encode(settings).decode()),
+                worker_environment(runtime),
+                self._opened.folder / f"{name}.log",
+            )
+            for name, settings in hops.items()
+        }
+        raw = runtime.topic(raw_topic("hub88"))
+        return LoopSide(BARE_HOPS, commands, raw, outcomes, cycle(bets))
+
+
+def raw_topics(runtime: Runtime) -> list[str]:
+    """Return every raw topic of a namespace, as the broker has them."""
+    return sorted(asyncio.run(_count_partitions(runtime)).keys() - {runtime.topic(TRANSACTIONS)})
+
+
+def _partition_counts(runtime: Runtime) -> dict[str, int]:
+    """Return how many partitions all raw topics have together, and the log."""
+    counts = asyncio.run(_count_partitions(runtime))
+    log = counts.pop(runtime.topic(TRANSACTIONS))
+    return {"raw_topics": len(counts), "raw": sum(counts.values()), "log": log}
+
+
+async def _count_partitions(runtime: Runtime) -> dict[str, int]:
+    pattern = re.compile(raw_pattern(runtime.namespace))
+    async with admin_client(runtime.bootstrap_servers) as admin:
+        names = [name for name in await admin.list_topics() if pattern.match(name)]
+        described = await admin.describe_topics([*names, runtime.topic(TRANSACTIONS)])
+    return {topic["topic"]: len(topic["partitions"]) for topic in described}

@@ -1,0 +1,246 @@
+"""`pitboss bench pipeline`: all workers over filled raw topics, until every balance is there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lab.bench.environments import RevisionBuild
+from lab.bench.pipeline import (
+    IDLE_S,
+    PAIRS,
+    RECORDS,
+    RECORDS_MIN,
+    OpenSide,
+    PipelineBenchPlan,
+    PipelineSide,
+    PipelineSubject,
+)
+from lab.bench.pipeline_figures import BASE, OURS, PLAIN_FAUST, QUIX
+from lab.bench.pipeline_traffic import KEYRING_PROVIDERS
+from lab.bench.processes import ProcessCommand
+from pitboss.cli.bench_environment import (
+    BenchRun,
+    json_option,
+    open_bench,
+    print_figures,
+    servers_option,
+    with_lifeline,
+)
+from pitboss.cli.bench_sides import build_base, side_namespace, worker_commands, write_keyring
+from pitboss.settings import Runtime, worker_environment
+from pitboss.workers import ROLES
+from schemas.topics import BALANCES, OUTCOMES, PARTITIONS_DEFAULT, TRANSACTIONS, raw_topic
+
+PEERS = ("faust", "quix")
+QUIX_PACKAGES = ("quixstreams==3.28.1",)
+PEERS_FOLDER = "bench-peers"
+"""Environments of peers, below the stack's folder; they are kept."""
+LIFELINE = "pitboss.workers.lifeline"
+FAUST_SHARE, QUIX_SHARE = 25, 4
+"""A peer gets so many times fewer records, and so runs about as long as ours or less."""
+
+
+@click.command("pipeline")
+@click.option(
+    "--records",
+    default=RECORDS,
+    show_default=True,
+    type=click.IntRange(RECORDS_MIN),
+    help="Raw records of each of our runs.",
+)
+@click.option(
+    "--pairs",
+    default=PAIRS,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Runs of each side, in turns.",
+)
+@click.option(
+    "--base",
+    "base",
+    metavar="REV",
+    help="In turns with the workers of this git revision, which is built in an environment of its"
+    " own.",
+)
+@click.option(
+    "--idle-seconds",
+    "idle_s",
+    default=IDLE_S,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="After our last run the workers are watched for so long with nothing to do.",
+)
+@click.option(
+    "--traffic",
+    "traffic_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep the signed records in this folder, and use those of an earlier run: signing a"
+    " million takes minutes.",
+)
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 1000),
+    help="Of each topic; as a rule those of a new installation.",
+)
+@click.option(
+    "--peers",
+    "peers",
+    flag_value=",".join(PEERS),
+    help="In turns with both peers.",
+)
+@click.option(
+    "--peer",
+    "peers",
+    type=click.Choice(PEERS),
+    help="In turns with this peer: a plain Faust pipeline with one commit an event, or Quix Streams"
+    " with a transaction a batch, which is installed in an environment of its own. They get fewer"
+    " records.",
+)
+@json_option
+@servers_option
+def pipeline_command(
+    records: int,
+    pairs: int,
+    base: str | None,
+    idle_s: float,
+    traffic_folder: Path | None,
+    partitions: int | None,
+    peers: str | None,
+    as_json: bool,
+    may_use_given: bool,
+) -> None:
+    """Measure all workers over a backlog, from raw records to published balances.
+
+    Broker and database share the machine, and their CPU counts. Signatures are checked.
+    """
+    from lab.bench.pipeline import run
+    from lab.bench.pipeline_traffic import load_keys, make_traffic
+
+    with open_bench(may_use_given=may_use_given) as opened:
+        build = build_base(opened, base) if base else None
+        folder = traffic_folder or opened.folder / "traffic"
+        opened.progress.begin("signing records")
+        traffic = make_traffic(folder, records, opened.progress)
+        keyring = write_keyring(load_keys(folder), opened.folder / "keys.json", KEYRING_PROVIDERS)
+        sides = PipelineSides(opened, keyring, partitions)
+        subjects = [PipelineSubject(OURS, sides.open_workers(None), records)]
+        if build is not None:
+            subjects.append(PipelineSubject(BASE, sides.open_workers(build), records))
+        chosen = (peers or "").split(",")
+        if "faust" in chosen:
+            fewer = max(RECORDS_MIN, records // FAUST_SHARE)
+            subjects.append(PipelineSubject(PLAIN_FAUST, sides.open_faust, fewer))
+        if "quix" in chosen:
+            fewer = max(RECORDS_MIN, records // QUIX_SHARE)
+            subjects.append(PipelineSubject(QUIX, sides.open_quix(), fewer))
+        plan = PipelineBenchPlan(
+            bootstrap_servers=opened.servers.bootstrap_servers,
+            subjects=subjects,
+            traffic=traffic,
+            pairs=pairs,
+            idle_s=idle_s,
+            servers=opened.server_pids,
+            servers_origin=opened.origin,
+        )
+        figures = asyncio.run(run(plan, opened.progress))
+    print_figures("pipeline: raw records to published balances", figures, as_json)
+
+
+class PipelineSides:
+    """Makes the sides of a measurement, each in an unused namespace."""
+
+    def __init__(self, opened: BenchRun, keyring: Path, partitions: int | None) -> None:
+        self._opened = opened
+        self._keyring = keyring
+        self._partitions = partitions
+
+    def open_workers(self, build: RevisionBuild | None) -> OpenSide:
+        """Return what opens a side with all workers, of this code or of a build."""
+
+        def open_side(suffix: str) -> AbstractContextManager[PipelineSide]:
+            return self._workers(suffix if build is None else f"{suffix}_base", build)
+
+        return open_side
+
+    @contextmanager
+    def _workers(self, suffix: str, build: RevisionBuild | None) -> Iterator[PipelineSide]:
+        with side_namespace(
+            self._opened, suffix, build=build, partitions=self._partitions
+        ) as runtime:
+            commands = worker_commands(self._opened, runtime, ROLES, self._keyring, build=build)
+            raw = raw_topics(runtime)
+            log = runtime.topic(TRANSACTIONS)
+            yield PipelineSide(
+                processes=commands,
+                raw=raw,
+                outcomes=runtime.topic(OUTCOMES),
+                balances=runtime.topic(BALANCES),
+                groups={
+                    runtime.group("normalise"): list(raw.values()),
+                    runtime.group("drift"): list(raw.values()),
+                    runtime.group("fraud.detect"): [log],
+                },
+            )
+
+    def open_quix(self) -> OpenSide:
+        """Return what opens a side with Quix Streams, which is installed now if it is not yet."""
+        from lab.bench.environments import build_peer
+
+        opened = self._opened
+        cache = opened.settings.home / PEERS_FOLDER
+        python = build_peer("quix", QUIX_PACKAGES, cache, opened.progress.begin)
+
+        @contextmanager
+        def open_side(suffix: str) -> Iterator[PipelineSide]:
+            with self._peer_namespace(f"{suffix}_quix") as runtime:
+                argument = self._peer_settings(runtime, "quix")
+                arguments = (str(python), "-m", LIFELINE, "lab.bench.peers.quix_pipeline", argument)
+                environment = RevisionBuild.environment(worker_environment(runtime))
+                yield self._peer(runtime, "quix", arguments, environment)
+
+        return open_side
+
+    @contextmanager
+    def open_faust(self, suffix: str) -> Iterator[PipelineSide]:
+        """Open a side with the plain Faust pipeline."""
+        with self._peer_namespace(f"{suffix}_faust") as runtime:
+            folder = str(self._opened.folder / "faust")
+            more = {"partitions": self._partitions or PARTITIONS_DEFAULT, "data_folder": folder}
+            argument = self._peer_settings(runtime, "faust", **more)
+            arguments = with_lifeline("lab.bench.peers.faust_pipeline", argument)
+            yield self._peer(runtime, "faust", arguments, worker_environment(runtime))
+
+    def _peer_namespace(self, suffix: str) -> AbstractContextManager[Runtime]:
+        return side_namespace(self._opened, suffix, partitions=self._partitions)
+
+    def _peer_settings(self, runtime: Runtime, name: str, **more: Any) -> str:
+        settings = {
+            "bootstrap_servers": runtime.bootstrap_servers,
+            "group": runtime.group(f"peer_{name}"),
+            "sources": list(raw_topics(runtime).values()),
+            "sink": runtime.topic(BALANCES),
+            "database_url": runtime.database_url,
+            "keys_file": str(self._keyring),
+            **more,
+        }
+        return json.dumps(settings)
+
+    def _peer(
+        self, runtime: Runtime, name: str, arguments: Sequence[str], environment: dict[str, str]
+    ) -> PipelineSide:
+        balances = runtime.topic(BALANCES)
+        log = self._opened.folder / f"{name}.log"
+        command = ProcessCommand(arguments, environment, log)
+        return PipelineSide({name: command}, raw_topics(runtime), balances, balances)
+
+
+def raw_topics(runtime: Runtime) -> dict[str, str]:
+    """Return the raw topics that the traffic is for, by provider."""
+    return {name: runtime.topic(raw_topic(name)) for name in KEYRING_PROVIDERS}
