@@ -50,7 +50,7 @@ RULE: Final = make_rule(
 )
 
 
-class OpenedDeposit(msgspec.Struct, array_like=True):
+class DepositOpening(msgspec.Struct, array_like=True):
     """A deposit that the cashier opened, and how much of it has been credited."""
 
     at_ms: int
@@ -73,7 +73,7 @@ class WaitingDeposit(msgspec.Struct, frozen=True, array_like=True):
 class DepositState(msgspec.Struct, array_like=True):
     """Openings and unmatched deposits of one player, by the cashier's reference."""
 
-    opened: dict[str, OpenedDeposit] = {}
+    opened: dict[str, DepositOpening] = {}
     waiting: dict[str, WaitingDeposit] = {}
     seen: dict[str, int] = {}
 
@@ -111,7 +111,7 @@ class FakeDeposit(KeyedDetector[DepositState]):
         minor, currency = _amount_of(event, Kind.INFORMATIONAL)
         if reference in state.opened:
             return
-        opened = state.opened[reference] = OpenedDeposit(event.occurred_at, minor, currency)
+        opened = state.opened[reference] = DepositOpening(event.occurred_at, minor, currency)
         waiting = state.waiting.get(reference)
         if waiting is None:
             return
@@ -145,7 +145,7 @@ class FakeDeposit(KeyedDetector[DepositState]):
             self.schedule(self.key, event.reference.tx_id, due_ms)
 
     def _credit(
-        self, opened: OpenedDeposit, deposit: WaitingDeposit, player_id: str | None
+        self, opened: DepositOpening, deposit: WaitingDeposit, player_id: str | None
     ) -> Iterator[Finding]:
         opened.credited_minor += deposit.minor
         if deposit.currency != opened.currency:
