@@ -71,6 +71,8 @@ def reference_minor(minor: int, currency: str | None) -> int | None:
 
 def sum_reference(event: WalletTransaction, kind: str) -> int:
     """Return the sum of an event's legs of one kind in the reference currency; 0 if unknown."""
+    if len(event.legs) == 1 and event.legs[0].kind != kind:
+        return 0
     minor, currency = sum_legs(event, kind)
     return reference_minor(minor, currency) or 0
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from heapq import heappop, heappush
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
@@ -66,6 +67,7 @@ class OpenCase(msgspec.Struct, array_like=True):
     exposed_minor: int | None
 
 
+@lru_cache(maxsize=65_536)
 def escape_key(*parts: str) -> str:
     """Join the parts of a key; a part may contain the sign between them."""
     return ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
@@ -130,12 +132,8 @@ class KeyedDetector(Generic[S]):
 
     @property
     def next_due_ms(self) -> int:
-        """Event time at which `advance` has something to do."""
-        timer_ms = self._timers[0][0] if self._timers else NEVER
-        if not self._states:
-            return timer_ms
-        oldest_ms = next(iter(self._states.values()))[0]
-        return min(timer_ms, oldest_ms + self.rule.idle_ms + 1)
+        """Event time of the first timer."""
+        return self._timers[0][0] if self._timers else NEVER
 
     def advance(self, watermark_ms: int) -> list[FraudAlert]:
         """Raise the watermark: fire what is due, then forget keys that are idle."""
@@ -321,4 +319,7 @@ def _is_news(case: OpenCase, finding: Finding) -> bool:
 
 def has_kind(event: WalletTransaction, kind: str) -> bool:
     """Return whether an event has a leg of a kind."""
-    return any(leg.kind == kind for leg in event.legs)
+    for leg in event.legs:  # noqa: SIM110 - any() makes a generator for every record of the log
+        if leg.kind == kind:
+            return True
+    return False

@@ -43,7 +43,7 @@ class Detector(Protocol):
 
     @property
     def next_due_ms(self) -> int:
-        """Event time at which `advance` has something to do."""
+        """Event time of its first timer; it is advanced then, and once a minute."""
 
     def advance(self, watermark_ms: int) -> Sequence[FraudAlert]:
         """Raise the watermark and return what is due."""

@@ -16,6 +16,7 @@ from schemas.events import FraudAlert, PlayerEvent, WalletTransaction
 from schemas.topics import TRANSACTIONS
 
 STATE_VERSION: Final = 2
+SWEEP_MS: Final = 60_000
 
 
 class PartitionState(msgspec.Struct, frozen=True, array_like=True):
@@ -67,17 +68,22 @@ class PartitionDetectors:
             detector.watermark_ms = self._watermark_ms
             if found := detector.observe(event, offset):
                 alerts += found
-            self._next_due_ms = min(self._next_due_ms, detector.next_due_ms)
+            if (due_ms := detector.next_due_ms) < self._next_due_ms:
+                self._next_due_ms = due_ms
         return alerts
 
     def _advance(self) -> list[FraudAlert]:
         alerts: list[FraudAlert] = []
         for detector in self.detectors:
             alerts += detector.advance(self._watermark_ms)
-        self._next_due_ms = min(
-            (detector.next_due_ms for detector in self.detectors), default=2**62
-        )
+        self._next_due_ms = self._find_next_due()
         return alerts
+
+    def _find_next_due(self) -> int:
+        # Idle keys are forgotten at whole minutes of event time, so at the same record after a
+        # restart.
+        minute_ms = self._watermark_ms - self._watermark_ms % SWEEP_MS + SWEEP_MS
+        return min([minute_ms, *(detector.next_due_ms for detector in self.detectors)])
 
     def _find_watching(self, kinds: tuple[tuple[str, ...], bool]) -> tuple[Detector, ...]:
         if len(self._by_kinds) > 1_024:  # combinations come from outside
@@ -115,9 +121,7 @@ class PartitionDetectors:
         for detector in self.detectors:
             if (own := saved.detectors.get(detector.rule.rule_id)) is not None:
                 detector.restore(own)
-        self._next_due_ms = min(
-            (detector.next_due_ms for detector in self.detectors), default=2**62
-        )
+        self._next_due_ms = self._find_next_due()
 
 
 def _kinds_of(event: Observation) -> tuple[str, ...]:
