@@ -29,12 +29,12 @@ class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
     value: int
     unit: str
     source: str
-    alerts: Literal["at or above", "above", "below"] = "at or above"
+    alerts: Literal["at or above", "above", "below", "not above"] = "at or above"
 
     def demand_more(self, percent: int) -> Limit:
         """Return this limit moved by `percent`, so that it takes more to raise an alert."""
         moved = -(-self.value * (100 + percent) // 100)
-        if self.alerts == "below":
+        if self.alerts in {"below", "not above"}:
             moved = self.value * (100 - percent) // 100
         return msgspec.structs.replace(self, value=moved)
 

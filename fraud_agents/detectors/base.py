@@ -28,6 +28,8 @@ S = TypeVar("S", bound=msgspec.Struct)
 SAMPLE_EVENTS_MAX: Final = 50
 STATE_VERSION: Final = 1
 NEVER: Final = 2**62
+RESULT: Final = "RESULT"
+"""The kind of every game result, beside the kinds of legs and the types of player events."""
 
 _CLOSE: Final = "close"
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from fraud_agents.detectors.base import RESULT
 from fraud_agents.detectors.catalogue import DETECTORS
 from fraud_agents.detectors.observation import Detector, Observation
 from fraud_agents.detectors.repeats import RepeatFilter, RepeatState
@@ -128,4 +129,4 @@ def _kinds_of(event: Observation) -> tuple[str, ...]:
     if isinstance(event, WalletTransaction):
         legs = event.legs
         return (legs[0].kind,) if len(legs) == 1 else tuple([leg.kind for leg in legs])
-    return (event.type,) if isinstance(event, PlayerEvent) else (event.operation,)
+    return (event.type,) if isinstance(event, PlayerEvent) else (RESULT,)

@@ -206,20 +206,20 @@ class PlayerStory:
         why = Cause(cause, self.stream.next_name("cause"), "compliance", "register")
         self.send(at_ms, operation, [leg], provider="house", cause=why, **more)
 
-    def report(self, at_ms: int, what: str, delay_ms: int | None = None, **facts: str) -> None:
+    def report(self, at_ms: int, fact: str, delay_ms: int | None = None, **facts: str) -> None:
         """Send a player event."""
         number = self.stream.next_name("fact")
         record = PlayerEvent(
-            event_id=event_id(self.brand, "house", what, number),
+            event_id=event_id(self.brand, "house", fact, number),
             brand=self.brand,
             provider="house",
             provider_version="1",
             region=self.region,
-            operation=what,
+            operation=fact,
             provider_event_id=number,
             attempt=Attempt("provider.house.raw.v1", 0, 0),
             player_id=self.player_id,
-            type=what,
+            type=fact,
             attributes=facts,
             occurred_at=at_ms,
             time_source="PROVIDER",

@@ -8,12 +8,12 @@ from typing import Final
 
 import msgspec
 
-from lab.fraud import cases_money, cases_play
+from lab.fraud import cases_games, cases_money, cases_play
 from lab.fraud.background import HARD_NEGATIVES, send_ordinary
 from lab.fraud.story import DAY_MS, PlayerStory, Sent, Stream
 from lab.fraud.truth import CaseType, CaseWriter, Level, Truth
 from schemas.events import Leg
-from schemas.topics import TRANSACTIONS
+from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, TRANSACTIONS
 
 START_MS: Final = 1_788_739_200_000
 """2026-09-07 00:00 UTC, a Monday."""
@@ -22,7 +22,11 @@ INJECTIONS_MIN: Final = 20
 HEARTBEATS: Final = (5_000, 10_000, 15_000, 20_000, 30_000, 60_000, 125_000)
 """The log has a heartbeat every few seconds; only those that can matter to a case are made."""
 
-ALL_CASES: Final[tuple[CaseType, ...]] = (*cases_money.CASES, *cases_play.CASES)
+ALL_CASES: Final[tuple[CaseType, ...]] = (
+    *cases_money.CASES,
+    *cases_play.CASES,
+    *cases_games.CASES,
+)
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -117,4 +121,6 @@ def _send_heartbeats(stream: Stream, truths: Sequence[Truth]) -> None:
         own.send(at_ms, "heartbeat", [Leg("HEARTBEAT")], provider="house", delay_ms=0)
         sent = stream.sent.pop()
         beat = msgspec.structs.replace(sent.record, player_id=None)
-        stream.sent.append(Sent(at_ms, TRANSACTIONS, "", beat))
+        stream.sent += [
+            Sent(at_ms, topic, "", beat) for topic in (TRANSACTIONS, PLAYER_EVENTS, GAME_RESULTS)
+        ]
