@@ -50,7 +50,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     observed: int
     threshold: int
     unit: str
-    offsets: Sequence[int]
+    offsets: Sequence[int] = ()
+    """Offsets of the detector's own partition; `places` for records of any."""
+    places: Sequence[tuple[str, int, int]] = ()
     event_ids: Sequence[str]
     evidence: dict[str, str]
     exposed_minor: int | None = None
@@ -210,7 +212,7 @@ class KeyedDetector(Generic[S]):
             threshold=finding.threshold,
             unit=finding.unit,
             occurred_at=finding.at_ms,
-            sources=[self._range(finding.offsets)],
+            sources=self._sources_of(finding),
             sample_event_ids=even_sample(finding.event_ids, SAMPLE_EVENTS_MAX),
             evidence={"rule_digest": rule.digest, **finding.evidence},
             reason=finding.reason,
@@ -218,8 +220,18 @@ class KeyedDetector(Generic[S]):
             currency=finding.currency,
         )
 
-    def _range(self, offsets: Sequence[int]) -> OffsetRange:
-        return OffsetRange(self.topic, self.partition, min(offsets), max(offsets))
+    def _sources_of(
+        self, finding: Finding, old: Sequence[OffsetRange] = ()
+    ) -> list[OffsetRange]:
+        """Return the ranges of a finding and of `old` together, one for each partition."""
+        bounds = {(one.topic, one.partition): [one.first_offset, one.last_offset] for one in old}
+        own = [(self.topic, self.partition, offset) for offset in finding.offsets]
+        for topic, partition, offset in (*own, *finding.places):
+            bounds.setdefault((topic, partition), []).append(offset)
+        return [
+            OffsetRange(topic, partition, min(offsets), max(offsets))
+            for (topic, partition), offsets in sorted(bounds.items())
+        ]
 
     def _grow(self, case: OpenCase, finding: Finding) -> None:
         if finding.adds:
@@ -231,8 +243,7 @@ class KeyedDetector(Generic[S]):
             case.exposed_minor = max(case.exposed_minor or 0, finding.exposed_minor)
 
     def _update(self, case: OpenCase, finding: Finding) -> FraudAlert:
-        old, more = case.alert, self._range(finding.offsets)
-        [own] = old.sources
+        old = case.alert
         samples = list(dict.fromkeys([*old.sample_event_ids, *finding.event_ids]))
         return msgspec.structs.replace(
             old,
@@ -242,14 +253,7 @@ class KeyedDetector(Generic[S]):
             observed=case.observed,
             threshold=finding.threshold,
             occurred_at=finding.at_ms,
-            sources=[
-                OffsetRange(
-                    own.topic,
-                    own.partition,
-                    min(own.first_offset, more.first_offset),
-                    max(own.last_offset, more.last_offset),
-                )
-            ],
+            sources=self._sources_of(finding, old.sources),
             sample_event_ids=even_sample(samples, SAMPLE_EVENTS_MAX),
             evidence={**old.evidence, **finding.evidence},
             status=AlertStatus.UPDATED.value,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from fraud_agents.detectors import (
     d01_bet_velocity,
@@ -16,7 +16,9 @@ from fraud_agents.detectors import (
     d05_little_play,
     d06_bonus_abuse,
     d07_velocity,
+    d08_multi_accounting,
     d09_impossible_travel,
+    d12_geofence,
     d13_rtp_drift,
     d14_result_integrity,
     d15_changed_duplicate,
@@ -26,6 +28,7 @@ from fraud_agents.detectors import (
     d20_limit_breach,
 )
 from fraud_agents.detectors.observation import Detector
+from fraud_agents.detectors.signal_base import SignalDetector
 from fraud_agents.rules import Rule
 
 D01_BET_VELOCITY: Final = d01_bet_velocity.RULE
@@ -37,7 +40,9 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
     d05_little_play.RULE,
     d06_bonus_abuse.RULE,
     d07_velocity.RULE,
+    d08_multi_accounting.RULE,
     d09_impossible_travel.RULE,
+    d12_geofence.RULE,
     d13_rtp_drift.RULE,
     d14_result_integrity.RULE,
     d15_changed_duplicate.RULE,
@@ -65,7 +70,9 @@ DETECTORS: Final[Mapping[str, tuple[DetectorType, ...]]] = MappingProxyType(
         "D05": (d05_little_play.LittlePlay,),
         "D06": (d06_bonus_abuse.BonusAbuse,),
         "D07": (d07_velocity.DepositVelocity, d07_velocity.PlayerVelocity),
+        "D08": (),
         "D09": (d09_impossible_travel.ImpossibleTravel,),
+        "D12": (),
         "D13": (d13_rtp_drift.RtpDrift,),
         "D14": (d14_result_integrity.ResultIntegrity,),
         "D15": (d15_changed_duplicate.ChangedDuplicate,),
@@ -75,4 +82,12 @@ DETECTORS: Final[Mapping[str, tuple[DetectorType, ...]]] = MappingProxyType(
         "D20": (d20_limit_breach.LimitBreach,),
     }
 )
-"""Classes of the detectors by rule id, one for each topic that a rule reads."""
+"""Classes of the detectors by rule id, one for each topic that a rule reads by itself."""
+
+SIGNAL_DETECTORS: Final[Mapping[str, type[SignalDetector[Any]]]] = MappingProxyType(
+    {
+        "D08": d08_multi_accounting.MultiAccounting,
+        "D12": d12_geofence.Geofence,
+    }
+)
+"""Detectors over signals, which see several partitions in the order of event time."""

@@ -37,7 +37,7 @@ def send_ordinary(stream: Stream, count: int, start_ms: int, span_ms: int) -> No
             at_ms += stream.rng.randint(6, 20) * HOUR_MS
         if stream.rng.random() < 0.2:
             needed = _DEPOSITS[region] * 3
-            player.bet(at_ms, needed)
+            player.play(at_ms, 1, needed)
             player.withdraw(at_ms + HOUR_MS, _DEPOSITS[region])
 
 

@@ -31,7 +31,8 @@ def _log_in(
     case: CaseWriter, player: Any, at_ms: int, place: tuple[float, float], **facts: str
 ) -> None:
     north, east = (str(round(degree * 10_000)) for degree in place)
-    facts = {"device": "phone", "network": "home", "ip": "ip", **facts}
+    phone = f"phone of {player.player_id}"
+    facts = {"device": phone, "network": "home", "ip": "ip", **facts}
     player.report(at_ms, "LOGIN", None, north=north, east=east, **facts)
 
 
@@ -54,7 +55,7 @@ def _far_enough(case: CaseWriter) -> None:
 
 
 def _with_new_device(case: CaseWriter) -> None:
-    _journey(case, 2_500, HOUR_MS, device="tablet")
+    _journey(case, 2_500, HOUR_MS, device=case.stream.next_name("tablet"))
 
 
 def _with_changed_password(case: CaseWriter) -> None:
@@ -73,7 +74,7 @@ def _with_changed_password(case: CaseWriter) -> None:
 
 
 def _by_vpn(case: CaseWriter) -> None:
-    _journey(case, 8_000, MINUTE_MS, network=case.rng.choice(["vpn", "hosting"]), device="phone")
+    _journey(case, 8_000, MINUTE_MS, network=case.rng.choice(["vpn", "hosting"]))
 
 
 def _by_plane(case: CaseWriter) -> None:
@@ -83,7 +84,7 @@ def _by_plane(case: CaseWriter) -> None:
 def _place_unknown(case: CaseWriter) -> None:
     player = case.player()
     _log_in(case, player, case.at_ms, _HOME)
-    player.report(case.at_ms + MINUTE_MS, "LOGIN", None, device="phone", network="mobile")
+    player.report(case.at_ms + MINUTE_MS, "LOGIN", None, network="mobile")
 
 
 # --- D13: 3 sigma away from the declared return

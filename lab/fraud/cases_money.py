@@ -311,9 +311,9 @@ def _password_found(case: CaseWriter) -> None:
     player = case.player()
     for number in range(2):
         at_ms = case.at_ms + number * 5 * MINUTE_MS
-        player.report(at_ms, "LOGIN_FAILED", 100, device="d")
-        player.report(at_ms + 10_000, "LOGIN_FAILED", 100, device="d")
-        player.report(at_ms + 20_000, "LOGIN", 100, device="d")
+        player.report(at_ms, "LOGIN_FAILED", 100)
+        player.report(at_ms + 10_000, "LOGIN_FAILED", 100)
+        player.report(at_ms + 20_000, "LOGIN", 100)
 
 
 CASES: Final = (

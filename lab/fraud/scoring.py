@@ -10,7 +10,9 @@ from typing import Final
 import msgspec
 
 from fraud_agents.detectors import DEFAULT_RULES
+from fraud_agents.detectors.ordered import OrderedDetectors
 from fraud_agents.detectors.partition import PartitionDetectors
+from fraud_agents.detectors.signal_base import Scope
 from fraud_agents.rules import SEVERITIES, Rule
 from lab.fraud.traffic import Traffic
 from lab.fraud.truth import Truth
@@ -19,6 +21,7 @@ from schemas.events import AlertStatus, FraudAlert
 from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, TRANSACTIONS
 
 PARTITIONS: Final = 4
+_MERGED: Final = (PLAYER_EVENTS, TRANSACTIONS)
 CATALOGUE: Final = tuple(f"D{number:02}" for number in range(1, 21))
 """The detectors of the definitions, those that do not exist yet included."""
 
@@ -58,6 +61,17 @@ class FraudScore(msgspec.Struct):
 
 def run_detectors(traffic: Traffic, rules: Sequence[Rule] = DEFAULT_RULES) -> list[Raised]:
     """Return every alert record that the rules raise over the traffic, in order."""
+    own = {
+        partition: OrderedDetectors(
+            rules, [(PLAYER_EVENTS, partition), (TRANSACTIONS, partition)], Scope.PLAYER
+        )
+        for partition in range(PARTITIONS)
+    }
+    everywhere = OrderedDetectors(
+        rules,
+        [(topic, number) for topic in _MERGED for number in range(PARTITIONS)],
+        Scope.ALL,
+    )
     watches = {
         (topic, partition): PartitionDetectors(rules, partition, topic)
         for topic in (TRANSACTIONS, PLAYER_EVENTS, GAME_RESULTS)
@@ -73,6 +87,9 @@ def run_detectors(traffic: Traffic, rules: Sequence[Rule] = DEFAULT_RULES) -> li
         for partition in partitions:
             place = (sent.topic, partition)
             found = watches[place].observe(sent.record, offsets[place])
+            if sent.topic in _MERGED:
+                for ordered in (own[partition], everywhere):
+                    found += ordered.observe(sent.record, place, offsets[place])
             offsets[place] += 1
             raised += [Raised(alert, sent.append_ms) for alert in found]
     return raised

@@ -37,6 +37,10 @@ CURRENCIES: Final = {
 }
 
 
+GEOFENCED: Final = ("CA-ON", "US-NJ")
+"""Regions where a bet needs a location."""
+
+
 class Sent(msgspec.Struct, frozen=True):
     """A record and when it is appended; `money` is what it puts at stake as part of a case."""
 
@@ -156,6 +160,8 @@ class PlayerStory:
     def play(self, at_ms: int, rounds: int, minor: int, every_ms: int = 20_000) -> int:
         """Play rounds one after the other and return the time after the last."""
         for _ in range(rounds):
+            if self.region in GEOFENCED:
+                self.report(at_ms - 2_000, "LOCATED", jurisdiction=self.region)
             bet = self.bet(at_ms, minor)
             assert bet.round_id is not None
             if self.stream.rng.random() < 0.4:
