@@ -1,4 +1,4 @@
-"""What detectors with other keys than the player, or with more than one input, see of a record. Pure.
+"""What detectors with several inputs, or other keys than the player, see of a record. Pure.
 
 A signal is the small part of a record that such detectors need, with the place that it came from.
 """

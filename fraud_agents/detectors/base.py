@@ -220,9 +220,7 @@ class KeyedDetector(Generic[S]):
             currency=finding.currency,
         )
 
-    def _sources_of(
-        self, finding: Finding, old: Sequence[OffsetRange] = ()
-    ) -> list[OffsetRange]:
+    def _sources_of(self, finding: Finding, old: Sequence[OffsetRange] = ()) -> list[OffsetRange]:
         """Return the ranges of a finding and of `old` together, one for each partition."""
         bounds = {(one.topic, one.partition): [one.first_offset, one.last_offset] for one in old}
         own = [(self.topic, self.partition, offset) for offset in finding.offsets]

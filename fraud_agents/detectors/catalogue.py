@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from fraud_agents.detectors import (
     d01_bet_velocity,
     d02_fake_deposit,
+    d03_affiliate_burst,
     d04_structuring,
     d05_little_play,
     d06_bonus_abuse,
@@ -25,6 +26,7 @@ from fraud_agents.detectors import (
     d16_win_without_bet,
     d17_past_posting,
     d18_excluded_play,
+    d19_markers_of_harm,
     d20_limit_breach,
 )
 from fraud_agents.detectors.observation import Detector
@@ -36,6 +38,7 @@ D01_BET_VELOCITY: Final = d01_bet_velocity.RULE
 DEFAULT_RULES: Final[tuple[Rule, ...]] = (
     d01_bet_velocity.RULE,
     d02_fake_deposit.RULE,
+    d03_affiliate_burst.RULE,
     d04_structuring.RULE,
     d05_little_play.RULE,
     d06_bonus_abuse.RULE,
@@ -49,6 +52,7 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
     d16_win_without_bet.RULE,
     d17_past_posting.RULE,
     d18_excluded_play.RULE,
+    d19_markers_of_harm.RULE,
     d20_limit_breach.RULE,
 )
 
@@ -66,6 +70,7 @@ DETECTORS: Final[Mapping[str, tuple[DetectorType, ...]]] = MappingProxyType(
     {
         "D01": (d01_bet_velocity.BetVelocity,),
         "D02": (d02_fake_deposit.FakeDeposit,),
+        "D03": (),
         "D04": (d04_structuring.Structuring,),
         "D05": (d05_little_play.LittlePlay,),
         "D06": (d06_bonus_abuse.BonusAbuse,),
@@ -79,6 +84,7 @@ DETECTORS: Final[Mapping[str, tuple[DetectorType, ...]]] = MappingProxyType(
         "D16": (d16_win_without_bet.WinWithoutBet,),
         "D17": (d17_past_posting.PastPosting,),
         "D18": (d18_excluded_play.ExcludedPlay,),
+        "D19": (),
         "D20": (d20_limit_breach.LimitBreach,),
     }
 )
@@ -86,8 +92,10 @@ DETECTORS: Final[Mapping[str, tuple[DetectorType, ...]]] = MappingProxyType(
 
 SIGNAL_DETECTORS: Final[Mapping[str, type[SignalDetector[Any]]]] = MappingProxyType(
     {
+        "D03": d03_affiliate_burst.AffiliateBurst,
         "D08": d08_multi_accounting.MultiAccounting,
         "D12": d12_geofence.Geofence,
+        "D19": d19_markers_of_harm.MarkersOfHarm,
     }
 )
 """Detectors over signals, which see several partitions in the order of event time."""

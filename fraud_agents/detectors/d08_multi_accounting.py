@@ -1,13 +1,13 @@
 """D08, multi-accounting: one person behind several accounts.
 
-Key: the thing that they share. A payment instrument, or the hash of a government id, of two accounts
-is a hard sign; a device needs three accounts within 30 days. In Germany a payment may come from an
-account in the player's own name only, so a shared instrument there holds the money.
+Key: the thing that they share. A payment instrument, or the hash of a government id, of two
+accounts is a hard sign; a device needs three accounts within 30 days. In Germany a payment may come
+from an account in the player's own name only, so a shared instrument there holds the money.
 
 False-positive traps: a shared address or network (never a sign by itself: households, students,
-carriers' address translation), two people at one device, a device that is sold (the 30 days), a thing
-that very many share (`hub`: an internet cafe or a test card; it is dropped), one player who adds the
-same card again.
+carriers' address translation), two people at one device, a device that is sold (the 30 days), a
+thing that very many share (`hub`: an internet cafe or a test card; it is dropped), one player who
+adds the same card again.
 """
 
 from __future__ import annotations

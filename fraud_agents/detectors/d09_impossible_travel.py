@@ -1,8 +1,8 @@
 """D09, impossible travel: two logins of one account too far apart for the time between them.
 
 Key: brand and player. Neighbours in event time, at most 24 hours apart, are compared: the great
-circle between them and the speed that it takes. That alone is for a person to look at; with a second
-sign, a new device or changed credentials within `sign`, the money is held.
+circle between them and the speed that it takes. That alone is for a person to look at; with a
+second sign, a new device or changed credentials within `sign`, the money is held.
 
 False-positive traps: a VPN or a data centre (such an address is not where the person is, so it is
 left out of the speed test), places of one city that differ (the least distance), a login that
@@ -40,7 +40,10 @@ RULE: Final = make_rule(
     idle_ms=30 * _DAY_MS,
     limits={
         "speed": Limit(
-            1_000, "km/h", "the published default of two products (Airlock IAM, synapse-waf)", "above"
+            1_000,
+            "km/h",
+            "the published default of two products (Airlock IAM, synapse-waf)",
+            "above",
         ),
         "distance": Limit(100, "km", "upper end of 50 to 100 km: errors of city databases"),
         "sign": Limit(_DAY_MS, "ms", "our default", "not above"),

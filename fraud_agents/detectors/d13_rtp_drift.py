@@ -6,9 +6,9 @@ of the sum of squared stakes). Only rounds with a stake and a payout of games wh
 are declared count.
 
 False-positive traps: a volatile game (its own sigma is the measure), few rounds (`rounds`), many
-games looked at every day (one look a day, and `hold` only from 4 sigma on), progressive jackpots and
-prizes (they are no payouts of a round). It is slow by nature: at sigma 10 a drift of one point needs
-nine million rounds for 3 sigma; results that are wrong by themselves are found by D14.
+games looked at every day (one look a day, and `hold` only from 4 sigma on), progressive jackpots
+and prizes (they are no payouts of a round). It is slow by nature: at sigma 10 a drift of one point
+needs nine million rounds for 3 sigma; results that are wrong by themselves are found by D14.
 """
 
 from __future__ import annotations

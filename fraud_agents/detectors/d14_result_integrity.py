@@ -1,8 +1,9 @@
-"""D14, result integrity: a result that does not follow from what was committed to, or is not signed.
+"""D14, result integrity: a result that does not follow from its seeds, or is not signed.
 
-Key: brand, provider and round. Where a game reveals its seeds: the hash of the server seed is the one
-that was published before the round, the outcome is the one that the scheme computes from the seeds,
-and the payout is the paytable's. Where it does not, the result bears the provider's signature.
+Key: brand, provider and round. Where a game reveals its seeds: the hash of the server seed is the
+one that was published before the round, the outcome is the one that the scheme computes from the
+seeds, and the payout is the paytable's. Where it does not, the result bears the provider's
+signature.
 
 False-positive traps: the hash of a seed's text or of the bytes that its hex digits mean (either is
 right), a scheme or a version of a paytable that is not registered (not checked, since nothing is
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from types import MappingProxyType
 from typing import ClassVar, Final
@@ -129,8 +131,9 @@ class ResultIntegrity(KeyedDetector[CheckedState]):
         if event.scheme is None:
             signs = event.provider in self.rule.words["signing"]
             return "NOT_SIGNED" if signs and event.signature != SignatureVerdict.VALID else ""
-        if event.server_seed is None:
-            return ""  # not revealed yet
+        return "" if event.server_seed is None else self._find_fault_of_seeds(event)
+
+    def _find_fault_of_seeds(self, event: GameResult) -> str:
         if event.committed_hash is not None and not _is_committed(event):
             return "OTHER_SEED"
         payouts = self._paytables.get(f"{event.game_id}/{event.game_version}")
@@ -150,8 +153,6 @@ class ResultIntegrity(KeyedDetector[CheckedState]):
 def _is_committed(event: GameResult) -> bool:
     seed = event.server_seed or ""
     digests = [sha256(seed.encode()).hexdigest()]
-    try:
+    with suppress(ValueError):
         digests.append(sha256(bytes.fromhex(seed)).hexdigest())
-    except ValueError:
-        pass
     return (event.committed_hash or "").lower() in digests

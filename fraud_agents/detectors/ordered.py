@@ -45,8 +45,7 @@ class OrderedDetectors:
         self.detectors = tuple(
             SIGNAL_DETECTORS[rule.rule_id](rule, 0)
             for rule in rules
-            if rule.rule_id in SIGNAL_DETECTORS
-            and SIGNAL_DETECTORS[rule.rule_id].scope is scope
+            if rule.rule_id in SIGNAL_DETECTORS and SIGNAL_DETECTORS[rule.rule_id].scope is scope
         )
         self._merge: OrderedMerge[Signal] = OrderedMerge(inputs, GRACE_MS)
         self._repeats = {name: RepeatFilter() for name in self._merge.inputs}

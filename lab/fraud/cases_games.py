@@ -7,7 +7,7 @@ import hmac
 from math import acos, cos, degrees, radians, sin, sqrt
 from typing import Any, Final
 
-from lab.fraud.story import DAY_MS, HOUR_MS, MINUTE_MS, send_result
+from lab.fraud.story import DAY_MS, HOUR_MS, MINUTE_MS, PlayerStory, send_result
 from lab.fraud.truth import CaseType, CaseWriter, Level
 from schemas.events import Attempt, GameResult
 
@@ -27,9 +27,7 @@ def _east_of_home(kilometres: float) -> tuple[float, float]:
     return _HOME[0], _HOME[1] + degrees(acos(angle))
 
 
-def _log_in(
-    case: CaseWriter, player: Any, at_ms: int, place: tuple[float, float], **facts: str
-) -> None:
+def _log_in(player: PlayerStory, at_ms: int, place: tuple[float, float], **facts: str) -> None:
     north, east = (str(round(degree * 10_000)) for degree in place)
     phone = f"phone of {player.player_id}"
     facts = {"device": phone, "network": "home", "ip": "ip", **facts}
@@ -38,8 +36,8 @@ def _log_in(
 
 def _journey(case: CaseWriter, kilometres: float, elapsed_ms: int, **facts: str) -> None:
     player = case.player()
-    _log_in(case, player, case.at_ms, _HOME)
-    _log_in(case, player, case.at_ms + elapsed_ms, _east_of_home(kilometres), **facts)
+    _log_in(player, case.at_ms, _HOME)
+    _log_in(player, case.at_ms + elapsed_ms, _east_of_home(kilometres), **facts)
     case.complete(case.at_ms + elapsed_ms)
 
 
@@ -60,8 +58,8 @@ def _with_new_device(case: CaseWriter) -> None:
 
 def _with_changed_password(case: CaseWriter) -> None:
     player = case.player()
-    _log_in(case, player, case.at_ms, _HOME)
-    _log_in(case, player, case.at_ms + HOUR_MS, _east_of_home(3_000))
+    _log_in(player, case.at_ms, _HOME)
+    _log_in(player, case.at_ms + HOUR_MS, _east_of_home(3_000))
     # A day is the limit of the second sign: within it the money is held, after it a person looks.
     gap_ms = round(case.rng.uniform(0.5, 22) * HOUR_MS)
     if case.level is Level.EDGE:
@@ -83,7 +81,7 @@ def _by_plane(case: CaseWriter) -> None:
 
 def _place_unknown(case: CaseWriter) -> None:
     player = case.player()
-    _log_in(case, player, case.at_ms, _HOME)
+    _log_in(player, case.at_ms, _HOME)
     player.report(case.at_ms + MINUTE_MS, "LOGIN", None, network="mobile")
 
 

@@ -72,9 +72,7 @@ def _bet_at(case: CaseWriter, age_ms: int, jurisdiction: str, region: str = "") 
     region = region or case.rng.choice(["CA-ON", "US-NJ"])
     player = case.player(region)
     delay_ms = case.rng.choice([None, 4_000])
-    player.report(
-        case.at_ms - age_ms, "LOCATED", delay_ms, jurisdiction=jurisdiction or region
-    )
+    player.report(case.at_ms - age_ms, "LOCATED", delay_ms, jurisdiction=jurisdiction or region)
     player.bet(case.at_ms, 700, money=700)
     case.complete(case.at_ms)
 

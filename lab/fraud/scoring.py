@@ -136,9 +136,13 @@ def _score_one(
     truth_of: Mapping[str, Truth],
 ) -> DetectorScore:
     found: dict[int, Raised] = {}
-    false_alerts = []
+    false_alerts: list[str] = []
+    skipped = 0
     for records in alerts.values():
         truth = _truth_of(records[0].alert, truth_of)
+        if truth is not None and records[0].alert.rule_id in truth.also:
+            skipped += 1
+            continue
         if truth is None or truth not in truths or not _is_right(truth, records):
             false_alerts.append(_describe(records[-1].alert, truth))
             continue
@@ -154,7 +158,7 @@ def _score_one(
     ]
     return DetectorScore(
         recall=_ratio(len(found), len(expected)),
-        precision=_ratio(len(alerts) - len(false_alerts), len(alerts)),
+        precision=_ratio(len(alerts) - skipped - len(false_alerts), len(alerts) - skipped),
         seconds_to_alert=round(median(seconds), 3) if seconds else None,
         exposed_minor=sum(
             sent.money
@@ -163,7 +167,7 @@ def _score_one(
         ),
         injections=len(expected),
         near_misses=len(truths) - len(expected),
-        alerts=len(alerts),
+        alerts=len(alerts) - skipped,
         missed=sorted(
             f"{truth.name} {truth.level}" for truth in expected if truth.number not in found
         ),

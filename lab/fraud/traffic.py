@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from lab.fraud import cases_games, cases_money, cases_people, cases_play
+from lab.fraud import cases_games, cases_harm, cases_money, cases_people, cases_play
 from lab.fraud.background import HARD_NEGATIVES, send_ordinary
 from lab.fraud.story import DAY_MS, PlayerStory, Sent, Stream
 from lab.fraud.truth import CaseType, CaseWriter, Level, Truth
@@ -27,6 +27,7 @@ ALL_CASES: Final[tuple[CaseType, ...]] = (
     *cases_play.CASES,
     *cases_games.CASES,
     *cases_people.CASES,
+    *cases_harm.CASES,
 )
 
 

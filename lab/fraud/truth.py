@@ -38,6 +38,9 @@ class Truth(msgspec.Struct, kw_only=True):
     severity: str | None
     severity_max: str = "block"
     complete_ms: int = 0
+    also: list[str] = []
+    """Detectors for which the players of this case are a case, too, neither counted for nor against
+    them."""
     keys: list[str] = []
     """Keys other than players, such as games, that its alert may name instead."""
 
