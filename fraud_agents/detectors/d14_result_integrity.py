@@ -137,13 +137,14 @@ class ResultIntegrity(KeyedDetector[CheckedState]):
         if event.committed_hash is not None and not _is_committed(event):
             return "OTHER_SEED"
         payouts = self._paytables.get(f"{event.game_id}/{event.game_version}")
-        compute = SCHEMES.get(event.scheme)
+        compute = SCHEMES.get(event.scheme or "")
         expected = "" if compute is None else compute(event, len(payouts or ()))
         if expected and expected != event.outcome:
             return "OTHER_OUTCOME"
         if payouts is None or event.stake_minor is None or event.payout_minor is None:
             return ""
-        place = int(event.outcome) if (event.outcome or "").isdecimal() else -1
+        outcome = event.outcome or ""
+        place = int(outcome) if outcome.isdecimal() else -1
         if not 0 <= place < len(payouts):
             return "UNKNOWN_OUTCOME"
         is_right = event.payout_minor == event.stake_minor * payouts[place] // 100

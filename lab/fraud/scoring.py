@@ -14,6 +14,7 @@ from fraud_agents.detectors.ordered import OrderedDetectors
 from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.detectors.signal_base import Scope
 from fraud_agents.rules import SEVERITIES, Rule
+from lab.fraud.story import Sent
 from lab.fraud.traffic import Traffic
 from lab.fraud.truth import Truth
 from runtime.kafka.partitioner import partition_for
@@ -59,40 +60,66 @@ class FraudScore(msgspec.Struct):
     hard_negative_alerts: list[str]
 
 
-def run_detectors(traffic: Traffic, rules: Sequence[Rule] = DEFAULT_RULES) -> list[Raised]:
-    """Return every alert record that the rules raise over the traffic, in order."""
-    own = {
-        partition: OrderedDetectors(
-            rules, [(PLAYER_EVENTS, partition), (TRANSACTIONS, partition)], Scope.PLAYER
-        )
-        for partition in range(PARTITIONS)
-    }
-    everywhere = OrderedDetectors(
-        rules,
-        [(topic, number) for topic in _MERGED for number in range(PARTITIONS)],
-        Scope.ALL,
-    )
-    watches = {
-        (topic, partition): PartitionDetectors(rules, partition, topic)
-        for topic in (TRANSACTIONS, PLAYER_EVENTS, GAME_RESULTS)
-        for partition in range(PARTITIONS)
-    }
-    offsets: dict[tuple[str, int], int] = defaultdict(int)
-    raised: list[Raised] = []
-    for sent in traffic.sent:
+class Watch:
+    """The production detectors over every partition of the topics that they read, in memory."""
+
+    def __init__(self, rules: Sequence[Rule] = DEFAULT_RULES) -> None:
+        partitions = range(PARTITIONS)
+        self._single = {
+            (topic, partition): PartitionDetectors(rules, partition, topic)
+            for topic in (TRANSACTIONS, PLAYER_EVENTS, GAME_RESULTS)
+            for partition in partitions
+        }
+        self._merged = {
+            partition: OrderedDetectors(
+                rules, [(topic, partition) for topic in _MERGED], Scope.PLAYER
+            )
+            for partition in partitions
+        }
+        everything = [(topic, partition) for topic in _MERGED for partition in partitions]
+        self._everywhere = OrderedDetectors(rules, everything, Scope.ALL)
+        self._offsets: dict[tuple[str, int], int] = defaultdict(int)
+
+    def observe(self, sent: Sent) -> list[FraudAlert]:
+        """Append a record to its partition, or to every one, and return the alerts it raises."""
         # A record without a key is a heartbeat: every partition of the log has its own.
         partitions = (
             [partition_for(sent.key.encode(), PARTITIONS)] if sent.key else range(PARTITIONS)
         )
+        alerts: list[FraudAlert] = []
         for partition in partitions:
             place = (sent.topic, partition)
-            found = watches[place].observe(sent.record, offsets[place])
+            offset = self._offsets[place]
+            self._offsets[place] += 1
+            alerts += self._single[place].observe(sent.record, offset)
             if sent.topic in _MERGED:
-                for ordered in (own[partition], everywhere):
-                    found += ordered.observe(sent.record, place, offsets[place])
-            offsets[place] += 1
-            raised += [Raised(alert, sent.append_ms) for alert in found]
-    return raised
+                for ordered in (self._merged[partition], self._everywhere):
+                    alerts += ordered.observe(sent.record, place, offset)
+        return alerts
+
+    def states(self) -> list[bytes]:
+        """Return a snapshot of each set of detectors."""
+        return [one.state() for one in self._all()]
+
+    def restore(self, states: Sequence[bytes], offsets: Mapping[tuple[str, int], int]) -> None:
+        """Take over the snapshots of another watch, and where it stopped."""
+        for one, state in zip(self._all(), states, strict=True):
+            one.restore(state)
+        self._offsets |= offsets
+
+    @property
+    def offsets(self) -> Mapping[tuple[str, int], int]:
+        """The next offset of each partition."""
+        return self._offsets
+
+    def _all(self) -> list[PartitionDetectors | OrderedDetectors]:
+        return [*self._single.values(), *self._merged.values(), self._everywhere]
+
+
+def run_detectors(traffic: Traffic, rules: Sequence[Rule] = DEFAULT_RULES) -> list[Raised]:
+    """Return every alert record that the rules raise over the traffic, in order."""
+    watch = Watch(rules)
+    return [Raised(alert, sent.append_ms) for sent in traffic.sent for alert in watch.observe(sent)]
 
 
 def score(
