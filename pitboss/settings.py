@@ -73,6 +73,13 @@ class SettingValue:
         """Whether neither the environment nor the file gives the value."""
         return self.source == "default"
 
+    @property
+    def place(self) -> str:
+        """The variable, or the file with the line and the key, as an error names the setting."""
+        if self.source in {"default", self.setting.variable}:
+            return self.setting.variable
+        return f"{self.source}: {self.setting.name}"
+
 
 SettingValues = Mapping[str, SettingValue]
 
@@ -358,6 +365,8 @@ class WorkerSettings:
     """
     keys_file: Path | None = None
     """JSON: provider → key material. A provider without an entry is not checked."""
+    keys_place: str = "PITBOSS_KEYS_FILE"
+    """Where the keys file is set, for errors; so `currencies_place`."""
     resolve_min_age_ms: int = 60_000
     """An event whose player is not found is given up no sooner than this."""
     log_level: str = "INFO"
@@ -372,6 +381,7 @@ class WorkerSettings:
     """Share of raw records to compare with their payload schema, 0 to 1; of rejected ones all."""
     currencies_file: Path | None = None
     """JSON: currency code → decimals of its minor unit, in addition to the built-in ones."""
+    currencies_place: str = "PITBOSS_CURRENCIES_FILE"
     providers: frozenset[str] | None = None
     """Providers whose raw topics are read, or the one word `all`; None: those that are stored."""
     raw_partitions: int | None = None
@@ -389,6 +399,7 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
     return WorkerSettings(
         worker_id=values["worker_id"],
         keys_file=values["keys_file"],
+        keys_place=given["keys_file"].place,
         resolve_min_age_ms=values["resolve_min_age_ms"],
         log_level=values["log_level"],
         park_providers=values["park"],
@@ -396,6 +407,7 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
         park_age_max_ms=values["park_age_max_ms"],
         drift_sample=values["drift_sample"],
         currencies_file=values["currencies_file"],
+        currencies_place=given["currencies_file"].place,
         providers=values["providers"],
         raw_partitions=values["raw_partitions"],
     )
@@ -403,7 +415,7 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
 
 def read_keyring(worker: WorkerSettings) -> Mapping[str, Any]:
     """Read the key material by provider. Raises UsageError as `read_keys_file` does."""
-    return read_keys_file(worker.keys_file, "PITBOSS_KEYS_FILE")
+    return read_keys_file(worker.keys_file, worker.keys_place)
 
 
 def read_keys_file(file: Path | None, name: str) -> Mapping[str, Any]:
@@ -428,7 +440,7 @@ def read_currencies(worker: WorkerSettings) -> Mapping[str, Any]:
 
     Raises UsageError for a file that cannot be read.
     """
-    return _read_object(worker.currencies_file, "PITBOSS_CURRENCIES_FILE", "currencies to decimals")
+    return _read_object(worker.currencies_file, worker.currencies_place, "currencies to decimals")
 
 
 def _read_object(file: Path | None, name: str, content: str) -> Mapping[str, Any]:

@@ -98,8 +98,8 @@ def explain(
     def decide(row: ExplainedEvent) -> None:
         book = explanation.book
         place = Position(TRANSACTIONS, 0, len(book.decisions))
-        post(book, LogEvent(row.event, place), rules[row.event.provider])
-        row.answer = book.decisions[-1].answer
+        # The first event of a group decides all of them, so the newest answer may be another's.
+        row.answer = post(book, LogEvent(row.event, place), rules[row.event.provider]).answer
 
     def decide_matched() -> None:
         while matched := [row for row in waiting if _find_player(explanation.book, row.event)]:

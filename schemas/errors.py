@@ -17,9 +17,10 @@ PitbossError                 code, retriable, exit_code
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from enum import StrEnum
-from typing import ClassVar
+from itertools import takewhile
+from typing import ClassVar, Final
 
 
 class RejectCode(StrEnum):
@@ -136,19 +137,32 @@ class InvariantBroken(Fatal):
     exit_code = 76
 
 
+_NEAR_MAX: Final = 20
+"""Similar names to choose the nearest from."""
+
+
 def nearest_name(word: str, known: Iterable[str]) -> str | None:
     """Return the known name that is nearest to a word; None if none is near.
 
     Case, dashes and underscores do not count: `hub-88` and `HUB88` are both `hub88` to the person
-    who types them. The names are compared in their order, so that the answer is always the same.
+    who types them. Of equally near ones, that with the longest common beginning wins: of EUX, EUR
+    and not UGX. The names are compared in their order, so that the answer is always the same.
     """
 
     def bare(name: str) -> str:
         return name.lower().replace("-", "").replace("_", "") or name
 
     names = {bare(name): name for name in sorted(known, reverse=True)}
-    found = get_close_matches(bare(word), sorted(names), 1)
-    return names[found[0]] if found else None
+    typed = bare(word)
+    found = get_close_matches(typed, sorted(names), _NEAR_MAX)
+    if not found:
+        return None
+
+    def nearness(name: str) -> tuple[float, int]:
+        in_common = takewhile(lambda pair: pair[0] == pair[1], zip(name, typed, strict=False))
+        return SequenceMatcher(None, name, typed).ratio(), len(list(in_common))
+
+    return names[max(found, key=nearness)]
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -305,6 +305,7 @@ class MarketSettlement(msgspec.Struct, frozen=True, gc=False):
     `action` is SETTLED, CANCELLED, SETTLEMENT_ROLLED_BACK or CANCELLATION_ROLLED_BACK. `specifiers`
     are sorted, so that a market has one spelling. `void_factor` and `dead_heat_factor` are decimal
     texts as sent. A cancel has no outcome: it holds for bets placed in [`from_at`, `until_at`).
+    `void_reason` is the feed's code; `superseded_by` the match that takes a cancelled one's place.
     """
 
     event_id: str
@@ -332,6 +333,8 @@ class MarketSettlement(msgspec.Struct, frozen=True, gc=False):
     received_at: int | None
     appended_at: int
     signature: str
+    void_reason: str | None = None
+    superseded_by: str | None = None
 
 
 class RiskSignal(msgspec.Struct, frozen=True, gc=False):

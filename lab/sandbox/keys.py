@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from lab.conformance.writers.find import find_writers
 from lab.conformance.writers.writer import Secrets
 from schemas.errors import UsageError
+
+SANDBOX_KEY_ID: Final = "sandbox"
+OWN_KEY_ID: Final = "installation"
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,36 @@ class SandboxKeys:
             if name in writers
         }
         return {name: ring for name, ring in rings.items() if ring}
+
+
+def unknown_to(keyring: Mapping[str, Any], ours: Mapping[str, Secrets]) -> list[str]:
+    """Return the providers of `ours` whose records `keyring` checks by other keys, in order.
+
+    A provider without an entry is not checked, so its records are taken.
+    """
+    return sorted(
+        name
+        for name in ours.keys() & keyring.keys()
+        if not any(ours[name].items() <= key.items() for key in _keys_of(keyring[name]))
+    )
+
+
+def merge_keyrings(
+    keyring: Mapping[str, Any], ours: Mapping[str, Secrets], providers: Iterable[str]
+) -> dict[str, Any]:
+    """Return the keyring with the sandbox's key beside its own, for each of some providers.
+
+    Its own key stays the last one, so operators' commands still sign with it.
+    """
+    merged = dict(keyring)
+    for name in providers:
+        own = keyring.get(name)
+        keys = [key for key in _keys_of(own) if key.get("id") != SANDBOX_KEY_ID]
+        own_keys = [{"id": OWN_KEY_ID, **key} for key in keys] if isinstance(own, dict) else keys
+        merged[name] = [{"id": SANDBOX_KEY_ID, **ours[name]}, *own_keys]
+    return merged
+
+
+def _keys_of(entry: Any) -> list[Mapping[str, Any]]:
+    entries = entry if isinstance(entry, list) else [entry]
+    return [key for key in entries if isinstance(key, dict)]

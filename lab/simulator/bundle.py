@@ -32,7 +32,16 @@ from streams.providers.dialect import (
     Reply,
     UnreadableItem,
 )
-from streams.providers.fields import CurrencyText, Id, currency_of, read_json, text_of
+from streams.providers.fields import (
+    CurrencyText,
+    Id,
+    OptionalId,
+    currency_of,
+    optional_text,
+    read_json,
+    require,
+    text_of,
+)
 
 BUNDLE: Final = "bundle"
 BUNDLE_MAX: Final = 8
@@ -45,8 +54,8 @@ class _CallItem(msgspec.Struct):
     id: Id
     amount: str = "0"
     currency: CurrencyText = "EUR"
-    round: Id = ""
-    of: Id = ""
+    round: OptionalId = None
+    of: OptionalId = None
 
 
 class _Call(msgspec.Struct):
@@ -83,9 +92,11 @@ class Bundle(Dialect):
         return items
 
     def _draft(self, call: _Call, item: _CallItem, player_id: str) -> Draft:
-        round_id = text_of(item.round, "round") or None
+        round_id = optional_text(item.round, "round")
         if item.type == "rollback":
-            reference: Reference | None = Reference("bet", text_of(item.of, "of"), ["win"])
+            reference: Reference | None = Reference(
+                "bet", require(optional_text(item.of, "of"), "of"), ["win"]
+            )
             leg = Leg(Kind.ROLLBACK.value)
         else:
             amount = amount_from_text(item.amount)

@@ -16,6 +16,7 @@ import psycopg
 from ledger_sink.proof.seals import (
     DIGEST_BYTES,
     FORM,
+    FORMS,
     GENESIS_HASH,
     Checkpoint,
     Seal,
@@ -64,7 +65,7 @@ def seal_partitions(
             seal = last.get(partition)
             while (begin := seal.next_offset if seal else 0) < booked:
                 end = min(begin + offsets_max, booked)
-                rows = _rows(connection, partition, begin, end)
+                rows = _rows(connection, FORM, partition, begin, end)
                 seal = new_seal(seal, partition, end, (row.digest for row in rows))
                 columns = msgspec.to_builtins(seal, builtin_types=(bytes,))
                 connection.execute(_SQL["insert_seal"], columns)
@@ -132,10 +133,10 @@ def _broken_seal(seal: Seal, previous: Seal | None) -> SealFault | None:
     if (seal.number, seal.from_offset) != (number, begin):
         before = f"seal {seal.partition}#{number - 1}"
         return SealFault(where, f"it does not continue {before}, which ends at {begin}")
-    if seal.form != FORM:
+    if seal.form not in FORMS:
         raise UsageError(
-            f"{where} has the form {seal.form}, this release knows {FORM}: verify with the release"
-            " that sealed it"
+            f"{where} has the form {seal.form}, this release knows {', '.join(map(str, FORMS))}:"
+            " verify with the release that sealed it"
         )
     if seal.hash != seal_hash(seal, previous.hash if previous else GENESIS_HASH):
         return SealFault(where, "its hash is not that of its digests: the seal itself was changed")
@@ -144,7 +145,7 @@ def _broken_seal(seal: Seal, previous: Seal | None) -> SealFault | None:
 
 def _changed_rows(connection: Connection, seal: Seal) -> SealFault | None:
     """Return the first row of a seal that was changed, deleted or added."""
-    rows = list(_rows(connection, seal.partition, seal.from_offset, seal.next_offset))
+    rows = list(_rows(connection, seal.form, seal.partition, seal.from_offset, seal.next_offset))
     starts = range(0, len(seal.digests), DIGEST_BYTES)
     digests = [seal.digests[start : start + DIGEST_BYTES] for start in starts]
     if [row.digest for row in rows] == digests:
@@ -222,11 +223,14 @@ def _seals(rows: Iterable[Sequence[Any]]) -> Iterator[Seal]:
         yield Seal(partition, number, form, first, after, bytes(digests), bytes(digest))
 
 
-def _rows(connection: Connection, partition: int, first: int, after: int) -> Iterator[_Row]:
+def _rows(
+    connection: Connection, form: int, partition: int, first: int, after: int
+) -> Iterator[_Row]:
+    """Yield the rows of a range with their digests in a form of seals."""
     columns = {"part": partition, "first": first, "next": after}
     entries = [
         _Row("entry", row[19], f"entry {row[0]} decision {row[1]}", row_digest("entry", row))
-        for row in connection.execute(_SQL["entries"], columns)
+        for row in connection.execute(_SQL[f"entries_of_form_{form}"], columns)
     ]
     transfers = [
         _Row("transfer", row[12], _transfer_name(row), row_digest("transfer", row))

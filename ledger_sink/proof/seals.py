@@ -22,8 +22,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 
 from schemas.errors import UsageError
 
-FORM: Final = 1
-"""Number of the form: which columns are in a row's digest, and the order of the rows."""
+FORM: Final = 2
+"""Number of the form of new seals: the columns of a row's digest, and the order of the rows."""
+
+FORMS: Final = (1, 2)
+"""The forms that can be verified. The second added what an entry has had since: whether its round
+is closed, its group, whether it is billable, the time of its decision, and its contribution's rest.
+"""
 
 DIGEST_BYTES: Final = 16
 """Half of a SHA-256: finding another row with the same digest takes 2^128 tries."""

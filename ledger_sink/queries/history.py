@@ -1,8 +1,8 @@
 """A wallet's past from the ledger's own rows: its balances at any position, and what moved them.
 
-Every query but that of a round without its player is a probe of a table's key, so it costs the same
-in the first month and in the tenth year. Money is in minor units with the currency's number of
-decimals beside it, times are epoch milliseconds.
+Every query is a probe of a table's key, so it costs the same in the first month and in the tenth
+year; but those of a round without its player and of refused events read all entries. Money is in
+minor units with the currency's number of decimals beside it, times are epoch milliseconds.
 """
 
 from __future__ import annotations
@@ -121,6 +121,26 @@ class EventDecision(msgspec.Struct, frozen=True):
     moved: tuple[DecisionMovement, ...] = ()
 
 
+class RefusedEvent(msgspec.Struct, frozen=True):
+    """One decision that refused an event. It moved nothing: its amount is in its event only."""
+
+    event_id: str
+    decision: int
+    provider: str
+    operation: str
+    provider_tx_id: str
+    kind: str
+    round_id: str | None
+    game_id: str | None
+    partition: int = msgspec.field(name="part")
+    source_offset: int
+    occurred_at: int
+    outcome: str
+    reason: str
+    currency: str | None
+    available_minor: int | None
+
+
 class EventClosing(msgspec.Struct, frozen=True):
     """The event that has closed an event, and how."""
 
@@ -223,7 +243,7 @@ async def movements(
     """Return at most `count` movements of a wallet before a version, newest first.
 
     Of events from `since_ms` on and before `until_ms`, by event time, and of these kinds, if there
-    are any. A refused event moves nothing, so it is not among them.
+    are any. A refused event moves nothing, so it is not among them: see `refused_events`.
     """
     from_ms, to_ms = bounds_of(since_ms, until_ms)
     return await _read(
@@ -258,6 +278,15 @@ async def event_history(
     return EventHistory(tuple(decisions), tuple(closings), tuple(repeats))
 
 
+async def operations_of(database: LedgerDatabase, provider: str) -> list[str]:
+    """Return the operations of a provider that the ledger has decided, in alphabetical order.
+
+    Of many entries, those among the first.
+    """
+    rows = await database.query(_SQL["operations"], {"provider": provider})
+    return [operation for (operation,) in rows]
+
+
 async def round_events(
     database: LedgerDatabase,
     round_id: str,
@@ -280,11 +309,37 @@ async def round_events(
             player=player_id,
             count=count,
         )
-    async with database.transaction() as connection:
-        await connection.execute("SET LOCAL statement_timeout = 0")
-        columns = {"round_id": round_id, "provider": provider, "count": count}
-        cursor = await connection.execute(_SQL["round"], columns)
-        return [RoundEvent(*row) for row in await cursor.fetchall()]
+    columns = {"round_id": round_id, "provider": provider, "count": count}
+    return await _read_all(database, _SQL["round"], RoundEvent, **columns)
+
+
+async def refused_events(
+    database: LedgerDatabase,
+    player_id: str,
+    *,
+    currency: str | None = None,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    kinds: Sequence[str] = (),
+    count: int = 50,
+) -> list[RefusedEvent]:
+    """Return at most `count` events of a player that the ledger refused, newest first.
+
+    Of a span of event time, of one currency, and of these kinds, if they are given. It reads all
+    entries.
+    """
+    from_ms, to_ms = bounds_of(since_ms, until_ms)
+    return await _read_all(
+        database,
+        _SQL["refused"],
+        RefusedEvent,
+        player=player_id,
+        currency=currency,
+        since_ms=from_ms,
+        until_ms=to_ms,
+        kinds=list(kinds) or None,
+        count=count,
+    )
 
 
 async def _moved_by(database: LedgerDatabase, decision: EventDecision) -> list[DecisionMovement]:
@@ -308,3 +363,13 @@ async def _read(
 ) -> list[Any]:
     """Return the rows of a statement as values of a type."""
     return [row(*values) for values in await database.query(statement, parameters)]
+
+
+async def _read_all(
+    database: LedgerDatabase, statement: LiteralString, row: type[Any], **parameters: Any
+) -> list[Any]:
+    """Do as `_read`, for a statement that reads a whole table and may take its time."""
+    async with database.transaction() as connection:
+        await connection.execute("SET LOCAL statement_timeout = 0")
+        cursor = await connection.execute(statement, parameters)
+        return [row(*values) for values in await cursor.fetchall()]

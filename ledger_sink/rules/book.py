@@ -411,7 +411,18 @@ class Posting(msgspec.Struct, gc=False):
             book.add_proposal(self.proposal)
         if self.opened is not None:
             book.add_opened_deposit(self.opened)
-        answer = self._answer(outcome, reason)
+        wallet = self.wallet or book.known_wallet(event)
+        if wallet is None:
+            answer = Answer(outcome, reason, None, None, None, self.log_event.logged_at)
+        else:
+            answer = Answer(
+                outcome,
+                reason,
+                wallet.currency,
+                wallet.cash_minor + wallet.bonus_minor,
+                wallet.version,
+                self.log_event.logged_at,
+            )
         event_id, decision, moves = event.event_id, self.decision, self.transfers
         entry = Entry(
             event_id,
@@ -430,23 +441,10 @@ class Posting(msgspec.Struct, gc=False):
             earlier.append(entry)
         book.transfers_of[event_id, decision] = moves
         decided = DecidedEvent(
-            self.log_event,
-            answer,
-            decision,
-            len(moves),
-            contribution_rest=self.contribution_rest,
+            self.log_event, answer, decision, len(moves), False, self.contribution_rest
         )
         book.decisions.append(decided)
         return decided
-
-    def _answer(self, outcome: str, reason: str) -> Answer:
-        wallet, logged_at = self.wallet, self.log_event.logged_at
-        if wallet is None:
-            wallet = self.book.known_wallet(self.event)
-            if wallet is None:
-                return Answer(outcome, reason, decided_at=logged_at)
-        available = wallet.cash_minor + wallet.bonus_minor
-        return Answer(outcome, reason, wallet.currency, available, wallet.version, logged_at)
 
     def retract(self) -> None:
         """Take back a decision that `finish` has added, with all that the event has moved.

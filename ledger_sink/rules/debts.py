@@ -1,15 +1,11 @@
-"""Alerts about debts: an event took an account of a player below zero, and an operator has to act.
-
-An alert is made from an outcome's own fields, so the publisher makes the same one from memory and,
-after a restart, from the tables: at least once, always under the same id.
-"""
+"""Alerts about debts: an event took an account below zero, and an operator has to act."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from schemas.events import FraudAlert, OffsetRange, Position
-from schemas.identity import alert_id
+from ledger_sink.rules.alerts import event_alert
+from schemas.events import FraudAlert, Position
 
 RULE: Final = "L01"
 RULE_VERSION: Final = 1
@@ -31,23 +27,17 @@ def debt_alert(
 
     `observed` is how far cash and bonus together are below zero, in minor units.
     """
-    return FraudAlert(
-        alert_id=alert_id(RULE, RULE_VERSION, event_id, occurred_at),
-        rule_id=RULE,
-        rule_version=RULE_VERSION,
-        severity="review",
-        key=f"{brand}:{player_id}",
-        player_id=player_id,
-        title="The player was left in debt",
-        episode_start=occurred_at,
-        window_start=occurred_at,
-        window_end=occurred_at,
+    return event_alert(
+        RULE,
+        RULE_VERSION,
+        "The player was left in debt",
+        event_id,
+        brand,
+        player_id,
+        occurred_at,
+        source,
         observed=max(-available_minor, 0),
-        threshold=0,
         unit=f"minor units of {currency}",
-        occurred_at=occurred_at,
-        sources=[OffsetRange(source.topic, source.partition, source.offset, source.offset)],
-        sample_event_ids=[event_id],
         evidence={
             "operation": operation,
             "reason": reason,

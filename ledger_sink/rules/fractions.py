@@ -2,10 +2,11 @@
 
 Providers state contributions in fractions of a minor unit, and a transfer has none. So what was
 contributed and not moved yet is kept with the player, by provider and currency; what has become
-whole is moved with the next contribution. Each entry keeps its own difference, so that a rollback
-takes exactly that back: at any time what was moved and what is kept are the sum of what was
-contributed, to the last digit. Kept with the player and not with the pool, since a pool's row would
-be locked by every bet.
+whole is moved with the next contribution. The entry of a bet keeps its own difference, so that a
+rollback takes exactly that back: at any time what was moved and what is kept are the sum of what
+was contributed, to the last digit. (A contribution beside no bet moves money between house accounts
+only, which a rollback leaves as it is; so it leaves the rest too.) Kept with the player and not
+with the pool, since a pool's row would be locked by every bet.
 """
 
 from __future__ import annotations
@@ -75,7 +76,10 @@ def take_whole(posting: Posting, currency: str, contributed: Exact, at_most: int
     moved = max(floor(add(kept, contributed)), 0)
     if at_most is not None:
         moved = min(moved, at_most)
-    _keep(posting, currency, add(contributed, (-moved, 0)))
+    rest = add(contributed, (-moved, 0))
+    _keep(posting, currency, rest)
+    if at_most is not None:
+        _note(posting, rest)
     return moved
 
 
@@ -84,10 +88,11 @@ def uncount(posting: Posting, target: Entry) -> None:
     if target.contribution_rest is not None and target.answer.currency is not None:
         unscaled, scale = parse(target.contribution_rest)
         _keep(posting, target.answer.currency, (-unscaled, scale))
+        _note(posting, (-unscaled, scale))
 
 
 def _keep(posting: Posting, currency: str, rest: Exact) -> None:
-    """Add a rest to what is kept for the player, and to what the event itself leaves over."""
+    """Add a rest to what is kept for the player."""
     if not rest[0]:
         return
     state, key = posting.player_state(), _key(posting, currency)
@@ -97,8 +102,11 @@ def _keep(posting: Posting, currency: str, rest: Exact) -> None:
         others[key] = text_of(kept)
     event_id = posting.event.event_id
     posting.state = msgspec.structs.replace(state, fractions=others, event_id=event_id)
-    left = add(parse(posting.contribution_rest or "0"), rest)
-    posting.contribution_rest = text_of(left) if left[0] else None
+
+
+def _note(posting: Posting, rest: Exact) -> None:
+    """Let the event's entry keep what a rollback of it has to take back."""
+    posting.contribution_rest = text_of(rest) if rest[0] else None
 
 
 def _key(posting: Posting, currency: str) -> str:

@@ -14,6 +14,7 @@ from typing import Final
 
 from ledger_sink.rules import accounts
 from ledger_sink.rules.accounts import CASH
+from ledger_sink.rules.alerts import event_alert
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
 from ledger_sink.rules.book import Posting
 from ledger_sink.rules.references import (
@@ -21,8 +22,8 @@ from ledger_sink.rules.references import (
     decisions_of_target,
     select_target_wallet,
 )
-from schemas.events import FraudAlert, Kind, Leg, OffsetRange, Outcome, Position, WalletTransaction
-from schemas.identity import HOUSE_REFERENCES, alert_id
+from schemas.events import FraudAlert, Kind, Leg, Outcome, Position, WalletTransaction
+from schemas.identity import HOUSE_REFERENCES
 from schemas.policies import LedgerPolicy
 
 ABOVE_PAYMENT: Final = (Outcome.UNRESOLVED.value, "ABOVE_PAYMENT")
@@ -104,27 +105,20 @@ def payment_alert(
 ) -> FraudAlert:
     """Return the alert about one event whose money does not fit its payment or its deposit."""
     is_opened = reason in _OPENED_REASONS
-    rule = OPENED_RULE if is_opened else RULE
     what = (
         "A payment does not fit its deposit" if is_opened else "A reversal does not fit its payment"
     )
-    return FraudAlert(
-        alert_id=alert_id(rule, RULE_VERSION, event_id, occurred_at),
-        rule_id=rule,
-        rule_version=RULE_VERSION,
-        severity="review",
-        key=f"{brand}:{player_id}",
-        player_id=player_id,
-        title=what,
-        episode_start=occurred_at,
-        window_start=occurred_at,
-        window_end=occurred_at,
+    return event_alert(
+        OPENED_RULE if is_opened else RULE,
+        RULE_VERSION,
+        what,
+        event_id,
+        brand,
+        player_id,
+        occurred_at,
+        source,
         observed=1,
-        threshold=0,
         unit="events",
-        occurred_at=occurred_at,
-        sources=[OffsetRange(source.topic, source.partition, source.offset, source.offset)],
-        sample_event_ids=[event_id],
         evidence={"operation": operation, "reason": reason},
     )
 

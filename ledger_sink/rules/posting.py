@@ -16,6 +16,7 @@ from ledger_sink.rules.leg_rules import LEG_RULES
 from ledger_sink.rules.references import choose_target
 from ledger_sink.rules.repeats import earlier_answer, may_be_decided_again, repeat_answer
 from schemas.errors import InvariantBroken, Rejected
+from schemas.events import WalletTransaction
 from schemas.policies import LedgerPolicy
 
 
@@ -27,15 +28,10 @@ def post(book: Book, log_event: LogEvent, policy: LedgerPolicy) -> DecidedEvent:
     whose first has not come.
     """
     event = log_event.event
-    for member in log_event.members or (log_event,):
-        for leg in member.event.legs:
-            if leg.kind not in LEG_RULES:
-                message = (
-                    f"{log_event}: no posting rule for kind {leg.kind!r}; this ledger is older than"
-                    " the event: upgrade this worker"
-                )
-                raise InvariantBroken(message)
+    _check_kinds(log_event, event)
     if event.group is not None:
+        for member in log_event.members:
+            _check_kinds(log_event, member.event)
         return post_group(book, log_event, policy)
     if log_event.reference_ids:
         log_event.reference_id = choose_target(book, log_event)
@@ -49,6 +45,16 @@ def post(book: Book, log_event: LogEvent, policy: LedgerPolicy) -> DecidedEvent:
     posting = Posting(book, log_event, event, len(entries) if entries else 0, policy)
     outcome, reason = _decide_or_undo(posting)
     return posting.finish(outcome, reason)
+
+
+def _check_kinds(log_event: LogEvent, event: WalletTransaction) -> None:
+    for leg in event.legs:
+        if leg.kind not in LEG_RULES:
+            message = (
+                f"{log_event}: no posting rule for kind {leg.kind!r}; this ledger is older than the"
+                " event: upgrade this worker"
+            )
+            raise InvariantBroken(message)
 
 
 def _decide_or_undo(posting: Posting) -> Verdict:

@@ -75,23 +75,24 @@ def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPo
             if len(event.legs) > 1 and any(leg.kind == Kind.WAGERING for leg in event.legs):
                 read_set.newly_wagering.add(player_id)
         if log_event.reference_id is not None:
-            _add_references(read_set, log_event, checking, policies)
-        for member in log_event.members[1:]:
-            event_ids.add(member.event.event_id)
-            if member.reference_id is not None:
-                _add_references(read_set, member, checking, policies)
+            _add_reference(read_set, event, log_event.reference_id, checking, policies)
+        if log_event.members or log_event.reference_ids:
+            _add_members(read_set, log_event, checking, policies)
     return read_set
 
 
-def _add_references(
+def _add_members(
     read_set: ReadSet,
     log_event: LogEvent,
     checking: set[str],
     policies: Mapping[str, LedgerPolicy],
 ) -> None:
-    for reference_id in log_event.reference_ids or (log_event.reference_id,):
-        if reference_id is not None:
-            _add_reference(read_set, log_event.event, reference_id, checking, policies)
+    """Add what is read for the other events of a group, and for ambiguous references."""
+    for member in log_event.members or (log_event,):
+        read_set.event_ids.add(member.event.event_id)
+        if member.reference_id is not None:
+            for reference_id in member.reference_ids or (member.reference_id,):
+                _add_reference(read_set, member.event, reference_id, checking, policies)
 
 
 def _add_reference(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import click
 import msgspec
@@ -44,6 +45,8 @@ from runtime.dead_letters.redrive import Redriver, RedriveResult, RedriveStatus
 from schemas.errors import UsageError
 from schemas.events import DeadLetter
 from streams.providers.redaction import secrets_of
+
+REDRIVEN: Final = "redriven"
 
 
 @click.group(cls=SuggestingGroup)
@@ -166,7 +169,7 @@ def redrive(
         return await redriver.redrive(cases, force=force, dry_run=dry_run)
 
     results = asyncio.run(_act(runtime, wanted, actor, reason, carry_out))
-    _report(context, results, "redriven", as_json=as_json)
+    _report(context, results, REDRIVEN, as_json=as_json)
 
 
 @dlt.command()
@@ -336,6 +339,11 @@ def _report(
         _note(
             f"{counts[RedriveStatus.DONE]} {verb}, {counts[RedriveStatus.PLANNED]} would be, "
             f"{counts[RedriveStatus.SKIPPED]} skipped, {counts[RedriveStatus.REFUSED]} refused"
+        )
+    if verb == REDRIVEN and counts[RedriveStatus.DONE]:
+        _note(
+            "done means appended again, not booked: a record that still cannot be used is a dead "
+            "letter again, of its new place; look for it with `pitboss dlt list --state open`"
         )
     context.exit(1 if counts[RedriveStatus.REFUSED] else 0)
 

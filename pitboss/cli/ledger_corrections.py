@@ -25,6 +25,7 @@ from pitboss.cli.operator_commands import (
     submit_and_print,
     wait_option,
 )
+from pitboss.cli.suggestions import CURRENCY
 from pitboss.settings import read_operator_settings
 from schemas.errors import UsageError
 from schemas.identity import event_id
@@ -34,7 +35,7 @@ from schemas.money import exponent_of, format_minor
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("player_id", metavar="PLAYER")
 @click.argument("amount")
-@click.argument("currency")
+@click.argument("currency", type=CURRENCY)
 @operator_options
 def adjust(
     *, player_id: str, amount: str, currency: str, actor: str, reason: str, **how: Any
@@ -44,26 +45,27 @@ def adjust(
     Above the limit of a single person (PITBOSS_ADJUST_ALONE) it is only proposed, and a second
     person approves it.
     """
-    code = currency.upper()
-    minor = parse_minor_units(amount, code)
+    minor = parse_minor_units(amount, currency)
     if minor == 0:
         raise UsageError("an adjustment of 0 changes nothing: give another amount")
     alone = read_operator_settings().adjust_alone
-    needs_two = abs(minor) > (parse_minor_units(alone[code], code) if code in alone else 0)
+    needs_two = abs(minor) > (
+        parse_minor_units(alone[currency], currency) if currency in alone else 0
+    )
     event = {
         "operation": "adjustment.proposed" if needs_two else "adjustment",
         "id": str(uuid.uuid4()),
         "player_id": player_id,
         "amount": amount,
-        "currency": code,
+        "currency": currency,
         "actor": actor,
         "reason": reason,
     }
+    submit_and_print(event, **how)
     if needs_two and not how["as_json"] and not how["dry_run"]:
         click.echo(
             f"a second person has to approve it: pitboss ledger approve {event['id']} --by <who>"
         )
-    submit_and_print(event, **how)
 
 
 @click.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import click
 import msgspec
@@ -14,8 +14,23 @@ from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli import screen
 from pitboss.settings import Runtime
 from runtime.postgres.roles import Role
+from schemas.errors import PitbossError
 
 T = TypeVar("T")
+
+
+class UnknownPlayer(PitbossError):
+    """The ledger knows nothing of the player."""
+
+    code: ClassVar[str] = "UNKNOWN_PLAYER"
+
+    def __init__(self, player_id: str, what: str = "no wallet") -> None:
+        super().__init__(
+            f"the ledger has {what} of player {player_id!r}: check the id, it is spelled as the "
+            "provider does"
+        )
+
+
 _READING_MAX_S: Final = 3600.0
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 

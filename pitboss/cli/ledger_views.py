@@ -16,14 +16,21 @@ from ledger_sink.queries import history
 from ledger_sink.rules.accounts import purse_of
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli import screen
-from pitboss.cli.ledger_queries import json_option, print_json, read_ledger, show_rows
+from pitboss.cli.ledger_queries import (
+    UnknownPlayer,
+    json_option,
+    print_json,
+    read_ledger,
+    show_rows,
+)
+from pitboss.cli.ledger_refusals import print_refusals
 from pitboss.cli.option_types import Time, note_former_name, period_options
-from pitboss.cli.suggestions import STORED_PROVIDER, NameChoice
+from pitboss.cli.suggestions import CURRENCY, STORED_PROVIDER, NameChoice
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.log_positions import is_place, offset_after
 from pitboss.ops.periods import ACCEPTED_TIMES, check_period, format_time
 from pitboss.settings import Runtime, read_settings
-from schemas.errors import UsageError
+from schemas.errors import UsageError, suggest
 from schemas.events import Kind
 from schemas.identity import event_id as event_id_of
 from schemas.money import exponent_of, format_minor
@@ -69,6 +76,7 @@ def balance(*, player: str, at: int | str | None, as_json: bool) -> None:
     """Show a player's wallets, now or when the log was booked up to a time or an offset.
 
     A time is that of the log: records appended by then count. The record at an offset is included.
+    Exit code 1 if the ledger has no wallet of the player.
     """
     runtime = resolve_runtime(read_settings())
 
@@ -80,6 +88,8 @@ def balance(*, player: str, at: int | str | None, as_json: bool) -> None:
         )
 
     found = read_ledger(runtime, read)
+    if not found:
+        raise UnknownPlayer(player, "no wallet" if at is None else "no wallet at that place")
     if as_json:
         print_json([_wallet_fields(wallet) for wallet in found])
         return
@@ -108,12 +118,9 @@ def balance(*, player: str, at: int | str | None, as_json: bool) -> None:
             wallet.event_id,
             _place(runtime, wallet),
         )
-    show_rows(
-        table,
-        f"{player} has no wallet" + ("" if at is None else " there"),
-        found,
-        as_numbers=(1, 2, 3, 4, 5),
-    )
+    for index in (1, 2, 3, 4, 5):
+        table.columns[index].justify = "right"
+    screen.show(table)
 
 
 _MOVEMENT_COLUMNS: Final = (
@@ -146,7 +153,9 @@ def _movement_row(runtime: Runtime, movement: history.Movement, scale: int) -> l
 
 @click.command("history")
 @click.argument("player")
-@click.option("--currency", help="Only this wallet; needed where the player has several.")
+@click.option(
+    "--currency", type=CURRENCY, help="Only this wallet; needed where the player has several."
+)
 @click.option(
     "--kind",
     "kinds",
@@ -167,6 +176,12 @@ def _movement_row(runtime: Runtime, movement: history.Movement, scale: int) -> l
     help="Only what came before this version: the next page.",
 )
 @click.option(
+    "--refused",
+    "is_refused",
+    is_flag=True,
+    help="What the ledger refused instead, with the reason; reads all entries.",
+)
+@click.option(
     "--format",
     "form",
     type=NameChoice(["table", "csv", "json"]),
@@ -183,21 +198,29 @@ def history_command(
     until_ms: int | None,
     limit: int | None,
     before_version: int | None,
+    is_refused: bool,
     form: str,
     as_json: bool,
     kinds: tuple[str, ...],
 ) -> None:
     """List a wallet's movements, newest first, with the balances after each and its source.
 
-    A refused event moves nothing and is not listed.
+    A refused event moves nothing: --refused lists those, with the amounts that the log still has.
+    Exit code 1 if the ledger has no wallet of the player.
     """
-    if as_json and form == "csv":
-        raise UsageError("--json and --format csv exclude each other")
+    form = _form(form, as_json=as_json)
     check_period(since_ms, until_ms)
     count = limit or (LIMIT_DEFAULT if since_ms is None else LIMIT_MAX)
+    runtime = resolve_runtime(read_settings())
+    if is_refused:
+        if before_version is not None:
+            raise UsageError("--before-version is of a wallet's movements: use --until")
+        period = {"since_ms": since_ms, "until_ms": until_ms}
+        print_refusals(runtime, player, count, form, currency=currency, kinds=kinds, **period)
+        return
 
     async def read(database: LedgerDatabase) -> tuple[str, list[history.Movement]]:
-        chosen = currency.upper() if currency else await _only_currency(database, player)
+        chosen = currency or await _only_currency(database, player)
         return chosen, await history.movements(
             database,
             player,
@@ -209,14 +232,19 @@ def history_command(
             count=count + 1,
         )
 
-    runtime = resolve_runtime(read_settings())
     chosen, found = read_ledger(runtime, read)
     shown = found[:count]
-    _print_movements(runtime, player, chosen, shown, "json" if as_json else form)
+    _print_movements(runtime, player, chosen, shown, form)
     if len(found) > count:
         click.echo(
             f"older movements are left out: add --before-version {shown[-1].version}", err=True
         )
+
+
+def _form(form: str, *, as_json: bool) -> str:
+    if as_json and form == "csv":
+        raise UsageError("--json and --format csv exclude each other")
+    return "json" if as_json else form
 
 
 def _print_movements(
@@ -277,8 +305,28 @@ def entry(
         for table in _event_tables(runtime, found):
             screen.show(table)
     if not found.decisions:
-        click.echo(f"the ledger has no entry {event_id}", err=True)
+        tx_id = identifier or former_id
+        click.echo(_format_unknown(runtime, event_id, brand, provider, operation, tx_id), err=True)
         raise SystemExit(1)
+
+
+def _format_unknown(
+    runtime: Runtime,
+    event_id: str,
+    brand: str,
+    provider: str | None,
+    operation: str | None,
+    tx_id: str | None,
+) -> str:
+    """Return what the ledger does not have, as it was typed, and the operations that it has."""
+    if provider is None or operation is None:
+        return f"the ledger has no entry {event_id}"
+    known = read_ledger(runtime, lambda database: history.operations_of(database, provider))
+    hint = "" if operation in known else suggest(operation, known)
+    return (
+        f"the ledger has no entry of {provider} {operation} {tx_id}, brand {brand} (its event id "
+        f"would be {event_id}); operations of {provider} there: {', '.join(known) or 'none'}{hint}"
+    )
 
 
 def _event_id(
@@ -360,9 +408,7 @@ VIEWS: tuple[click.Command, ...] = (balance, history_command, entry, round_comma
 async def _only_currency(database: LedgerDatabase, player: str) -> str:
     currencies = [wallet.currency for wallet in await history.current_wallets(database, player)]
     if not currencies:
-        raise UsageError(
-            f"{player!r} has no wallet: check the id, it is spelled as the provider does"
-        )
+        raise UnknownPlayer(player)
     if len(currencies) > 1:
         raise UsageError(
             f"{player!r} has wallets in {', '.join(currencies)}: choose one with --currency"

@@ -11,10 +11,10 @@ from click.shell_completion import CompletionItem
 
 from pitboss.cli.client_log import CLIENT_LOG, write_library_logs_to
 from pitboss.cli.files import file_failure
-from pitboss.cli.suggestions import SuggestingGroup
+from pitboss.cli.suggestions import SuggestingGroup, narrow_options
 from pitboss.lab_package import requiring_lab
-from pitboss.settings import home_of, read_values, read_worker_settings
-from schemas.errors import PitbossError
+from pitboss.settings import home_of, read_settings, read_values, read_worker_settings
+from schemas.errors import PitbossError, Unavailable, UsageError
 
 # Name → module:command, and its line in `pitboss --help`, in the order of that help. The help
 # imports no command.
@@ -105,13 +105,35 @@ class LazyGroup(SuggestingGroup):
         """
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            raise narrow_options(error) from error
         except PitbossError as error:
-            _end(ctx, error)
+            _end(ctx, _missing_namespace(error) or error)
         except OSError as error:
             failure = file_failure(error)
             if failure is None:
                 raise
             _end(ctx, failure)
+
+
+def _missing_namespace(error: PitbossError) -> UsageError | None:
+    """Return the error of a database that was never made, which seems not to answer; else None."""
+    if not isinstance(error, Unavailable) or "database" not in str(error):
+        return None
+    from pitboss.embedded.databases import database_exists
+    from pitboss.embedded.state import resolve_runtime
+
+    try:
+        runtime = resolve_runtime(read_settings())
+        if database_exists(runtime):
+            return None
+    except PitbossError:
+        return None
+    whose = f"namespace {runtime.namespace}" if runtime.namespace else "this installation"
+    return UsageError(
+        f"{whose} is not provisioned, so it has no database {runtime.database}: check "
+        "PITBOSS_NAMESPACE, or run `pitboss provision`"
+    )
 
 
 def _end(ctx: click.Context, error: PitbossError) -> NoReturn:

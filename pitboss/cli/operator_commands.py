@@ -15,6 +15,7 @@ from pitboss.cli.ledger_queries import read_ledger
 from pitboss.cli.option_types import FiniteFloat
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import operator_events
+from pitboss.ops.operator_events import SubmittedEvent
 from pitboss.settings import read_settings, read_worker_settings
 from runtime.postgres.database import SILENCE_MAX_S
 from schemas.errors import Rejected, UsageError
@@ -83,7 +84,10 @@ def parse_minor_units(amount: str, currency: str) -> int:
 def submit_and_print(
     event: Mapping[str, Any], *, brand: str, wait_s: float, dry_run: bool, as_json: bool
 ) -> None:
-    """Append an operator's event, print the ledger's outcome; exit with 1 if it is refused."""
+    """Append an operator's event and print the ledger's outcome.
+
+    Exit with 1 if the event is refused or rejected.
+    """
     if dry_run:
         click.echo(
             msgspec.json.encode(event)
@@ -92,18 +96,50 @@ def submit_and_print(
         )
         return
     runtime, worker = resolve_runtime(read_settings()), read_worker_settings()
-    attempt, outcome = asyncio.run(operator_events.submit(runtime, worker, event, brand, wait_s))
-    where = f"{attempt.topic}-{attempt.partition}@{attempt.offset}"
+    found = asyncio.run(
+        operator_events.submit(runtime, worker, event, brand, wait_s, warn=_print_warning)
+    )
     if as_json:
-        click.echo(msgspec.json.encode({"attempt": where, "said": event, "outcome": outcome}))
-    elif outcome is None:
-        click.echo(
-            f"appended as {where}; the ledger did not answer within {wait_s:g} s, but will later"
-        )
+        click.echo(msgspec.json.encode(_as_json(event, found)))
     else:
-        click.echo(f"{outcome.outcome} {outcome.reason}{_balance(outcome)} ({where})")
-    if outcome is not None and outcome.outcome not in ACCEPTED_OUTCOMES:
+        click.echo(_format_answer(found, wait_s))
+    outcome = found.outcome
+    if found.letter or (outcome is not None and outcome.outcome not in ACCEPTED_OUTCOMES):
         raise SystemExit(1)
+
+
+def _print_warning(sentence: str) -> None:
+    click.echo(f"warning: {sentence}", err=True)
+
+
+def _as_json(event: Mapping[str, Any], found: SubmittedEvent) -> dict[str, Any]:
+    letter = found.letter
+    return {
+        "attempt": _place(found),
+        "said": event,
+        "outcome": found.outcome,
+        "dead_letter": letter and {"code": letter.code, "detail": letter.detail},
+    }
+
+
+def _format_answer(found: SubmittedEvent, wait_s: float) -> str:
+    where, outcome, letter = _place(found), found.outcome, found.letter
+    if letter is not None:
+        return (
+            f"REJECTED {letter.code}: {letter.detail} ({where}); it is a dead letter, so the "
+            f"ledger never decides it: `pitboss dlt show {where}`"
+        )
+    if outcome is None:
+        return (
+            f"appended as {where}; no outcome within {wait_s:g} s: it comes once the workers have "
+            "read it (`pitboss topics lag`), unless they reject it (`pitboss dlt list`)"
+        )
+    return f"{outcome.outcome} {outcome.reason}{_balance(outcome)} ({where})"
+
+
+def _place(found: SubmittedEvent) -> str:
+    at = found.attempt
+    return f"{at.topic}-{at.partition}@{at.offset}"
 
 
 def _balance(outcome: WalletOutcome) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from ledger_sink.queries.people import PlayerView, read_player
 from ledger_sink.rules.journal import FREE, Wallet
 from pitboss.cli import screen
+from pitboss.cli.ledger_queries import UnknownPlayer
 from pitboss.cli.operator_commands import (
     format_time,
     json_option,
@@ -19,7 +20,7 @@ from pitboss.cli.operator_commands import (
     query_ledger,
     submit_and_print,
 )
-from pitboss.cli.suggestions import NameChoice, SuggestingGroup
+from pitboss.cli.suggestions import CURRENCY, NameChoice, SuggestingGroup
 from schemas.money import exponent_of, format_minor
 
 _source = click.option(
@@ -46,13 +47,15 @@ def player() -> None:
 @click.argument("player_id", metavar="PLAYER")
 @json_option
 def show(*, player_id: str, as_json: bool) -> None:
-    """Show a player's wallets, blocks, holds and limits."""
+    """Show a player's wallets, blocks, holds and limits.
+
+    Exit code 1 if the ledger knows nothing of the player.
+    """
     found = query_ledger(partial(read_player, player_id=player_id))
+    if not found.wallets and not found.state.event_id:
+        raise UnknownPlayer(player_id, "no wallet and no state")
     if as_json:
         click.echo(msgspec.json.encode(_as_json(found)))
-        return
-    if not found.wallets and not found.state.event_id:
-        click.echo(f"the ledger does not know player {player_id}", err=True)
         return
     table = screen.table(
         "currency", "cash", "bonus", "held", "to be wagered", "largest bet", "version"
@@ -167,16 +170,15 @@ def release(
 @player.command()
 @click.argument("player_id", metavar="PLAYER")
 @click.argument("amount")
-@click.argument("currency")
+@click.argument("currency", type=CURRENCY)
 @operator_options
 def limit(
     *, player_id: str, amount: str, currency: str, actor: str, reason: str, **how: Any
 ) -> None:
     """Set the largest single bet in CURRENCY; AMOUNT `none` removes the limit."""
-    event = {"player_id": player_id, "currency": currency.upper(), "actor": actor, "reason": reason}
+    event = {"player_id": player_id, "currency": currency, "actor": actor, "reason": reason}
     if amount == "none":
-        exponent_of(currency.upper())
         submit_and_print({"operation": "player.unlimited", **event}, **how)
         return
-    parse_minor_units(amount, currency.upper())
+    parse_minor_units(amount, currency)
     submit_and_print({"operation": "player.limited", "amount": amount, **event}, **how)

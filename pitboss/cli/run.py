@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Collection, Sequence
 
 import click
 
@@ -12,9 +13,16 @@ from pitboss.cli.suggestions import PROVIDER, NameChoice
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.pauses import list_pauses
 from pitboss.ops.provision import provision
-from pitboss.settings import read_settings, read_worker_settings
+from pitboss.settings import (
+    Runtime,
+    StackSettings,
+    WorkerSettings,
+    read_settings,
+    read_worker_settings,
+)
 from pitboss.workers import READS_KEYS, ROLES
 from pitboss.workers.checks import check_worker_settings, format_unchecked
+from pitboss.workers.role_locks import hold_roles
 from pitboss.workers.supervisor import Supervisor, workers_for
 from schemas.errors import UsageError
 
@@ -43,7 +51,7 @@ def run(context: click.Context, role: str, workers: int, providers: tuple[str, .
     Missing parts of the database, its tables and the topics are created first. SIGTERM or Ctrl-C
     drains the workers: records in progress are finished and committed. A worker that ends with a
     usage error, which a restart would meet again, drains the others and ends the command with that
-    error and exit code 2.
+    error and exit code 2. A role runs once in a home, unless each has its own PITBOSS_WORKER_ID.
     """
     settings, worker = read_settings(), read_worker_settings()
     roles = ROLES if role == "all" else (role,)
@@ -52,6 +60,30 @@ def run(context: click.Context, role: str, workers: int, providers: tuple[str, .
         if sentence and "normalise" in roles:
             _report(sentence)
     runtime = resolve_runtime(settings)
+    locks = hold_roles(
+        settings.home,
+        runtime.namespace,
+        roles,
+        workers=workers,
+        worker_id=worker.worker_id,
+        keys_file=worker.keys_file,
+    )
+    with locks:
+        supervisor = _supervise(runtime, settings, worker, roles, workers, providers)
+    if supervisor.usage_error is not None:
+        click.echo(f"error: {supervisor.usage_error}", err=True)
+        context.exit(UsageError.exit_code)
+
+
+def _supervise(
+    runtime: Runtime,
+    settings: StackSettings,
+    worker: WorkerSettings,
+    roles: Sequence[str],
+    workers: int,
+    providers: Collection[str],
+) -> Supervisor:
+    """Provision, and run the workers until a signal or a usage error ends them."""
     with show_waiting("provisioning") as progress:
         provision(
             runtime,
@@ -63,13 +95,14 @@ def run(context: click.Context, role: str, workers: int, providers: tuple[str, .
     for pause in list_pauses(runtime):
         if pause.component in roles:
             _report(f"{pause.component} is {pause}; `pitboss resume {pause.component}` ends that")
-    supervisor = Supervisor(workers_for(roles, runtime, home=settings.home, each=workers), _report)
+    processes = workers_for(
+        roles, runtime, home=settings.home, each=workers, log_prefix=worker.worker_id
+    )
+    supervisor = Supervisor(processes, _report)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     supervisor.run()
-    if supervisor.usage_error is not None:
-        click.echo(f"error: {supervisor.usage_error}", err=True)
-        context.exit(UsageError.exit_code)
+    return supervisor
 
 
 def _report(line: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from lab.conformance.writers.find import find_writers
 from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.feeder import feed_records
-from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.keys import SandboxKeys, merge_keyrings, unknown_to
 from lab.sandbox.records import RawEvent, json_lines
 from lab.sandbox.scenario import Scenario, duration_ms
 from lab.sandbox.scenario import generate as generate_records
@@ -24,9 +25,19 @@ from pitboss.cli.files import naming_file
 from pitboss.cli.option_types import RATE
 from pitboss.cli.progress import StepProgress
 from pitboss.cli.suggestions import SuggestingGroup
+from pitboss.embedded.files import write_atomically
 from pitboss.embedded.state import resolve_runtime
-from pitboss.settings import Runtime, StackSettings, read_settings
+from pitboss.ops.topic_admin import find_missing_topics
+from pitboss.settings import (
+    Runtime,
+    StackSettings,
+    read_keyring,
+    read_settings,
+    read_worker_settings,
+)
+from pitboss.workers.role_locks import list_running
 from schemas.errors import UsageError
+from schemas.topics import raw_topic
 
 _MARGIN_MS = 1_000  # between the last simulated moment and now
 _START_MS_MAX = 32_503_680_000_000
@@ -135,7 +146,8 @@ def feed(rate: float | None, may_use_given: bool, keys_file: Path | None, **numb
     """Play a scenario into the raw topics of a running installation.
 
     Its workers verify signatures if PITBOSS_KEYS_FILE names the keyring that this command writes
-    beside the secrets.
+    beside the secrets. Where they have a keyring of their own, `pitboss sandbox keyring` makes one
+    of both.
     """
     settings = read_settings()
     if settings.uses_given_servers and not may_use_given:
@@ -143,13 +155,84 @@ def feed(rate: float | None, may_use_given: bool, keys_file: Path | None, **numb
             "PITBOSS_KAFKA names a server that is not ours: add --yes-use-these-servers to feed it"
         )
     runtime = resolve_runtime(settings)
-    records, _ = _generate(_make_scenario(**numbers), _load_keys(settings, keys_file))
+    scenario, keys = _make_scenario(**numbers), _load_keys(settings, keys_file)
+    _check_signatures(settings, keys, scenario.providers)
+    records, _ = _generate(scenario, keys)
+    _check_topics(runtime, records)
     start_s = time.monotonic()
     with StepProgress() as progress:
         progress.begin("feeding")
         asyncio.run(_append(runtime, records, rate, progress.update))
     took_s = time.monotonic() - start_s
     click.echo(f"{len(records)} records fed in {took_s:.1f} s ({len(records) / took_s:,.0f}/s)")
+
+
+@sandbox.command()
+@click.option(
+    "--with",
+    "own_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="The workers' keyring. Default: that of PITBOSS_KEYS_FILE.",
+)
+@click.option(
+    "--keys",
+    "keys_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Secrets of the sandbox; made if missing. Default: under the installation's home.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The keyring of both.",
+)
+def keyring(own_file: Path | None, keys_file: Path | None, out: Path) -> None:
+    """Write a keyring that takes the sandbox's records beside those of the installation's keys.
+
+    For a test installation only: who has the sandbox's secrets can sign for every provider.
+    """
+    settings, worker = read_settings(), read_worker_settings()
+    own = read_keyring(
+        worker
+        if own_file is None
+        else replace_fields(worker, keys_file=own_file, keys_place="--with")
+    )
+    ours = _load_keys(settings, keys_file).keyring()
+    merged = merge_keyrings(own, ours, unknown_to(own, ours))
+    with naming_file(out):
+        write_atomically(out, json.dumps(merged, indent=2) + "\n")
+    click.echo(f"restart the workers with PITBOSS_KEYS_FILE={out}", err=True)
+
+
+def _check_signatures(
+    settings: StackSettings, keys: SandboxKeys, providers: Collection[str]
+) -> None:
+    """Raise UsageError if the workers check a provider of the scenario by other keys."""
+    worker = read_worker_settings()
+    running = list_running(settings.home, settings.namespace)
+    by_workers = [one for one in running if one.role == "normalise"]
+    if by_workers:
+        file = by_workers[0].keys_file
+        worker = replace_fields(worker, keys_file=None if file is None else Path(file))
+    ours = {name: ring for name, ring in keys.keyring().items() if name in providers}
+    if unknown := unknown_to(read_keyring(worker), ours):
+        raise UsageError(
+            f"the workers' keyring {worker.keys_file} has other keys of {', '.join(unknown)}, so "
+            "the sandbox's records would be rejected (BAD_SIGNATURE): make a keyring of both with "
+            f"`pitboss sandbox keyring --with {worker.keys_file} --out FILE` and restart the "
+            "workers with it, or choose others with --providers"
+        )
+
+
+def _check_topics(runtime: Runtime, records: Sequence[RawEvent]) -> None:
+    """Raise UsageError if a topic is missing: nothing is fed then."""
+    topics = {runtime.topic(raw_topic(name)): name for name in {one.provider for one in records}}
+    missing = asyncio.run(find_missing_topics(runtime.bootstrap_servers, topics))
+    if missing:
+        raise UsageError(
+            f"the broker has no topic {', '.join(missing)}: run `pitboss provision` (with "
+            "PITBOSS_PROVIDERS, if that names some), or choose others with --providers"
+        )
 
 
 async def _append(

@@ -19,6 +19,8 @@ from pitboss.settings import (
     read_worker_settings,
     without_password,
 )
+from pitboss.workers import ROLES
+from pitboss.workers.role_locks import RunningRole, list_running
 from schemas.errors import PitbossError, Unavailable, UsageError
 
 if TYPE_CHECKING:  # it would load Kafka's client, which `up` and `down` do without
@@ -67,9 +69,10 @@ def down(as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show whether the servers run, and where, and which roles are paused.
+    """Show whether servers and workers run, and where, and which roles are paused.
 
-    Exit code 3 if a server does not answer, 1 if a raw topic holds records and is read by nothing.
+    Workers are those that `pitboss run` started with this home. Exit code 3 if a server does not
+    answer, 1 if a raw topic holds records and is read by nothing.
     """
     settings = read_settings()
     servers = (
@@ -78,23 +81,58 @@ def status(context: click.Context, as_json: bool) -> None:
     is_ready = all(server.is_ready for server in servers)
     pauses = _pauses(settings) if servers[0].is_ready else []
     unread = _unread(settings) if is_ready else []
+    workers = list_running(settings.home, settings.namespace)
     if as_json:
-        paused = [to_builtins(pause) for pause in pauses]
-        row = {"ready": is_ready, "servers": _as_rows(servers), "paused": paused}
-        click.echo(json.dumps({**row, "unread": [asdict(topic) for topic in unread]}))
+        row = {
+            "ready": is_ready,
+            "home": str(settings.home),
+            "servers": _as_rows(servers),
+            "workers": [asdict(running) for running in workers],
+            "paused": [to_builtins(pause) for pause in pauses],
+            "unread": [asdict(topic) for topic in unread],
+        }
+        click.echo(json.dumps(row))
     else:
-        for server in servers:
-            pid = f"pid {server.pid}" if server.pid else ""
-            word = "answers" if server.is_ready else "is away"
-            line = f"{server.name:<9} {word:<8} {server.address:<17} {pid:<12} {server.log or ''}"
-            click.echo(line.rstrip())
+        _show_servers(settings, servers)
+        _show_workers(settings, workers)
         for pause in pauses:
             click.echo(f"{pause.component:<9} {pause}")
         for topic in unread:
             click.echo(f"error: {topic}", err=True)
         if not is_ready and not settings.uses_given_servers:
-            click.echo("run `pitboss up` to start what does not run", err=True)
+            click.echo(_way_up(settings), err=True)
     context.exit(3 if not is_ready else 1 if unread else 0)
+
+
+def _show_servers(settings: StackSettings, servers: Sequence[ServerStatus]) -> None:
+    click.echo(f"home      {settings.home}")
+    for server in servers:
+        pid = f"pid {server.pid}" if server.pid else ""
+        is_stopped = server.pid is None and not settings.uses_given_servers
+        word = "answers" if server.is_ready else "is stopped" if is_stopped else "is away"
+        log = "" if is_stopped and not settings.home.exists() else server.log or ""
+        line = f"{server.name:<9} {word:<10} {server.address:<17} {pid:<12} {log}"
+        click.echo(line.rstrip())
+
+
+def _show_workers(settings: StackSettings, workers: Sequence[RunningRole]) -> None:
+    for running in workers:
+        count = "1 worker" if running.workers == 1 else f"{running.workers} workers"
+        name = f" as {running.worker_id}" if running.worker_id else ""
+        click.echo(f"{running.role:<9} {'runs':<10} {count:<17} pid {running.pid}{name}")
+    away = [role for role in ROLES if role not in {running.role for running in workers}]
+    if away:
+        where = " with this home" if settings.uses_given_servers else ""
+        click.echo(f"no worker runs{where} of: {', '.join(away)}")
+
+
+def _way_up(settings: StackSettings) -> str:
+    if settings.home.exists():
+        return "run `pitboss up` to start what does not run"
+    return (
+        f"{settings.home} does not exist: if your installation is elsewhere, go there or "
+        "name its home in PITBOSS_HOME; `pitboss up` makes a new one here"
+    )
 
 
 @click.command()

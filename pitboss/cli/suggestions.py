@@ -33,8 +33,12 @@ class NameChoice(click.Choice[str]):
         super().__init__(choices, case_sensitive=case_sensitive)
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
-        """Return click's message with a suggestion."""
-        message = super().get_invalid_choice_message(value, ctx)
+        """Return click's message with a suggestion, and the choices as they are documented.
+
+        Click shows those of a choice that ignores case in lower case.
+        """
+        listed = NameChoice([str(choice) for choice in self.choices])
+        message = super(NameChoice, listed).get_invalid_choice_message(value, ctx)
         name = nearest_name(str(value), map(str, self.choices))
         return message if name is None else f"{message} Did you mean {name!r}?"
 
@@ -116,6 +120,21 @@ def _codes() -> Collection[str]:
     return [code.value for code in RejectCode]
 
 
+def _currencies() -> Collection[str]:
+    from schemas.money import EXPONENTS
+
+    return list(EXPONENTS)
+
+
+def narrow_options(error: click.NoSuchOption) -> click.NoSuchOption:
+    """Return the error with the nearest option only: click lists all that are faintly similar."""
+    possible = error.possibilities or []
+    name = nearest_name(error.option_name, possible)
+    return click.NoSuchOption(
+        error.option_name, possibilities=possible if name is None else [name], ctx=error.ctx
+    )
+
+
 PROVIDER: Final = KnownName("provider", _providers, is_strict=True)
 STORED_PROVIDER: Final = KnownName("provider", _providers, is_strict=False)
 """Provider of rows that are stored: its adapter may have been removed since."""
@@ -124,4 +143,5 @@ TOPIC: Final = KnownName("topic", _topics, is_strict=False)
 RULE: Final = KnownName("rule", _rules, is_strict=False, convert=str.upper)
 DETECTOR_RULE: Final = KnownName("rule", _detector_rules, is_strict=False, convert=str.upper)
 """Rule of a detector, without those of the ledger."""
+CURRENCY: Final = KnownName("currency", _currencies, is_strict=True, convert=str.upper)
 REJECT_CODE: Final = KnownName("reject code", _codes, is_strict=False, convert=str.upper)

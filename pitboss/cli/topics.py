@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -22,7 +23,17 @@ from pitboss.ops.periods import format_time
 from pitboss.ops.raw_topics import RawTopics
 from pitboss.ops.topic_admin import TopicDifference
 from pitboss.settings import Runtime, read_settings, read_worker_settings
-from schemas.topics import PARTITIONS_DEFAULT, PROVIDER_NAME, raw_topic
+from runtime.postgres.roles import RightsMissing, Role
+from schemas.errors import Unavailable
+from schemas.topics import (
+    PARTITIONS_DEFAULT,
+    PROVIDER_NAME,
+    TRANSACTIONS,
+    UNRESOLVED,
+    raw_pattern,
+    raw_topic,
+)
+from streams.drift.handler import source_pattern
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _partitions = click.option(
@@ -42,6 +53,9 @@ GROUPS: Final = {
     "drift": "drift",
 }
 """Role → the name of its consumer group without the namespace."""
+
+UNHELD_SHOWN: Final = 3
+"""Topics that a sentence about partitions without a reader names."""
 
 
 @click.group(cls=SuggestingGroup)
@@ -156,10 +170,12 @@ def lag(
 ) -> None:
     """Show what the roles have not read yet: how many offsets, and how old the oldest record is.
 
-    By consumer group and topic, with the total. An age is that of the broker's time of the oldest
-    unread record. Exit code 0, or 1 where the last total is over --max-lag or --max-age, or one of
-    the named roles has committed nothing and a limit is given; 69 if the broker does not answer.
-    --watch prints a measurement after the other; with --json, a line each.
+    By consumer group and topic, with the total. Where a role has never committed, everything is
+    unread. An age is that of the broker's time of the oldest unread record; `unheld` counts
+    partitions that no running worker of the group reads. Exit code 0, or 1 where the last total is
+    over --max-lag or --max-age, or one of the named roles has committed nothing and a limit is
+    given; 69 if the broker does not answer. --watch prints a measurement after the other; with
+    --json, a line each.
     """
     runtime = resolve_runtime(read_settings())
     for pause in list_pauses(runtime):
@@ -167,6 +183,7 @@ def lag(
             click.echo(f"{pause.component} is {pause}", err=True)
     groups = [runtime.group(GROUPS[role]) for role in roles]
     chosen = [_topic_name(runtime, name) for name in names]
+    sources = _sources(runtime)
     remaining = count if watch else 1
     total: LagSum | None = None
     found: list[PartitionLag] = []
@@ -176,7 +193,7 @@ def lag(
                 time.sleep(every_s)
             found = asyncio.run(
                 consumer_lag.measure_lag(
-                    runtime.bootstrap_servers, runtime.namespace, groups, chosen
+                    runtime.bootstrap_servers, runtime.namespace, groups, chosen, sources
                 )
             )
             total = _show_lag(found, runtime, each=each, as_json=as_json, is_watching=watch)
@@ -213,6 +230,28 @@ async def _differences(runtime: Runtime, raw: RawTopics, partitions: int) -> lis
     ]
 
 
+def _sources(runtime: Runtime) -> dict[str, str]:
+    """Return a pattern of the topics that each group of this installation reads."""
+    try:
+        stored = raw_topics.read_stored(runtime, Role.READER)
+    except (Unavailable, RightsMissing) as error:
+        click.echo(f"note: every raw topic counts, read or not: {error}", err=True)
+        stored = None
+    providers = None if stored is None else stored.providers
+    patterns = {
+        "normalise": raw_pattern(runtime.namespace, providers),
+        "ledger": _exactly(runtime.topic(TRANSACTIONS)),
+        "resolve": _exactly(runtime.topic(UNRESOLVED)),
+        "fraud": _exactly(runtime.topic(TRANSACTIONS)),
+        "drift": source_pattern(runtime.namespace, providers),
+    }
+    return {runtime.group(GROUPS[role]): pattern for role, pattern in patterns.items()}
+
+
+def _exactly(topic: str) -> str:
+    return f"^{re.escape(topic)}$"
+
+
 def _is_over(total: LagSum, max_lag: int | None, max_age_s: float | None) -> bool:
     return (max_lag is not None and total.lag > max_lag) or (
         max_age_s is not None and (total.age_s or 0) > max_age_s
@@ -246,11 +285,32 @@ def _show_lag(
     if is_watching:
         click.echo(format_time(now_ms))
     if not rows:
-        click.echo("no consumer group has committed anything yet")
+        click.echo("nothing is unread, and no consumer group has committed anything yet")
         return total
     last = dict.fromkeys(rows[0], "") | {"role": "total", "lag": total.lag, "age_s": total.age_s}
+    if not each:
+        last["unheld"] = total.unheld
     _show(tuple(rows[0]), [*rows, last])
+    for sentence in _unheld_sentences(found, roles):
+        click.echo(sentence, err=True)
     return total
+
+
+def _unheld_sentences(found: Sequence[PartitionLag], roles: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each group of which no running worker reads some partitions."""
+    sentences = []
+    for group in dict.fromkeys(one.group for one in found):
+        some = [one for one in found if one.group == group]
+        topics_unheld = [*dict.fromkeys(one.topic for one in some if not one.is_held)]
+        if topics_unheld:
+            count = sum(not one.is_held for one in some)
+            shown = ", ".join(topics_unheld[:UNHELD_SHOWN])
+            more = len(topics_unheld) - UNHELD_SHOWN
+            sentences.append(
+                f"{roles.get(group, group)}: no running worker reads {count} of {len(some)} "
+                f"partitions: {shown}{f' and {more} more topics' if more > 0 else ''}"
+            )
+    return sentences
 
 
 def _partition_row(one: PartitionLag, now_ms: int) -> dict[str, Any]:
@@ -263,6 +323,7 @@ def _partition_row(one: PartitionLag, now_ms: int) -> dict[str, Any]:
         "end": one.end,
         "lag": one.records,
         "age_s": None if age_ms is None else age_ms / 1000,
+        "held": one.is_held,
     }
 
 

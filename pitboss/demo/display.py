@@ -133,7 +133,7 @@ def figures_table(figures: DemoFigures) -> Table:
     table.add_column(justify="right")
     counts = {
         "events in": figures.events_in,
-        "settled": figures.settled,
+        "settled (batches hold several)": figures.settled,
         "duplicates, moved nothing": figures.duplicates,
         "transfers": figures.transfers,
         **{f"  outcome {code}": count for code, count in figures.outcomes_by_code.items()},

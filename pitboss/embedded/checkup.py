@@ -155,7 +155,10 @@ def _keys(settings: StackSettings) -> str:
 
     keys_file = settings.values["keys_file"].value
     worker = WorkerSettings(
-        keys_file=keys_file, currencies_file=settings.values["currencies_file"].value
+        keys_file=keys_file,
+        keys_place=settings.values["keys_file"].place,
+        currencies_file=settings.values["currencies_file"].value,
+        currencies_place=settings.values["currencies_file"].place,
     )
     unchecked = format_unchecked(check_worker_settings(worker))
     found = "no keys file" if keys_file is None else f"{keys_file} can be used"

@@ -71,9 +71,15 @@ def resolve_runtime(settings: StackSettings) -> Runtime:
         return runtime_of(settings.kafka, settings.database, settings.namespace)
     state = read_state(settings.home)
     if state is None or not state.is_running:
-        reason = "no stack was started" if state is None else "the stack is not running (any more)"
+        if state is not None or settings.home.exists():
+            reason = "the stack is not running (any more)" if state else "no stack was started"
+            raise NoStack(
+                f"{reason} under {settings.home}: "
+                "run `pitboss up`, or set PITBOSS_KAFKA and PITBOSS_DATABASE"
+            )
         raise NoStack(
-            f"{reason} under {settings.home}: "
-            "run `pitboss up`, or set PITBOSS_KAFKA and PITBOSS_DATABASE"
+            f"no stack was started under {settings.home}: if yours is in another folder, go there "
+            "or name its home in PITBOSS_HOME; else run `pitboss up`, or set PITBOSS_KAFKA and "
+            "PITBOSS_DATABASE"
         )
     return runtime_of(state.kafka_bootstrap, state.database_url, settings.namespace)

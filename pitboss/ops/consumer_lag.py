@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from pitboss.ops.topic_admin import admin_client, is_of_namespace
+from runtime.kafka.broker_queries import fetch_held_partitions, list_partitions
 from runtime.kafka.clients import stop_client
-from schemas.errors import Unavailable
-from schemas.topics import qualified_name, raw_pattern
+from schemas.errors import Unavailable, UsageError
 
 _READ_TIMEOUT_S: Final = 20.0
 _FETCH_BYTES: Final = 64 * 1024
@@ -36,6 +37,8 @@ class PartitionLag:
     end: int
     oldest_ms: int | None = None
     """The broker's time of the first unread record, epoch ms; None if nothing is unread."""
+    is_held: bool = True
+    """Whether a member of the group reads the partition."""
 
     @property
     def next_offset(self) -> int:
@@ -64,6 +67,8 @@ class LagSum:
     """The largest lag of one partition."""
     age_s: float | None
     """Seconds since the oldest unread record was appended; None if nothing is unread."""
+    unheld: int = 0
+    """Partitions that no member of the group reads."""
 
 
 def sum_lags(lags: Sequence[PartitionLag], now_ms: int) -> tuple[LagSum, list[LagSum]]:
@@ -80,55 +85,84 @@ def _sum(group: str | None, topic: str | None, lags: Sequence[PartitionLag], now
     records = [one.records for one in lags]
     ages_ms = [age_ms for one in lags if (age_ms := one.age_ms(now_ms)) is not None]
     age_s = max(ages_ms) / 1000 if ages_ms else None
-    return LagSum(group, topic, len(records), sum(records), max(records, default=0), age_s)
+    unheld = sum(not one.is_held for one in lags)
+    return LagSum(group, topic, len(records), sum(records), max(records, default=0), age_s, unheld)
 
 
 async def measure_lag(
-    bootstrap: str, namespace: str, groups: Collection[str] = (), topics: Collection[str] = ()
+    bootstrap: str,
+    namespace: str,
+    groups: Collection[str] = (),
+    topics: Collection[str] = (),
+    sources: Mapping[str, str] | None = None,
 ) -> list[PartitionLag]:
-    """Return the lag of each consumer group on each partition of a namespace that it committed.
+    """Return the lag of consumer groups on the partitions of a namespace.
 
-    `groups` and `topics` name some, as on the broker; otherwise it is all that the broker knows. A
-    partition with a lag is read for its first unread record. What the ledger commits here follows
-    its true position, which is in PostgreSQL, within a second. Raises Unavailable.
+    `sources` are the groups of this installation with a pattern of the topics that each reads; no
+    other topic of such a group counts. On a partition that a group never committed, everything is
+    unread; without records it is left out, unless the group has members and none of them holds it.
+    Of further groups that the broker knows, committed partitions are measured. `groups` and
+    `topics` narrow to some, as on the broker. A partition with a lag is read for its first unread
+    record. What the ledger commits here follows its true position, which is in PostgreSQL, within a
+    second. Raises Unavailable, UsageError for a topic that does not exist.
     """
+    patterns = dict(sources or {})
     async with admin_client(bootstrap) as admin:
-        names = sorted(groups or {group[0] for group in await admin.list_consumer_groups()})
-        committed = {
-            name: _select(name, await admin.list_consumer_group_offsets(name), namespace, topics)
+        existing = set(await admin.list_topics())
+        if missing := sorted(set(topics) - existing):
+            raise UsageError(
+                f"the broker has no topic {missing[0]}: `pitboss topics check` shows what it lacks"
+            )
+        there = {group[0] for group in await admin.list_consumer_groups()}
+        names = sorted(groups or there | patterns.keys())
+        chosen = {name for name in existing if not topics or name in topics}
+        offsets = {
+            name: await _offsets_of(admin, name, patterns.get(name), chosen, namespace)
             for name in names
         }
-        partitions = {tp for offsets in committed.values() for tp in offsets}
-        # Topics that were deleted are left out: a group remembers them for a week.
-        existing = set(await admin.list_topics())
-        present = [tp for tp in partitions if tp.topic in existing]
-        return await _measure(bootstrap, committed, present) if present else []
+        held = {name: await fetch_held_partitions(admin, name) for name in names if offsets[name]}
+    present = sorted({tp for committed in offsets.values() for tp in committed})
+    if not present:
+        return []
+    lags = await _measure(bootstrap, offsets, present)
+    return [
+        replace(one, is_held=_tp(one) in held[one.group])
+        for one in lags
+        if one.committed is not None
+        or one.records
+        or (held[one.group] and _tp(one) not in held[one.group])
+    ]
 
 
-def _select(
-    group: str, offsets: Mapping[TopicPartition, Any], namespace: str, topics: Collection[str]
-) -> dict[TopicPartition, int]:
-    return {
-        tp: meta.offset
-        for tp, meta in offsets.items()
-        if is_of_namespace(tp.topic, namespace)
-        and (not topics or tp.topic in topics)
-        and not _was_left(group, tp.topic, namespace)
-    }
+async def _offsets_of(
+    admin: AIOKafkaAdminClient,
+    group: str,
+    pattern: str | None,
+    topics: Collection[str],
+    namespace: str,
+) -> dict[TopicPartition, int | None]:
+    """Return the committed offset of each partition that the group reads, None for no commit.
 
-
-def _was_left(group: str, topic: str, namespace: str) -> bool:
-    """Return whether a group has offsets of a topic that it reads no more.
-
-    The broker keeps them for a week. Drift read the raw topics until release 0.1.0.
+    A group remembers for a week what it committed of topics that were deleted, or that it reads no
+    more: they are left out.
     """
-    is_raw = re.match(raw_pattern(namespace), topic) is not None
-    return is_raw and group == qualified_name("drift", namespace)
+    offsets: dict[TopicPartition, int | None] = {}
+    read = {name for name in topics if pattern is None or re.match(pattern, name)}
+    if pattern is not None:
+        offsets |= dict.fromkeys(await list_partitions(admin, read))
+    for tp, meta in (await admin.list_consumer_group_offsets(group)).items():
+        if tp.topic in read and is_of_namespace(tp.topic, namespace):
+            offsets[tp] = meta.offset if meta.offset >= 0 else None
+    return offsets
+
+
+def _tp(one: PartitionLag) -> TopicPartition:
+    return TopicPartition(one.topic, one.partition)
 
 
 async def _measure(
     bootstrap: str,
-    committed: Mapping[str, Mapping[TopicPartition, int]],
+    committed: Mapping[str, Mapping[TopicPartition, int | None]],
     present: Sequence[TopicPartition],
 ) -> list[PartitionLag]:
     consumer = AIOKafkaConsumer(
@@ -148,9 +182,7 @@ async def _measure(
         starts = await consumer.beginning_offsets(present)
         ends = await consumer.end_offsets(present)
         lags = [
-            PartitionLag(
-                group, tp.topic, tp.partition, offset if offset >= 0 else None, starts[tp], ends[tp]
-            )
+            PartitionLag(group, tp.topic, tp.partition, offset, starts[tp], ends[tp])
             for group, offsets in committed.items()
             for tp, offset in sorted(offsets.items())
             if tp in ends
@@ -160,20 +192,14 @@ async def _measure(
         raise Unavailable(f"the broker at {bootstrap} does not answer: {error!r}") from error
     finally:
         await stop_client(consumer)
-    return [_with_time(one, times) for one in lags]
+    return [replace(one, oldest_ms=times.get(_first_unread(one))) for one in lags]
 
 
 _Wanted = tuple[TopicPartition, int]
 
 
-def _with_time(one: PartitionLag, times: Mapping[_Wanted, int]) -> PartitionLag:
-    at_ms = times.get(_first_unread(one))
-    fields = (one.group, one.topic, one.partition, one.committed, one.start, one.end)
-    return PartitionLag(*fields, at_ms)
-
-
 def _first_unread(one: PartitionLag) -> _Wanted:
-    return TopicPartition(one.topic, one.partition), one.next_offset
+    return _tp(one), one.next_offset
 
 
 async def _oldest_times(

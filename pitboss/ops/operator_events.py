@@ -10,8 +10,9 @@ import asyncio
 import hmac
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -25,12 +26,18 @@ from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.errors import Unavailable, UsageError
-from schemas.events import Attempt, WalletOutcome, WalletTransaction
-from schemas.topics import OUTCOMES, raw_topic
+from schemas.events import Attempt, DeadLetter, Position, WalletOutcome, WalletTransaction
+from schemas.topics import OUTCOMES, dead_letter_topic, raw_topic
 from streams.providers.house import SIGNATURE_HEADER
 
 PROVIDER: Final = "house"
 CONNECTOR: Final = b"pitboss-cli"
+
+UNSIGNED: Final = (
+    "earlier records of house are signed, and this shell has no key for house: workers that check "
+    "signatures will reject this one; set PITBOSS_KEYS_FILE to the workers' keys file"
+)
+_LAST_RECORDS_S: Final = 5.0
 
 
 def build_record(
@@ -88,18 +95,36 @@ def _is_valid_at(entry: Mapping[str, Any], now_ms: int) -> bool:
     return at("valid_from", 0) <= now_ms < at("valid_until", float("inf"))
 
 
-async def submit(
-    runtime: Runtime, worker: WorkerSettings, event: Mapping[str, Any], brand: str, wait_s: float
-) -> tuple[Attempt, WalletOutcome | None]:
-    """Append an event of a player and wait up to `wait_s` seconds for the ledger's outcome.
+@dataclass(frozen=True)
+class SubmittedEvent:
+    """Where an event was appended, and what became of it: neither answer if none came in time."""
 
-    The outcome is None if it does not come in time. Raises Unavailable without a broker, UsageError
-    without topics or a usable key.
+    attempt: Attempt
+    outcome: WalletOutcome | None = None
+    letter: DeadLetter | None = None
+    """The dead letter of a record that was rejected: the ledger never sees it."""
+
+
+def ignore_warning(_: str) -> None:
+    """Do nothing with a warning."""
+
+
+async def submit(
+    runtime: Runtime,
+    worker: WorkerSettings,
+    event: Mapping[str, Any],
+    brand: str,
+    wait_s: float,
+    warn: Callable[[str], None] = ignore_warning,
+) -> SubmittedEvent:
+    """Append an event of a player and wait up to `wait_s` s for its outcome or dead letter.
+
+    `warn` is called before the append if it will probably be rejected. Raises Unavailable without
+    a broker, UsageError without topics or a usable key.
     """
     now_ms = time.time_ns() // 1_000_000
-    body, headers = build_record(
-        event, active_signing_key(read_keyring(worker), now_ms), brand, now_ms
-    )
+    signing_key = active_signing_key(read_keyring(worker), now_ms)
+    body, headers = build_record(event, signing_key, brand, now_ms)
     topic, key = runtime.topic(raw_topic(PROVIDER)), str(event["player_id"]).encode()
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.house"))
     consumer = AIOKafkaConsumer(
@@ -108,16 +133,14 @@ async def submit(
     await producer.start()
     try:
         await start_client(consumer, runtime.bootstrap_servers)
-        outcomes = runtime.topic(OUTCOMES)
-        partition = TopicPartition(
-            outcomes, partition_for(key, await producer.partition_count(outcomes))
-        )
-        consumer.assign([partition])
-        await consumer.seek_to_end(partition)
-        await consumer.position(partition)  # the seek is lazy: resolve it before sending
+        if signing_key is None and await _is_last_signed(
+            consumer, topic, await producer.partition_count(topic)
+        ):
+            warn(UNSIGNED)
+        await _follow_answers(consumer, producer, runtime, topic, key)
         sent = await producer.send(topic, key, body, headers)
         attempt = Attempt(sent.topic, sent.partition, sent.offset, 0)
-        return attempt, await _wait_for_outcome(consumer, attempt, wait_s)
+        return await _wait_for_answer(consumer, attempt, wait_s)
     except KafkaError as error:
         message = f"the broker at {runtime.bootstrap_servers} does not answer: {error!r}"
         raise Unavailable(message) from error
@@ -126,17 +149,58 @@ async def submit(
         await producer.stop()
 
 
-async def _wait_for_outcome(
+async def _is_last_signed(consumer: AIOKafkaConsumer, topic: str, count: int) -> bool:
+    """Return whether the last record of any partition of a raw topic of the house is signed."""
+    partitions = [TopicPartition(topic, number) for number in range(count)]
+    consumer.assign(partitions)
+    starts = await consumer.beginning_offsets(partitions)
+    ends = await consumer.end_offsets(partitions)
+    left = {tp for tp in partitions if ends[tp] > starts[tp]}
+    for tp in partitions:
+        consumer.seek(tp, ends[tp] - (tp in left))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_RECORDS_S):
+            while left:
+                for tp, records in (await consumer.getmany(*left, timeout_ms=200)).items():
+                    if any(SIGNATURE_HEADER in dict(record.headers) for record in records):
+                        return True
+                    left.discard(tp)
+    return False
+
+
+async def _follow_answers(
+    consumer: AIOKafkaConsumer, producer: BatchProducer, runtime: Runtime, topic: str, key: bytes
+) -> None:
+    """Read from now on where the outcome of a key's record, or its dead letter, will be."""
+    outcomes, letters = runtime.topic(OUTCOMES), dead_letter_topic(topic)
+    number = partition_for(key, await producer.partition_count(outcomes))
+    partitions = [
+        TopicPartition(outcomes, number),
+        *(TopicPartition(letters, n) for n in range(await producer.partition_count(letters))),
+    ]
+    consumer.assign(partitions)
+    await consumer.seek_to_end(*partitions)
+    for partition in partitions:
+        await consumer.position(partition)  # the seek is lazy: resolve it before sending
+
+
+async def _wait_for_answer(
     consumer: AIOKafkaConsumer, attempt: Attempt, wait_s: float
-) -> WalletOutcome | None:
-    decode = codec.decoder(WalletOutcome)
+) -> SubmittedEvent:
+    read_outcome, read_letter = codec.decoder(WalletOutcome), codec.decoder(DeadLetter)
+    source = Position(attempt.topic, attempt.partition, attempt.offset)
     with suppress(TimeoutError):
         async with asyncio.timeout(wait_s):
             async for record in consumer:
-                outcome: WalletOutcome = decode(record.value)
+                if record.topic == dead_letter_topic(attempt.topic):
+                    letter: DeadLetter = read_letter(record.value)
+                    if letter.source == source:
+                        return SubmittedEvent(attempt, letter=letter)
+                    continue
+                outcome: WalletOutcome = read_outcome(record.value)
                 if outcome.attempt == attempt:
-                    return outcome
-    return None
+                    return SubmittedEvent(attempt, outcome)
+    return SubmittedEvent(attempt)
 
 
 async def append_events(

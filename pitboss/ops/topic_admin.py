@@ -367,6 +367,12 @@ async def partition_counts(bootstrap: str, pattern: str) -> dict[str, int]:
         return dict(Counter(tp.topic for tp in await list_partitions(admin, names)))
 
 
+async def find_missing_topics(bootstrap: str, topics: Collection[str]) -> list[str]:
+    """Return the topics that the broker does not have, in order. Raises Unavailable."""
+    async with admin_client(bootstrap) as admin:
+        return sorted(set(topics) - set(await admin.list_topics()))
+
+
 async def dead_letter_topics(bootstrap: str, namespace: str) -> list[str]:
     """Return the existing dead letter topics of a namespace, as on the broker.
 

@@ -16,7 +16,7 @@ def check_worker_settings(worker: WorkerSettings) -> list[str]:
     """
     configure_currencies(read_currencies(worker))
     keyring = read_keyring(worker)
-    check_keyring(keyring, DIALECTS)
+    check_keyring(keyring, DIALECTS, f"{worker.keys_place} {worker.keys_file}")
     return unchecked_providers(keyring, DIALECTS)
 
 

@@ -12,7 +12,7 @@ from runtime.dead_letters.key_holds import ParkLimits
 from runtime.kafka.app import PitbossApp
 from streams.normalise.handler import create_worker
 from streams.normalise.settings import NormaliseSettings, ParkSettings
-from streams.providers.keyring import unchecked_providers
+from streams.providers.keyring import check_keyring, unchecked_providers
 from streams.providers.registry import DIALECTS
 
 _LOG = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         limits = ParkLimits(worker.park_records_max, age_max_ms=worker.park_age_max_ms)
         park = ParkSettings(runtime.database_url, worker.park_providers, limits)
     keyring = read_keyring(worker)
+    check_keyring(keyring, DIALECTS, f"{worker.keys_place} {worker.keys_file}")
     if sentence := format_unchecked(unchecked_providers(keyring, DIALECTS)):
         _LOG.warning("%s", sentence)
     settings = NormaliseSettings(

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from pitboss.embedded.files import display_path, roll_log
 from pitboss.settings import Runtime, worker_environment
+from pitboss.workers.role_locks import file_stem
 from schemas.errors import UsageError
 
 DELAY_FIRST_S = 0.25
@@ -79,11 +80,13 @@ class WorkerProcess:
         number: int = 1,
         module: str = "pitboss.workers",
         environment: Mapping[str, str] | None = None,
+        log_prefix: str = "",
     ) -> None:
         """Prepare without starting; `environment` is added to that of every worker."""
         self.role = role
         self.name = f"{role}-{number}"
-        self.log = home / runtime.namespace / "log" / f"{self.name}.log"
+        file = f"{file_stem(log_prefix)}-{self.name}.log" if log_prefix else f"{self.name}.log"
+        self.log = home / runtime.namespace / "log" / file
         self._runtime = runtime
         self._module = module
         self._environment = dict(environment or {})
@@ -266,10 +269,21 @@ def workers_for(
     home: Path,
     each: int = 1,
     environment: Mapping[str, str] | None = None,
+    log_prefix: str = "",
 ) -> list[WorkerProcess]:
-    """Return `each` workers of every role; `environment` is added to that of every worker."""
+    """Return `each` workers of every role; `environment` is added to that of every worker.
+
+    `log_prefix` tells the logs of two supervisors in one home apart.
+    """
     return [
-        WorkerProcess(role, runtime, home=home, number=n + 1, environment=environment)
+        WorkerProcess(
+            role,
+            runtime,
+            home=home,
+            number=n + 1,
+            environment=environment,
+            log_prefix=log_prefix,
+        )
         for role in roles
         for n in range(each)
     ]

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from runtime.kafka.clients import start_client
@@ -60,6 +61,26 @@ async def fetch_group_commits(
         names = ", ".join(sorted(missing))
         raise Unavailable(f"the broker does not say yet what {group} has committed of {names}")
     return {tp: answer[tp] if answer[tp].offset >= 0 else None for tp in partitions}
+
+
+async def fetch_held_partitions(admin: AIOKafkaAdminClient, group: str) -> set[TopicPartition]:
+    """Return the partitions that members of the group hold; none for a group without members.
+
+    While a group rebalances, its members hold nothing yet. Raises Unavailable where the broker does
+    not say.
+    """
+    # One group a request: aiokafka 0.14 reads the answer of a newer version by an older form,
+    # which fits the first group only.
+    [answer] = await admin.describe_consumer_groups([group])
+    [(error_code, _, _, _, _, members)] = answer.groups
+    if error_code:
+        raise Unavailable(f"the broker does not say who is in {group}: {for_code(error_code)!r}")
+    return {
+        tp
+        for *_, assignment in members
+        if assignment
+        for tp in ConsumerProtocolMemberAssignment.decode(assignment).partitions()
+    }
 
 
 async def query_group_offsets(

@@ -98,6 +98,8 @@ class MarketDraft(msgspec.Struct, frozen=True, gc=False):
     until_at: int | None
     provider_at: int | None
     signature: str
+    void_reason: str | None = None
+    superseded_by: str | None = None
 
 
 class UnreadableItem(Rejected):

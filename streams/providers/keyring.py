@@ -68,10 +68,16 @@ def requires_key(dialect: Dialect) -> bool:
     return False
 
 
-def check_keyring(keyring: Keyring, dialects: Mapping[str, Dialect]) -> None:
-    """Check every entry of a keyring whose names are known. Raises UsageError, showing no key."""
+def check_keyring(keyring: Keyring, dialects: Mapping[str, Dialect], place: str) -> None:
+    """Check every entry of a keyring whose names are known.
+
+    Raises UsageError that names `place`, where the keyring is from, and the provider; no key.
+    """
     for provider, entry in keyring.items():
-        reader_of(dialects[provider], entry)
+        try:
+            reader_of(dialects[provider], entry)
+        except UsageError as error:
+            raise UsageError(f"{place}: {provider}: {error}") from error
 
 
 def unchecked_providers(keyring: Keyring, dialects: Dialects) -> list[str]:

@@ -11,7 +11,8 @@ be paid once.
 Odds, fixtures and the like are kept as information, so that every record is accounted for; a
 connector need not bind their routing keys at all. What the samples show and the schema forbids is
 read all the same: a byte order mark, no `certainty`, `extended_specifers`; specifiers come in any
-order, and are sorted because a market has one identity.
+order, and are sorted because a market has one identity. `void_reason` and `superceded_by` (the
+schema's spelling) are kept and are not a part of the identity.
 """
 
 from __future__ import annotations
@@ -104,11 +105,18 @@ def _read(reader: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:
     if not markets:
         return [_notice(root, operation, at)]
     window = (_ms(root, "start_time"), _ms(root, "end_time"))
+    superseded_by = _short(root.get("superceded_by") or "", "superceded_by") or None
     items: list[Item] = []
     for element in markets:
         try:
             market = partial(
-                MarketDraft, operation, match_id, _id(element, "id"), _specifiers(element)
+                MarketDraft,
+                operation,
+                match_id,
+                _id(element, "id"),
+                _specifiers(element),
+                void_reason=_void_reason(element),
+                superseded_by=superseded_by,
             )
         except Rejected as error:
             items.append(error)
@@ -239,6 +247,17 @@ def _specifiers(market: etree._Element) -> str:
     if "=" not in text and is_placeholder(text):
         return ""
     return text_of("|".join(sorted(each for each in text.split("|") if each)), "specifiers")
+
+
+def _void_reason(market: etree._Element) -> str | None:
+    """Return the feed's code of a reason, a whole number, as its digits."""
+    text = market.get("void_reason")
+    if text is None:
+        return None
+    bare = text.strip(_XML_SPACE)
+    if not _WHOLE.fullmatch(bare):
+        raise Rejected(RejectCode.BAD_FIELD, f"void_reason {text[:16]!r} is not a whole number")
+    return str(int(bare))
 
 
 def _result(outcome: etree._Element) -> str:

@@ -29,11 +29,12 @@ from pitboss.settings import (
     worker_environment,
 )
 from replay.audit.checks import NAMES as CHECKS
-from schemas import codec
+from schemas import codec, money
 from schemas.errors import PitbossError, RejectCode
 from schemas.events import Kind, Outcome, Position, WalletBalance
 from schemas.topics import catalogue
 from streams.normalise.mapping.normaliser import Normaliser
+from streams.providers import fields, signatures
 from streams.providers.registry import DIALECTS
 from tests.acceptance.documented import (
     ROOT,
@@ -123,6 +124,46 @@ def test_the_first_connector_answers_as_its_page_shows(installation: Runtime, tm
         for _ in shown
     ]
     assert [text.strip() for text in printed] == shown
+
+
+def test_the_first_connector_is_saved_where_make_lint_does_not_look(tmp_path: Path):
+    """Saved as told, it failed `make lint` in the tutorial that follows (issue 12)."""
+    text = page("first-connector.md").read_text()
+    [(folder, file)] = re.findall(r"folder `(\S+)`, .* save this in it as `(\S+)`", text)
+    saved = folder + file
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--quiet", saved], cwd=ROOT, check=False, timeout=60
+    )
+    assert ignored.returncode == 0
+    runs = [one for one in shown_commands(page("first-connector.md")) if one.words[0] == "python"]
+    assert {one.words[1] for one in runs} == {saved}
+
+
+def test_the_helpers_of_the_first_adapter_exist_and_the_codes_are_those_of_read_json():
+    tables = page("first-adapter.md").read_text().partition("The helpers that adapters share")[2]
+    helpers, _, codes = tables.partition("`read_json` takes the code")
+    modules = (
+        "fields",
+        "named_ids",
+        "references",
+        "times",
+        "signatures",
+        "text_fields",
+        "xml_body",
+    )
+    sources: list[object] = [
+        importlib.import_module(f"streams.providers.{name}") for name in modules
+    ]
+    sources += [money, signatures.Hmac]
+    sources += [
+        importlib.import_module(f"lab.conformance.writers.{name}") for name in ("encoding", "ids")
+    ]
+    names = re.findall(r"`(\w+)`", helpers)
+    assert len(names) > 30
+    assert not [name for name in names if not any(hasattr(source, name) for source in sources)]
+    rows = re.findall(r"^\| (`.+`) \| `(\w+)` \|$", codes, re.MULTILINE)
+    listed = {name: code for cell, code in rows for name in re.findall(r"`(\w+)`", cell)}
+    assert listed == {name: code.value for name, code in fields._CODE_OF_FIELD.items()}
 
 
 class RefusedProducer:

@@ -69,6 +69,7 @@ ON_THE_STACK = (
 
 ELSEWHERE = {
     "python connector.py": "test_docs.py",
+    "python scratch/connector.py": "test_docs.py",
     "python balances.py": "test_docs.py",
     "pitboss providers new": "test_new_provider.py",
     "pitboss providers fuzz": "test_new_provider.py",

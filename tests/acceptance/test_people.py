@@ -50,9 +50,9 @@ def outcome_of(runtime: Runtime, *arguments: str, **environment: str) -> tuple[i
 
 
 def submit(runtime: Runtime, **event: Any) -> str:
-    _, outcome = asyncio.run(
+    outcome = asyncio.run(
         operator_events.submit(runtime, WorkerSettings(), event, "default", WAIT_S)
-    )
+    ).outcome
     assert outcome is not None
     return f"{outcome.outcome} {outcome.reason}"
 
@@ -98,7 +98,26 @@ def test_blocks_holds_and_limits_are_events_of_the_log(installation: Runtime):
     assert outcome_of(installation, "player", "limit", player, "none", "EUR", *WHO)[0] == 0
     assert show_player(installation, player)["limits"]["EUR"]["bet_minor"] is None
     assert "held by kyc since" in run(installation, "player", "show", player).output
-    assert "does not know player" in run(installation, "player", "show", "nobody-at-all").output
+    # An unknown player is one error, whichever command asks.
+    for command in ("player show", "ledger balance", "ledger history", "player show --json"):
+        done = run(installation, *command.split(), "nobody-at-all")
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert done.stderr.startswith("error: UNKNOWN_PLAYER the ledger has no wallet")
+    done = run(installation, "ledger", "balance", "ruled", PITBOSS_NAMESPACE="nowhere")
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "error: USAGE namespace nowhere is not provisioned, so it has no database pitboss_nowhere: "
+        "check PITBOSS_NAMESPACE, or run `pitboss provision`\n"
+    )
+    # Why was this refused?
+    [later, earlier] = read_json(
+        run(installation, "ledger", "history", player, "--refused", "--json")
+    )
+    assert (earlier["reason"], later["reason"]) == ("PLAYER_BLOCKED", "WITHDRAWALS_HELD")
+    assert (earlier["amount"], earlier["provider_tx_id"]) == ("1.00 EUR", "w-1")
+    shown = run(installation, "ledger", "history", player, "--refused", "--limit", "1")
+    assert "WITHDRAWALS_HELD" in shown.stdout
+    assert "older ones are left out" in shown.stderr
 
 
 def test_a_large_correction_needs_a_second_person_and_a_debt_is_an_alert(installation: Runtime):
@@ -160,6 +179,39 @@ def test_amounts_and_durations_that_are_none_are_refused_before_anything_is_writ
     ):
         result = run(installation, *arguments)
         assert result.exit_code == 2, (arguments, result.output)
+
+
+def test_an_event_that_is_rejected_is_answered_by_its_dead_letter(installation: Runtime):
+    """Such an event seemed to wait for the ledger for ever (issue 12)."""
+    event = {"operation": "nonsense", "player_id": "misspelled"}
+    found = asyncio.run(
+        operator_events.submit(installation, WorkerSettings(), event, "default", WAIT_S)
+    )
+    assert found.outcome is None
+    assert found.letter is not None
+    assert found.letter.source.offset == found.attempt.offset
+
+
+def test_a_shell_without_the_key_warns_once_house_records_are_signed(installation: Runtime):
+    event = {"operation": "player.unlimited", "player_id": "unsigned", "currency": "EUR"}
+    event |= {"actor": "kim", "reason": "a test"}
+    raw = installation.topic("provider.house.raw.v1")
+
+    async def append_signed() -> None:
+        body, headers = operator_events.build_record(event, {"hmac_hex": "aa"}, "default", 1)
+        producer = BatchProducer(ProducerSettings(installation.bootstrap_servers, "test"))
+        async with producer:
+            await producer.send(raw, b"unsigned", body, headers)
+
+    asyncio.run(append_signed())
+    warnings: list[str] = []
+    found = asyncio.run(
+        operator_events.submit(
+            installation, WorkerSettings(), event, "default", WAIT_S, warn=warnings.append
+        )
+    )
+    assert warnings == [operator_events.UNSIGNED]
+    assert found.outcome is not None
 
 
 def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 from functools import cache
 from random import Random
 from urllib.parse import parse_qsl
@@ -519,11 +519,27 @@ def test_an_answer_tells_the_balance_exactly(name):
         )
         item = next(item for item in results if isinstance(item, AcceptedTransaction))
         currency = next(leg.currency for leg in item.transaction.legs if leg.currency is not None)
-        units = Decimal(BALANCE_MINOR).scaleb(examples.balance_decimals - EXPONENTS[currency])
         numbers = {Decimal(text.decode()) for text in re.findall(rb"-?\d+(?:\.\d+)?", answer.body)}
-        # Where the provider's unit is coarser than the wallet's, it hears less than there is, never more.
-        whole = units if examples.balance_decimals == 0 else units.to_integral_value(ROUND_FLOOR)
-        assert whole in numbers, (example.name, answer.body)
+        stated = examples.balance_in_units(BALANCE_MINOR, currency)
+        assert stated in numbers, (example.name, answer.body)
+
+
+@pytest.mark.parametrize(
+    ("decimals", "currency", "stated"),
+    [
+        ("minor", "EUR", "12345"),
+        ("minor", "JPY", "12345"),
+        ("minor", "KWD", "12345"),
+        (0, "KWD", "12.345"),
+        (2, "EUR", "12345"),
+        # A unit that is coarser than the wallet's states less than there is, never more.
+        (2, "KWD", "1234"),
+        (5, "JPY", "1234500000"),
+    ],
+)
+def test_a_balance_is_expected_in_the_units_of_the_answers(decimals, currency, stated):
+    examples = replace(subject(next(iter(ADAPTERS))).examples, balance_decimals=decimals)
+    assert examples.balance_in_units(12_345, currency) == Decimal(stated)
 
 
 # --- any bytes ----------------------------------------------------------------------------------------------------------

@@ -21,7 +21,13 @@ from schemas.compiler.avro_types import parse
 from schemas.compiler.binding import bind
 from schemas.compiler.decode import DecoderSpec, compile_decoder
 from schemas.errors import Rejected
-from schemas.events import Attempt, PlayerEvent, WalletOutcome, WalletTransaction
+from schemas.events import (
+    Attempt,
+    MarketSettlement,
+    PlayerEvent,
+    WalletOutcome,
+    WalletTransaction,
+)
 from schemas.registry import Registry, Schema, UnknownSchema, load, released_registry
 from tests.support.record_strategies import RECORDS
 
@@ -297,6 +303,11 @@ WALLET_V1 = [
         "wallet-transaction",
     ),
     (WalletOutcome, _without(WalletOutcome, "decided_at"), "wallet-outcome"),
+    (
+        MarketSettlement,
+        _without(MarketSettlement, "void_reason", "superseded_by"),
+        "market-settlement",
+    ),
 ]
 OF_BOTH_VERSIONS = pytest.mark.parametrize(("record", "record_v1", "subject"), WALLET_V1)
 

@@ -121,6 +121,7 @@ def test_ids_are_those_that_others_have_stored():
         "fraud-alert/v2": 810402,
         "dead-letter/v1": 810501,
         "market-settlement/v1": 810601,
+        "market-settlement/v2": 810602,
         "risk-signal/v1": 810701,
         "schema-drift/v1": 810801,
         "game-result/v1": 810901,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pitboss.ops.explain import RawBody, explain
+from replay.explain import RawBody, explain
 from tests.support.camt_files import HEAD, VERSIONS, Packing, print_detail, print_entry, print_file
 from tests.support.dialect_records import APPENDED_AT
 

@@ -92,12 +92,20 @@ def as_vector_result(item: ItemResult) -> dict[str, Any]:
         rejection = {"rejected": item.code.value, "detail": item.detail}
         return rejection | {"record_index": item.record_index, "player_id": item.player_id}
     assert isinstance(item, AcceptedTransaction)
-    event = {
-        name: value
-        for name, value in msgspec.to_builtins(item.transaction).items()
-        if value is not None
-    }
+    event = _without_defaults(msgspec.to_builtins(item.transaction))
+    if "reference" in event:
+        event["reference"] = _without_defaults(event["reference"])
     return {"topic": item.topic, "key": item.key.decode(), "clamped": item.clamped, "event": event}
+
+
+def _without_defaults(fields: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what a vector does not state: nulls, and the defaults of the schema's version 2."""
+    defaults = {"is_billable": True, "other_operations": [], "is_implied": False}
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None and (name not in defaults or value != defaults[name])
+    }
 
 
 @cache

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from fraud_agents.detectors import DEFAULT_RULES, DETECTORS
+from fraud_agents.detectors.catalogue import SIGNAL_DETECTORS
 from fraud_agents.rules import Limit, Rule
 from pitboss.cli.main import cli
 from pitboss.setting_table import format_reference
@@ -87,10 +88,13 @@ def write_detectors() -> str:
     """Return every default rule: what it finds, its numbers with their sources, and its reason."""
     parts = []
     for rule in DEFAULT_RULES:
-        [first, *_] = classes = DETECTORS[rule.rule_id]
-        module = sys.modules[first.__module__]
+        classes = DETECTORS[rule.rule_id]
+        over_signals = SIGNAL_DETECTORS.get(rule.rule_id)
+        module = sys.modules[(over_signals or classes[0]).__module__]
         text = inspect.cleandoc(module.__doc__ or "").partition("\n\n")[2]
-        topics = " and ".join(f"`{one.topic}`" for one in classes if one.topic)
+        topics = " and ".join(f"`{one.topic}`" for one in classes)
+        if over_signals is not None:
+            topics = f"signals of {over_signals.scope.value}"
         name = f"{rule.rule_id}: {rule.title}"
         source = module.__name__.replace(".", "/") + ".py"
         rows = [

@@ -19,7 +19,8 @@ name of the module that holds the adapter's class: those of `streams.providers.h
 - `payload(example)`: only where bodies are neither JSON, XML, Avro nor a form: the body as the
   value that the payload schema describes.
 - `BALANCE_DECIMALS`: only where the provider waits for decisions: its answers state the balance in
-  units of 10**-BALANCE_DECIMALS (Hub88: 5; major units: 0). None if they state no balance.
+  units of 10**-BALANCE_DECIMALS (Hub88: 5; major units: 0), or in minor units of the currency
+  (`MINOR`). None if they state no balance.
 
 Ordinary messages come from the provider's writer (`written.py`); odd but legal spellings stand in
 the examples themselves. Text of a hostile fill must be escaped as the format asks for (`&lt;`,
@@ -51,6 +52,9 @@ The numbers are 2, 0, 3, 4, 6 and 8.
 
 AT_MS: Final = 1_795_183_400_123
 """14:03:20.123 UTC on 20 November 2026: not a whole hour, and no time at which two zones agree."""
+
+MINOR: Final = "minor"
+"""BALANCE_DECIMALS of a provider that states a balance in minor units of its currency."""
 
 _MS_BETWEEN_SENDINGS: Final = 1_700
 _CONNECTOR_LAG_MS: Final = 40

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import ROUND_FLOOR, Decimal
 from types import ModuleType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from lab.conformance.examples.fill import CURRENCIES, Example, Fill
+from lab.conformance.examples.fill import CURRENCIES, MINOR, Example, Fill
 from lab.conformance.writers.find import import_part
 from schemas.errors import UsageError
+from schemas.money import EXPONENTS
 from streams.providers.dialect import Dialect, KeyMaterial
 
 PACKAGE: Final = "lab.conformance.examples"
@@ -31,7 +33,19 @@ class Examples(msgspec.Struct, frozen=True):
     rebatch: Make | None
     payload: Callable[[Example], Any] | None
     has_balance: bool
-    balance_decimals: int | None
+    balance_decimals: int | Literal["minor"] | None
+
+    def balance_in_units(self, minor: int, currency: str) -> Decimal:
+        """Return a balance of minor units in the units in which the provider's answers state it.
+
+        They are whole: a coarser unit than the wallet's states less than there is, never more.
+        Major units keep their decimals.
+        """
+        if self.balance_decimals == MINOR:
+            return Decimal(minor)
+        assert self.balance_decimals is not None, "the answers state no balance"
+        units = Decimal(minor).scaleb(self.balance_decimals - EXPONENTS[currency])
+        return units if self.balance_decimals == 0 else units.to_integral_value(ROUND_FLOOR)
 
 
 def examples_of(dialect: Dialect) -> Examples:

@@ -63,6 +63,12 @@ SELECT event_id::text, decision, brand, provider, provider_version, region, oper
  WHERE event_id = %(event_id)s::uuid
  ORDER BY decision
 
+-- The operations of a provider among its first entries, to name them where one was mistyped.
+-- name: operations
+SELECT DISTINCT operation
+  FROM (SELECT operation FROM entry WHERE provider = %(provider)s LIMIT 100000) AS some
+ ORDER BY operation
+
 -- What one decision moved in a wallet: the versions up to the one that it was answered with.
 -- name: movements_of
 SELECT version, debit, credit, amount_minor, cash_minor, bonus_minor, held_minor
@@ -106,6 +112,19 @@ SELECT e.event_id::text, e.decision, e.provider, e.operation, e.provider_tx_id, 
   LEFT JOIN closing c ON c.event_id = e.event_id AND c.player_id = e.player_id
  WHERE e.round_id = %(round_id)s AND (%(provider)s::text IS NULL OR e.provider = %(provider)s)
  ORDER BY e.part, e.source_offset
+ LIMIT %(count)s
+
+-- What the ledger refused of a player, newest first, from all entries: an index of players would make booking every event
+-- slower. Its amounts are in the log only.
+-- name: refused
+SELECT event_id::text, decision, provider, operation, provider_tx_id, kind, round_id, game_id, part, source_offset,
+       occurred_at_ms, outcome, reason, currency, available_minor
+  FROM entry
+ WHERE player_id = %(player)s AND outcome LIKE 'REFUSED%%'
+   AND occurred_at_ms >= %(since_ms)s AND occurred_at_ms < %(until_ms)s
+   AND (%(kinds)s::text[] IS NULL OR kind = ANY (%(kinds)s::text[]))
+   AND (%(currency)s::text IS NULL OR currency = %(currency)s)
+ ORDER BY occurred_at_ms DESC, part, source_offset DESC
  LIMIT %(count)s
 
 -- The number of partitions of the log.

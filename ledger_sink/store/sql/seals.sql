@@ -15,12 +15,21 @@ SELECT part, number, form, from_offset, next_offset, digests, hash FROM seal WHE
 -- name: sealed_parts
 SELECT DISTINCT part FROM seal ORDER BY part
 
--- The columns of form 1. A column that is added later needs a new form: rows are compared in the form in which they
+-- The columns of each form. A column that is added later needs a new form: rows are compared in the form in which they
 -- were sealed.
--- name: entries
+-- name: entries_of_form_1
 SELECT event_id::text, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind, player_id,
        round_id, game_id, reference_event_id::text, fingerprint, attempt_topic, attempt_part, attempt_offset,
        attempt_index, part, source_offset, occurred_at_ms, outcome, reason, currency, available_minor, version, transfers
+  FROM entry
+ WHERE part = %(part)s AND source_offset >= %(first)s AND source_offset < %(next)s
+ ORDER BY source_offset, event_id, decision
+
+-- name: entries_of_form_2
+SELECT event_id::text, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind, player_id,
+       round_id, game_id, reference_event_id::text, fingerprint, attempt_topic, attempt_part, attempt_offset,
+       attempt_index, part, source_offset, occurred_at_ms, outcome, reason, currency, available_minor, version, transfers,
+       round_closed, group_id::text, is_billable, decided_at_ms, contribution_rest::text
   FROM entry
  WHERE part = %(part)s AND source_offset >= %(first)s AND source_offset < %(next)s
  ORDER BY source_offset, event_id, decision
@@ -68,13 +77,19 @@ SELECT DISTINCT ON (e.part) e.reference_event_id::text, e.event_id::text, e.part
                       AND c.action <> 'SETTLED')
  ORDER BY e.part, e.source_offset
 
--- Closings that no entry has made, or not with this action.
+-- Closings that no entry has made, or not with this action. A rollback that does not say what it means closes all that
+-- it may mean; its entry names the likeliest.
 -- name: closed_by_nothing
 SELECT DISTINCT ON (c.part) c.event_id::text, c.action, c.part, c.source_offset
   FROM closing c
  WHERE NOT EXISTS (SELECT FROM entry e
                     WHERE e.event_id = c.by_event_id AND e.part = c.part AND e.source_offset = c.source_offset
-                      AND e.reference_event_id = c.event_id AND c.player_id = coalesce(e.player_id, '')
+                      AND (e.reference_event_id = c.event_id
+                           OR e.reason = 'REFERENCE_NOT_SEEN_YET'
+                              AND EXISTS (SELECT FROM closing first
+                                           WHERE first.event_id = e.reference_event_id
+                                             AND first.by_event_id = c.by_event_id AND first.player_id = c.player_id))
+                      AND c.player_id = coalesce(e.player_id, '')
                       AND c.action = CASE e.kind WHEN 'ROLLBACK' THEN 'REVERSED' WHEN 'CANCEL' THEN 'CANCELLED'
                                                  WHEN 'WITHDRAWAL' THEN 'PAID' WHEN 'WITHDRAWAL_REVERSAL' THEN 'REFUSED'
                                                  WHEN 'ADJUSTMENT' THEN 'APPROVED' WHEN 'WIN' THEN 'SETTLED'

@@ -152,6 +152,8 @@ def build_settlement(
         context.received_at,
         record.timestamp,
         draft.signature,
+        draft.void_reason,
+        draft.superseded_by,
     )
     return settlement, clamped
 

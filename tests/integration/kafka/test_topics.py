@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from pitboss.cli.main import cli
 from pitboss.embedded.ports import choose_port
-from pitboss.ops.consumer_lag import measure_lag
+from pitboss.ops.consumer_lag import PartitionLag, measure_lag
 from pitboss.ops.topic_admin import (
     TopicCreation,
     admin_client,
@@ -216,6 +216,48 @@ async def test_each_group_has_the_age_of_its_own_oldest_record(runtime, creation
     assert await measure_lag(runtime.bootstrap_servers, runtime.namespace, names, other) == []
 
 
+async def test_what_a_group_never_committed_is_unread_and_held_by_no_member(
+    runtime, creation, producer
+):
+    """A new provider's topic that no worker reads showed a lag of 0 (issue 12)."""
+    group, topic = runtime.group("reads-raw"), runtime.topic("provider.hub88.raw.v1")
+    held_topic = runtime.topic("provider.adyen.raw.v1")
+    pattern = f"^{runtime.prefix}provider\\.(hub88|adyen)\\.raw\\.v1$"
+    sent = await producer.send_and_wait(topic, b"x", partition=2)
+
+    async def measure() -> list[PartitionLag]:
+        sources = {group: pattern}
+        return await measure_lag(
+            runtime.bootstrap_servers, runtime.namespace, [group], sources=sources
+        )
+
+    [one] = await measure()
+    assert (one.topic, one.partition, one.committed, one.records) == (topic, 2, None, 1)
+    assert (one.oldest_ms, one.is_held) == (sent.timestamp, False)
+    async with AIOKafkaConsumer(
+        held_topic,
+        bootstrap_servers=runtime.bootstrap_servers,
+        group_id=group,
+    ) as consumer:
+        async with asyncio.timeout(20):
+            while not consumer.assignment():
+                await consumer.getmany(timeout_ms=100)
+        # Of a group that has members, partitions without a reader count with nothing in them, too.
+        found = await measure()
+        assert {(one.topic, one.partition) for one in found} == {
+            (topic, number) for number in range(PARTITIONS)
+        }
+        assert not any(one.is_held for one in found)
+        await consumer.commit({TopicPartition(held_topic, 0): 0})
+        # What a group committed of a topic that it reads no more is left out.
+        await consumer.commit({TopicPartition(runtime.topic(LOG), 0): 0})
+        assert {one.topic for one in await measure()} == {topic, held_topic}
+        held = [one for one in await measure() if one.is_held]
+        assert [(one.topic, one.partition) for one in held] == [(held_topic, 0)]
+    with pytest.raises(UsageError, match="the broker has no topic nowhere"):
+        await measure_lag(runtime.bootstrap_servers, runtime.namespace, topics=["nowhere"])
+
+
 async def test_offsets_without_a_record_have_a_lag_and_no_age(runtime, creation):
     """A transaction's marker is an offset that no worker has read, and no record that waits."""
     tp = TopicPartition(runtime.topic(LOG), 0)
@@ -321,6 +363,7 @@ def test_the_commands_create_check_and_count(runtime, pitboss, monkeypatch):
             "lag": 0,
             "most": 0,
             "age_s": None,
+            "unheld": 1,
         }
     ]
     [row] = json.loads(pitboss("lag", "--json", "--each").stdout)["rows"]

@@ -13,7 +13,18 @@ from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import MigrationChanged, list_migrations, migrate, migration_files
 from ledger_sink.store.writing import RowsMoved, write_book
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
-from tests.support.ledger_events import bet, deposit, house, leg, log_event, rollback, win
+from schemas.events import Amount, Leg
+from tests.support.ledger_events import (
+    bet,
+    call,
+    deposit,
+    house,
+    leg,
+    log_event,
+    rollback,
+    transaction,
+    win,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -90,6 +101,71 @@ async def test_one_event_a_transaction_or_all_in_one_comes_out_alike(ledger, run
         runtime,
         "SELECT event_id, outcome, available_minor, version FROM entry ORDER BY source_offset",
     )
+
+
+def calls():
+    """A call of a bet, a bet and a win, its retry, one with another bet, and fractions of contributions."""
+
+    def parts(*more):
+        beside = win("w1", 100, "b1", is_implied=True)
+        return bet("b1", 300), bet("b2", 200), beside, *more
+
+    share = Leg("JACKPOT_CONTRIBUTION", Amount(5, 3), "EUR")
+    return [
+        deposit("d", 1_000),
+        *call(*parts()),
+        *call(*reversed(parts())),
+        *call(bet("b1", 300), bet("b9", 1)),
+        *call(bet("c1", 300), bet("c2", 9_000)),
+        *[transaction("bet", f"f{n}", leg("BET", 10), share, decide=True) for n in range(3)],
+        rollback("r", "f2"),
+        rollback("x", "w1", other_operations=("win",)),
+    ]
+
+
+@pytest.mark.parametrize("few_events_max", [0, 200])
+async def test_a_call_is_decided_once_wherever_batches_end(ledger, runtime, few_events_max):
+    """One record a transaction: whatever a later record of a call has to know is in the tables."""
+    ledger._few_events_max = few_events_max
+    events = calls()
+    of_entry = "provider_tx_id, outcome, reason, available_minor, version, transfers, group_id, contribution_rest"
+    of_repeat = "source_offset, provider_tx_id, redelivered, outcome, reason, available_minor"
+    queries = (
+        f"SELECT {of_entry} FROM entry ORDER BY source_offset, attempt_index",
+        f"SELECT {of_repeat} FROM repeat ORDER BY source_offset, attempt_index",
+        "SELECT cash_minor, version FROM wallet",
+        "SELECT fractions FROM player_state",
+        "SELECT version, debit, credit, amount_minor, cash_minor FROM transfer ORDER BY version",
+    )
+    for offset, event in enumerate(events):
+        await ledger.commit_group([slice_of(event, partition=1, start=offset)])
+    one_by_one = [rows(runtime, query) for query in queries]
+    with psycopg.connect(runtime.database_url) as connection:
+        for table in ("entry", "repeat", "transfer", "wallet", "closing", "player_state"):
+            connection.execute(f"DELETE FROM {table}")
+    ledger._players.clear()
+    await ledger.commit_group([slice_of(*events)])
+    assert one_by_one == [rows(runtime, query) for query in queries]
+    entries, repeats, *_ = one_by_one
+    assert [row[:2] for row in entries[1:6]] == [
+        ("b1", "POSTED"),
+        ("b2", "POSTED"),
+        ("w1", "POSTED"),
+        ("c1", "REFUSED_FUNDS"),
+        ("c2", "REFUSED_FUNDS"),
+    ]
+    # The first record of the retry answers all three, and so does that of the other call.
+    assert [row[1] for row in repeats if row[0] == 4] == ["w1", "b2", "b1"]
+    assert {row[3] for row in repeats if row[0] in (4, 5, 6)} == {"EXISTS"}
+    assert [row[3:5] for row in repeats if row[0] in (7, 8)] == [
+        ("CONFLICT", "DECIDED_WITH_OTHERS")
+    ] * 3
+    assert rows(runtime, "SELECT amount_minor FROM transfer WHERE credit = 'jackpot:hub88'") == [
+        (1,)
+    ]
+    # Three halves were contributed and one was rolled back: one whole was moved, nothing is left over.
+    assert rows(runtime, "SELECT fractions FROM player_state") == [({},)]
+    assert rows(runtime, "SELECT cash_minor FROM wallet") == [(1_000 - 300 - 200 - 20,)]
 
 
 async def test_a_redelivered_batch_is_trimmed_to_what_is_new(ledger, runtime):

@@ -116,7 +116,7 @@ async def test_the_commands_say_the_same(book_events, runtime):
     )[0]["version"] == 1
     await run(runtime, "balance", "p-1", "--at", "wallet.transactions.v1-7@0", code=2)
     await run(runtime, "balance", "p-1", "--at", "last week", code=2)
-    assert await run(runtime, "balance", "nobody") == []
+    assert await run(runtime, "balance", "nobody", code=1) is None
 
 
 async def test_a_history_is_a_chain_that_can_be_paged(book_events, runtime):
@@ -139,7 +139,7 @@ async def test_a_history_is_a_chain_that_can_be_paged(book_events, runtime):
         changed = sum(newer[purse] - older[purse] for purse in purses)
         into = newer["credit"].startswith("player:") - newer["debit"].startswith("player:")
         assert changed == into * newer["amount_minor"]
-    await run(runtime, "history", "nobody", code=2)
+    await run(runtime, "history", "nobody", code=1)
 
 
 async def invoke(runtime, *arguments: str):
@@ -169,6 +169,29 @@ async def test_a_history_of_a_period_and_of_kinds_is_those_movements_of_the_whol
     assert both == [movement for movement in chosen if movement in late]
     # b5 was refused: it moved nothing, and what it would have been is not in the tables.
     assert "b5" not in {movement["provider_tx_id"] for movement in whole}
+
+
+async def test_an_unknown_transaction_is_answered_as_it_was_typed(book_events, runtime):
+    """It was "no entry bf235f36-…", an id that the operator had never typed (issue 12)."""
+    done = await invoke(
+        runtime, "entry", "b1", "--provider", "hub88", "--operation", "bte", "--brand", "acme"
+    )
+    assert done.exit_code == 1
+    assert "no entry of hub88 bte b1, brand acme (its event id would be " in done.stderr
+    assert "operations of hub88 there: bet, " in done.stderr
+    assert done.stderr.endswith(": did you mean 'bet'?\n")
+
+
+async def test_what_was_refused_of_a_player_has_a_list_of_its_own(book_events, runtime):
+    """`history` leaves out what moved nothing, and no other command finds it by player (issue 12)."""
+    database, _ = book_events
+    [refused] = await history.refused_events(database, "p-1")
+    assert (refused.provider_tx_id, refused.outcome) == ("b5", "REFUSED_FUNDS")
+    assert await history.refused_events(database, "p-1", kinds=["WITHDRAWAL"]) == []
+    assert await history.refused_events(database, "p-1", currency="USD") == []
+    assert await history.refused_events(database, "p-1", until_ms=refused.occurred_at) == []
+    assert await history.refused_events(database, "nobody") == []
+    await run(runtime, "history", "p-1", "--refused", "--before-version", "3", code=2)
 
 
 async def test_a_history_as_csv_has_the_rows_of_json_and_its_times(book_events, runtime):

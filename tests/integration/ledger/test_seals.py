@@ -12,17 +12,27 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger_sink.booking.positions import claim_positions
+from ledger_sink.proof import sealing, seals
 from ledger_sink.proof.sealing import find_seal_faults, last_seals, seal_partitions
 from ledger_sink.proof.seals import Checkpoint
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import Slice
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
-from schemas.errors import Unavailable
+from schemas.errors import Unavailable, UsageError
 from schemas.events import Attempt, Cause
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
-from tests.support.ledger_events import bet, deposit, leg, log_event, rollback, transaction, win
+from tests.support.ledger_events import (
+    bet,
+    call,
+    deposit,
+    leg,
+    log_event,
+    rollback,
+    transaction,
+    win,
+)
 
 pytestmark = pytest.mark.integration
 PARTITIONS = 2
@@ -81,6 +91,25 @@ def test_untouched_rows_are_as_they_were_sealed(owner):
     assert faults(owner, [make_checkpoint(owner)]) == []
 
 
+def test_seals_of_the_form_before_are_verified_in_it(url, owner, monkeypatch):
+    for module in (seals, sealing):
+        monkeypatch.setattr(module, "FORM", 1)
+    seal_partitions(owner, TRANSACTIONS, offsets_max=30)
+    monkeypatch.undo()
+    further = [deposit(f"further{n}", 7, player="p-0") for n in range(3)]
+    next_offset = max(
+        after for (after,) in owner.execute("SELECT next_offset FROM stream_position")
+    )
+    owner.execute("UPDATE stream_position SET next_offset = %s", (next_offset,))
+    asyncio.run(book(url, further, next_offset))
+    seal_partitions(owner, TRANSACTIONS, offsets_max=30)
+    assert {form for (form,) in owner.execute("SELECT form FROM seal")} == {1, 2}
+    assert faults(owner) == []
+    owner.execute("UPDATE seal SET form = 3 WHERE part = 0 AND number = 1")
+    with pytest.raises(UsageError, match="has the form 3, this release knows 1, 2"):
+        faults(owner)
+
+
 def test_sealing_goes_on_where_it_was_left(url, owner):
     seal_partitions(owner, TRANSACTIONS, offsets_max=30)
     before = make_checkpoint(owner)
@@ -110,6 +139,7 @@ TAMPERINGS = {
     "an account": f"UPDATE transfer SET credit = 'adjustments' WHERE ctid = {A_TRANSFER}",
     "whose it is": f"UPDATE transfer SET player_id = 'p-77' WHERE ctid = {A_TRANSFER}",
     "an outcome": f"UPDATE entry SET outcome = 'EXISTS' WHERE ctid = {AN_ENTRY}",
+    "what is billed": f"UPDATE entry SET is_billable = false WHERE ctid = {AN_ENTRY}",
     "a time": f"UPDATE entry SET occurred_at_ms = occurred_at_ms + 1 WHERE ctid = {AN_ENTRY}",
     "another partition": f"UPDATE transfer SET part = 1 WHERE ctid = {A_TRANSFER}",
     "no partition": f"UPDATE transfer SET part = 9 WHERE ctid = {A_TRANSFER}",
@@ -233,6 +263,12 @@ def endings():
     sweep = Cause("sweep", "s")
     yield rollback("swept", "both", player="p-0", provider="hundredhp", cause=sweep)
     yield rollback("of nothing", "x1", player="p-1")
+    # A rollback that does not say what it means closes the bet and the win that may come under the id.
+    yield rollback("of either", "either", player="p-0", other_operations=("win",))
+    yield transaction("win", "either", leg("WIN", 4), player="p-0")
+    stake, won = bet("in a call", 5, player="p-0"), win("beside", 4, "in a call", player="p-0")
+    yield from call(stake, won, offset=7_777)
+    yield rollback("of the call", "in a call", player="p-0")
 
 
 @pytest.mark.parametrize("what", TAMPERINGS)
@@ -299,6 +335,7 @@ def test_any_column_of_any_row_matters(owner):
             "reason",
             "available_minor",
             "version",
+            "decided_at_ms",
         ),
     }
     for table, column in itertools.chain(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -14,8 +15,9 @@ from ledger_sink.booking.settings import GROUP as LEDGER
 from ledger_sink.resolve.settings import GROUP as RESOLVE
 from pitboss.cli import topics
 from pitboss.cli.topics import GROUPS
-from pitboss.ops import consumer_lag
+from pitboss.ops import consumer_lag, raw_topics
 from pitboss.ops.consumer_lag import PartitionLag, sum_lags
+from pitboss.ops.raw_topics import RawTopics
 from pitboss.settings import runtime_of
 from pitboss.workers import ROLES
 from streams.drift.settings import NAME as DRIFT
@@ -40,6 +42,14 @@ def test_a_clock_behind_the_brokers_gives_no_negative_age():
     assert one(oldest_ms=NOW + 50).age_ms(NOW) == 0
     assert one(oldest_ms=None).age_ms(NOW) is None
 
+
+SOURCES = {
+    "ns.normalise": r"^ns\.provider\.(hub88)\.raw\.v1$",
+    "ns.ledger.post": r"^ns\.wallet\.transactions\.v1$",
+    "ns.ledger.resolve": r"^ns\.wallet\.transactions\.unresolved\.v1$",
+    "ns.fraud.detect": r"^ns\.wallet\.transactions\.v1$",
+    "ns.drift": r"^(ns\.schema\.samples\.v1|ns\.provider\.(hub88)\.raw\.v1\.dlt)$",
+}
 
 lags = st.builds(
     one,
@@ -78,13 +88,15 @@ def lag(monkeypatch):
         coming = iter(measurements)
         calls = []
 
-        async def measure(_bootstrap, namespace, groups, names):
+        async def measure(_bootstrap, namespace, groups, names, sources):
+            assert sources == SOURCES
             calls.append((namespace, groups, names))
             return next(coming)
 
         monkeypatch.setattr(consumer_lag, "measure_lag", measure)
         runtime = runtime_of("b:1", "postgresql://u@h/d", "ns")
         monkeypatch.setattr(topics, "list_pauses", lambda _runtime: [])
+        monkeypatch.setattr(raw_topics, "read_stored", lambda *_: RawTopics(frozenset({"hub88"})))
         monkeypatch.setattr(topics, "resolve_runtime", lambda _settings: runtime)
         monkeypatch.setattr("pitboss.cli.topics.time.time_ns", lambda: NOW * 10**6)
         monkeypatch.setattr("pitboss.cli.topics.time.sleep", lambda _s: None)
@@ -101,9 +113,20 @@ def test_the_table_ends_with_the_total(lag):
     assert done.exit_code == 0
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines()]
     assert [row for row in rows if row and row[0] == "total"] == [
-        ["total", "", "", "", "10", "", "1.5"]
+        ["total", "", "", "", "10", "", "1.5", "0"]
     ]
-    assert ["ledger", "ns.ledger.post", "ns.t", "1", "3", "3", "1.5"] in rows
+    assert ["ledger", "ns.ledger.post", "ns.t", "1", "3", "3", "1.5", "0"] in rows
+    assert done.stderr == ""
+
+
+def test_partitions_that_no_worker_reads_are_counted_and_named(lag):
+    unread = replace(one(group="ns.normalise", topic="ns.u", committed=None), is_held=False)
+    done, _ = lag([[*BEHIND, unread]], "--json")
+    unheld = {(row["role"], row["topic"]): row["unheld"] for row in json.loads(done.stdout)["rows"]}
+    assert unheld == {("normalise", "ns.u"): 1, ("drift", "ns.u"): 0, ("ledger", "ns.t"): 0}
+    done, _ = lag([[one(group="ns.normalise", topic="ns.t"), unread]], "--max-lag", "3")
+    assert done.exit_code == 1
+    assert done.stderr == "normalise: no running worker reads 1 of 2 partitions: ns.u\n"
 
 
 @pytest.mark.parametrize(

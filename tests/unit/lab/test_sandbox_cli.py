@@ -12,7 +12,10 @@ from click.testing import CliRunner
 
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.scenario import Scenario, generate
+from pitboss.cli import sandbox as command
 from pitboss.cli.sandbox import sandbox
+from pitboss.settings import runtime_of
+from pitboss.workers.role_locks import hold_roles
 from schemas.errors import UsageError
 
 
@@ -105,3 +108,53 @@ def test_feed_refuses_servers_that_are_not_ours_without_the_option(pitboss, monk
 def test_feed_without_a_stack_says_how_to_start_one(pitboss):
     with pytest.raises(UsageError, match="pitboss up"):
         pitboss("feed", "--events", "200")
+
+
+@pytest.fixture
+def feed(pitboss, monkeypatch):
+    """`sandbox feed` to a broker that has some topics, and whether a record was fed."""
+    fed: list[object] = []
+
+    async def append(*_arguments):
+        fed.append(True)
+
+    async def find_missing(_bootstrap, topics):
+        return sorted(topics)[:1] if "missing" in fed else []
+
+    runtime = runtime_of("b:1", "postgresql://u@h/d", "")
+    monkeypatch.setattr(command, "resolve_runtime", lambda _: runtime)
+    monkeypatch.setattr(command, "find_missing_topics", find_missing)
+    monkeypatch.setattr(command, "_append", append)
+    return fed, lambda *options: pitboss("feed", "--events", "300", *options)
+
+
+def test_feed_refuses_workers_with_other_keys_and_names_the_way_to_both(
+    feed, pitboss, tmp_path, monkeypatch
+):
+    fed, run = feed
+    own = tmp_path / "keys.json"
+    own.write_text(json.dumps({"house": {"hmac_hex": "aa" * 32}}))
+    # Only the workers have it, not this shell.
+    with (
+        hold_roles(tmp_path / "home", "", ["normalise"], workers=1, keys_file=own),
+        pytest.raises(UsageError, match=f"keyring --with {own} --out FILE") as refused,
+    ):
+        run()
+    assert "other keys of house," in str(refused.value)
+    assert fed == []
+    monkeypatch.setenv("PITBOSS_KEYS_FILE", str(own))
+    both = tmp_path / "both.json"
+    assert pitboss("keyring", "--out", str(both)).exit_code == 0
+    monkeypatch.setenv("PITBOSS_KEYS_FILE", str(both))
+    assert run().exit_code == 0
+    monkeypatch.setenv("PITBOSS_KEYS_FILE", str(own))
+    assert run("--providers", "hub88").exit_code == 0
+    assert fed == [True, True]
+
+
+def test_feed_checks_all_topics_before_the_first_record(feed):
+    fed, run = feed
+    fed.append("missing")
+    with pytest.raises(UsageError, match=r"no topic provider\.adyen\.raw\.v1: run `pitboss prov"):
+        run()
+    assert fed == ["missing"]

@@ -10,8 +10,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from lab.conformance.writers.find import find_writers
-from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.keys import SandboxKeys, merge_keyrings, unknown_to
+from pitboss.ops.operator_events import active_signing_key
 from schemas.errors import UsageError
+from streams.providers.keyring import check_keyring
 from streams.providers.registry import DIALECTS
 
 
@@ -52,6 +54,23 @@ def test_the_keyring_is_what_the_normaliser_needs_and_no_private_key(keys):
     public = serialization.load_pem_public_key(ring["hub88"]["public_key_pem"].encode())
     assert isinstance(public, RSAPublicKey)
     assert public.key_size == 2048
+
+
+def test_an_installations_keys_and_the_sandboxs_make_a_keyring_that_takes_both(keys):
+    """26 records of a feed became BAD_SIGNATURE: the installation had a key of its own (issue 12)."""
+    own = {"house": {"hmac_hex": "aa" * 32}, "stripe": [{"id": "s", "secret": "whsec_x"}]}
+    ours = {name: keys.keyring()[name] for name in ("house", "stripe", "hub88")}
+    assert unknown_to(own, ours) == ["house", "stripe"]
+    merged = merge_keyrings(own, ours, unknown_to(own, ours))
+    assert unknown_to(merged, ours) == []
+    assert merge_keyrings(merged, ours, ["house"])["house"] == merged["house"]
+    check_keyring(merged, DIALECTS, "merged")
+    # Operators' commands go on with the installation's key.
+    signing_key = active_signing_key(merged, 1)
+    assert signing_key is not None
+    assert signing_key["hmac_hex"] == "aa" * 32
+    assert unknown_to({"house": ours["house"]}, ours) == []
+    assert unknown_to({}, ours) == []
 
 
 def test_secrets_are_not_in_the_printed_form(keys):

@@ -115,6 +115,21 @@ def test_cancels_and_rollbacks_mean_whole_markets(operation: str, action: str) -
     assert {(item.from_at, item.until_at, item.provider_at) for item in items} == {(5, 9, AT)}
 
 
+def test_the_reason_of_a_void_and_the_match_in_its_place_are_kept() -> None:
+    body = (
+        f'<bet_cancel {HEAD} superceded_by="sr:match:9002"><market id="1" void_reason=" 12"/>'
+        '<market id="2"/><market id="3" void_reason="rain"/></bet_cancel>'
+    )
+    named, unnamed, wrong = read(body)
+    assert (named.void_reason, named.superseded_by) == ("12", "sr:match:9002")
+    assert (unnamed.void_reason, unnamed.superseded_by) == (None, "sr:match:9002")
+    assert isinstance(wrong, Rejected)
+    assert "void_reason" in wrong.detail
+    plain = read(f'<bet_cancel {HEAD}><market id="1"/></bet_cancel>')[0]
+    assert settlement_id(plain) == settlement_id(named)
+    assert (plain.void_reason, plain.superseded_by) == (None, None)
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from pitboss.settings import Runtime, WorkerSettings, read_keyring
+from pitboss.settings import Runtime, WorkerSettings, read_keyring, read_worker_settings
 from pitboss.workers.__main__ import main
 from pitboss.workers.checks import check_worker_settings, format_unchecked
 from pitboss.workers.compose import compose
@@ -48,6 +48,30 @@ def test_a_key_that_cannot_be_used_is_refused_before_a_worker_starts(worker, ent
     with pytest.raises(UsageError) as refused:
         check_worker_settings(worker({"house": entry}))
     assert "secret" not in str(refused.value)
+
+
+def test_a_key_that_cannot_be_used_is_named_by_its_file_and_provider(worker):
+    """It was "the public key is not PEM" (issue 12)."""
+    given = worker({**KEYS, "hub88": {"public_key_pem": "secret"}})
+    with pytest.raises(UsageError, match=rf"^PITBOSS_KEYS_FILE {given.keys_file}: hub88: .*PEM"):
+        check_worker_settings(given)
+    runtime = Runtime("127.0.0.1:1", "postgresql://user@127.0.0.1:1/pitboss_t", "t")
+    with pytest.raises(UsageError, match=rf"{given.keys_file}: hub88: .*PEM"):
+        compose("normalise", runtime, given)
+
+
+@pytest.mark.parametrize("name", ["keys_file", "currencies_file"])
+def test_a_missing_file_that_the_toml_names_is_reported_with_its_line(tmp_path, name):
+    config = tmp_path / "pitboss.toml"
+    config.write_text(f'log_level = "INFO"\n{name} = "none.json"\n')
+    given = read_worker_settings({"PITBOSS_CONFIG": str(config)})
+    with pytest.raises(
+        UsageError, match=rf"^{config}, line 2: {name} {tmp_path}/none\.json cannot"
+    ):
+        check_worker_settings(given)
+    given = read_worker_settings({f"PITBOSS_{name.upper()}": "none.json"})
+    with pytest.raises(UsageError, match=rf"^PITBOSS_{name.upper()} none\.json cannot be read"):
+        check_worker_settings(given)
 
 
 def test_live_providers_that_sign_and_have_no_key_are_named(worker):

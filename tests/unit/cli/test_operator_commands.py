@@ -1,0 +1,71 @@
+"""What a command that submits an operator's event prints, and with which code it ends."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from pitboss.cli import operator_commands
+from pitboss.cli.ledger_corrections import adjust
+from pitboss.ops import operator_events
+from pitboss.ops.operator_events import UNSIGNED, SubmittedEvent
+from pitboss.settings import runtime_of
+from schemas.events import Attempt, DeadLetter, Position
+
+ATTEMPT = Attempt("provider.house.raw.v1", 14, 39, 0)
+LETTER = DeadLetter(
+    source=Position(ATTEMPT.topic, ATTEMPT.partition, ATTEMPT.offset),
+    record_index=None,
+    key=b"p-1",
+    value=b"{}",
+    headers=[],
+    source_timestamp=1,
+    code="MISSING_SIGNATURE",
+    detail="the header x-house-signature is missing",
+    stage="normalise",
+    code_version="0.1.0",
+    player_id=None,
+)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    def invoke(found: SubmittedEvent, *options: str):
+        async def submit(_runtime, _worker, _event, _brand, _wait_s, warn):
+            warn(UNSIGNED)
+            return found
+
+        runtime = runtime_of("b:1", "postgresql://u@h/d", "")
+        monkeypatch.setattr(operator_commands, "resolve_runtime", lambda _: runtime)
+        monkeypatch.setattr(operator_events, "submit", submit)
+        arguments = ["p-1", "5", "EUR", "--by", "kim", "--reason", "test", *options]
+        return CliRunner().invoke(adjust, arguments, env={"PITBOSS_ADJUST_ALONE": ""})
+
+    return invoke
+
+
+def test_a_dead_letter_ends_the_command_with_its_code_and_without_an_id_to_approve(run):
+    done = run(SubmittedEvent(ATTEMPT, letter=LETTER))
+    assert done.exit_code == 1
+    assert done.stdout.startswith("REJECTED MISSING_SIGNATURE: the header x-house-signature")
+    assert "pitboss dlt show provider.house.raw.v1-14@39" in done.stdout
+    assert "approve" not in done.stdout
+    assert "set PITBOSS_KEYS_FILE" in done.stderr
+
+
+def test_with_json_a_dead_letter_stands_beside_the_outcome(run):
+    done = run(SubmittedEvent(ATTEMPT, letter=LETTER), "--json")
+    assert done.exit_code == 1
+    shown = json.loads(done.stdout)
+    assert shown["outcome"] is None
+    assert shown["dead_letter"] == {"code": LETTER.code, "detail": LETTER.detail}
+
+
+def test_no_answer_promises_nothing_and_names_the_id_to_approve(run):
+    done = run(SubmittedEvent(ATTEMPT), "--wait", "0.5")
+    assert done.exit_code == 0
+    assert "no outcome within 0.5 s: it comes once the workers have read it" in done.stdout
+    assert "pitboss dlt list" in done.stdout
+    assert "pitboss ledger approve" in done.stdout
