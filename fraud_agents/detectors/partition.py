@@ -7,17 +7,18 @@ from typing import Final
 
 import msgspec
 
-from fraud_agents.detectors.base import RESULT
+from fraud_agents.detectors.base import RESULT, escape_key
 from fraud_agents.detectors.catalogue import DETECTORS
 from fraud_agents.detectors.observation import Detector, Observation
 from fraud_agents.detectors.repeats import RepeatFilter, RepeatState
 from fraud_agents.rules import Rule, rule_set_name
 from schemas.errors import UsageError
-from schemas.events import FraudAlert, PlayerEvent, WalletTransaction
+from schemas.events import FraudAlert, Kind, PlayerEvent, WalletTransaction
 from schemas.topics import TRANSACTIONS
 
 STATE_VERSION: Final = 2
 SWEEP_MS: Final = 60_000
+_STATE_KINDS: Final = (Kind.PLAYER_STATE.value,)
 
 
 class PartitionState(msgspec.Struct, frozen=True, array_like=True):
@@ -27,6 +28,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     detectors: dict[str, bytes]
     watermark_ms: int
     repeats: RepeatState
+    blocked: list[str]
 
 
 class PartitionDetectors:
@@ -50,6 +52,7 @@ class PartitionDetectors:
         )
         self._watermark_ms = 0
         self._repeats = RepeatFilter()
+        self._blocked: dict[str, None] = {}
         self._next_due_ms = 0
         self._by_kinds: dict[tuple[tuple[str, ...], bool], tuple[Detector, ...]] = {}
 
@@ -71,7 +74,16 @@ class PartitionDetectors:
                 alerts += found
             if (due_ms := detector.next_due_ms) < self._next_due_ms:
                 self._next_due_ms = due_ms
+        if kinds[0] == _STATE_KINDS and _releases(event):
+            self._blocked.pop(f"{escape_key(event.brand)}:{event.player_id}", None)
+        for alert in alerts:
+            if alert.severity == "block" and alert.player_id is not None:
+                self._blocked[f"{alert.key.partition(':')[0]}:{alert.player_id}"] = None
         return alerts
+
+    def is_blocked(self, alert: FraudAlert) -> bool:
+        """Return whether an alert has blocked this alert's player, who was not released since."""
+        return f"{alert.key.partition(':')[0]}:{alert.player_id}" in self._blocked
 
     def _advance(self) -> list[FraudAlert]:
         alerts: list[FraudAlert] = []
@@ -102,7 +114,13 @@ class PartitionDetectors:
         """Return a snapshot; equal states give equal bytes."""
         states = {detector.rule.rule_id: detector.state() for detector in self.detectors}
         return msgspec.msgpack.encode(
-            PartitionState(STATE_VERSION, states, self._watermark_ms, self._repeats.dump())
+            PartitionState(
+                STATE_VERSION,
+                states,
+                self._watermark_ms,
+                self._repeats.dump(),
+                [*self._blocked],
+            )
         )
 
     def restore(self, state: bytes) -> None:
@@ -119,10 +137,18 @@ class PartitionDetectors:
             )
         self._watermark_ms = saved.watermark_ms
         self._repeats.restore(saved.repeats)
+        self._blocked = dict.fromkeys(saved.blocked)
         for detector in self.detectors:
             if (own := saved.detectors.get(detector.rule.rule_id)) is not None:
                 detector.restore(own)
         self._next_due_ms = self._find_next_due()
+
+
+def _releases(event: Observation) -> bool:
+    """Return whether an event of the log lifts what alerts have done to its player."""
+    cause = event.cause if isinstance(event, WalletTransaction) else None
+    is_release = event.operation == "player.released"
+    return is_release and cause is not None and cause.type == "alert"
 
 
 def _kinds_of(event: Observation) -> tuple[str, ...]:
