@@ -371,10 +371,7 @@ class WorkerSettings:
     """An event whose player is not found is given up no sooner than this."""
     log_level: str = "INFO"
     park_providers: frozenset[str] | None = None
-    """Providers whose players wait behind a dead letter of theirs.
-
-    An empty set: only records that wait already. None: no park table.
-    """
+    """Providers whose players wait behind dead letters; none: those that wait. None: no table."""
     park_records_max: int = 1_000
     park_age_max_ms: int = 3_600_000
     drift_sample: float = 0.01
