@@ -119,6 +119,11 @@ class KeyedDetector(Generic[S]):
         del key, state, tag, due_ms
         return ()
 
+    def retain(self, state: S) -> bool:
+        """Return whether an idle key is remembered all the same; drop what of it is out of date."""
+        del state
+        return False
+
     # --- for the partition -------------------------------------------------------------------
 
     def observe(self, event: Any, offset: int) -> list[FraudAlert]:
@@ -147,10 +152,12 @@ class KeyedDetector(Generic[S]):
             due_ms, key, tag = heappop(self._timers)
             alerts += self._fire(key, tag, due_ms)
         while self._states:
-            key, (touched_ms, _) = next(iter(self._states.items()))
+            key, (touched_ms, state) = next(iter(self._states.items()))
             if touched_ms + self.rule.idle_ms >= self.watermark_ms:
                 break
             del self._states[key]
+            if self.retain(state):
+                self._states[key] = (self.watermark_ms, state)
         return alerts
 
     def schedule(self, key: str, tag: str, due_ms: int) -> None:

@@ -111,8 +111,14 @@ class BonusAbuse(KeyedDetector[BonusState]):
                 if bonus is not None and leg.kind == Kind.BONUS_RELEASE:
                     yield from self._check_release(bonus, event, offset)
 
+    def retain(self, state: BonusState) -> bool:
+        """Return whether the player had a welcome bonus, or a first bet that matters."""
+        state.running, state.grants, state.deposits = {}, EventWindow(), EventWindow()
+        return bool(state.welcomes) or state.first_bet_ms is not None
+
     def _add_stake(self, state: BonusState, event: WalletTransaction) -> None:
-        if state.first_bet_ms is None or event.occurred_at < state.first_bet_ms:
+        is_earlier = state.first_bet_ms is None or event.occurred_at < state.first_bet_ms
+        if is_earlier and event.region in self.rule.words["one_bonus_regions"]:
             state.first_bet_ms = event.occurred_at
         stake = sum_reference(event, Kind.BET)
         game = event.game_id or ""

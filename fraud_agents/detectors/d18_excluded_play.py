@@ -37,12 +37,11 @@ RULE: Final = make_rule(
     60_000,
     title="Play while excluded or under age",
     cooldown_ms=_DAY_MS,
-    idle_ms=370 * _DAY_MS,
+    idle_ms=_DAY_MS,
     words={"causes": ["exclusion", "kyc"]},
     reason=(
         "Zero tolerance in every jurisdiction: Spelpaus, OASIS, GAMSTOP, Cruks, RGIAJ. An "
-        "exclusion is remembered for a year after the last sign of its player; the ledger "
-        "refuses the bet in any case."
+        "exclusion is remembered until it is lifted; the ledger refuses the bet in any case."
     ),
 )
 
@@ -118,6 +117,12 @@ class ExcludedPlay(KeyedDetector[ExclusionState]):
         for act in state.recent:
             if _covers(exclusion, act.at_ms):
                 yield self._finding(exclusion, act, event.player_id)
+
+    def retain(self, state: ExclusionState) -> bool:
+        """Return whether an exclusion is in force; that is never forgotten."""
+        state.recent = []
+        state.exclusions = [one for one in state.exclusions if one.until_ms is None]
+        return bool(state.exclusions)
 
     def _finding(self, exclusion: Exclusion, act: PlayerAct, player_id: str | None) -> Finding:
         return Finding(

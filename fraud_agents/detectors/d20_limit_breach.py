@@ -133,6 +133,12 @@ class LimitBreach(KeyedDetector[LimitState]):
                 reason = f"LEGAL_DEPOSIT_{period.upper()}"
                 yield self._finding(event, offset, reason, total, limits[period].value, currency)
 
+    def retain(self, state: LimitState) -> bool:
+        """Return whether the player has set a limit; that is never forgotten."""
+        state.deposits, state.seen = {}, {}
+        state.own = {currency: limits[-1:] for currency, limits in state.own.items()}
+        return bool(state.own)
+
     def _forget(self, state: LimitState) -> None:
         horizon_ms = self.watermark_ms - self.rule.idle_ms
         for event_id in [name for name, at_ms in state.seen.items() if at_ms < horizon_ms]:
