@@ -15,19 +15,20 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from runtime.kafka.clients import start_client, stop_client
 from schemas import codec
 from schemas.errors import Unavailable, UsageError
-from schemas.events import FraudAlert
+from schemas.events import AlertStatus, FraudAlert
 
 POLL_MS: Final = 500
 
 
 class PublishedAlert(msgspec.Struct):
-    """Alert as of its latest record, the copies of that record, and whether copies differ.
+    """Alert as of its latest finding, the copies of that record, and whether copies differ.
 
-    Copies of one revision that differ are a fault.
+    Copies of one revision that differ are a fault. `closed` is the record that ended the episode.
     """
 
     alert: FraudAlert
     times_sent: int = 1
+    closed: FraudAlert | None = None
     is_contradicted: bool = False
 
 
@@ -87,7 +88,9 @@ def _add(published: dict[str, PublishedAlert], alert: FraudAlert) -> None:
     if known is None:
         published[alert.alert_id] = PublishedAlert(alert)
         return
-    if alert.revision > known.alert.revision:
+    if alert.status == AlertStatus.CLOSED:
+        known.closed = alert
+    elif alert.revision > known.alert.revision:
         known.alert, known.times_sent = alert, 1
     elif alert.revision == known.alert.revision:
         known.times_sent += 1

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from fraud_agents.detectors import BetVelocity, Observation
+from fraud_agents.detectors.base import NEVER
 from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.rules import Rule, find_rule
 from fraud_agents.windows import SECOND_MS
@@ -83,6 +84,8 @@ def explain(
             raised += watch.observe(event, offset)
             read += 1
     [detector] = watch.detectors
+    # Timers were due at records of other players, which are not read again.
+    raised += detector.advance(NEVER)
     seconds: list[WindowSecond] = []
     if isinstance(detector, BetVelocity):
         before = detector.contributions(

@@ -25,6 +25,7 @@ from pitboss.settings import Runtime, read_settings
 from schemas import codec
 from schemas.errors import Rejected, UsageError
 from schemas.events import FraudAlert, WalletTransaction
+from schemas.money import exponent_of, format_minor
 from schemas.topics import ALERTS
 
 BAR_WIDTH = 30
@@ -78,6 +79,8 @@ def show(*, alert_id: str, as_json: bool) -> None:
         click.echo(msgspec.json.encode(found.alert))
         return
     screen.show_pairs(_lines(found.alert))
+    if found.closed is not None:
+        click.echo(f"closed at {_time(found.closed.occurred_at)}")
     if found.is_contradicted:
         click.echo(
             f"warning: {found.times_sent} copies of this alert differ,"
@@ -203,10 +206,27 @@ def _allowed(alert: FraudAlert) -> str:
 def _show_explanation(alert: FraudAlert, explanation: Explanation, first_offset: int) -> None:
     console = screen.console()
     console.print(Text(alert.title, "bold"))
+    rule = f"{alert.rule_id} version {alert.rule_version}"
+    if explanation.seconds:
+        console.print(f"{rule}: {alert.threshold} {alert.unit} or more in any window")
+        _show_seconds(alert, explanation)
+    else:
+        console.print(f"{rule}: see `pitboss rules show {alert.rule_id}`")
+        screen.show_pairs(_lines(alert))
+    [source] = alert.sources
+    where = f"{source.topic}-{source.partition}@{first_offset}..{source.last_offset}"
+    word = "agrees" if explanation.agrees else "DOES NOT AGREE"
     console.print(
-        f"{alert.rule_id} version {alert.rule_version}: {alert.threshold} {alert.unit} or more"
-        " in any window"
+        Text(
+            f"run again over {explanation.records} records of the player in {where}: {word}",
+            "green" if explanation.agrees else "bold red",
+        )
     )
+    for difference in explanation.differences:
+        console.print(Text(f"  {difference}", "red"))
+
+
+def _show_seconds(alert: FraudAlert, explanation: Explanation) -> None:
     window_s = (alert.window_end - alert.window_start) // 1_000
     headers = ("second (UTC)", alert.unit, "", f"last {window_s} s", "")
     table = screen.table(*headers, box=None, pad_edge=False)
@@ -224,17 +244,6 @@ def _show_explanation(alert: FraudAlert, explanation: Explanation, first_offset:
             Text(mark, "bold red"),
         )
     screen.show(table)
-    [source] = alert.sources
-    where = f"{source.topic}-{source.partition}@{first_offset}..{source.last_offset}"
-    word = "agrees" if explanation.agrees else "DOES NOT AGREE"
-    console.print(
-        Text(
-            f"run again over {explanation.records} records of the player in {where}: {word}",
-            "green" if explanation.agrees else "bold red",
-        )
-    )
-    for difference in explanation.differences:
-        console.print(Text(f"  {difference}", "red"))
 
 
 def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
@@ -247,6 +256,9 @@ def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
         ("title", alert.title),
         ("rule", f"{alert.rule_id} version {alert.rule_version}"),
         ("severity", alert.severity),
+        ("reason", alert.reason or "none"),
+        ("status", f"{alert.status}, revision {alert.revision}"),
+        ("exposed", _exposed(alert)),
         ("key", alert.key),
         ("player", alert.player_id or "none"),
         ("seen", f"{alert.observed} {alert.unit}" + (f", allowed {allowed}" if allowed else "")),
@@ -257,6 +269,17 @@ def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
         *sorted(alert.evidence.items()),
         ("sample events", "\n".join(alert.sample_event_ids)),
     ]
+
+
+def _exposed(alert: FraudAlert) -> str:
+    """Format the money that an alert is about."""
+    if alert.exposed_minor is None or not alert.currency:
+        return "no money"
+    try:
+        scale = exponent_of(alert.currency)
+    except Rejected:
+        return f"{alert.exposed_minor} minor units of {alert.currency}"
+    return f"{format_minor(alert.exposed_minor, scale)} {alert.currency}"
 
 
 def _find(runtime: Runtime, alert_id: str) -> PublishedAlert:
