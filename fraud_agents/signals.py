@@ -14,6 +14,7 @@ from schemas.events import GameResult, Kind, PlayerEvent, WalletTransaction
 
 OPENED: Final = "deposit.opened"
 DEPOSIT_OPENED: Final = "DEPOSIT_OPENED"
+RESULT: Final = "RESULT"
 _MONEY: Final = (Kind.BET, Kind.WIN, Kind.DEPOSIT, Kind.WITHDRAWAL)
 
 
@@ -50,7 +51,10 @@ def signals_of(
         attributes = event.attributes
         return [Signal(event.occurred_at, event.type, *common, attributes=attributes)]
     if isinstance(event, GameResult):
-        return []
+        result = {"round": event.round_id, "selection": event.selection or ""}
+        result |= {"game": event.game_id, "provider": event.provider}
+        money = (event.stake_minor or 0, event.currency)
+        return [Signal(event.occurred_at, RESULT, *common, *money, result)]
     signals = []
     for kind in _MONEY:
         if any(leg.kind == kind for leg in event.legs):

@@ -394,6 +394,7 @@ class GameResult(msgspec.Struct, frozen=True, gc=False):
     stake_minor: int | None
     payout_minor: int | None
     currency: str | None
+    selection: str | None
     outcome: str | None
     scheme: str | None
     committed_hash: str | None

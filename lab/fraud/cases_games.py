@@ -85,11 +85,140 @@ def _place_unknown(case: CaseWriter) -> None:
     player.report(case.at_ms + MINUTE_MS, "LOGIN", None, network="mobile")
 
 
+# --- D10: ten rounds a day in which two linked accounts cover both sides
+
+
+def _cover(
+    case: CaseWriter, rounds: int, difference: float, *, linked: bool = True, sides: str = ""
+) -> None:
+    """Send rounds at a table in which two players bet, with stakes that differ by a percentage."""
+    first, second = case.player(), case.player()
+    own = [case.stream.next_name("tablet") for _ in range(2)]
+    first.report(case.at_ms - HOUR_MS, "LOGIN", None, device=own[0])
+    second.report(case.at_ms - HOUR_MS, "LOGIN", None, device=own[0] if linked else own[1])
+    one, other = (sides or "red black").split(" ")
+    table = case.stream.next_name("roulette")
+    for number in range(rounds):
+        at_ms, round_id = case.at_ms + number * 20 * MINUTE_MS, case.stream.next_name("round")
+        smaller = round(100_000 * (1 - difference / 100))
+        for player, selection, stake in ((first, one, 100_000), (second, other, smaller)):
+            sent = _result(
+                case,
+                table,
+                player_id=player.player_id,
+                selection=selection,
+                stake_minor=stake,
+                round_id=round_id,
+                occurred_at=at_ms,
+                outcome="7",
+            )
+            send_result(case.stream, sent, money=stake)
+    case.complete(case.at_ms + 9 * 20 * MINUTE_MS)
+
+
+def _both_sides(case: CaseWriter) -> None:
+    _cover(case, {Level.OVER: 16, Level.EDGE: 10, Level.NEAR: 9}[case.level], 0)
+
+
+def _nearly_equal(case: CaseWriter) -> None:
+    least, most = {Level.OVER: (0, 2), Level.EDGE: (4.8, 4.98), Level.NEAR: (5.02, 5.2)}[case.level]
+    _cover(case, 12, case.rng.uniform(least, most))
+
+
+def _strangers(case: CaseWriter) -> None:
+    _cover(case, 20, 0, linked=False)
+
+
+def _same_side(case: CaseWriter) -> None:
+    _cover(case, 20, 0, sides=case.rng.choice(["red red", "red even"]))
+
+
+# --- D11: 30 hands, 80 % of the losses, 3 sigma
+
+
+def _deal(case: CaseWriter, at_ms: int, table: str, nets: dict[str, int]) -> None:
+    """Send one hand: what each player has won or lost."""
+    round_id = case.stream.next_name("hand")
+    for player, net in nets.items():
+        sent = _result(
+            case,
+            table,
+            player_id=player,
+            stake_minor=10_000,
+            payout_minor=10_000 + net,
+            round_id=round_id,
+            occurred_at=at_ms,
+        )
+        send_result(case.stream, sent, money=max(0, net))
+
+
+def _dump(
+    case: CaseWriter, hands: int, *, z: float = 12, share: float = 100, history: int = 40
+) -> None:
+    """Play with others around zero, and two days later lose to one."""
+    loser, winner, third = (case.player().player_id for _ in range(3))
+    table = case.stream.next_name("poker")
+    for number in range(history):
+        net = 100 if number % 2 else -100
+        at_ms = case.at_ms - 2 * DAY_MS + number * MINUTE_MS
+        _deal(case, at_ms, table, {loser: net, third: -net})
+    # The history's mean is 0 and its sigma 100 where the number of hands is even.
+    total = round(z * 100 * sqrt(hands))
+    kept = round(total * share / 100)
+    for number in range(hands):
+        lost, own = (
+            whole // hands if number else whole - (hands - 1) * (whole // hands)
+            for whole in (total, kept)
+        )
+        nets = {loser: -lost, winner: own, third: lost - own}
+        _deal(case, case.at_ms + number * MINUTE_MS, table, nets)
+    case.complete(case.at_ms + 29 * MINUTE_MS)
+
+
+def _enough_hands(case: CaseWriter) -> None:
+    _dump(case, {Level.OVER: 45, Level.EDGE: 30, Level.NEAR: 29}[case.level])
+
+
+def _most_losses(case: CaseWriter) -> None:
+    least, most = {Level.OVER: (85, 99), Level.EDGE: (80.6, 83.5), Level.NEAR: (76.5, 79.5)}[
+        case.level
+    ]
+    _dump(case, 30, z=40, share=case.rng.uniform(least, most))
+
+
+def _unlike_before(case: CaseWriter) -> None:
+    least, most = {Level.OVER: (3.5, 6), Level.EDGE: (3.02, 3.14), Level.NEAR: (2.86, 2.98)}[
+        case.level
+    ]
+    _dump(case, 30, z=case.rng.uniform(least, most))
+
+
+def _enough_history(case: CaseWriter) -> None:
+    _dump(case, 30, history={Level.EDGE: 30, Level.NEAR: 29}[case.level])
+
+
+def _heads_up(case: CaseWriter) -> None:
+    """Two players who have only each other: there is nothing to compare with."""
+    _dump(case, 60, history=0)
+
+
+def _weak_player(case: CaseWriter) -> None:
+    """Lose to two others alike."""
+    loser, winner, third = (case.player().player_id for _ in range(3))
+    table = case.stream.next_name("poker")
+    for number in range(100):
+        other = winner if number >= 50 else third
+        at_ms = case.at_ms - (number < 50) * 2 * DAY_MS + number * MINUTE_MS
+        lost = 100 + 60 * (number % 3)
+        _deal(case, at_ms, table, {loser: -lost, other: lost})
+
+
 # --- D13: 3 sigma away from the declared return
 
 
 def _result(case: CaseWriter, game: str, **fields: Any) -> GameResult:
     usual: dict[str, Any] = {
+        "selection": None,
         "outcome": None,
         "scheme": None,
         "committed_hash": None,
@@ -245,6 +374,16 @@ CASES: Final = (
     CaseType("D09", "by VPN", _by_vpn, levels=_ONLY_NEAR),
     CaseType("D09", "by plane", _by_plane, levels=_ONLY_NEAR),
     CaseType("D09", "place unknown", _place_unknown, levels=_ONLY_NEAR),
+    CaseType("D10", "both sides", _both_sides),
+    CaseType("D10", "nearly equal", _nearly_equal),
+    CaseType("D10", "strangers", _strangers, levels=_ONLY_NEAR),
+    CaseType("D10", "same side", _same_side, levels=_ONLY_NEAR),
+    CaseType("D11", "enough hands", _enough_hands, "hold"),
+    CaseType("D11", "most losses", _most_losses, "hold"),
+    CaseType("D11", "unlike before", _unlike_before, "hold"),
+    CaseType("D11", "enough history", _enough_history, "hold", (Level.EDGE, Level.NEAR)),
+    CaseType("D11", "heads-up", _heads_up, levels=_ONLY_NEAR),
+    CaseType("D11", "weak player", _weak_player, levels=_ONLY_NEAR),
     CaseType("D13", "3 sigma", _review_drift),
     CaseType("D13", "4 sigma", _hold_drift, "hold", near_severity_max="review"),
     CaseType("D13", "enough rounds", _enough_rounds, levels=(Level.EDGE, Level.NEAR)),

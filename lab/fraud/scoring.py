@@ -23,6 +23,7 @@ from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, TRANSACTIONS
 
 PARTITIONS: Final = 4
 _MERGED: Final = (PLAYER_EVENTS, TRANSACTIONS)
+_TOPICS: Final = (*_MERGED, GAME_RESULTS)
 CATALOGUE: Final = tuple(f"D{number:02}" for number in range(1, 21))
 """The detectors of the definitions, those that do not exist yet included."""
 
@@ -67,7 +68,7 @@ class Watch:
         partitions = range(PARTITIONS)
         self._single = {
             (topic, partition): PartitionDetectors(rules, partition, topic)
-            for topic in (TRANSACTIONS, PLAYER_EVENTS, GAME_RESULTS)
+            for topic in _TOPICS
             for partition in partitions
         }
         self._merged = {
@@ -76,7 +77,7 @@ class Watch:
             )
             for partition in partitions
         }
-        everything = [(topic, partition) for topic in _MERGED for partition in partitions]
+        everything = [(topic, partition) for topic in _TOPICS for partition in partitions]
         self._everywhere = OrderedDetectors(rules, everything, Scope.ALL)
         self._offsets: dict[tuple[str, int], int] = defaultdict(int)
 
@@ -93,8 +94,8 @@ class Watch:
             self._offsets[place] += 1
             alerts += self._single[place].observe(sent.record, offset)
             if sent.topic in _MERGED:
-                for ordered in (self._merged[partition], self._everywhere):
-                    alerts += ordered.observe(sent.record, place, offset)
+                alerts += self._merged[partition].observe(sent.record, place, offset)
+            alerts += self._everywhere.observe(sent.record, place, offset)
         return alerts
 
     def states(self) -> list[bytes]:
