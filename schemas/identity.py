@@ -136,9 +136,11 @@ def fingerprint(
     legs_text = _leg_text(legs[0]) if len(legs) == 1 else "".join(map(_leg_text, legs))
     if reference is None or reference.is_implied:
         reference_text = None
-    else:
+    elif reference.other_operations:
         operations = (reference.operation, *reference.other_operations)
         reference_text = _join((*operations, reference.tx_id))
+    else:
+        reference_text = _join((reference.operation, reference.tx_id))
     digest = _BLAKE2B_16.copy()
     digest.update(
         f"{legs_text}{_nullable_text(player_id)}{_nullable_text(round_id)}{_nullable_text(game_id)}"

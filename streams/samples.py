@@ -39,7 +39,7 @@ SampleOut = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]]
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampledRecord:
     """A raw record that was sampled, as `RawRecord` describes it."""
 
     topic: str
@@ -112,14 +112,14 @@ def write_samples(records: Iterable[RawRecord]) -> list[SampleOut]:
     return [sample for sample in map(write_sample, by_place.values()) if sample is not None]
 
 
-def read_sample(record: RawRecord) -> Sample | None:
+def read_sample(record: RawRecord) -> SampledRecord | None:
     """Return the raw record that a sample holds; None for a record of another form."""
     own = dict(record.headers[-2:])
     position = parse_position((own.get(SAMPLE_OF) or b"").decode("utf-8", "replace"))
     appended = own.get(APPENDED_AT) or b""
     if position is None or not appended.isdigit():
         return None
-    return Sample(
+    return SampledRecord(
         position.topic,
         position.partition,
         position.offset,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
+from lab.bench.ledger_canonical import CanonicalFigures, run_canonical
 from lab.bench.ledger_harness import (
     BATCH_EVENTS,
     PARTITIONS,
@@ -69,6 +70,7 @@ class LedgerBenchFigures:
     """Figures of the ledger; rates are transfers a second."""
 
     plan: LedgerBenchPlan
+    canonical: CanonicalFigures
     pairs: list[Pair]
     troubled: list[tuple[LedgerRun, LedgerRun]]
     """A plain run and one with duplicates, rollbacks and few busy players."""
@@ -112,6 +114,7 @@ class LedgerBenchFigures:
         ours, floor = [pair.ours for pair in self.pairs], [pair.peer for pair in self.pairs]
         return {
             "bench": "ledger",
+            "canonical": {"wallets": PLAYERS, **self.canonical.as_json()},
             "posted_per_s": round(median(rate.per_s for rate in ours)),
             "copy_floor_per_s": round(median(rate.per_s for rate in floor)),
             "ratio": round(self.ratio.median, 3),
@@ -154,6 +157,7 @@ class LedgerBenchFigures:
         verdict = "reached" if self.ratio.median >= TARGET_RATIO else "NOT reached"
         at_rows = self.at_rows
         return [
+            *self.canonical.rows(),
             FigureRow("transfers booked", f"{posted.median:,.0f}/s", range_text(posted)),
             FigureRow("COPY of the same rows", f"{copied.median:,.0f}/s", range_text(copied)),
             FigureRow(
@@ -206,6 +210,9 @@ class _Measuring:
         )
         return run
 
+    async def run_canonical(self, bench: LedgerHarness) -> CanonicalFigures:
+        return await run_canonical(bench, self._traffic, self._plan.events, self._progress)
+
     async def pair(
         self, bench: LedgerHarness, floor: CopyFloor, number: int
     ) -> tuple[LedgerRun, Pair]:
@@ -235,6 +242,7 @@ async def run(plan: LedgerBenchPlan, progress: BenchProgress) -> LedgerBenchFigu
     async with LedgerHarness(plan.database_url) as bench:
         await measuring.deposits(bench)
         await measuring.pair(bench, floor, 0)
+        canonical = await measuring.run_canonical(bench)
         for number in range(1, plan.pairs + 1):
             plain, pair = await measuring.pair(bench, floor, number)
             pairs.append(pair)
@@ -249,6 +257,7 @@ async def run(plan: LedgerBenchPlan, progress: BenchProgress) -> LedgerBenchFigu
     floor.close()
     return LedgerBenchFigures(
         plan,
+        canonical,
         pairs,
         troubled,
         filled,

@@ -84,6 +84,8 @@ class LedgerRun:
     client_cpu_s: float
     transactions: int
     events: int
+    batch_ms: Sequence[float] = ()
+    """How long each batch took, from its handler to its commit."""
 
 
 class LedgerHarness:
@@ -158,24 +160,44 @@ class LedgerHarness:
         self, records: Sequence[EncodedRecord], report: Callable[[int, int], None]
     ) -> LedgerRun:
         """Book the records, a batch of each partition at a time, and time it to the last commit."""
-        by_partition = self.batches(records)
+        return await self._book(self.batches(records), len(records), report)
+
+    async def run_one_in_flight(
+        self, records: Sequence[EncodedRecord], report: Callable[[int, int], None]
+    ) -> LedgerRun:
+        """Book the records one by one, each committed before the next."""
+        one_by_one = [batch for record in records for batch in self._to_single_batch(record)]
+        return await self._book([one_by_one], len(records), report)
+
+    def _to_single_batch(self, record: EncodedRecord) -> Iterator[RecordBatch]:
+        return self._to_batches(partition_for(record[0], PARTITIONS), [record], 1)
+
+    async def _book(
+        self,
+        sequences: Sequence[Sequence[RecordBatch]],
+        records: int,
+        report: Callable[[int, int], None],
+    ) -> LedgerRun:
         before, start = (self._sink.transfers, self._sink.transactions), self._spent()
         handled = 0
+        batch_ms: list[float] = []
 
-        async def book_partition(batches: Sequence[RecordBatch]) -> None:
+        async def book_in_order(batches: Sequence[RecordBatch]) -> None:
             nonlocal handled
             for batch in batches:
+                start_s = time.perf_counter()
                 await self._handler.handle(batch)
+                batch_ms.append((time.perf_counter() - start_s) * 1000)
                 handled += len(batch.records)
-                report(handled, len(records))
+                report(handled, records)
 
-        await asyncio.gather(*(book_partition(batches) for batches in by_partition))
+        await asyncio.gather(*(book_in_order(batches) for batches in sequences))
         spent = self._spent() - start
         transfers, transactions = (
             self._sink.transfers - before[0],
             self._sink.transactions - before[1],
         )
-        return LedgerRun(spent.rate(transfers), spent.client_s, transactions, len(records))
+        return LedgerRun(spent.rate(transfers), spent.client_s, transactions, records, batch_ms)
 
     def _spent(self) -> CpuUsage:
         return CpuUsage.now(self._backend)

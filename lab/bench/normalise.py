@@ -9,8 +9,8 @@ encoding alone is measured too: a normaliser in a loop, without Kafka, Faust or 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import cycle
 from statistics import median
 from typing import Any, Final
@@ -63,7 +63,14 @@ RecordChunks = Iterator[Sequence[OutRecord]]
 once.
 """
 
-MeasureOnce = Callable[[], Awaitable[Rate]]
+MeasureOnce = Callable[[MeasuredSubject], Awaitable[Rate]]
+
+OTHER_PEERS: Final = {
+    "quix_streams": "Quix Streams",
+    "bytewax": "Bytewax",
+    "confluent_loop": "bare confluent-kafka loop",
+}
+"""Keys in the JSON, and names, of the peers that run only if asked for."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,8 @@ class NormaliseBenchPlan:
     events: int
     partitions: int
     servers_origin: str
+    others: Mapping[str, MeasuredSubject] = field(default_factory=dict)
+    """More peers by their keys in the JSON, in the order of their turns; each gets `events`."""
 
     @property
     def peer_events(self) -> int:
@@ -110,6 +119,15 @@ class NormaliseBenchFigures:
     signed: Rate
     mapping_us: float
     environment: BenchEnvironment
+    others: Mapping[str, Sequence[Rate]] = field(default_factory=dict)
+    """Runs of the other peers, one after each pair."""
+
+    def ratio_to(self, peer: str) -> Spread | None:
+        """Return our rate divided by another peer's, pair by pair; None if it did not run."""
+        if peer not in self.others:
+            return None
+        both = zip(self.pairs, self.others[peer], strict=True)
+        return Spread.of([pair.ours.per_s / rate.per_s for pair, rate in both])
 
     @property
     def ratio(self) -> Spread:
@@ -153,10 +171,16 @@ class NormaliseBenchFigures:
             "mapping_us_per_event": round(self.mapping_us, 2),
             "with_signature_per_s": round(self.signed.per_s),
             "with_signature": rate_as_json(self.signed),
-            # Peers of the target that this command does not run: their lines are not shown to hold.
-            "ratio_quix_streams": None,
-            "ratio_bytewax": None,
+            # A peer that did not run is null: its line is not shown to hold.
+            **{
+                f"ratio_{peer}": None if spread is None else round(spread.median, 2)
+                for peer, spread in ((peer, self.ratio_to(peer)) for peer in OTHER_PEERS)
+            },
+            # To be compiled with a JDK, which this command does not do.
             "cpu_ratio_kafka_streams": None,
+            "others": {
+                peer: [rate_as_json(rate) for rate in rates] for peer, rates in self.others.items()
+            },
             "pairs": [pair_as_json(pair, "plain_faust") for pair in self.pairs],
             "events": plan.events,
             "events_plain_faust": plan.peer_events,
@@ -189,6 +213,7 @@ class NormaliseBenchFigures:
                 f"{self.ratio.median:.1f}",
                 f"{range_text(self.ratio, 1)}; target {TARGET_RATIO:g}: {verdict}",
             ),
+            *self._rows_of_others(),
             FigureRow(
                 "normaliser, CPU s a million", f"{ours_cpu.median:.1f}", range_text(ours_cpu, 1)
             ),
@@ -210,6 +235,19 @@ class NormaliseBenchFigures:
                 f"RSA-2048; one run, {self.plan.signed_events:,} events",
             ),
         ]
+
+    def _rows_of_others(self) -> list[FigureRow]:
+        rows = []
+        for peer, rates in self.others.items():
+            per_s, ratio = Spread.of([rate.per_s for rate in rates]), self.ratio_to(peer)
+            cpu = Spread.of([rate.cpu_s_per_million for rate in rates])
+            assert ratio is not None
+            remark = (
+                f"{range_text(per_s)}; ours to it {ratio.median:.2f} ({range_text(ratio, 2)});"
+                f" {cpu.median:.1f} CPU s a million"
+            )
+            rows.append(FigureRow(OTHER_PEERS[peer], f"{per_s.median:,.0f}/s", remark))
+        return rows
 
 
 def _cycle_first(chunks: RecordChunks, records: int) -> RecordChunks:
@@ -235,6 +273,7 @@ async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBen
             (plan.ours, plan.records, plan.events),
             (plan.peer, plan.records, plan.peer_events),
             (plan.signed, _cycle_first(plan.signed_records, plan.signatures), plan.signed_events),
+            *((subject, plan.records, plan.events) for subject in plan.others.values()),
         ):
             progress.begin(f"making records for {subject.name}")
             await load(producer, subject.source, chunks, events, progress.update)
@@ -250,9 +289,8 @@ async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBen
             broker, plan.peer, progress.update, at_most=plan.peer_events // _WARM_UP_SHARE
         )
         await observe(broker, plan.ours, progress.update, at_most=plan.events // _WARM_UP_SHARE)
-        names = (plan.ours.name, plan.peer.name)
-        pairs = await run_pairs(
-            plan.pairs, lambda: once(plan.ours), lambda: once(plan.peer), names, progress
+        pairs, others = await run_pairs(
+            plan.pairs, plan.ours, plan.peer, plan.others, once, progress
         )
         progress.begin(plan.signed.name)
         signed_rate = await once(plan.signed)
@@ -261,9 +299,8 @@ async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBen
     progress.begin("the mapping alone")
     mapping_us = mapping_us_per_event(next(plan.records))
     progress.end(f"{mapping_us:.1f} µs")
-    return NormaliseBenchFigures(
-        plan, pairs, signed_rate, mapping_us, BenchEnvironment(machine, this_commit(), servers)
-    )
+    environment = BenchEnvironment(machine, this_commit(), servers)
+    return NormaliseBenchFigures(plan, pairs, signed_rate, mapping_us, environment, others)
 
 
 def mapping_us_per_event(records: Sequence[OutRecord]) -> float:
@@ -303,22 +340,27 @@ def _to_consumer_record(record: OutRecord, offset: int) -> ConsumerRecord[bytes,
 
 async def run_pairs(
     count: int,
-    ours: MeasureOnce,
-    peer: MeasureOnce,
-    names: tuple[str, str],
+    ours: MeasuredSubject,
+    peer: MeasuredSubject,
+    others: Mapping[str, MeasuredSubject],
+    measure_once: MeasureOnce,
     progress: BenchProgress,
-) -> list[Pair]:
-    """Run each side `count` times in turns: ours, peer, ours, peer.
+) -> tuple[list[Pair], dict[str, list[Rate]]]:
+    """Run each side `count` times in turns: ours, the peer, the others, ours again.
 
-    Disturbances of the machine affect both.
+    Disturbances of the machine affect all.
     """
-    pairs = []
+    pairs: list[Pair] = []
+    rates_of_others: dict[str, list[Rate]] = {key: [] for key in others}
+
+    async def run(number: int, subject: MeasuredSubject) -> Rate:
+        progress.begin(f"pair {number} of {count}, {subject.name}")
+        rate = await measure_once(subject)
+        progress.end(f"{rate.per_s:,.0f}/s, {rate.cpu_s_per_million:.1f} CPU s a million")
+        return rate
+
     for number in range(1, count + 1):
-        rates = []
-        for name, run in zip(names, (ours, peer), strict=True):
-            progress.begin(f"pair {number} of {count}, {name}")
-            rate = await run()
-            progress.end(f"{rate.per_s:,.0f}/s, {rate.cpu_s_per_million:.1f} CPU s a million")
-            rates.append(rate)
-        pairs.append(Pair(rates[0], rates[1]))
-    return pairs
+        pairs.append(Pair(await run(number, ours), await run(number, peer)))
+        for key, subject in others.items():
+            rates_of_others[key].append(await run(number, subject))
+    return pairs, rates_of_others

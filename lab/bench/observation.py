@@ -10,7 +10,7 @@ from typing import Final
 
 from lab.bench.broker import BrokerView
 from lab.bench.processes import BenchFailed, MeasuredProcess, ProcessCommand, machine_cpu_s
-from lab.bench.rates import Rate, Sample, rate_of
+from lab.bench.rates import Rate, RateSample, rate_of
 from runtime.kafka.producer import BatchProducer, OutRecord
 
 POLL_S: Final = 0.05
@@ -83,7 +83,7 @@ async def measure(broker: BrokerView, subject: MeasuredSubject, report: ReportCo
 
 async def observe(
     broker: BrokerView, subject: MeasuredSubject, report: ReportCount, *, at_most: int | None = None
-) -> list[Sample]:
+) -> list[RateSample]:
     """Run the subject once over its whole source and return the samples of the run.
 
     They go from its start to its last output. With `at_most` the run is broken off after so many
@@ -94,13 +94,13 @@ async def observe(
     before = await broker.end_offset_sum(subject.sink)
     await broker.rewind(subject.group, subject.source)
     with MeasuredProcess(subject.command) as process:
-        samples = [Sample(time.monotonic(), 0, 0.0)]
+        samples = [RateSample(time.monotonic(), 0, 0.0)]
         progress_s = samples[0].at_s
         wanted = expected if at_most is None else min(at_most, expected)
         while samples[-1].events < wanted:
             await asyncio.sleep(POLL_S)
             out = await broker.end_offset_sum(subject.sink) - before
-            samples.append(Sample(time.monotonic(), out, process.cpu_s(), machine_cpu_s()))
+            samples.append(RateSample(time.monotonic(), out, process.cpu_s(), machine_cpu_s()))
             report(min(out, wanted), wanted)
             if out != samples[-2].events:
                 progress_s = samples[-1].at_s

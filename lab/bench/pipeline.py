@@ -13,9 +13,10 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from lab.bench.broker import BrokerView
@@ -27,7 +28,6 @@ from lab.bench.processes import BenchFailed, MeasuredProcess, ProcessCommand
 from lab.bench.progress import BenchProgress
 from lab.bench.report import BenchEnvironment
 from lab.bench.server_cpu import ServerPids, resident_mb
-from runtime.kafka.broker_queries import fetch_group_offsets
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 
 RECORDS: Final = 1_000_000
@@ -48,7 +48,7 @@ class PipelineSide:
     outcomes: str
     """Gets one record for each event."""
     balances: str
-    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    groups: Sequence[str] = ()
     """Groups that must have read their topics to the end before the CPU time is taken."""
 
 
@@ -213,27 +213,18 @@ class _PipelineBench:
             await asyncio.sleep(POLL_S)
 
     async def _catch_up(self, side: PipelineSide, workers: _Running) -> None:
-        """Wait until every group has committed the end of its topics."""
+        """Wait until every group has committed the end of whatever it reads."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self._plan.bootstrap_servers)
         await admin.start()
         deadline_s = time.monotonic() + STALL_S
         try:
             async with BrokerView(self._plan.bootstrap_servers) as broker:
-                for group, topics in side.groups.items():
-                    for topic in topics:
-                        ends = {
-                            tp: end for tp, end in (await broker.end_offsets(topic)).items() if end
-                        }
-                        while any(
-                            (offset or 0) < ends[tp]
-                            for tp, offset in (
-                                await fetch_group_offsets(admin, group, list(ends))
-                            ).items()
-                        ):
-                            workers.check_alive()
-                            if time.monotonic() > deadline_s:
-                                raise BenchFailed(f"{group} did not reach the end of {topic}")
-                            await asyncio.sleep(POLL_S)
+                for group in side.groups:
+                    while behind := await _lag(admin, broker, group):
+                        workers.check_alive()
+                        if time.monotonic() > deadline_s:
+                            raise BenchFailed(f"{group} is still {behind:,} records behind")
+                        await asyncio.sleep(POLL_S)
         finally:
             await admin.close()
 
@@ -280,6 +271,15 @@ class _Running:
 
     def log_tails(self) -> str:
         return "\n".join(process.log_tail() for process in self._processes.values())
+
+
+async def _lag(admin: AIOKafkaAdminClient, broker: BrokerView, group: str) -> int:
+    """Return how many records a group has not committed, of the partitions it ever committed."""
+    committed = await admin.list_consumer_group_offsets(group)
+    ends: dict[TopicPartition, int] = {}
+    for topic in {tp.topic for tp in committed}:
+        ends |= await broker.end_offsets(topic)
+    return sum(max(0, ends[tp] - offset.offset) for tp, offset in committed.items())
 
 
 async def _append(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 MILLION = 1_000_000
 
 
-class Sample(NamedTuple):
+class RateSample(NamedTuple):
     """One observation of a run."""
 
     at_s: float
@@ -102,7 +102,7 @@ class Latencies:
         return cls(ordered[ranks[0]], ordered[ranks[1]], ordered[-1])
 
 
-def rate_of(samples: Sequence[Sample], edge: int) -> Rate:
+def rate_of(samples: Sequence[RateSample], edge: int) -> Rate:
     """Return the rate between the edges of a run.
 
     It goes from the first sample with `edge` events or more to the first that lacks at most so

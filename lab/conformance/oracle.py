@@ -176,15 +176,34 @@ def _difference(item: ItemResult, expected: Expected, fill: Fill, verdict: str |
             f"the signature's verdict is {event.signature},"
             f" the example says {verdict or expected.signature}"
         )
-    return _wrong_currency(event, expected.currency or fill.currency.upper()) or _wrong_time(
-        event, expected, fill
+    flags = _wrong_flags(event, expected, fill) if isinstance(event, WalletTransaction) else ""
+    return (
+        flags
+        or _wrong_currency(
+            event, fill.currency.upper() if expected.currency is None else expected.currency
+        )
+        or _wrong_time(event, expected, fill)
     )
+
+
+def _wrong_flags(event: WalletTransaction, expected: Expected, fill: Fill) -> str:
+    if fill.hostile:
+        return ""  # odd text may stand for no campaign, and a bet of zero asks for no decision
+    free_legs = tuple(leg.is_free for leg in event.legs)
+    for name, found, expected_flag in (
+        ("free legs", free_legs, expected.free_legs),
+        ("decision required", event.decision_required, expected.decides),
+        ("round closed", event.round_closed, expected.round_closed),
+    ):
+        if expected_flag is not None and found != expected_flag:
+            return f"{name}: {found}, the example says {expected_flag}"
+    return ""
 
 
 def _wrong_currency(event: OutputEvent, currency: str) -> str:
     if not isinstance(event, WalletTransaction):
         return ""
-    others = {leg.currency for leg in event.legs if leg.amount is not None} - {currency, None}
+    others = {leg.currency for leg in event.legs if leg.amount is not None} - {currency or None}
     if not others:
         return ""
     return f"currencies {sorted(map(str, others))}, the message says {currency}"

@@ -12,15 +12,20 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from lab.conformance.adapters import AdapterUnderTest
+from lab.conformance.answers import check_answers
 from lab.conformance.cases import FuzzCase, Mode
 from lab.conformance.examples.fill import Example, Fill, record
+from lab.conformance.examples.rsa_keys import RSA_OTHER_PUBLIC_PEM
 from lab.conformance.fuzz import check_case, normalise_case, run_fuzz
 from lab.conformance.oracle import AdapterFault, AdapterFaultKind, event_of
 from lab.conformance.packing import check_packings
 from runtime.kafka.records import RawRecord
+from schemas.events import SignatureVerdict
 from streams.drift.checking import DriftChecker
 from streams.drift.shapes import DriftKind
-from streams.normalise.mapping.normaliser import RejectedItem
+from streams.normalise.mapping.normaliser import Normaliser, RejectedItem
+from streams.providers.dialect import KeyMaterial
+from streams.providers.registry import by_provider
 
 FUZZED_EACH = 250
 """Messages of each adapter besides its examples: some seconds for all of them together."""
@@ -28,6 +33,7 @@ FUZZED_EACH = 250
 STORIES_EACH = 3
 """Stories of each adapter that are told again in another packing."""
 
+_ODD_FILLS = 12
 _FAULTS_KEPT = 10
 
 
@@ -59,6 +65,7 @@ def run_suite(adapters: Sequence[AdapterUnderTest], seed: int = 1) -> list[Confo
         for number, fault in enumerate(_check_examples(adapter, checker)):
             examples = number + 1
             faults += fault
+        faults += [fault for found in _check_odd_contents(adapter) for fault in found]
         failures = [failure for failure in fuzzed.failures if failure.adapter == adapter.name]
         faults += [
             f"fuzzed {failure.mode} {failure.example!r}: {failure.faults[0]}"
@@ -79,6 +86,17 @@ def run_suite(adapters: Sequence[AdapterUnderTest], seed: int = 1) -> list[Confo
     return results
 
 
+def find_fault(adapter: AdapterUnderTest, seed: int = 1, fuzzed: int = 150) -> str:
+    """Return the first fault of an adapter, or an empty text; the cheapest checks come first."""
+    for faults in (*_check_examples(adapter, DriftChecker()), *_check_odd_contents(adapter)):
+        if faults:
+            return faults[0]
+    for failure in check_packings([adapter], seed, STORIES_EACH).failures:
+        return f"story: {failure.what}: {failure.detail}"
+    report = run_fuzz(seed, range(fuzzed), [adapter])
+    return next((f"fuzzed: {failure.faults[0]}" for failure in report.failures), "")
+
+
 def _check_examples(adapter: AdapterUnderTest, checker: DriftChecker) -> Iterator[list[str]]:
     """Yield what is wrong with each example in the provider's first and last currency."""
     currencies = dict.fromkeys((adapter.examples.currencies[0], adapter.examples.currencies[-1]))
@@ -86,13 +104,14 @@ def _check_examples(adapter: AdapterUnderTest, checker: DriftChecker) -> Iterato
         try:
             fill = Fill(1, currency)
             written = adapter.make_examples(fill)
+            again = adapter.make_examples(fill.again())
         except Exception:  # noqa: BLE001 - unwritable examples are a fault like any other
             yield [f"{currency}: no examples: {traceback.format_exc(limit=-1)}"]
             continue
-        for example in written:
+        for example, retry in zip(written, again, strict=True):
             try:
                 faults = [
-                    *_check_example(adapter, fill, example),
+                    *_check_example(adapter, fill, example, retry),
                     *_check_schema(adapter, example, checker),
                 ]
             except Exception:  # noqa: BLE001 - that nothing may raise is what is tested
@@ -100,18 +119,65 @@ def _check_examples(adapter: AdapterUnderTest, checker: DriftChecker) -> Iterato
             yield [f"{currency} {example.name!r}: {fault.kind}: {fault.detail}" for fault in faults]
 
 
+def _check_odd_contents(adapter: AdapterUnderTest) -> Iterator[list[str]]:
+    """Yield what is wrong with examples of odd text and of amounts beyond 53 and 64 bits."""
+    for seed in range(_ODD_FILLS):
+        currencies = adapter.examples.currencies
+        fill = Fill(seed, currencies[seed % len(currencies)], hostile=True)
+        for example in adapter.make_examples(fill):
+            raw = record(example, adapter.dialect.provider, appended_at_ms=fill.appended_at_ms)
+            case = FuzzCase(0, adapter, Mode.HOSTILE, fill, example, raw, keyed=True)
+            try:
+                faults = check_case(case, normalise_case(case))
+            except Exception:  # noqa: BLE001 - that nothing may raise is what is tested
+                faults = [AdapterFault(AdapterFaultKind.EXCEPTION, traceback.format_exc(limit=-1))]
+            yield [f"odd {example.name!r}: {fault.kind}: {fault.detail}" for fault in faults]
+
+
 def _check_example(
-    adapter: AdapterUnderTest, fill: Fill, example: Example
+    adapter: AdapterUnderTest, fill: Fill, example: Example, retry: Example
 ) -> Iterator[AdapterFault]:
     raw = record(example, adapter.dialect.provider, appended_at_ms=fill.appended_at_ms)
     again = record(
-        example, adapter.dialect.provider, offset=1, appended_at_ms=fill.appended_at_ms + 60_000
+        retry, adapter.dialect.provider, offset=1, appended_at_ms=fill.appended_at_ms + 60_000
     )
     case = FuzzCase(0, adapter, Mode.VALID, fill, example, raw, keyed=True)
     results = normalise_case(case)
     yield from check_case(case, results)
     if _identities(adapter, again) != _identities(adapter, raw):
         yield AdapterFault(AdapterFaultKind.INEXACT, "sent again, it is something else")
+    yield from check_answers(adapter, example, raw, results)
+    yield from _check_forgery(adapter, example, raw)
+
+
+def _check_forgery(
+    adapter: AdapterUnderTest, example: Example, raw: RawRecord
+) -> Iterator[AdapterFault]:
+    """Check that the keys of another party make no signature of this provider's right."""
+    keys = adapter.examples.keys
+    if not keys:
+        return
+    others = adapter.examples.other_keys or alter_keys(keys)
+    stranger = Normaliser(by_provider([adapter.dialect]), {adapter.dialect.provider: others})
+    results = stranger.normalise(raw)
+    is_whole = len(results) == 1 and len(example.expects) > 1
+    expects = example.expects[:1] if is_whole else example.expects
+    for item, expected in zip(results, expects, strict=False):
+        is_signed = expected.signature == SignatureVerdict.VALID and expected.code is None
+        if is_signed and not isinstance(item, RejectedItem):
+            yield AdapterFault(AdapterFaultKind.INEXACT, "another party's signature is accepted")
+
+
+def alter_keys(keys: KeyMaterial) -> dict[str, str]:
+    """Return key material of another party: valid in form, and not the provider's."""
+    return {entry: _alter_key(text) for entry, text in keys.items()}
+
+
+def _alter_key(text: str) -> str:
+    if text.startswith("-----BEGIN"):
+        return RSA_OTHER_PUBLIC_PEM
+    at = len(text) - 1
+    return text[:at] + ("1" if text[at] != "1" else "2")
 
 
 def _identities(adapter: AdapterUnderTest, raw: RawRecord) -> list[str]:

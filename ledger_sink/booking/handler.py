@@ -21,7 +21,6 @@ from ledger_sink.store.groups import Slice
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.log_check import checksum
 from runtime.dead_letters.sink import KafkaDeadLetterSink
-from runtime.hop_tap import note_step
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
@@ -87,7 +86,7 @@ class LedgerHandler:
 
         Records that are not events go to the dead letter topic first.
         """
-        note_step("taken", batch.topic, batch.partition, batch.from_offset, batch.next_offset)
+        batch.note_step("taken")
         records = await self._decoder.decode_batch(batch)
         events = [
             LogEvent(

@@ -165,15 +165,20 @@ class Resolver:
     async def _sweep_once(self) -> tuple[int, int]:
         """Return how many events still wait, and how many were appended."""
         ours = {"parts": sorted(self.epochs)}
-        await self._database.query(_SQL["follow"], ours)
-        await self._database.query(_SQL["match"], ours)
-        waiting = await self._database.query(_SQL["waiting"], ours)
+        async with self._database.transaction() as connection:
+            async with connection.pipeline():  # one round trip
+                await connection.execute(_SQL["follow"], ours)
+                await connection.execute(_SQL["match"], ours)
+                waits = await connection.execute(_SQL["waiting"], ours)
+                decides = await connection.execute(_SQL["unappended"], ours)
+            waiting, decided = await waits.fetchall(), await decides.fetchall()
         if waiting:
             await self._raise_barrier(
                 {partition: last for partition, _, last in waiting if last is not None}
             )
             await self._check_barriers(ours)
-        if appended := await self._append_decided(ours):
+            decided = await self._database.query(_SQL["unappended"], ours)
+        if appended := await self._append_decided(decided):
             await self._database.query(_SQL["drop_barriers"])
         return sum(count for _, count, _ in waiting), appended
 
@@ -215,9 +220,8 @@ class Resolver:
                 final = {**ours, "barriers": passed, "min_age_ms": self._min_age_ms}
                 await self._database.query(_SQL["finalise"], final)
 
-    async def _append_decided(self, ours: Mapping[str, Any]) -> int:
+    async def _append_decided(self, rows: Sequence[Any]) -> int:
         """Append events that are resolved or final, mark them, and return their number."""
-        rows = await self._database.query(_SQL["unappended"], ours)
         if rows:
             await self._append([self._record(body, player_id) for _, _, body, player_id in rows])
             await self._database.query(_SQL["appended"], _row_keys(rows))

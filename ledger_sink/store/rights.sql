@@ -2,11 +2,8 @@
 -- every right, and the auditor may read already. A migration that makes a table adds its line here.
 
 -- Booked rows are never changed.
-<<<<<<< HEAD
-GRANT SELECT, INSERT ON entry, repeat, transfer, seal, batch, proposal, opened_deposit, installation TO pitboss_writer;
-=======
-GRANT SELECT, INSERT ON entry, repeat, transfer, seal, batch, proposal, installation, raw_topics TO pitboss_writer;
->>>>>>> main
+GRANT SELECT, INSERT ON entry, repeat, transfer, seal, batch, proposal, opened_deposit, installation, raw_topics
+    TO pitboss_writer;
 
 -- Current state: projections of booked rows, positions, events that wait for their player.
 GRANT SELECT, INSERT, UPDATE ON wallet, closing, player_state, stream_position, parked TO pitboss_writer;
@@ -18,11 +15,6 @@ GRANT SELECT, INSERT, UPDATE (is_done, to_part, to_offset) ON dead_letters.actio
 GRANT SELECT, INSERT, UPDATE ON dead_letters.jam, dead_letters.parked TO pitboss_writer;
 
 -- Not: positions of workers, and the bytes of events that wait for their player.
-<<<<<<< HEAD
 GRANT SELECT ON entry, repeat, transfer, seal, batch, proposal, opened_deposit, installation TO pitboss_reader;
-GRANT SELECT ON wallet, closing, player_state, month_away TO pitboss_reader;
-=======
-GRANT SELECT ON entry, repeat, transfer, seal, batch, proposal, installation TO pitboss_reader;
 GRANT SELECT ON wallet, closing, player_state, month_away, raw_topics TO pitboss_reader;
->>>>>>> main
 GRANT SELECT ON dead_letters.action, dead_letters.jam, dead_letters.parked TO pitboss_reader;

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import msgspec
 
 from lab.bench.adapters import ROUNDS
+from lab.bench.environments import RevisionBuild, build_peer
 from lab.bench.ledger import EVENTS as LEDGER_EVENTS
 from lab.bench.ledger import FULL_ROWS, LedgerBenchPlan
-from lab.bench.normalise import EVENTS, EVENTS_MIN, NormaliseBenchPlan
+from lab.bench.normalise import EVENTS, EVENTS_MIN, OTHER_PEERS, NormaliseBenchPlan
 from lab.bench.observation import MeasuredSubject
 from lab.bench.plain_faust import PlainFaustSettings
 from lab.bench.processes import ProcessCommand
@@ -32,16 +35,24 @@ from pitboss.cli.bench_environment import (
     open_bench,
     pairs_option,
     print_figures,
+    save_option,
     servers_option,
     with_lifeline,
 )
 from pitboss.cli.bench_latency import latency_command
-from pitboss.cli.bench_pipeline import pipeline_command
+from pitboss.cli.bench_pipeline import LIFELINE, PEERS_FOLDER, QUIX_PACKAGES, pipeline_command
 from pitboss.cli.progress import StepProgress
 from pitboss.cli.suggestions import PROVIDER, SuggestingGroup
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, runtime_of, worker_environment
 from schemas.topics import TRANSACTIONS, raw_topic
+
+_PEER_PACKAGES = {
+    "quix_streams": ("quix", QUIX_PACKAGES),
+    "bytewax": ("bytewax", ("bytewax[kafka]==0.21.1",)),
+    "confluent_loop": ("loop", ()),
+}
+"""Peers of the normaliser: their name, and the packages that are installed for them."""
 
 
 @click.group(cls=SuggestingGroup)
@@ -62,9 +73,19 @@ bench.add_command(pipeline_command)
     type=click.IntRange(EVENTS_MIN),
     help="Raw records of each of our runs; the peer gets an eighteenth, which takes it as long.",
 )
+@click.option(
+    "--peers",
+    "has_peers",
+    is_flag=True,
+    help="Also against Quix Streams, Bytewax and a bare confluent-kafka loop; the first two are"
+    " installed in environments of their own.",
+)
 @json_option
+@save_option
 @servers_option
-def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> None:
+def normalise(
+    pairs: int, events: int, has_peers: bool, as_json: bool, is_saved: bool, may_use_given: bool
+) -> None:
     """Measure the normalising worker against a plain Faust agent with the same mapping."""
     from lab.bench.normalise import run
 
@@ -73,9 +94,19 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
             on_exit.enter_context(bench_namespace(opened.servers, f"{opened.name}{suffix}"))
             for suffix in ("", "_signed", "_peer")
         ]
-        plan = _plan(opened, runtimes, pairs, events)
+        others = {}
+        for key in OTHER_PEERS if has_peers else ():
+            name = f"{opened.name}_{key}"
+            runtime = on_exit.enter_context(bench_namespace(opened.servers, name))
+            others[key] = _other_peer(opened, runtime, key)
+        plan = replace(_plan(opened, runtimes, pairs, events), others=others)
         figures = asyncio.run(run(plan, opened.progress))
-    print_figures("normalise: raw Hub88 records to wallet transactions", figures, as_json)
+    print_figures(
+        "normalise: raw Hub88 records to wallet transactions",
+        figures,
+        as_json=as_json,
+        save_as="normalise" if is_saved else None,
+    )
 
 
 @bench.command()
@@ -88,7 +119,8 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
 )
 @click.option("--provider", multiple=True, type=PROVIDER, help="Only of this provider.")
 @json_option
-def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
+@save_option
+def adapters(rounds: int, provider: tuple[str, ...], as_json: bool, is_saved: bool) -> None:
     """Measure mapping, encoding and signature of each adapter on one core.
 
     Needs no server.
@@ -101,7 +133,12 @@ def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
     ]
     with StepProgress() as progress:
         figures = run(versions, rounds, progress.begin)
-    print_figures("adapters: raw records to events, one core, CPU time", figures, as_json)
+    print_figures(
+        "adapters: raw records to events, one core, CPU time",
+        figures,
+        as_json=as_json,
+        save_as="adapters" if is_saved else None,
+    )
 
 
 @bench.command("ledger")
@@ -122,8 +159,11 @@ def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
     " 0 leaves it out.",
 )
 @json_option
+@save_option
 @servers_option
-def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_given: bool) -> None:
+def ledger_command(
+    pairs: int, events: int, rows: int, as_json: bool, is_saved: bool, may_use_given: bool
+) -> None:
     """Measure the ledger up to COMMIT against PostgreSQL's COPY of the same rows."""
     from lab.bench.ledger import run
 
@@ -136,7 +176,12 @@ def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_gi
         short = on_exit.enter_context(_ledger_database(servers, f"{name}_short")) if rows else None
         plan = LedgerBenchPlan(url, filled, short, rows, pairs, events, opened.origin)
         figures = asyncio.run(run(plan, opened.progress))
-    print_figures("ledger: encoded events to committed transfers", figures, as_json)
+    print_figures(
+        "ledger: encoded events to committed transfers",
+        figures,
+        as_json=as_json,
+        save_as="ledger" if is_saved else None,
+    )
 
 
 @contextmanager
@@ -185,6 +230,29 @@ def _our_worker(name: str, runtime: Runtime, log: Path, keyring: Path | None) ->
     command = ProcessCommand(with_lifeline("pitboss.workers", "normalise"), environment, log)
     source, sink = runtime.topic(raw_topic("hub88")), runtime.topic(TRANSACTIONS)
     return MeasuredSubject(name, command, runtime.group("normalise"), source, sink)
+
+
+def _other_peer(opened: BenchRun, runtime: Runtime, key: str) -> MeasuredSubject:
+    """Return the command of a peer, in an environment of its own if it needs one."""
+    peer, packages = _PEER_PACKAGES[key]
+    python, environment = sys.executable, worker_environment(runtime)
+    if packages:
+        cache = opened.settings.home / PEERS_FOLDER
+        python = str(build_peer(peer, packages, cache, opened.progress.begin))
+        environment = RevisionBuild.environment(environment)
+    group = runtime.group(f"peer_{peer}")
+    source, sink = runtime.topic(raw_topic("hub88")), runtime.topic(TRANSACTIONS)
+    settings = {
+        "peer": peer,
+        "bootstrap_servers": runtime.bootstrap_servers,
+        "group": group,
+        "source": source,
+        "sink": sink,
+    }
+    module = "lab.bench.peers.normalise_peers"
+    arguments = (python, "-m", LIFELINE, module, json.dumps(settings))
+    command = ProcessCommand(arguments, environment, opened.folder / f"{peer}.log")
+    return MeasuredSubject(OTHER_PEERS[key], command, group, source, sink)
 
 
 def _plain_faust(runtime: Runtime, folder: Path) -> MeasuredSubject:

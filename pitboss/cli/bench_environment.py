@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import click
 
+import lab.bench
 from lab.bench.report import BenchEnvironment, FigureRow, format_table
 from lab.bench.server_cpu import ServerPids
 from pitboss.cli.interrupts import unwind_on_termination
@@ -28,6 +29,8 @@ from schemas.errors import UsageError
 PARTITIONS = 8
 """Of every topic of a measurement: as many as the trials had that the targets were drawn from."""
 
+RESULTS = Path(lab.bench.__file__).parent / "results"
+
 pairs_option = click.option(
     "--pairs",
     default=5,
@@ -36,6 +39,12 @@ pairs_option = click.option(
     help="Runs of each side, in turns.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+save_option = click.option(
+    "--save",
+    "is_saved",
+    is_flag=True,
+    help="Also write the JSON to lab/bench/results/, named by bench and commit.",
+)
 servers_option = click.option(
     "--yes-use-these-servers",
     "may_use_given",
@@ -104,12 +113,23 @@ def open_bench(*, may_use_given: bool) -> Iterator[BenchRun]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def print_figures(title: str, figures: BenchFigures, as_json: bool) -> None:
-    """Print figures as one line of JSON or as a table."""
+def print_figures(
+    title: str, figures: BenchFigures, *, as_json: bool, save_as: str | None = None
+) -> None:
+    """Print figures as one line of JSON or as a table; `save_as` names the bench in the results."""
+    if save_as is not None:
+        file = result_file(save_as, figures.environment.commit)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(figures.as_json(), indent=1) + "\n", encoding="utf-8")
     if as_json:
         click.echo(json.dumps(figures.as_json()))
     else:
         click.echo(format_table(title, figures.rows(), figures.environment))
+
+
+def result_file(bench: str, commit: str | None) -> Path:
+    """Return the file of a result in this checkout."""
+    return RESULTS / f"{bench}-{commit or 'unknown'}.json"
 
 
 def with_lifeline(module: str, *arguments: str) -> tuple[str, ...]:

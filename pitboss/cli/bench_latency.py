@@ -30,6 +30,7 @@ from pitboss.cli.bench_environment import (
     open_bench,
     pairs_option,
     print_figures,
+    save_option,
     servers_option,
     with_lifeline,
 )
@@ -86,8 +87,7 @@ class InFlightList(click.ParamType):
     "--hops",
     "is_traced",
     is_flag=True,
-    help="Show where a bet waits: append, fetch_raw, normalise, produce, fetch_log, decide, commit,"
-    " publish, fetch_outcome. At --rate (200), or with --closed in flight.",
+    help="Show where a bet waits, hop by hop. At --rate (200), or with --closed in flight.",
 )
 @click.option(
     "--base",
@@ -128,6 +128,7 @@ class InFlightList(click.ParamType):
     is_flag=True,
     help="One JSON list on stdout, an object a rate; of --closed and --hops one object.",
 )
+@save_option
 @servers_option
 def latency_command(
     rates: tuple[int, ...],
@@ -140,12 +141,21 @@ def latency_command(
     providers: tuple[str, ...],
     partitions: int | None,
     as_json: bool,
+    is_saved: bool,
     may_use_given: bool,
 ) -> None:
     """Measure the time from a raw record's append to its outcome.
 
     It passes through real workers, normalise and ledger, with signatures checked; the clock stops
     where a connector would have the outcome.
+
+    The hops of --hops begin where the one before ends, and sum to the whole time. append: the
+    broker has the raw record. fetch_raw: the normaliser's intake has it. normalise: its batch is
+    gathered, mapped and given to the producer. produce: the broker has acknowledged the event, or
+    the ledger has it. fetch_log: the ledger's intake has it. decide: its batch is gathered, the
+    group before is written, its group is read and decided. commit: PostgreSQL has committed it.
+    publish: the broker has acknowledged the outcome, or the reader has it. fetch_outcome: the
+    reader has it.
     """
     if (rates and in_flight and not is_traced) or (base and (in_flight or is_traced)):
         raise UsageError("--closed, --base and --rate are measurements: give one of them")
@@ -155,16 +165,18 @@ def latency_command(
         bench = LatencyBench(opened, partitions, providers or None)
         if base:
             figures = bench.compare(build_base(opened, base), rates, pairs, seconds or SECONDS)
-            print_figures("latency: this code and another revision", figures, as_json)
+            title, name = "this code and another revision", "latency-base"
         elif is_traced:
             figures = bench.trace(in_flight, rates, seconds or SECONDS)
-            print_figures("latency: a bet, hop by hop", figures, as_json)
+            title, name = "a bet, hop by hop", "latency-hops"
         elif in_flight:
             figures = bench.close_loop(in_flight, rounds, seconds or CLOSED_SECONDS)
-            print_figures("latency: bets in flight, in a closed loop", figures, as_json)
+            title, name = "bets in flight, in a closed loop", "latency-closed"
         else:
             figures = bench.offer_rates(rates, seconds or SECONDS)
-            print_figures("latency: raw append to outcome", figures, as_json)
+            title, name = "raw append to outcome", "latency"
+    save_as = name if is_saved else None
+    print_figures(f"latency: {title}", figures, as_json=as_json, save_as=save_as)
 
 
 class LatencyBench:

@@ -30,13 +30,14 @@ from pitboss.cli.bench_environment import (
     json_option,
     open_bench,
     print_figures,
+    save_option,
     servers_option,
     with_lifeline,
 )
 from pitboss.cli.bench_sides import build_base, side_namespace, worker_commands, write_keyring
 from pitboss.settings import Runtime, worker_environment
 from pitboss.workers import ROLES
-from schemas.topics import BALANCES, OUTCOMES, PARTITIONS_DEFAULT, TRANSACTIONS, raw_topic
+from schemas.topics import BALANCES, OUTCOMES, PARTITIONS_DEFAULT, raw_topic
 
 PEERS = ("faust", "quix")
 QUIX_PACKAGES = ("quixstreams==3.28.1",)
@@ -91,19 +92,21 @@ FAUST_SHARE, QUIX_SHARE = 25, 4
 )
 @click.option(
     "--peers",
-    "peers",
-    flag_value=",".join(PEERS),
+    "has_all_peers",
+    is_flag=True,
     help="In turns with both peers.",
 )
 @click.option(
     "--peer",
     "peers",
+    multiple=True,
     type=click.Choice(PEERS),
     help="In turns with this peer: a plain Faust pipeline with one commit an event, or Quix Streams"
     " with a transaction a batch, which is installed in an environment of its own. They get fewer"
     " records.",
 )
 @json_option
+@save_option
 @servers_option
 def pipeline_command(
     records: int,
@@ -112,8 +115,10 @@ def pipeline_command(
     idle_s: float,
     traffic_folder: Path | None,
     partitions: int | None,
-    peers: str | None,
+    has_all_peers: bool,
+    peers: tuple[str, ...],
     as_json: bool,
+    is_saved: bool,
     may_use_given: bool,
 ) -> None:
     """Measure all workers over a backlog, from raw records to published balances.
@@ -130,16 +135,7 @@ def pipeline_command(
         traffic = make_traffic(folder, records, opened.progress)
         keyring = write_keyring(load_keys(folder), opened.folder / "keys.json", KEYRING_PROVIDERS)
         sides = PipelineSides(opened, keyring, partitions)
-        subjects = [PipelineSubject(OURS, sides.open_workers(None), records)]
-        if build is not None:
-            subjects.append(PipelineSubject(BASE, sides.open_workers(build), records))
-        chosen = (peers or "").split(",")
-        if "faust" in chosen:
-            fewer = max(RECORDS_MIN, records // FAUST_SHARE)
-            subjects.append(PipelineSubject(PLAIN_FAUST, sides.open_faust, fewer))
-        if "quix" in chosen:
-            fewer = max(RECORDS_MIN, records // QUIX_SHARE)
-            subjects.append(PipelineSubject(QUIX, sides.open_quix(), fewer))
+        subjects = sides.choose(records, build, PEERS if has_all_peers else peers)
         plan = PipelineBenchPlan(
             bootstrap_servers=opened.servers.bootstrap_servers,
             subjects=subjects,
@@ -150,7 +146,12 @@ def pipeline_command(
             servers_origin=opened.origin,
         )
         figures = asyncio.run(run(plan, opened.progress))
-    print_figures("pipeline: raw records to published balances", figures, as_json)
+    print_figures(
+        "pipeline: raw records to published balances",
+        figures,
+        as_json=as_json,
+        save_as="pipeline" if is_saved else None,
+    )
 
 
 class PipelineSides:
@@ -160,6 +161,21 @@ class PipelineSides:
         self._opened = opened
         self._keyring = keyring
         self._partitions = partitions
+
+    def choose(
+        self, records: int, build: RevisionBuild | None, peers: Sequence[str]
+    ) -> list[PipelineSubject]:
+        """Return the subjects of a measurement: ours, another revision, and peers."""
+        subjects = [PipelineSubject(OURS, self.open_workers(None), records)]
+        if build is not None:
+            subjects.append(PipelineSubject(BASE, self.open_workers(build), records))
+        if "faust" in peers:
+            fewer = max(RECORDS_MIN, records // FAUST_SHARE)
+            subjects.append(PipelineSubject(PLAIN_FAUST, self.open_faust, fewer))
+        if "quix" in peers:
+            fewer = max(RECORDS_MIN, records // QUIX_SHARE)
+            subjects.append(PipelineSubject(QUIX, self.open_quix(), fewer))
+        return subjects
 
     def open_workers(self, build: RevisionBuild | None) -> OpenSide:
         """Return what opens a side with all workers, of this code or of a build."""
@@ -175,18 +191,12 @@ class PipelineSides:
             self._opened, suffix, build=build, partitions=self._partitions
         ) as runtime:
             commands = worker_commands(self._opened, runtime, ROLES, self._keyring, build=build)
-            raw = raw_topics(runtime)
-            log = runtime.topic(TRANSACTIONS)
             yield PipelineSide(
                 processes=commands,
-                raw=raw,
+                raw=raw_topics(runtime),
                 outcomes=runtime.topic(OUTCOMES),
                 balances=runtime.topic(BALANCES),
-                groups={
-                    runtime.group("normalise"): list(raw.values()),
-                    runtime.group("drift"): list(raw.values()),
-                    runtime.group("fraud.detect"): [log],
-                },
+                groups=[runtime.group(name) for name in ("normalise", "drift", "fraud.detect")],
             )
 
     def open_quix(self) -> OpenSide:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, ClassVar, Final, TypeVar
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 import click
 import msgspec
@@ -15,6 +16,8 @@ from pitboss.cli import screen
 from pitboss.settings import Runtime
 from runtime.postgres.roles import Role
 from schemas.errors import PitbossError
+from schemas.money import exponent_of, format_minor
+from schemas.topics import TRANSACTIONS
 
 T = TypeVar("T")
 
@@ -76,3 +79,31 @@ def show_rows(
 def print_json(value: Any) -> None:
     """Print a value as one JSON document."""
     click.echo(msgspec.json.encode(value))
+
+
+class BookedRow(Protocol):
+    """Row that was booked from a record of the log."""
+
+    @property
+    def partition(self) -> int:
+        """Partition of the record."""
+
+    @property
+    def source_offset(self) -> int:
+        """Offset of the record."""
+
+
+def format_place(runtime: Runtime, row: BookedRow) -> str:
+    """Return the record of the log that a row was booked from."""
+    return f"{runtime.topic(TRANSACTIONS)}-{row.partition}@{row.source_offset}"
+
+
+def format_money(minor: int, currency: str) -> str:
+    """Format minor units with their currency."""
+    return f"{format_minor(minor, exponent_of(currency))} {currency}"
+
+
+def format_moment(at_ms: int) -> str:
+    """Format epoch ms as a UTC time, to the millisecond."""
+    seconds, ms = divmod(at_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{ms:03}"

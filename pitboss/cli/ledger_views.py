@@ -1,51 +1,43 @@
-"""`pitboss ledger balance | history | entry | round`: the ledger's rows, as tables or JSON."""
+"""`pitboss ledger balance | history | round`: the ledger's rows, as tables or JSON."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any, Final, Protocol
-from uuid import UUID
+from typing import Any, Final
 
 import click
 import msgspec
-from rich.table import Table
 
 from ledger_sink.queries import history
 from ledger_sink.rules.accounts import purse_of
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli import screen
+from pitboss.cli.ledger_entry import entry
 from pitboss.cli.ledger_queries import (
     UnknownPlayer,
+    format_moment,
+    format_money,
+    format_place,
     json_option,
     print_json,
     read_ledger,
     show_rows,
 )
 from pitboss.cli.ledger_refusals import print_refusals
-from pitboss.cli.option_types import Time, note_former_name, period_options
+from pitboss.cli.option_types import Time, period_options
 from pitboss.cli.suggestions import CURRENCY, STORED_PROVIDER, NameChoice
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.log_positions import is_place, offset_after
 from pitboss.ops.periods import ACCEPTED_TIMES, check_period, format_time
 from pitboss.settings import Runtime, read_settings
-from schemas.errors import UsageError, suggest
+from schemas.errors import UsageError
 from schemas.events import Kind
-from schemas.identity import event_id as event_id_of
 from schemas.money import exponent_of, format_minor
-from schemas.topics import TRANSACTIONS
 
 LIMIT_DEFAULT: Final = 50
 LIMIT_MAX: Final = 100_000
 _FIELDS: Final = tuple(field.encode_name for field in msgspec.structs.fields(history.Movement))
-
-
-class _Booked(Protocol):
-    @property
-    def partition(self) -> int: ...
-    @property
-    def source_offset(self) -> int: ...
 
 
 class TimeOrPlace(Time):
@@ -116,7 +108,7 @@ def balance(*, player: str, at: int | str | None, as_json: bool) -> None:
             *[format_minor(amount, wallet.scale) for amount in amounts],
             str(wallet.version),
             wallet.event_id,
-            _place(runtime, wallet),
+            format_place(runtime, wallet),
         )
     for index in (1, 2, 3, 4, 5):
         table.columns[index].justify = "right"
@@ -141,13 +133,13 @@ def _movement_row(runtime: Runtime, movement: history.Movement, scale: int) -> l
     afterwards = (movement.cash_minor, movement.bonus_minor, movement.held_minor)
     return [
         str(movement.version),
-        _time(movement.occurred_at),
+        format_moment(movement.occurred_at),
         f"{movement.kind} {movement.reason}",
         movement.provider,
         f"{movement.operation} {movement.provider_tx_id}",
         _format_movement(movement.debit, movement.credit, movement.amount_minor, scale),
         *[format_minor(after, scale) for after in afterwards],
-        _place(runtime, movement),
+        format_place(runtime, movement),
     ]
 
 
@@ -271,83 +263,6 @@ def _print_movements(
         show_rows(table, f"no movements of {player}:{currency}", found, as_numbers=(0, 6, 7, 8))
 
 
-@click.command()
-@click.argument("identifier", metavar="ID", required=False)
-@click.option(
-    "--provider", type=STORED_PROVIDER, help="ID is this provider's transaction; with --operation."
-)
-@click.option("--operation", help="The operation of the provider's transaction, as in bet.")
-@click.option("--brand", default="default", show_default=True, help="The brand of the transaction.")
-@click.option("--tx", "former_id", hidden=True)
-@json_option
-def entry(
-    *,
-    identifier: str | None,
-    brand: str,
-    provider: str | None,
-    operation: str | None,
-    former_id: str | None,
-    as_json: bool,
-) -> None:
-    """Show every decision about an event, its transfers, what closed it, and its repeats.
-
-    ID is an event id or, with --provider and --operation, the provider's transaction id. Exit code
-    1 if the ledger does not know it.
-    """
-    if former_id is not None:
-        note_former_name("--tx", f"an argument: {former_id}")
-    event_id = _event_id(identifier or former_id, brand, provider, operation)
-    runtime = resolve_runtime(read_settings())
-    found = read_ledger(runtime, lambda database: history.event_history(database, event_id))
-    if as_json:
-        click.echo(msgspec.json.encode(found))
-    else:
-        for table in _event_tables(runtime, found):
-            screen.show(table)
-    if not found.decisions:
-        tx_id = identifier or former_id
-        click.echo(_format_unknown(runtime, event_id, brand, provider, operation, tx_id), err=True)
-        raise SystemExit(1)
-
-
-def _format_unknown(
-    runtime: Runtime,
-    event_id: str,
-    brand: str,
-    provider: str | None,
-    operation: str | None,
-    tx_id: str | None,
-) -> str:
-    """Return what the ledger does not have, as it was typed, and the operations that it has."""
-    if provider is None or operation is None:
-        return f"the ledger has no entry {event_id}"
-    known = read_ledger(runtime, lambda database: history.operations_of(database, provider))
-    hint = "" if operation in known else suggest(operation, known)
-    return (
-        f"the ledger has no entry of {provider} {operation} {tx_id}, brand {brand} (its event id "
-        f"would be {event_id}); operations of {provider} there: {', '.join(known) or 'none'}{hint}"
-    )
-
-
-def _event_id(
-    identifier: str | None, brand: str, provider: str | None, operation: str | None
-) -> str:
-    """Return the id of the event that is named. Raises UsageError."""
-    if identifier is None:
-        raise UsageError("name an event: its id, or its transaction, --provider and --operation")
-    if provider is not None and operation is not None:
-        return event_id_of(brand, provider, operation, identifier)
-    if provider is not None or operation is not None:
-        raise UsageError("a provider's transaction needs both --provider and --operation")
-    try:
-        return str(UUID(identifier))
-    except ValueError:
-        raise UsageError(
-            f"{identifier!r} is not an event id, which is a UUID: a provider's transaction needs"
-            " --provider and --operation"
-        ) from None
-
-
 @click.command("round")
 @click.argument("round_id")
 @click.option(
@@ -390,14 +305,14 @@ def round_command(
     for event in found:
         money = event.currency is not None and event.available_minor is not None
         table.add_row(
-            _time(event.occurred_at),
+            format_moment(event.occurred_at),
             event.player_id or "",
             event.kind + (", round ends" if event.round_closed else ""),
             f"{event.provider} {event.operation} {event.provider_tx_id}",
             f"{event.outcome} {event.reason}",
             event.closed or "",
-            _money(event.available_minor or 0, event.currency or "") if money else "",
-            _place(runtime, event),
+            format_money(event.available_minor or 0, event.currency or "") if money else "",
+            format_place(runtime, event),
         )
     show_rows(table, f"no event names the round {round_id}", found)
 
@@ -421,92 +336,8 @@ def _wallet_fields(wallet: history.WalletAt) -> dict[str, Any]:
     return {**msgspec.to_builtins(wallet), **sums}
 
 
-def _event_tables(runtime: Runtime, found: history.EventHistory) -> list[Table]:
-    tables = (
-        _decisions_table(runtime, found.decisions),
-        _transfers_table(found.decisions),
-        _closings_table(runtime, found.closed_by),
-        _repeats_table(runtime, found.repeats),
-    )
-    return [table for table in tables if table.row_count]
-
-
-def _decisions_table(runtime: Runtime, decisions: Sequence[history.EventDecision]) -> Table:
-    columns = (
-        "decision",
-        "time (UTC)",
-        "transaction",
-        "player",
-        "outcome",
-        "available",
-        "attempt",
-        "booked from",
-    )
-    table = screen.table(*columns, whole=("transaction",), box=None)
-    for one in decisions:
-        known = one.currency is not None and one.available_minor is not None
-        table.add_row(
-            str(one.decision),
-            _time(one.occurred_at),
-            f"{one.provider} {one.operation} {one.provider_tx_id}",
-            one.player_id or "",
-            f"{one.outcome} {one.reason}",
-            _money(one.available_minor or 0, one.currency or "") if known else "",
-            f"{one.attempt_topic}-{one.attempt_partition}@{one.attempt_offset}",
-            _place(runtime, one),
-        )
-    return table
-
-
-def _transfers_table(decisions: Sequence[history.EventDecision]) -> Table:
-    table = screen.table(
-        "version", "moved", "from", "to", title="moved", title_justify="left", box=None
-    )
-    for one in decisions:
-        for row in one.moved:
-            amount = _money(row.amount_minor, one.currency or "")
-            table.add_row(str(row.version), amount, row.debit, row.credit)
-    return table
-
-
-def _closings_table(runtime: Runtime, closings: Sequence[history.EventClosing]) -> Table:
-    table = screen.table(
-        "closed", "by event", "player", "booked from", whole=("by event",), box=None
-    )
-    for closing in closings:
-        place = _place(runtime, closing)
-        table.add_row(closing.action, closing.by_event_id, closing.player_id, place)
-    return table
-
-
-def _repeats_table(runtime: Runtime, repeats: Sequence[history.RepeatedAttempt]) -> Table:
-    table = screen.table("repeated at", "answered", "redelivered", "booked from", box=None)
-    for repeat in repeats:
-        table.add_row(
-            f"{repeat.attempt_topic}-{repeat.attempt_partition}@{repeat.attempt_offset}",
-            f"{repeat.outcome} {repeat.reason}",
-            "yes" if repeat.redelivered else "",
-            _place(runtime, repeat),
-        )
-    return table
-
-
 def _format_movement(debit: str, credit: str, amount_minor: int, scale: int) -> str:
     took, gave = purse_of(debit), purse_of(credit)
     if took and gave:
         return f"{format_minor(amount_minor, scale)} {took} to {gave}"
     return f"{format_minor(amount_minor if gave else -amount_minor, scale)} {gave or took}"
-
-
-def _place(runtime: Runtime, row: _Booked) -> str:
-    """Return the record of the log that a row was booked from."""
-    return f"{runtime.topic(TRANSACTIONS)}-{row.partition}@{row.source_offset}"
-
-
-def _money(minor: int, currency: str) -> str:
-    return f"{format_minor(minor, exponent_of(currency))} {currency}"
-
-
-def _time(at_ms: int) -> str:
-    seconds, ms = divmod(at_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{ms:03}"

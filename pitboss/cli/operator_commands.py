@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -16,7 +18,15 @@ from pitboss.cli.option_types import FiniteFloat
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import operator_events
 from pitboss.ops.operator_events import SubmittedEvent
-from pitboss.settings import read_settings, read_worker_settings
+from pitboss.settings import (
+    StackSettings,
+    WorkerSettings,
+    read_keyring,
+    read_keys_file,
+    read_settings,
+    read_worker_settings,
+)
+from pitboss.workers.role_locks import list_running
 from runtime.postgres.database import SILENCE_MAX_S
 from schemas.errors import Rejected, UsageError
 from schemas.events import Outcome, WalletOutcome
@@ -95,10 +105,10 @@ def submit_and_print(
             else f"would append: {msgspec.json.encode(event).decode()}"
         )
         return
-    runtime, worker = resolve_runtime(read_settings()), read_worker_settings()
-    found = asyncio.run(
-        operator_events.submit(runtime, worker, event, brand, wait_s, warn=_print_warning)
-    )
+    settings, worker = read_settings(), read_worker_settings()
+    runtime = resolve_runtime(settings)
+    warn = operator_events.ignore_warning if _warn_of_key(settings, worker) else _print_warning
+    found = asyncio.run(operator_events.submit(runtime, worker, event, brand, wait_s, warn=warn))
     if as_json:
         click.echo(msgspec.json.encode(_as_json(event, found)))
     else:
@@ -106,6 +116,23 @@ def submit_and_print(
     outcome = found.outcome
     if found.letter or (outcome is not None and outcome.outcome not in ACCEPTED_OUTCOMES):
         raise SystemExit(1)
+
+
+def _warn_of_key(settings: StackSettings, worker: WorkerSettings) -> bool:
+    """Warn if the normaliser of this home checks house records and this shell cannot sign them."""
+    if operator_events.PROVIDER in read_keyring(worker):
+        return False
+    for running in list_running(settings.home, settings.namespace):
+        if running.role == "normalise" and running.keys_file is not None:
+            with suppress(UsageError):  # not every account may read the workers' keys
+                file = Path(running.keys_file)
+                if operator_events.PROVIDER in read_keys_file(file, "the workers' keys file"):
+                    _print_warning(
+                        f"the workers check house records by {file}, and this shell has no key for "
+                        f"house, so they will reject this one: set PITBOSS_KEYS_FILE={file}"
+                    )
+                    return True
+    return False
 
 
 def _print_warning(sentence: str) -> None:

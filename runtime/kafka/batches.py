@@ -10,7 +10,7 @@ import faust
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
-from runtime.hop_tap import note_step
+from runtime.hop_tap import HopStep, note_step
 
 CHANNEL_BATCHES_MAX: Final = 256
 
@@ -39,7 +39,11 @@ class RecordBatch:
 
     def __post_init__(self) -> None:
         """Note when it was fetched; of a joined batch, only the notes of its chunks count."""
-        note_step("fetched", self.topic, self.partition, self.from_offset, self.next_offset)
+        self.note_step("fetched")
+
+    def note_step(self, step: HopStep) -> None:
+        """Note for an open tap that a step of these records has just ended."""
+        note_step(step, self.topic, self.partition, self.from_offset, self.next_offset)
 
     @property
     def count(self) -> int:

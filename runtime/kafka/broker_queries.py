@@ -69,8 +69,8 @@ async def fetch_held_partitions(admin: AIOKafkaAdminClient, group: str) -> set[T
     While a group rebalances, its members hold nothing yet. Raises Unavailable where the broker does
     not say.
     """
-    # One group a request: aiokafka 0.14 reads the answer of a newer version by an older form,
-    # which fits the first group only.
+    # One group a request: aiokafka 0.14 cannot decode an answer of two
+    # (findings/aiokafka-describes-only-the-first-group.sh).
     [answer] = await admin.describe_consumer_groups([group])
     [(error_code, _, _, _, _, members)] = answer.groups
     if error_code:

@@ -26,6 +26,13 @@ fetch's answer has 50 MiB at most, by aiokafka's default."""
 TRIM_THRESHOLD_BYTES: Final = 128 * 1024 * 1024
 """So much free memory at the heap's end stays with the process."""
 
+IDLE_CHECK_S: Final = 5.0
+"""Interval at which a worker is asked whether it has become idle."""
+IDLE_SHARE_MAX: Final = 0.1
+"""A worker that used a smaller share of a core in that time is idle."""
+BUSY_CPU_S: Final = 1.0
+"""So much work since the last release may have left memory that is worth giving back."""
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -43,3 +50,32 @@ def tune_memory() -> None:
         if not mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES):
             mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES // 2)
         mallopt(_M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
+
+
+class IdleDetector:
+    """Says when a worker that was busy has become idle, by the CPU time that it has used."""
+
+    def __init__(self, cpu_s: float) -> None:
+        self._last_s = cpu_s
+        self._released_s = cpu_s
+
+    def observe(self, cpu_s: float) -> bool:
+        """Return whether to release memory now; call it every IDLE_CHECK_S with the CPU time."""
+        used_s, self._last_s = cpu_s - self._last_s, cpu_s
+        was_busy = cpu_s - self._released_s >= BUSY_CPU_S
+        if not was_busy or used_s >= IDLE_SHARE_MAX * IDLE_CHECK_S:
+            return False
+        self._released_s = cpu_s
+        return True
+
+
+def release_memory() -> None:
+    """Search for garbage once, and give freed memory back to the system, wherever in the heap.
+
+    It takes some hundredths of a second, which an idle worker has. A worker that is busy again pays
+    for its pages once more.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -14,7 +14,12 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from runtime.kafka.app import PitbossApp
-from runtime.kafka.memory_tuning import tune_memory
+from runtime.kafka.memory_tuning import (
+    IDLE_CHECK_S,
+    IdleDetector,
+    release_memory,
+    tune_memory,
+)
 from schemas.errors import PitbossError
 
 logger = logging.getLogger(__name__)
@@ -55,6 +60,7 @@ async def _run(create: Callable[[], Any], until_ended: ExitStack) -> int:
     except PitbossError as error:
         return _exit_code(error)
     heartbeat = asyncio.ensure_future(_postpone_stack_dump())
+    memory = asyncio.ensure_future(_release_idle_memory())
     drain = asyncio.ensure_future(signalled.wait())
     life = asyncio.ensure_future(_start_and_wait(app))
     await asyncio.wait([drain, life], return_when=asyncio.FIRST_COMPLETED)
@@ -65,6 +71,7 @@ async def _run(create: Callable[[], Any], until_ended: ExitStack) -> int:
     life.cancel()
     await app.stop()
     heartbeat.cancel()
+    memory.cancel()
     return code
 
 
@@ -98,6 +105,14 @@ async def _postpone_stack_dump() -> None:
             await asyncio.sleep(BLOCKED_S / 10)
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+async def _release_idle_memory() -> None:
+    detector = IdleDetector(time.process_time())
+    while True:
+        await asyncio.sleep(IDLE_CHECK_S)
+        if detector.observe(time.process_time()):
+            release_memory()
 
 
 def _exit_code(error: BaseException) -> int:

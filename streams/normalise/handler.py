@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -20,7 +20,6 @@ from aiokafka.structs import ConsumerRecord
 
 from runtime.dead_letters.park_store import ParkStore
 from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
-from runtime.hop_tap import note_step
 from runtime.kafka.agent_loop import Handle
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
@@ -182,15 +181,7 @@ def create_handler(
     """
     names = {topic: qualified_name(topic, namespace) for topic in OUTPUT_TOPICS}
 
-    samples_topic = qualified_name(SAMPLES, namespace)
-
-    async def send_samples(samples: Sequence[SampleOut]) -> None:
-        try:
-            if samples:
-                await producer.send_keyed(samples_topic, samples)
-        except Unavailable as error:  # the topic is missing, and events never wait for it
-            stats.unsent_samples += len(samples)
-            logger.debug("%d samples are not sent: %s", len(samples), error)
+    send_samples = _sample_sender(producer, namespace, stats)
 
     async def handle(batch: RecordBatch) -> None:
         split = None if parking is None else await parking.split(batch)
@@ -199,8 +190,7 @@ def create_handler(
             # First of all: while its dead letters have no topic to go to, a batch is tried again
             # and again, and each time its events would go out once more.
             await dead_letters.ensure_topic(batch.topic)
-        span = (batch.topic, batch.partition, batch.from_offset, batch.next_offset)
-        note_step("normalised", *span)
+        batch.note_step("normalised")
         await asyncio.gather(
             *[
                 producer.send_keyed(names[topic], events)
@@ -209,7 +199,7 @@ def create_handler(
             ],
             send_samples(normalised.samples),
         )
-        note_step("produced", *span)
+        batch.note_step("produced")
         if parking is not None and split is not None:
             await parking.save_parked(split)
         if normalised.rejections:
@@ -221,6 +211,22 @@ def create_handler(
             on_fallback(fallback)
 
     return handle
+
+
+def _sample_sender(
+    producer: EventSender, namespace: str, stats: NormaliseStats
+) -> Callable[[Sequence[SampleOut]], Awaitable[None]]:
+    topic = qualified_name(SAMPLES, namespace)
+
+    async def send(samples: Sequence[SampleOut]) -> None:
+        try:
+            if samples:
+                await producer.send_keyed(topic, samples)
+        except Unavailable as error:  # the topic is missing, and events never wait for it
+            stats.unsent_samples += len(samples)
+            logger.debug("%d samples are not sent: %s", len(samples), error)
+
+    return send
 
 
 def _normalised_batch(

@@ -234,7 +234,9 @@ class Hub88(Dialect):
             None,
             operation in self.decides,
             verdict,
-            is_billable=body.is_billable not in _FALSE,
+            None,
+            None,
+            body.is_billable is None or body.is_billable not in _FALSE,
         )
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:

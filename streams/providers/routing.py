@@ -64,12 +64,15 @@ FallbacksByIndex: TypeAlias = Mapping[int, tuple[VersionReader, Fallback]]
 """The items that another version than the expected one had to read, by their index."""
 
 
+_NO_FALLBACKS: Final[FallbacksByIndex] = MappingProxyType({})
+
+
 class RoutedRecord(NamedTuple):
     """The items of a record, its expected version, and the items that another version read."""
 
     reader: VersionReader
     items: list[Item]
-    fallbacks_by_index: FallbacksByIndex = MappingProxyType({})
+    fallbacks_by_index: FallbacksByIndex = _NO_FALLBACKS
 
 
 class _Candidate(NamedTuple):
@@ -97,6 +100,7 @@ class ProviderRouter:
             )
             for row in sort_by_preference(rows)
         ]
+        self._heads = _member_heads(rows)
         default = readers[current_row(rows).version]
         self._default = next(one for one in self._candidates if one.reader is default)
         self.only_version: VersionReader | None = default if len(readers) == 1 else None
@@ -111,10 +115,8 @@ class ProviderRouter:
 
         Raises Rejected, with the expected version's reason, where no version can read any of it.
         """
-        reader, others = (
-            (candidate := self._candidate_for(record, headers)).reader,
-            candidate.others,
-        )
+        candidate = self._candidate_for(record, headers)
+        _, reader, others = candidate
         try:
             items = reader.read(record, headers)
         except Rejected as error:
@@ -124,9 +126,8 @@ class ProviderRouter:
                 items = self._attempt(other, record, headers)
                 if any(map(_is_readable, items)):
                     fallback = Fallback(reader.version, other.version, error.reason, error.detail)
-                    return RoutedRecord(
-                        reader, items, dict.fromkeys(range(len(items)), (other, fallback))
-                    )
+                    others_by_index = dict.fromkeys(range(len(items)), (other, fallback))
+                    return RoutedRecord(reader, items, others_by_index)
             raise
         broken = {
             index: item
@@ -136,6 +137,31 @@ class ProviderRouter:
         if not broken or not others:
             return RoutedRecord(reader, items)
         return self._retry_rejected_items(candidate, record, headers, items, broken)
+
+    def read_plainly(
+        self, record: RawRecord, headers: Headers
+    ) -> tuple[VersionReader, list[Item], FallbacksByIndex]:
+        """Read a record as `read` does, most of them for little more than their dialect costs.
+
+        Those are records of one draft whose version a look at a member tells. Everything here is
+        written out, and nothing is made that the record does not need: a call costs a fiftieth of
+        an event.
+        """
+        heads = self._heads
+        if heads is not None:
+            value, quoted = record.value or b"", heads.quoted
+            at = value.find(quoted)
+            if at > 0 and value.count(b"{", 0, at) == 1 and value.find(quoted, at + 1) < 0:
+                candidate = heads.known.get(value[at : at + HEAD_BYTES])
+                if candidate is not None:
+                    reader = candidate[1]
+                    try:
+                        items = reader[0](record, headers)
+                    except Rejected:
+                        return self.read(record, headers)
+                    if len(items) == 1 and type(items[0]) is Draft:
+                        return reader, items, _NO_FALLBACKS
+        return self.read(record, headers)
 
     def resolve_version(self, record: RawRecord) -> str:
         """Return the version that a record's first item is read as.
@@ -149,13 +175,20 @@ class ProviderRouter:
         except Rejected:
             return self._default.reader.version
         try:
-            reading = self.read(record, headers)
+            reader, _, fallbacks_by_index = self.read(record, headers)
         except Rejected:
             return expected.reader.version
-        reader, _ = reading.fallbacks_by_index.get(0, (reading.reader, None))
-        return reader.version
+        first, _ = fallbacks_by_index.get(0, (reader, None))
+        return first.version
 
     def _candidate_for(self, record: RawRecord, headers: Headers) -> _Candidate:
+        heads = self._heads
+        if heads is None:
+            return self._match(record, headers)
+        value = record.value or b""
+        return heads.find(value) or heads.keep(value, self._match(record, headers))
+
+    def _match(self, record: RawRecord, headers: Headers) -> _Candidate:
         for candidate in self._candidates:
             if candidate.fits(record, headers):
                 return candidate
@@ -204,9 +237,11 @@ def _version_reader(version: Version, entry: KeyEntry | None) -> VersionReader:
     )
 
 
-_FLAT_MEMBERS: Final = rb'\s*\{(?:\s*"[^"\\]*"\s*:\s*(?:"[^"\\]*"|[-+.\w]+)\s*,){0,40}?\s*'
-"""The beginning of an object: members whose values are texts without escapes, numbers, words."""
-_TEXT_VALUE: Final = rb'\s*:\s*"([ -!#-\[\]-~]*)"'
+_TEXT_VALUE: Final = re.compile(rb'\s*:\s*"([ -!#-\[\]-~]*)"')
+"""The value of a member: a printable text of ASCII without escapes."""
+HEAD_BYTES: Final = 48
+"""Of a member and what follows it, by which its candidate is kept."""
+_HEADS_MAX: Final = 256
 
 
 class _Keys(NamedTuple):
@@ -218,31 +253,64 @@ class _Keys(NamedTuple):
     member: _Member | None
 
 
+_NO_KEYS: Final = _Keys(0, None, None, None, None, None)
+
+
 class _Member(NamedTuple):
-    """A text member of a JSON object: how it is found among the first members, and how anywhere.
+    """A text member of a JSON object that must not sort before `least`."""
 
-    `head` matches an object from its beginning to the member, through members that hold neither an
-    object nor an array: what it finds is a member of the object itself. It costs a fraction of a
-    parse, of which the dialect makes one anyway.
-    """
-
-    name: bytes
-    head: re.Pattern[bytes]
+    quoted: bytes
     decoder: msgspec.json.Decoder[Any]
     least: str
-    least_bytes: bytes
 
     def fits(self, value: bytes) -> bool:
-        """Return whether the member of this JSON object is a text that is not below `least`."""
-        found = self.head.match(value)
-        # Of a name that is there twice the last one counts, as in the dialect's parse.
-        if found is not None and value.count(self.name) == 1:
-            return found[1] >= self.least_bytes
+        """Return whether the value is such an object."""
         try:
             sent = self.decoder.decode(value).sent
         except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
             return False
         return isinstance(sent, str) and sent >= self.least
+
+
+class _MemberHeads:
+    """The candidates that records of one provider had, by how the member is written in them.
+
+    A parse tells the member of a record; a look at its bytes costs a fifth of one, and the dialect
+    parses them anyway. One brace before the member says that it is the object's own. Of a name that
+    is there twice the last one counts, as in a parse, so the look does not decide then.
+    """
+
+    def __init__(self, quoted: bytes) -> None:
+        self.quoted = quoted
+        self.known: dict[bytes, _Candidate] = {}
+
+    def find(self, value: bytes) -> _Candidate | None:
+        """Return the candidate of records whose member is written like this one's, or None."""
+        quoted = self.quoted
+        at = value.find(quoted)
+        if at < 0 or value.count(b"{", 0, at) != 1:
+            return None
+        known = self.known.get(value[at : at + HEAD_BYTES])
+        return None if known is None or value.find(quoted, at + 1) >= 0 else known
+
+    def keep(self, value: bytes, candidate: _Candidate) -> _Candidate:
+        """Return the candidate of this record, kept if its member is whole within the head."""
+        at = value.find(self.quoted)
+        head = value[at : at + HEAD_BYTES]
+        is_whole = at >= 0 and _TEXT_VALUE.match(head, len(self.quoted)) is not None
+        if is_whole and value.count(b"{", 0, at) == 1 and value.find(self.quoted, at + 1) < 0:
+            if len(self.known) >= _HEADS_MAX:
+                self.known.clear()
+            self.known[head] = candidate
+        return candidate
+
+
+def _member_heads(rows: Sequence[VersionRow]) -> _MemberHeads | None:
+    """Return the look at a member, where nothing else chooses among the rows."""
+    keys = [_compile_keys(row) for row in rows]
+    names = {each.member.quoted for each in keys if each.member is not None}
+    chosen_by_it = all(each._replace(member=None) == _NO_KEYS for each in keys)
+    return _MemberHeads(*names) if len(names) == 1 and chosen_by_it else None
 
 
 def _compile_member(member: str | None) -> _Member | None:
@@ -251,9 +319,7 @@ def _compile_member(member: str | None) -> _Member | None:
     name, _, least = member.partition(">=")
     sent = ("sent", Any, msgspec.field(name=name, default=None))
     decoder = msgspec.json.Decoder(msgspec.defstruct("JsonMember", [sent]))
-    quoted = b'"%s"' % name.encode()
-    head = re.compile(_FLAT_MEMBERS + re.escape(quoted) + _TEXT_VALUE)
-    return _Member(quoted, head, decoder, least, least.encode())
+    return _Member(b'"%s"' % name.encode(), decoder, least)
 
 
 def _compile_keys(row: VersionRow) -> _Keys:

@@ -75,6 +75,8 @@ _REFUND_EVENTS: Final = ("charge.refund.updated", "refund.created", "refund.upda
 _NOT_REFUNDED: Final = frozenset({"failed", "canceled"})
 """The statuses of a refund whose money comes back (docs.stripe.com/refunds, failed refunds)."""
 _SUCCEEDED: Final = "succeeded"
+_STATUSES: Final = _NOT_REFUNDED | {_SUCCEEDED}
+"""The statuses that are looked at; no other need be told from a placeholder first."""
 
 _THIN: Final = b'"v2.core.event"'
 
@@ -396,8 +398,7 @@ def _dispute_moved(kind: Kind, sign: int, event: _StripeEvent) -> _Meaning:
     if moved:
         newest = max(moved, key=lambda txn: (txn.created, str(txn.id)))
         whole = _share(dispute, newest, sign)
-        own = reference_or_none(optional_text(newest.id, "balance_transactions.id"))
-        tx_id = own or tx_id
+        tx_id = _named(newest.id, "balance_transactions.id", "txn_") or tx_id
     leg = _leg(kind, whole, dispute.currency)
     return _Meaning(leg, _payment(dispute, dispute.charge), tx_id)
 
@@ -428,12 +429,24 @@ _KNOWN: Final = _MEANINGS.keys() | _NOTICES
 
 
 def _status_of(thing: _Object) -> str | None:
-    return None if thing.status is None else reference_or_none(thing.status)
+    status = thing.status
+    return status if status is None or status in _STATUSES else reference_or_none(status)
 
 
 def _intent_of(thing: _Object) -> str | None:
     """Return the id of the payment intent that the object belongs to, or None."""
-    return id_or_none(optional_text(thing.payment_intent, "payment_intent"))
+    return _named(thing.payment_intent, "payment_intent", "pi_")
+
+
+def _named(id_: str | int | None, field: str, prefix: str) -> str | None:
+    """Return an id, or None where it is missing or a placeholder.
+
+    Stripe's ids have a prefix: only what does not has to be told from a placeholder.
+    """
+    if id_ is None:
+        return None
+    named = optional_text(id_, field)
+    return named if named is not None and named.startswith(prefix) else id_or_none(named)
 
 
 def _payment(thing: _Object, charge: str | int | None) -> Reference:

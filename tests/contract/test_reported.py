@@ -14,8 +14,10 @@ import pytest
 from pitboss.ops.message_files import read_bodies
 from replay.explain import MessageExplanation, explain
 from schemas.events import Outcome
+from streams.providers.registry import DIALECTS
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "reported"
+PAGES = Path(__file__).parents[2] / "docs" / "reference" / "providers"
 APPENDED_AT = 1_795_305_600_000
 """2026-11-22: the day after the last one in the inputs."""
 
@@ -228,3 +230,9 @@ def test_a_reported_fault_resent_as_a_whole_moves_nothing_more(fault: Fault) -> 
 def test_every_input_is_tried() -> None:
     folders = {path.name for path in VECTORS.iterdir() if path.is_dir()}
     assert folders == {fault.folder for fault in FAULTS}
+
+
+@pytest.mark.parametrize("provider", sorted(DIALECTS))
+def test_each_page_says_what_was_tried_and_how_it_comes_out(provider: str) -> None:
+    page = (PAGES / f"{provider}.md").read_text()
+    assert page.count("\n## Reported elsewhere\n") == 1

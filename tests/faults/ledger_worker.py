@@ -107,7 +107,7 @@ def freeze_copying(arm: Path) -> None:
 def freeze_marking(arm: Path) -> None:
     original = resolver.Resolver._append_decided
 
-    async def wrapped(self: Resolver, ours: Any) -> int:
+    async def wrapped(self: Resolver, rows: Any) -> int:
         append = self._append
 
         async def append_and_freeze(records: Any) -> None:
@@ -116,7 +116,7 @@ def freeze_marking(arm: Path) -> None:
 
         self._append = append_and_freeze
         try:
-            return await original(self, ours)
+            return await original(self, rows)
         finally:
             self._append = append
 

@@ -128,7 +128,6 @@ def compare_with_oracle(
     topics: TopicEvidence, tables: TableEvidence, calls: list[list[SimulatedIntent]]
 ) -> Counter[str]:
     """Ask the oracle about every event in the order of the commits; return the outcomes by their words."""
-    by_first = {(str(call[0].player), call[0].identity): call for call in calls}
     oracle = Oracle({})
     rows = {
         (one.partition, one.source_offset, one.attempt.record_index): one for one in tables.answers
@@ -136,7 +135,7 @@ def compare_with_oracle(
     outcomes: Counter[str] = Counter()
     positions = dict.fromkeys(topics.log, 0)
     pieces: dict[tuple[int, int], dict[int, SimulatedIntent]] = {}
-    items = {one.identity: one for call in by_first.values() for one in call}
+    items = {one.identity: one for call in calls for one in call}
     for log in topics.log.values():
         for log_event in log:
             event, attempt = log_event.event, log_event.event.attempt

@@ -192,6 +192,12 @@ def test_no_tracked_file_is_large():
     assert not {name for name in large if ".lock" not in name}
 
 
+def test_no_file_holds_the_marks_of_an_unfinished_merge():
+    """Git commits them without a word, and a file of SQL with them fails only on a server."""
+    marks = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
+    assert not [name for name in tracked() if marks.search((ROOT / name).read_bytes())]
+
+
 def is_a_role_of_its_own(name: str) -> bool:
     """`__init__`, detectors, dialects, writers, commands and the three files of a worker role."""
     path = Path(name)

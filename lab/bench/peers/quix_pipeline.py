@@ -22,6 +22,7 @@ from lab.bench.peers.wallets import (
     SELECT_TRANSACTIONS,
     UPSERT_BALANCES,
     PeerBook,
+    PeerRecord,
     identities_needed,
     players_of,
 )
@@ -42,18 +43,6 @@ class QuixPipelineSettings(msgspec.Struct, frozen=True):
     sink: str
     database_url: str
     keys_file: str
-
-
-class QuixRecord(msgspec.Struct, frozen=True, gc=False):
-    """What Quix gives a sink, as a raw record."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Any
 
 
 class WalletSink(BaseSink):  # type: ignore[misc] # untyped here: Quix is in no environment of ours
@@ -80,7 +69,7 @@ class WalletSink(BaseSink):  # type: ignore[misc] # untyped here: Quix is in no 
         offset: int,
     ) -> None:
         """Normalise a record."""
-        record = QuixRecord(topic, partition, offset, timestamp, key, value, headers)
+        record = PeerRecord(topic, partition, offset, timestamp, key, value, headers)
         for item in self._normaliser.normalise(record):
             assert isinstance(item, AcceptedTransaction), item
             self._events.append(item.transaction)

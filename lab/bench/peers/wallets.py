@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from schemas import codec
 from schemas.events import Position, WalletBalance, WalletTransaction
 from schemas.money import exponent_of, minor_units
@@ -42,6 +44,18 @@ ON CONFLICT (player, currency) DO UPDATE SET available = EXCLUDED.available,
 _SIGNS: Final = {"BET": -1, "WIN": 1, "JACKPOT_WIN": 1, "PROMO_WIN": 1, "ADJUSTMENT": 1}
 
 _encode = codec.encoder(WalletBalance)
+
+
+class PeerRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record as another client gave it, in the shape that our normaliser reads."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Any
 
 
 def identity_of(event: WalletTransaction, operation: str | None = None, tx_id: str = "") -> str:

@@ -21,6 +21,8 @@ name of the module that holds the adapter's class: those of `streams.providers.h
 - `BALANCE_DECIMALS`: only where the provider waits for decisions: its answers state the balance in
   units of 10**-BALANCE_DECIMALS (Hub88: 5; major units: 0), or in minor units of the currency
   (`MINOR`). None if they state no balance.
+- `read_balance(body)` (optional): the balance of an answer in these units, or None, where answers
+  are not text.
 
 Ordinary messages come from the provider's writer (`written.py`); odd but legal spellings stand in
 the examples themselves. Text of a hostile fill must be escaped as the format asks for (`&lt;`,
@@ -260,7 +262,7 @@ class Expected(msgspec.Struct, frozen=True):
     reference: tuple[str, str] | None = None
     signature: str = SignatureVerdict.VALID.value
     currency: str | None = None
-    """Currency of the legs' amounts, where it is not the fill's."""
+    """Currency of the legs' amounts, where it is not the fill's; empty where they name none."""
     at_ms: int | None = None
     """The provider's clock as read from the message.
 
@@ -268,6 +270,12 @@ class Expected(msgspec.Struct, frozen=True):
     """
     is_event: bool = False
     code: RejectCode | None = None
+    free_legs: tuple[bool, ...] | None = None
+    """Whether each leg costs the player nothing; None: not compared."""
+    decides: bool | None = None
+    """Whether the provider waits for a yes or no; None: not compared."""
+    round_closed: bool | None = None
+    """Whether it ends its round; None: not compared."""
 
     @classmethod
     def event(

@@ -34,6 +34,7 @@ class Examples(msgspec.Struct, frozen=True):
     payload: Callable[[Example], Any] | None
     has_balance: bool
     balance_decimals: int | Literal["minor"] | None
+    read_balance: Callable[[bytes], Decimal | None] | None
 
     def balance_in_units(self, minor: int, currency: str) -> Decimal:
         """Return a balance of minor units in the units in which the provider's answers state it.
@@ -69,4 +70,5 @@ def _read(module: ModuleType) -> Examples:
         getattr(module, "payload", None),
         hasattr(module, "BALANCE_DECIMALS"),
         getattr(module, "BALANCE_DECIMALS", None),
+        getattr(module, "read_balance", None),
     )

@@ -32,7 +32,8 @@ def examples(fill: Fill) -> list[Example]:
         uuid7_of(fill.first_at_ms, int(fill.uuid(n).replace("-", ""), 16)) for n in range(4)
     )
     make, write = partial(_HUNDREDHP.intent, fill), partial(_HUNDREDHP.example, fill)
-    nameless = partial(write, player_id=None)  # neither player nor currency
+    # They name neither player nor currency, and end the round.
+    nameless = partial(write, player_id=None, currency="", round_closed=True)
     zero = make(Verb.WIN, lost, _ZERO, refers_to=(Verb.BET, lost))
     return [
         write(make(Verb.BET, bet, paid)),

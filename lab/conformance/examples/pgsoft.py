@@ -30,8 +30,8 @@ def examples(fill: Fill) -> list[Example]:
     free = _PGSOFT.intent(fill, Verb.FREE_SPIN, fill.tx(3), won, campaign=fill.campaign)
     return [
         write(spin(0, bet, won)),
-        write(spin(1, lost, _ZERO, is_end_round="True"), name="a lost spin"),
-        write(spin(2, _ZERO, won, is_feature="True"), name="a feature's spin"),
+        write(spin(1, lost, _ZERO, is_end_round="True"), name="a lost spin", round_closed=True),
+        write(spin(2, _ZERO, won, is_feature="True"), name="a feature's spin", decides=False),
         write(free, name="a free game"),
         write(
             spin(4, bet, won, is_validate_bet="True"), name="a spin that is sent again to be sure"

@@ -5,10 +5,14 @@ There are bets from both seats, a cash-out, a refund, a free bet and a jackpot.
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from functools import partial
+from importlib.resources import files
+from io import BytesIO
 from typing import Final
 
+import fastavro
 from msgspec.structs import replace
 
 from lab.conformance.examples.fill import Example, Fill
@@ -21,12 +25,23 @@ KEYS: Final[KeyMaterial] = {
     "hmac_hex": "3f9a6d0c51e7428bb2c84d16e0a9f7734b5d2c1e8f60a7d93e4c5b6a7f8091a2"
 }
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "USDT", "BTC")
-BALANCE_DECIMALS: Final = None  # stated, but in bytes: the adapter's own test reads them
+BALANCE_DECIMALS: Final = 8
+
+_REPLY: Final = json.loads(
+    (files("schemas") / "providers" / "skylift" / "reply" / "v1.avsc").read_bytes()
+)
 
 _SKYLIFT: Final = ExampleWriter(WRITER, KEYS)
 _ZERO: Final = Decimal(0)
 _VERSION_1: Final = (("version", "1"),)
 _SECOND_SEAT: Final = (*_VERSION_1, ("seat", "1"))
+
+
+def read_balance(body: bytes) -> Decimal | None:
+    """Return the balance of an answer, in units of 10**-BALANCE_DECIMALS."""
+    reply = fastavro.schemaless_reader(BytesIO(body[HEAD_BYTES:]), _REPLY, None)
+    balance = reply["balance"] if isinstance(reply, dict) else None
+    return balance.scaleb(BALANCE_DECIMALS) if isinstance(balance, Decimal) else None
 
 
 def examples(fill: Fill) -> list[Example]:

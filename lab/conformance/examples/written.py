@@ -99,6 +99,9 @@ class ExampleWriter:
             tuple((leg.kind, _major(leg)) for leg in intent.legs),
             None if intent.reference is None else intent.reference[2:],
             self.verdict.value,
+            free_legs=tuple(leg.is_free for leg in intent.legs),
+            decides=intent.decides,
+            round_closed=True if intent.round_closed or intent.verb is Verb.ROUND_CLOSE else None,
         )
 
     def wrap(

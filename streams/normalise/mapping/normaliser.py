@@ -218,8 +218,10 @@ def _read(
     reader = router.only_version
     # Where there is one version there is nothing to choose, and no event pays for choosing.
     if reader is None:
-        routed = router.read(record, headers)
-        return routed._replace(items=reject_broken_groups(routed.items))
+        reader, items, fallbacks_by_index = router.read_plainly(record, headers)
+        if len(items) > 1:
+            items = reject_broken_groups(items)
+        return reader, items, fallbacks_by_index
     items = reader.read(record, headers)
     if len(items) > 1:
         items = reject_broken_groups(items)

@@ -378,6 +378,6 @@ async def test_a_look_up_of_movements_locks_the_months_of_its_group_and_no_other
             await read_follow_ups(connection, book, read_set, [taken_back])
             [(count,)] = await (await connection.execute(LOCKED_TRANSFERS)).fetchall()
         locked.append(count)
-        assert [one.amount_minor for [one] in book.transfers_of.values()] == [1000]
+        assert [one.amount_minor for [one] in book.transfers_of.values()] == [10]
     await database.close()
     assert max(locked) <= 10, locked

@@ -33,8 +33,10 @@ from pitboss.cli import (
     dlt,
     ledger,
     ledger_corrections,
+    ledger_entry,
     ledger_months,
     ledger_reconcile,
+    ledger_refusals,
     ledger_report,
     ledger_rounds,
     ledger_views,
@@ -225,7 +227,14 @@ TABLES: dict[str, Callable[[Any], str]] = {
         patch, ledger_views, ledger_views.history_command, ("EUR", [MOVEMENT]), "p"
     ),
     "ledger entry": lambda patch: of_reading(
-        patch, ledger_views, ledger_views.entry, EVENT, EVENT_ID
+        patch, ledger_entry, ledger_entry.entry, EVENT, EVENT_ID
+    ),
+    "ledger history --refused": of_calls(
+        lambda: ledger_refusals._show(
+            RUNTIME,
+            "p",
+            ledger_refusals._add_amounts([filled(history.RefusedEvent, currency="EUR")], {}),
+        )
     ),
     "ledger round": lambda patch: of_reading(
         patch,

@@ -12,6 +12,7 @@ from pitboss.cli.ledger_corrections import adjust
 from pitboss.ops import operator_events
 from pitboss.ops.operator_events import UNSIGNED, SubmittedEvent
 from pitboss.settings import runtime_of
+from pitboss.workers.role_locks import hold_roles
 from schemas.events import Attempt, DeadLetter, Position
 
 ATTEMPT = Attempt("provider.house.raw.v1", 14, 39, 0)
@@ -31,7 +32,7 @@ LETTER = DeadLetter(
 
 
 @pytest.fixture
-def run(monkeypatch):
+def run(monkeypatch, tmp_path):
     def invoke(found: SubmittedEvent, *options: str):
         async def submit(_runtime, _worker, _event, _brand, _wait_s, warn):
             warn(UNSIGNED)
@@ -41,7 +42,9 @@ def run(monkeypatch):
         monkeypatch.setattr(operator_commands, "resolve_runtime", lambda _: runtime)
         monkeypatch.setattr(operator_events, "submit", submit)
         arguments = ["p-1", "5", "EUR", "--by", "kim", "--reason", "test", *options]
-        return CliRunner().invoke(adjust, arguments, env={"PITBOSS_ADJUST_ALONE": ""})
+        home = {"PITBOSS_HOME": str(tmp_path), "PITBOSS_NAMESPACE": "", "PITBOSS_KEYS_FILE": ""}
+        env = {"PITBOSS_ADJUST_ALONE": "", "PITBOSS_KAFKA": "", "PITBOSS_DATABASE": "", **home}
+        return CliRunner().invoke(adjust, arguments, env=env)
 
     return invoke
 
@@ -69,3 +72,15 @@ def test_no_answer_promises_nothing_and_names_the_id_to_approve(run):
     assert "no outcome within 0.5 s: it comes once the workers have read it" in done.stdout
     assert "pitboss dlt list" in done.stdout
     assert "pitboss ledger approve" in done.stdout
+
+
+def test_a_shell_without_the_key_of_the_running_workers_is_warned_with_their_file(run, tmp_path):
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"house": {"hmac_hex": "aa" * 32}}))
+    with hold_roles(tmp_path, "", ["normalise"], workers=1, keys_file=keys):
+        done = run(SubmittedEvent(ATTEMPT))
+    assert f"set PITBOSS_KEYS_FILE={keys}\n" in done.stderr
+    assert done.stderr.count("warning: ") == 1
+    keys.write_text("{}")
+    with hold_roles(tmp_path, "", ["normalise"], workers=1, keys_file=keys):
+        assert f"PITBOSS_KEYS_FILE={keys}" not in run(SubmittedEvent(ATTEMPT)).stderr

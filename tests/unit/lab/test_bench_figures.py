@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from lab.bench.processes import ProcessCommand
 from lab.bench.rates import Pair, Rate
 from lab.bench.report import BenchEnvironment, format_table
 from pitboss.cli.bench import bench
+from pitboss.cli.bench_environment import print_figures
 from schemas.errors import UsageError
 
 MACHINE = Machine("a CPU", 2, 8.0, "Linux 6", "CPython 3.11", {"aiokafka": "0.14"}, 0.5)
@@ -72,8 +74,22 @@ def test_the_object_says_what_was_measured_and_where():
     assert output["servers"] == {"kafka": {}}
 
 
+def test_another_peer_is_compared_pair_by_pair():
+    result = replace(
+        figures(20, 10), others={"quix_streams": [Rate(500, 1.0, 0.02), Rate(1_000, 1.0, 0.02)]}
+    )
+    output = result.as_json()
+    assert output["ratio_quix_streams"] == 1.25  # 2 and 0.5
+    assert output["ratio_bytewax"] is None
+    assert [rate["per_s"] for rate in output["others"]["quix_streams"]] == [500, 1_000]
+    text = format_table("title", result.rows(), result.environment)
+    assert "Quix Streams" in text
+    assert "ours to it 1.25" in text
+
+
 def test_peers_that_did_not_run_are_null():
     output = figures(20).as_json()
+    assert output["ratio_confluent_loop"] is None
     assert output["ratio_quix_streams"] is None
     assert output["ratio_bytewax"] is None
     assert output["cpu_ratio_kafka_streams"] is None
@@ -96,10 +112,30 @@ def test_the_target_is_reached_by_the_middle_pair(ratios, holds):
     assert "a CPU" in text
 
 
-def test_servers_of_others_are_left_alone_without_leave(monkeypatch):
+def test_a_saved_result_is_the_object_with_its_commit_in_the_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pitboss.cli.bench_environment.RESULTS", tmp_path / "results")
+    print_figures("title", figures(20), as_json=True, save_as="normalise")
+    saved = json.loads((tmp_path / "results" / "normalise-abc1234.json").read_text())
+    assert saved == json.loads(capsys.readouterr().out)
+    assert saved["machine"]["cpu"] == "a CPU"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "normalise --peers --save",
+        "ledger",
+        "latency --closed 16,64",
+        "latency --hops --rate 200 --closed 4",
+        "latency --base HEAD",
+        "pipeline --peers --base HEAD",
+        "pipeline --peer quix --peer faust --records 500",
+    ],
+)
+def test_servers_of_others_are_left_alone_without_leave(monkeypatch, command):
     monkeypatch.setenv("PITBOSS_KAFKA", "kafka.example:9092")
     monkeypatch.setenv("PITBOSS_DATABASE", "postgresql://user@db.example/postgres")
-    result = CliRunner().invoke(bench, ["normalise"])
+    result = CliRunner().invoke(bench, command.split())
     assert isinstance(result.exception, UsageError)
     assert "--yes-use-these-servers" in str(result.exception)
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.bench.normalise import run_pairs
-from lab.bench.rates import Latencies, Pair, Rate, Sample, Spread, rate_of
+from lab.bench.observation import MeasuredSubject
+from lab.bench.processes import ProcessCommand
+from lab.bench.rates import Latencies, Pair, Rate, RateSample, Spread, rate_of
 from pitboss.cli.progress import StepProgress
 
 
-def steady(per_s: int, seconds: int, start_s: float = 0.0) -> list[Sample]:
+def steady(per_s: int, seconds: int, start_s: float = 0.0) -> list[RateSample]:
     """A second of starting, then one look a second."""
-    return [Sample(start_s, 0, 0.0)] + [
-        Sample(start_s + 1 + second, per_s * second, 0.5 * second) for second in range(seconds + 1)
+    return [RateSample(start_s, 0, 0.0)] + [
+        RateSample(start_s + 1 + second, per_s * second, 0.5 * second)
+        for second in range(seconds + 1)
     ]
 
 
@@ -27,17 +32,17 @@ def test_a_steady_run_has_its_rate_whatever_its_start_took():
 
 
 def test_what_was_read_ahead_is_not_credited_when_it_comes_out_at_the_end():
-    samples = [*steady(100, 9), Sample(10.01, 1_000, 4.5)]
+    samples = [*steady(100, 9), RateSample(10.01, 1_000, 4.5)]
     assert rate_of(samples, edge=100).per_s == pytest.approx(100)
 
 
 def test_looks_after_the_last_output_change_nothing():
-    samples = [*steady(100, 10), Sample(60.0, 1_000, 9.0), Sample(70.0, 1_000, 9.9)]
+    samples = [*steady(100, 10), RateSample(60.0, 1_000, 9.0), RateSample(70.0, 1_000, 9.9)]
     assert rate_of(samples, 100) == rate_of(steady(100, 10), 100)
 
 
 def test_what_else_the_machine_did_is_told_apart():
-    samples = [Sample(0, 0, 0, 100), Sample(1, 10, 1, 102), Sample(11, 110, 7, 121)]
+    samples = [RateSample(0, 0, 0, 100), RateSample(1, 10, 1, 102), RateSample(11, 110, 7, 121)]
     rate = rate_of(samples, edge=1)
     assert rate.cpu_s == 6
     assert rate.elsewhere_cpu_s == 13
@@ -46,26 +51,31 @@ def test_what_else_the_machine_did_is_told_apart():
 
 def test_a_slow_start_is_left_out():
     samples = [
-        Sample(0, 0, 0),
-        Sample(10, 50, 3),
-        Sample(20, 100, 6),
-        Sample(21, 300, 7),
-        Sample(22, 500, 8),
+        RateSample(0, 0, 0),
+        RateSample(10, 50, 3),
+        RateSample(20, 100, 6),
+        RateSample(21, 300, 7),
+        RateSample(22, 500, 8),
     ]
     assert rate_of(samples, edge=100).per_s == pytest.approx(200)
 
 
 def test_without_a_warm_up_the_first_output_starts_the_clock():
-    samples = [Sample(0, 0, 0), Sample(5, 0, 1), Sample(6, 10, 2), Sample(7, 110, 3)]
+    samples = [
+        RateSample(0, 0, 0),
+        RateSample(5, 0, 1),
+        RateSample(6, 10, 2),
+        RateSample(7, 110, 3),
+    ]
     assert rate_of(samples, edge=0).per_s == pytest.approx(100)
 
 
 @pytest.mark.parametrize(
     "samples",
     [
-        [Sample(0, 0, 0), Sample(1, 100, 1)],
-        [Sample(0, 0, 0), Sample(1, 100, 1), Sample(2, 100, 1)],
-        [Sample(0, 0, 0)],
+        [RateSample(0, 0, 0), RateSample(1, 100, 1)],
+        [RateSample(0, 0, 0), RateSample(1, 100, 1), RateSample(2, 100, 1)],
+        [RateSample(0, 0, 0)],
     ],
     ids=["all at once", "all at once and a look after it", "nothing"],
 )
@@ -78,11 +88,11 @@ def test_a_run_that_was_over_at_the_first_look_has_no_rate(samples):
     st.lists(st.integers(1, 1_000), min_size=2, max_size=30), st.integers(0, 100), st.integers(0, 5)
 )
 def test_a_rate_lies_between_its_slowest_and_its_fastest_second(steps, edge, idle_tail):
-    total, samples = 0, [Sample(0.0, 0, 0.0)]
+    total, samples = 0, [RateSample(0.0, 0, 0.0)]
     for second, step in enumerate(steps, start=1):
         total += step
-        samples.append(Sample(float(second), total, float(second)))
-    samples += [Sample(len(steps) + extra + 1.0, total, 0.0) for extra in range(idle_tail)]
+        samples.append(RateSample(float(second), total, float(second)))
+    samples += [RateSample(len(steps) + extra + 1.0, total, 0.0) for extra in range(idle_tail)]
     try:
         rate = rate_of(samples, edge)
     except ValueError:
@@ -105,13 +115,18 @@ def test_a_ratio_is_judged_pair_by_pair():
 async def test_sides_take_turns():
     order = []
 
-    async def side(name: str) -> Rate:
-        order.append(name)
+    async def measure_once(subject: MeasuredSubject) -> Rate:
+        order.append(subject.name)
         return Rate(len(order), 1.0, 1.0)
 
-    pairs = await run_pairs(3, lambda: side("a"), lambda: side("b"), ("a", "b"), StepProgress())
-    assert "".join(order) == "ababab"
-    assert [(pair.ours.events, pair.peer.events) for pair in pairs] == [(1, 2), (3, 4), (5, 6)]
+    a, b, c = (
+        MeasuredSubject(name, ProcessCommand([], {}, Path()), "group", "source", "sink")
+        for name in "abc"
+    )
+    pairs, others = await run_pairs(2, a, b, {"other": c}, measure_once, StepProgress())
+    assert "".join(order) == "abcabc"
+    assert [(pair.ours.events, pair.peer.events) for pair in pairs] == [(1, 2), (4, 5)]
+    assert [rate.events for rate in others["other"]] == [3, 6]
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,9 @@ from streams.providers.house import House
 from streams.providers.registry import policies
 from streams.providers.stripe import Stripe
 from streams.providers.sumsub import Sumsub
+from tests.support.camt_entries import RETURN, detail, entry, file
 from tests.support.dialect_records import raw_record
 from tests.support.ledger_events import log_event, purse
-from tests.unit.providers.test_dialect_camt import RETURN, detail, entry, file
 from tests.unit.providers.test_dialect_stripe import CHARGE, GIVEN, PAID, TAKEN, dispute, event
 from tests.unit.providers.test_dialect_sumsub import BODY as REVIEWED
 from tests.unit.providers.test_dialect_sumsub import result

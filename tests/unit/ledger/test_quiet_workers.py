@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,8 +33,26 @@ class Database:
         self.parameters.append(parameters or {})
         return list(self.waiting) if "FILTER" in statement else []
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        yield Connection(self)
+
     async def close(self) -> None:
         pass
+
+
+class Connection:
+    """The connection of a sweep, whose statements go to the database above."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def pipeline(self) -> Any:
+        return nullcontext()
+
+    async def execute(self, statement: str, parameters: Mapping[str, Any]) -> Any:
+        rows = await self._database.query(statement, parameters)
+        return SimpleNamespace(fetchall=partial(asyncio.sleep, 0, rows))
 
 
 async def nothing(*_: Any) -> None:

@@ -603,7 +603,7 @@ def test_every_version_gives_one_payment_one_identity(message: str) -> None:
         items = read(*entries, packing=Packing(message, version))
         seen.add(
             tuple(
-                (item.operation, item.provider_tx_id, item.reference, repr(item.legs))
+                (item.operation, item.provider_tx_id, repr(item.reference), repr(item.legs))
                 for item in items
             )
         )

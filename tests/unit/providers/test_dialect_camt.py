@@ -1,9 +1,9 @@
+"""Bank statements: what moves money, how much, when and whose, and files that are none."""
+
 from __future__ import annotations
 
 import re
 from contextlib import suppress
-from decimal import Decimal
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -15,102 +15,23 @@ from lxml import etree
 from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Amount, Reference
 from streams.providers.camt import Camt
-from streams.providers.camt_splitting import split_file
 from streams.providers.dialect import Draft
+from tests.support.camt_entries import (
+    ACCOUNT,
+    DEPOSIT,
+    RETURN,
+    detail,
+    entry,
+    file,
+    ids,
+    one,
+    read,
+)
 from tests.support.dialect_records import SAMPLES, raw_record
 from tests.support.payload_schemas import ROOT
 
-ROOTS = {
-    "052": ("BkToCstmrAcctRpt", "Rpt"),
-    "053": ("BkToCstmrStmt", "Stmt"),
-    "054": ("BkToCstmrDbtCdtNtfctn", "Ntfctn"),
-}
-ACCOUNT = "NL26VAYB8060476890"
-DEPOSIT = Reference("deposit.opened", "dep-1")
-
-
-def detail(
-    end_to_end: str = "dep-1",
-    amount: str | None = "3.2",
-    more: str = "",
-    *,
-    refs: str = "",
-    direction: str = "",
-) -> str:
-    text = f'<Amt Ccy="EUR">{amount}</Amt>' if amount is not None else ""
-    way = f"<CdtDbtInd>{direction}</CdtDbtInd>" if direction else ""
-    return f"<TxDtls><Refs>{refs}<EndToEndId>{end_to_end}</EndToEndId></Refs>{text}{way}{more}</TxDtls>"
-
-
-def entry(
-    *details: str,
-    amount: str | None = None,
-    direction: str = "CRDT",
-    ref: str | None = "ACSR1",
-    status: str = "<Sts><Cd>BOOK</Cd></Sts>",
-    more: str = "",
-    when: str = "<BookgDt><Dt>2026-11-20</Dt></BookgDt>",
-    batch: str = "",
-    currency: str = "EUR",
-) -> str:
-    amount = _sum_of(details) if amount is None else amount
-    inner = f"<NtryDtls>{batch}{''.join(details)}</NtryDtls>" if details or batch else ""
-    own = f"<AcctSvcrRef>{ref}</AcctSvcrRef>" if ref else ""
-    return f'<Ntry><Amt Ccy="{currency}">{amount}</Amt><CdtDbtInd>{direction}</CdtDbtInd>{more}{status}{when}{own}{inner}</Ntry>'
-
-
-def _sum_of(details: tuple[str, ...]) -> str:
-    """The sum of the details' amounts, which an entry states unless a test says otherwise."""
-    amounts = [re.search(r'<Amt Ccy="EUR">([0-9.]+)</Amt>', text) for text in details]
-    return str(sum(Decimal(found[1]) for found in amounts if found)) if any(amounts) else "10.00"
-
-
-def file(
-    *entries: str,
-    message: str = "054",
-    version: str = "08",
-    statement: str = "S1",
-    more: str = "",
-    head: str = "M1",
-) -> str:
-    root, container = ROOTS[message]
-    return (
-        f'<Document xmlns="urn:iso:std:iso:20022:tech:xsd:camt.{message}.001.{version}"><{root}>'
-        f"<GrpHdr><MsgId>{head}</MsgId></GrpHdr><{container}><Id>{statement}</Id>{more}"
-        f"<Acct><Id><IBAN>{ACCOUNT}</IBAN></Id></Acct>{''.join(entries)}</{container}></{root}></Document>"
-    )
-
-
-def read(body: str | bytes, dialect: Camt | None = None) -> list[Any]:
-    return (dialect or Camt()).reader(None)(raw_record("camt", body), {})
-
-
-def one(*entries: str, dialect: Camt | None = None, **how: Any) -> Draft:
-    [draft] = read(file(*entries, **how), dialect)
-    assert isinstance(draft, Draft), draft
-    return draft
-
-
-def kinds(body: str, dialect: Camt | None = None) -> list[str]:
-    return [item.legs[0].kind for item in read(body, dialect)]
-
-
-def ids(body: str, dialect: Camt | None = None) -> list[tuple[str, str]]:
-    return [(item.operation, item.provider_tx_id) for item in read(body, dialect)]
-
-
-def facts(body: str, dialect: Camt | None = None) -> list[Any]:
-    """What a retry must not change: who each item is and what it says."""
-    items = read(body, dialect)
-    return sorted(
-        (item.operation, item.provider_tx_id, repr(item.legs), repr(item.reference))
-        for item in items
-    )
-
-
 # --- what moves money -------------------------------------------------------------------------------------------------
 
-RETURN = "<RtrInf><Rsn><Cd>MD06</Cd></Rsn></RtrInf>"
 REVERSAL = "<RvslInd>true</RvslInd>"
 
 MEANINGS = [
@@ -272,144 +193,6 @@ def test_the_pattern_is_a_setting() -> None:
     assert draft.reference == Reference("deposit.opened", "RF18 5390")
 
 
-# --- identity ---------------------------------------------------------------------------------------------------------
-
-
-def test_both_messages_and_every_copy_say_the_same_of_an_entry() -> None:
-    first = facts(file(entry(detail())))
-    assert (
-        facts(file(entry(detail()), message="053", version="02", statement="OTHER", head="M2"))
-        == first
-    )
-    assert facts(file(entry(detail()), more="<CpyDplctInd>DUPL</CpyDplctInd>", head="M3")) == first
-    assert facts(file(entry(detail()), version="13")) == first
-
-
-def test_two_payments_that_share_everything_stay_two() -> None:
-    twins = ids(file(entry(detail(), detail())))
-    assert len(set(twins)) == 2
-    assert ids(file(entry(detail(), detail()), head="M2")) == twins
-    separate = ids(file(entry(detail(), ref=None), entry(detail(), ref=None)))
-    assert len(set(separate)) == 2
-    assert len(set(ids(file(entry(), entry())))) == 2  # a bank that uses one reference for all
-
-
-def test_the_end_to_end_id_alone_is_no_identity() -> None:
-    assert (
-        len(set(ids(file(entry(detail("MUELL"), ref="A"), entry(detail("MUELL"), ref="B"))))) == 2
-    )
-    assert ids(file(entry(detail("X"), ref="A"))) == ids(file(entry(detail("Y"), ref="A")))
-
-
-@pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_twins_keep_their_ids_in_any_order(order: tuple[int, ...]) -> None:
-    # Alike in all references and amounts, told apart by their text alone: the id must go with the text.
-    parts = [detail("X", more=f"<RmtInf><Ustrd>for dep-{n}</Ustrd></RmtInf>") for n in range(3)]
-    assert facts(file(entry(*(parts[n] for n in order)))) == facts(file(entry(*parts)))
-
-
-def test_a_reference_of_the_detail_s_own_is_enough() -> None:
-    for name in ("AcctSvcrRef", "UETR", "TxId"):
-        refs = f"<{name}>own-1</{name}>"
-        alone = file(entry(detail(refs=refs), detail("dep-2", "1"), ref="A"))
-        beside = file(
-            entry(detail("dep-3", "9"), detail("changed-dep-1", refs=refs), ref="B"), statement="S9"
-        )
-        assert ids(alone)[0] == ids(beside)[1] == ("CRDT", f"{ACCOUNT}|{name}=own-1|320EUR")
-
-
-def test_the_entry_s_reference_repeated_in_its_details_tells_them_not_apart() -> None:
-    same = "<AcctSvcrRef>ACSR1</AcctSvcrRef>"
-    parts = [detail("dep-1", refs=same), detail("dep-2", refs=same)]
-    assert facts(file(entry(*parts))) == facts(file(entry(*parts[::-1])))
-    assert not any("#" in tx_id for _, tx_id in ids(file(entry(*parts))))
-
-
-def test_without_references_statement_and_content_say_who() -> None:
-    first = ids(file(entry(detail(), ref=None)))
-    assert ids(file(entry(detail(), ref=None), head="M2")) == first
-    others = [
-        file(entry(detail(), ref=None), statement="S2"),
-        file(entry(detail("dep-2"), ref=None)),
-        file(entry(detail(), ref=None, amount="11")),
-        file(entry(detail(), ref=None, when="<BookgDt><Dt>2026-11-21</Dt></BookgDt>")),
-        file(entry(detail(more="<RmtInf><Ustrd>again</Ustrd></RmtInf>"), ref=None)),
-        file(entry(detail(), ref=None), more="<NtfctnPgntn><PgNb>2</PgNb></NtfctnPgntn>"),
-    ]
-    assert len({tuple(ids(body)) for body in others} | {tuple(first)}) == len(others) + 1
-    assert (
-        ids(file(entry(detail(), ref=None), more="<NtfctnPgntn><PgNb>1</PgNb></NtfctnPgntn>"))
-        == first
-    )
-
-
-def test_a_bank_that_uses_references_again_is_known_by_its_statements() -> None:
-    again = Camt(unique_references=False)
-    bodies = [file(entry(detail()), statement=name) for name in ("S1", "S2")]
-    assert ids(bodies[0]) == ids(bodies[1])
-    assert ids(bodies[0], again) != ids(bodies[1], again)
-
-
-def test_no_two_references_meet_in_one_id() -> None:
-    one_way, other = (
-        ids(file(entry(detail("B|", refs="<InstrId>A</InstrId>"), detail("z", "1")))),
-        ids(file(entry(detail("B", refs="<InstrId>A</InstrId>"), detail("z", "1")))),
-    )
-    assert one_way[0] != other[0]
-    assert "%7C" in one_way[0][1]
-
-
-PAYMENTS = st.tuples(
-    st.sampled_from(["dep-1", "dep-2", "NOTPROVIDED"]),
-    st.sampled_from(["1", "1.00", "2.5"]),
-    st.sampled_from(
-        ["", "<RmtInf><Ustrd>for dep-3</Ustrd></RmtInf>", "<RmtInf><Ustrd>hello</Ustrd></RmtInf>"]
-    ),
-    st.sampled_from(["", "<TxId>T1</TxId>", "<UETR>U1</UETR>"]),
-)
-BATCHES = st.lists(st.lists(PAYMENTS, min_size=2, max_size=5), min_size=1, max_size=4)
-
-
-@settings(max_examples=200)
-@given(batches=BATCHES, data=st.data())
-def test_no_payment_is_lost_or_doubled_in_whichever_order_a_copy_lists_them(
-    batches: Any, data: st.DataObject
-) -> None:
-    """Few values, so that nearly everything has its like somewhere."""
-
-    def print_file(order: list[int], shuffled: bool) -> str:
-        entries = []
-        for n in order:
-            payments = data.draw(st.permutations(batches[n])) if shuffled else batches[n]
-            parts = [detail(e2e, amount, more, refs=refs) for e2e, amount, more, refs in payments]
-            entries.append(entry(*parts, ref=f"R{n % 2}" if n else None))
-        return file(*entries, head=str(shuffled))
-
-    straight = list(range(len(batches)))
-    first = print_file(straight, shuffled=False)
-    known = facts(first)
-    assert len({(operation, tx_id) for operation, tx_id, *_ in known}) == sum(map(len, batches))
-    again = facts(print_file(data.draw(st.permutations(straight)), shuffled=True))
-    # 1 and 1.00 are one amount; which of two equal payments printed which way does not matter.
-    assert [fact[:2] for fact in again] == [fact[:2] for fact in known]
-    assert sorted(_plain(fact) for fact in again) == sorted(_plain(fact) for fact in known)
-
-
-def _plain(fact: Any) -> str:
-    """One payment's fact; 1 and 1.00 are one amount, and which of two like ones has which text is not identity."""
-    return repr(fact).replace("unscaled=100, scale=2", "unscaled=1, scale=0")
-
-
-@given(st.lists(st.sampled_from("ABCDEF"), unique=True, min_size=2), st.data())
-def test_entries_with_references_may_be_cut_into_any_files(
-    refs: list[str], data: st.DataObject
-) -> None:
-    entries = [entry(detail(), detail(), detail("dep-2", "1"), ref=ref) for ref in refs]
-    cut = data.draw(st.integers(1, len(entries) - 1))
-    parts = facts(file(*entries[cut:], statement="T", head="2")) + facts(file(*entries[:cut]))
-    assert sorted(parts) == facts(file(*entries))
-
-
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
@@ -501,89 +284,6 @@ def test_no_bytes_raise(data: st.DataObject) -> None:
 def test_a_setting_that_is_none_ends_the_start(settings_: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=r"Atlantis|etc|deposit_pattern"):
         Camt(**settings_).reader(None)  # type: ignore[arg-type]
-
-
-# --- files too large for a record -----------------------------------------------------------------------------------------
-
-
-def facts_after_split(body: str, max_bytes: int) -> list[Any]:
-    cut = split_file(body.encode(), max_bytes=max_bytes)
-    assert max(map(len, cut)) <= max_bytes
-    assert (len(cut) > 1) or len(body.encode()) <= max_bytes
-    return sorted(fact for piece in cut for fact in facts(piece.decode()))
-
-
-@settings(max_examples=100)
-@given(
-    batches=BATCHES,
-    references=st.lists(st.sampled_from([None, "R0", "R1", "R2"]), min_size=4, max_size=4),
-)
-def test_the_parts_of_a_file_say_what_the_file_says(
-    batches: Any, references: list[str | None]
-) -> None:
-    entries = [
-        entry(
-            *[detail(e2e, amount, more, refs=refs) for e2e, amount, more, refs in payments], ref=ref
-        )
-        for payments, ref in zip(batches, references, strict=False)
-    ]
-    body = file(
-        *entries,
-        entry(direction="DBIT", amount="12", ref="P1"),
-        more="<ElctrncSeqNb>1</ElctrncSeqNb>",
-    )
-    for room in (2_500, len(body) * 2 // 3):
-        with suppress(Rejected):  # too many that belong together
-            after = facts_after_split(body, max(room, 1_200))
-            assert sorted(map(_plain, after)) == sorted(map(_plain, facts(body)))
-
-
-def test_an_entry_too_large_for_a_record_is_cut_between_its_payments() -> None:
-    payments = [detail(f"dep-{n}", refs=f"<TxId>T{n}</TxId>") for n in range(200)] + [
-        detail("dep-1")
-    ] * 3
-    body = file(entry(*payments), entry(ref="B"), entry(detail("dep-3"), ref=None))
-    assert facts_after_split(body, 4_000) == facts(body)
-    batch = "<Btch><MsgId>x</MsgId><NbOfTxs>203</NbOfTxs></Btch>"
-    assert facts_after_split(file(entry(*payments, batch=batch)), 4_000) == facts(
-        file(entry(*payments, batch=batch))
-    )
-
-
-def test_each_statement_of_a_file_is_cut_by_itself() -> None:
-    body = file(*[entry(ref=f"A{n}") for n in range(20)], message="053")
-    statement = re.search("<Stmt>.*</Stmt>", body)
-    assert statement is not None
-    body = body.replace(
-        statement[0], statement[0] + statement[0].replace("S1", "S2").replace(">A", ">B")
-    )
-    body = body.replace(
-        "</BkToCstmrStmt>",
-        statement[0].split("<Ntry>")[0].replace("S1", "S3") + "</Stmt></BkToCstmrStmt>",
-    )
-    assert len(facts(body)) == 41
-    assert facts_after_split(body, 2_000) == facts(body)
-
-
-def test_a_file_of_many_megabytes_becomes_records() -> None:
-    body = file(
-        *[
-            entry(detail(more="<AddtlTxInf>" + "x" * 400 + "</AddtlTxInf>"), ref=f"A{n}")
-            for n in range(5_000)
-        ]
-    )
-    cut = split_file(body.encode())
-    assert len(body) > 3_000_000
-    assert max(map(len, cut)) <= 1_000_000
-    assert sum(len(read(piece)) for piece in cut) == 5_000
-
-
-def test_a_file_that_fits_stays_as_it_is_and_twins_that_do_not_fit_are_rejected() -> None:
-    body = file(entry(detail(), detail())).encode()
-    assert split_file(body) == [body]
-    with pytest.raises(Rejected) as caught:
-        split_file(file(entry(*[detail()] * 100)).encode(), max_bytes=3_000)
-    assert caught.value.reason is RejectCode.TOO_LARGE
 
 
 # --- public samples (genkgo/camt, MIT) ----------------------------------------------------------------------------------

@@ -410,6 +410,56 @@ def test_a_member_of_the_body_chooses_the_version(value: bytes, version: str) ->
     assert versions.expected_reader(raw_record("acme", value), {}).version == version
 
 
+BASIL, ACACIA = b'"v":"2025-03-31.basil"', b'"v":"2024-06-20"'
+HEADS = [
+    (b'{"id":"e","v":"2025-03-31.basil","n":1,"d":{"v":"2024-06-20"}}', "2"),
+    (b"{%b}" % BASIL, "2"),
+    (b"{%b}" % ACACIA, "1"),
+    (b"{%b,%b}" % (BASIL, ACACIA), "1"),
+    (b"{%b,%b}" % (ACACIA, BASIL), "2"),
+    (b'{"d":{%b}}' % BASIL, "1"),
+    (b'{"d":{%b},%b}' % (ACACIA, BASIL), "2"),
+    (b'{"d":{},%b}' % BASIL, "2"),
+    (b'{"x":"{",%b}' % BASIL, "2"),
+    (b'{"x":"v",%b}' % ACACIA, "1"),
+    (b'{"x":["v"],"\\u0076":"2026-01-01"}', "2"),
+    (b'{"v":"2025-03-31.%b"}' % (b"x" * 100), "2"),
+    (b'{"v":"2024-\\u0030"}', "1"),
+]
+
+
+def test_a_look_at_the_bytes_chooses_as_a_parse_does_whatever_came_before() -> None:
+    """In every order of two: what is kept of one record must not decide another's."""
+    scripts = [{value: (f"{value!r} by {n}",) for value, _ in HEADS} for n in (1, 2)]
+    for first, _ in HEADS:
+        for second, expected in HEADS:
+            versions = router(({}, scripts[0]), ({"member": "v>=2025-03-31"}, scripts[1]))
+            for value in (first, second, first, second):
+                record = raw_record("acme", value)
+                reader, items, fallbacks_by_index = versions.read_plainly(record, {})
+                assert (reader, items, fallbacks_by_index) == versions.read(record, {})
+            assert reader.version == expected, (first, second)
+
+
+def test_what_the_look_reads_wrongly_is_read_as_ever() -> None:
+    value = b'{"v":"2025-03-31"}'
+    scripts = ({value: ("one",)}, {value: ("raise", RejectCode.BAD_AMOUNT)})
+    versions = router(({}, scripts[0]), ({"member": "v>=2025-03-31"}, scripts[1]))
+    record = raw_record("acme", value)
+    for _ in range(2):
+        reader, _, fallbacks_by_index = versions.read_plainly(record, {})
+        assert (reader.version, fallbacks_by_index[0][0].version) == ("2", "1")
+
+
+def test_few_heads_are_kept() -> None:
+    versions = router(({}, {}), ({"member": "v>=2025-03-31"}, {}))
+    for number in range(1_000):
+        value = b'{"v":"2025-03-31.%d"}' % number
+        assert versions.expected_reader(raw_record("acme", value), {}).version == "2"
+    assert versions._heads is not None
+    assert 0 < len(versions._heads.known) <= 256
+
+
 def test_with_one_version_nothing_is_matched() -> None:
     assert router(({}, {})).only_version is not None
     assert router(({}, {}), (NEWEST, {})).only_version is None

@@ -24,7 +24,7 @@ OPENED = {
     "player_id": "p-1",
     "amount": "100.00",
     "currency": "EUR",
-    "psp": "stripe",
+    "psp": "any",
 }
 CHARGE = {"id": "ch_1", "object": "charge", "amount": 10_000, "payment_intent": "pi_1"}
 LINKS = {"charge": "ch_1", "payment_intent": "pi_1"}
