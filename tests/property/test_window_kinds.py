@@ -114,7 +114,7 @@ def test_sessions_are_the_runs_of_near_events(steps, gap):
     windows = SessionWindows(gap)
     closed = run_windows(windows, steps)
     events = sorted(values(steps))
-    expected = []
+    expected: list[list[tuple[int, int]]] = []
     for at, value in events:
         if expected and at - expected[-1][-1][0] < gap:
             expected[-1].append((at, value))
@@ -131,7 +131,8 @@ def test_sessions_are_the_runs_of_near_events(steps, gap):
 @example([(0, 0), (5, 1), (5, 2), (10, 3)], 5)
 def test_exact_windows_hold_what_their_definition_states(events, size):
     spec = ExactSpec(grace_ms=8, horizon_ms=20)
-    window, kept = EventWindow(), []
+    window = EventWindow()
+    kept: list[WindowEntry] = []
     for offset, (at, number) in enumerate(events):
         newest = max((e.at_ms for e in kept), default=at)
         retained = [e for e in kept if e.at_ms >= newest - spec.horizon_ms]
@@ -176,7 +177,8 @@ logs = st.lists(
 
 def merge(logs, order, cut=None):
     """Push each input's log, interleaved as `order` has it; a snapshot is taken and restored at `cut`."""
-    merged, places = OrderedMerge(INPUTS, grace_ms=4), [0, 0, 0]
+    merged: OrderedMerge[str] = OrderedMerge(INPUTS, grace_ms=4)
+    places = [0, 0, 0]
     released, late = [], []
     for step, number in enumerate(order):
         if places[number] == len(logs[number]):
@@ -211,7 +213,7 @@ def test_a_merge_releases_one_order_however_its_inputs_interleave(logs, rng, cut
     assert sorted(late) == sorted(other_late)
     assert [r[:4] for r in released] == sorted(r[:4] for r in released)
     # What is late is decided by the input's own log: its newest event time before, less the grace.
-    expected_late = defaultdict(int)
+    expected_late: dict[tuple[str, int], int] = defaultdict(int)
     for number, log in enumerate(logs):
         newest = None
         for at, is_heartbeat in log:
@@ -224,7 +226,7 @@ def test_a_merge_releases_one_order_however_its_inputs_interleave(logs, rng, cut
 
 
 def test_an_idle_input_holds_the_merge_until_its_heartbeat():
-    merged = OrderedMerge(INPUTS[:2], grace_ms=2)
+    merged: OrderedMerge[str] = OrderedMerge(INPUTS[:2], grace_ms=2)
     merged.push(INPUTS[0], 10, 0, ["a"])
     merged.push(INPUTS[0], 20, 1, ["b"])
     assert merged.drain() == []
@@ -235,7 +237,7 @@ def test_an_idle_input_holds_the_merge_until_its_heartbeat():
 
 
 def test_equal_times_come_in_the_order_of_inputs_and_offsets():
-    merged = OrderedMerge(INPUTS, grace_ms=0)
+    merged: OrderedMerge[tuple[int, int, int]] = OrderedMerge(INPUTS, grace_ms=0)
     for number in (2, 1, 0):
         for offset in (0, 1):
             merged.push(INPUTS[number], 5, offset, [(number, offset, 0), (number, offset, 1)])

@@ -33,6 +33,19 @@ def fake_deposits(players: int = 25, amount: int = 1_000_000):
     return stream.in_order()
 
 
+def enforcing(severities=BOTH, keys=None) -> Enforcement:
+    made = create_enforcement(severities, keys or {})
+    assert made is not None
+    return made
+
+
+def stop(enforcement: Enforcement, alert) -> bytes:
+    """Return the body of the record that stops an alert's player."""
+    order = enforcement.record_for(alert)
+    assert order is not None
+    return order[1]
+
+
 def watch(sent, enforcement: Enforcement):
     """Return what happens in order: the log's records, and the blocks that their alerts append."""
     detectors, happened = PartitionDetectors(DEFAULT_RULES, 0), []
@@ -62,7 +75,7 @@ def normalise(order, offset=0):
 
 
 def test_a_quarter_of_a_million_is_blocked_before_any_withdrawal():
-    enforcement = create_enforcement(BOTH, KEYS)
+    enforcement = enforcing(BOTH, KEYS)
     happened = watch(fake_deposits(), enforcement)
     blocked, exposed = set(), 0
     for one in happened:
@@ -86,7 +99,7 @@ def test_the_same_alert_gives_the_same_event_after_a_restart():
     first, second = (
         [
             normalise(one[1], 9)
-            for one in watch(fake_deposits(2), create_enforcement(BOTH, KEYS))
+            for one in watch(fake_deposits(2), enforcing(BOTH, KEYS))
             if isinstance(one, tuple)
         ]
         for _ in range(2)
@@ -96,14 +109,14 @@ def test_the_same_alert_gives_the_same_event_after_a_restart():
 
 
 def test_a_hold_that_becomes_a_block_is_another_event_and_a_closed_alert_none():
-    enforcement = create_enforcement(BOTH, {})
+    enforcement = enforcing()
     [(alert, _), *_] = [
         one for one in watch(fake_deposits(1), enforcement) if isinstance(one, tuple)
     ]
     hold = msgspec.structs.replace(alert, severity="hold")
-    assert b"player.held" in enforcement.record_for(hold)[1]
-    assert b"player.blocked" in enforcement.record_for(alert)[1]
-    assert enforcement.record_for(hold)[1] != enforcement.record_for(alert)[1]
+    assert b"player.held" in stop(enforcement, hold)
+    assert b"player.blocked" in stop(enforcement, alert)
+    assert stop(enforcement, hold) != stop(enforcement, alert)
     closed = msgspec.structs.replace(alert, status=AlertStatus.CLOSED.value)
     assert enforcement.record_for(closed) is None
     assert enforcement.record_for(msgspec.structs.replace(alert, severity="review")) is None
@@ -112,7 +125,7 @@ def test_a_hold_that_becomes_a_block_is_another_event_and_a_closed_alert_none():
 
 def test_a_hold_does_not_weaken_a_block_until_the_player_is_released():
     """All alerts are one source to the ledger, and its last word counts."""
-    enforcement = create_enforcement(BOTH, KEYS)
+    enforcement = enforcing(BOTH, KEYS)
     stream = Stream(4)
     story = PlayerStory(stream)
     reference = story.open_deposit(T0, 100_000)
@@ -132,7 +145,7 @@ def test_a_hold_does_not_weaken_a_block_until_the_player_is_released():
 
 
 def test_only_the_severities_that_are_named_stop_a_player():
-    only_block = create_enforcement(frozenset({"block"}), {})
+    only_block = enforcing(frozenset({"block"}))
     [(alert, _), *_] = [
         one for one in watch(fake_deposits(1), only_block) if isinstance(one, tuple)
     ]

@@ -24,7 +24,8 @@ ON_THE_LOG = [
 @pytest.mark.parametrize("rule_id", ON_THE_LOG)
 def test_the_players_records_alone_raise_the_alert_again(rule_id):
     traffic = make_traffic(1, detectors=[rule_id], ordinary=0, injections=4)
-    offsets, logs = defaultdict(int), defaultdict(list)
+    offsets: dict[int, int] = defaultdict(int)
+    logs: dict[str | None, list] = defaultdict(list)
     for sent in traffic.sent:
         if sent.topic != TRANSACTIONS:
             continue

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from fraud_agents.detectors import DEFAULT_RULES
+from fraud_agents.detectors.base import KeyedDetector
 from fraud_agents.detectors.partition import PartitionDetectors
 from lab.fraud.story import DAY_MS, HOUR_MS, MINUTE_MS, PlayerStory, Stream
 
@@ -36,6 +37,7 @@ class Casino:
     @property
     def memory(self):
         [detector] = self.detectors.detectors
+        assert isinstance(detector, KeyedDetector)
         return len(detector)
 
 
