@@ -13,10 +13,18 @@ from rich.text import Text
 
 from fraud_agents.alerts import PublishedAlert, follow_alerts, read_alerts, read_records
 from fraud_agents.detectors import DEFAULT_RULES
+from fraud_agents.enforcement import brand_of
 from fraud_agents.explanation import Explanation, explain, first_offset_of
 from fraud_agents.rules import PAST_RULES
 from ledger_sink.rules import debts, payments
 from pitboss.cli import screen
+from pitboss.cli.operator_commands import (
+    by_option,
+    dry_run_option,
+    reason_option,
+    submit_and_print,
+    wait_option,
+)
 from pitboss.cli.option_types import period_options
 from pitboss.cli.suggestions import RULE, SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
@@ -36,7 +44,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead
 
 @click.group(cls=SuggestingGroup)
 def alerts() -> None:
-    """Show the detectors' findings, read from the topic of alerts."""
+    """Show the detectors' findings, read from the topic of alerts, and release their players."""
 
 
 @alerts.command("list")
@@ -113,6 +121,32 @@ def explain_command(context: click.Context, *, alert_id: str, as_json: bool) -> 
     else:
         _show_explanation(alert, explanation, first_offset)
     context.exit(0 if explanation.agrees else 1)
+
+
+@alerts.command()
+@click.argument("alert_id")
+@by_option
+@reason_option
+@wait_option
+@dry_run_option
+@json_option
+def release(
+    *, alert_id: str, actor: str, reason: str, wait_s: float, dry_run: bool, as_json: bool
+) -> None:
+    """Release the alert's player from what alerts have done; other blocks stay."""
+    alert = _find(_runtime(), alert_id).alert
+    if alert.player_id is None:
+        raise UsageError(f"alert {alert.alert_id} is not about a player: nothing was blocked")
+    event = {
+        "operation": "player.released",
+        "player_id": alert.player_id,
+        "actor": actor,
+        "reason": reason,
+        "alert_id": alert.alert_id,
+    }
+    submit_and_print(
+        event, brand=brand_of(alert.key), wait_s=wait_s, dry_run=dry_run, as_json=as_json
+    )
 
 
 @alerts.command()
