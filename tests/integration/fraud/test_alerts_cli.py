@@ -137,7 +137,7 @@ def test_watch_shows_each_alert_once_and_ends_with_ctrl_c(alerts, runtime):
     ]
     environment = {**os.environ, **worker_environment(runtime), "PYTHONUNBUFFERED": "1"}
     done = subprocess.run(
-        [*command, "--from-start", "--count", "4"]  # two records an alert,
+        [*command, "--from-start", "--count", "4"],  # two records an alert
         env=environment,
         capture_output=True,
         text=True,
