@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
+from fraud_agents.rules import Rule
 from schemas.events import AlertStatus, FraudAlert
 
 OPERATIONS: Final[Mapping[str, str]] = {"block": "player.blocked", "hold": "player.held"}
@@ -27,10 +28,16 @@ BuildRecord: TypeAlias = Callable[[Mapping[str, str], str, int], tuple[bytes, Ra
 
 
 class Enforcement:
-    """Which severities stop a player, and how the record is built and signed."""
+    """Which severities stop a player, and how the record is built and signed.
 
-    def __init__(self, severities: frozenset[str], build: BuildRecord) -> None:
+    `rules`: alerts of a rule that does not stop a player, or is not among these, do nothing.
+    """
+
+    def __init__(
+        self, severities: frozenset[str], build: BuildRecord, rules: Sequence[Rule]
+    ) -> None:
         self._severities = severities
+        self._rule_ids = {rule.rule_id for rule in rules if rule.stops_player}
         self._build = build
 
     def record_for(
@@ -41,7 +48,7 @@ class Enforcement:
         `is_blocked`: an earlier alert has blocked the player, who was not released since.
         """
         operation = OPERATIONS.get(alert.severity)
-        is_over = alert.status == AlertStatus.CLOSED
+        is_over = alert.status == AlertStatus.CLOSED or alert.rule_id not in self._rule_ids
         if operation is None or alert.severity not in self._severities:
             return None
         if is_over or alert.player_id is None:

@@ -69,6 +69,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     limits: dict[str, Limit] = {}
     regions: dict[str, dict[str, Limit]] = {}
     words: dict[str, list[str]] = {}
+    stops_player: bool = True
+    """Whether its alerts may block or hold the player; not where another is at fault: a provider,
+    a game, the operator."""
 
     def __post_init__(self) -> None:
         name = f"rule {self.rule_id} version {self.version}"
@@ -132,6 +135,7 @@ def make_rule(
     limits: dict[str, Limit] | None = None,
     regions: dict[str, dict[str, Limit]] | None = None,
     words: dict[str, list[str]] | None = None,
+    stops_player: bool = True,
 ) -> Rule:
     """Make version 1 of a rule; what is not given follows from window and grace.
 
@@ -156,6 +160,7 @@ def make_rule(
         limits=limits or {},
         regions=regions or {},
         words=words or {},
+        stops_player=stops_player,
     )
 
 

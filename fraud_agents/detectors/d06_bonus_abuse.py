@@ -39,6 +39,7 @@ RULE: Final = make_rule(
     "bonuses",
     30 * _DAY_MS,
     title="Bonus abuse",
+    stops_player=False,
     limits={
         "low_edge": Limit(90, "% of the stakes", "our default", "above"),
         "ratio": Limit(80, "% of the deposits", "our default", "above"),
@@ -147,7 +148,7 @@ class BonusAbuse(KeyedDetector[BonusState]):
             and first_bet_ms is not None
             and first_bet_ms < event.occurred_at
         ):
-            yield self._finding(event, entry.offset, "AFTER_FIRST_PLAY", 1, severity="block")
+            yield self._finding(event, entry.offset, "AFTER_FIRST_PLAY", 1, severity="hold")
 
     def _check_release(
         self, bonus: RunningBonus, event: WalletTransaction, offset: int

@@ -34,6 +34,7 @@ RULE: Final = make_rule(
     "games",
     _DAYS * _DAY_MS,
     title="Drift of the return to player",
+    stops_player=False,
     cooldown_ms=31 * _DAY_MS,
     idle_ms=40 * _DAY_MS,
     limits={

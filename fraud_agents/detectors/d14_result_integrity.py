@@ -36,6 +36,7 @@ RULE: Final = make_rule(
     "results",
     60_000,
     title="Result integrity",
+    stops_player=False,
     cooldown_ms=_DAY_MS,
     words={
         "paytables": ["wheel-1/1 0 0 0 100 100 150 200 218"],

@@ -35,6 +35,7 @@ RULE: Final = make_rule(
     "changed copies",
     60_000,
     title="Duplicate with other content",
+    stops_player=False,
     cooldown_ms=2 * _HOUR_MS,
     reason=(
         "A hard invariant. Providers send retries within minutes; ten minutes of ids in memory "

@@ -43,6 +43,7 @@ RULE: Final = make_rule(
     "markers",
     30 * _DAY_MS,
     title="Markers of harm",
+    stops_player=False,
     idle_ms=91 * _DAY_MS,
     cooldown_ms=31 * _DAY_MS,
     limits={

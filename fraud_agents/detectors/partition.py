@@ -50,6 +50,7 @@ class PartitionDetectors:
             for detector in DETECTORS[rule.rule_id]
             if detector.topic == topic
         )
+        self._stopping = {rule.rule_id for rule in rules if rule.stops_player}
         self._watermark_ms = 0
         self._repeats = RepeatFilter()
         self._blocked: dict[str, None] = {}
@@ -77,7 +78,8 @@ class PartitionDetectors:
         if kinds[0] == _STATE_KINDS and _releases(event):
             self._blocked.pop(f"{escape_key(event.brand)}:{event.player_id}", None)
         for alert in alerts:
-            if alert.severity == "block" and alert.player_id is not None:
+            is_stop = alert.severity == "block" and alert.rule_id in self._stopping
+            if is_stop and alert.player_id is not None:
                 self._blocked[f"{alert.key.partition(':')[0]}:{alert.player_id}"] = None
         return alerts
 

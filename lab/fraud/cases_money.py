@@ -343,7 +343,7 @@ CASES: Final = (
     CaseType("D06", "second welcome", _second_welcome, levels=(Level.EDGE,)),
     CaseType("D06", "low edge", _low_edge),
     CaseType("D06", "bonus ratio", _bonus_ratio),
-    CaseType("D06", "after first play", _after_first_play, "block", (Level.OVER, Level.NEAR)),
+    CaseType("D06", "after first play", _after_first_play, "hold", (Level.OVER, Level.NEAR)),
     CaseType("D06", "one welcome", _one_welcome, levels=_ONLY_NEAR),
     CaseType("D07", "deposits", _deposits),
     CaseType("D07", "instruments", _instruments, levels=(Level.EDGE, Level.NEAR)),

@@ -52,6 +52,7 @@ def show(*, rule_id: str, as_json: bool) -> None:
             ("rule", f"{rule.rule_id} version {rule.version}, {rule.digest}"),
             ("title", rule.title),
             ("severity", rule.severity),
+            ("stops the player", "yes" if rule.stops_player else "no"),
             ("threshold", f"{rule.threshold} {rule.unit}"),
             ("window", f"{rule.window_ms / 1_000:g} s, grace {rule.grace_ms / 1_000:g} s"),
             ("cool-down", f"{rule.cooldown_ms / 1_000:g} s"),

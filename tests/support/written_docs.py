@@ -107,7 +107,7 @@ def write_detectors() -> str:
         words = [f"{name}: {', '.join(own)}." for name, own in rule.words.items()]
         facts = (
             f"Version {rule.version}, {rule.severity}, from {rule.threshold} {rule.unit} on;"
-            f" reads {topics}; [source](../../{source}).\n"
+            f" {'may stop' if rule.stops_player else 'does not stop'} the player; reads {topics}; [source](../../{source}).\n"
         )
         parts += [
             f"### {name}\n",

@@ -156,5 +156,22 @@ def test_only_the_severities_that_are_named_stop_a_player():
         create_enforcement(frozenset({"review"}), {})
 
 
+def test_an_alert_that_is_not_the_players_fault_stops_no_player():
+    stream = Stream(6)
+    story = PlayerStory(stream)
+    bet = story.bet(T0, 1_000)
+    story.bet(T0 + 5_000, 900, round_id=bet.round_id, tx_id=bet.provider_tx_id)
+    detectors = PartitionDetectors(DEFAULT_RULES, 0)
+    alerts = [
+        alert
+        for offset, sent in enumerate(stream.in_order())
+        for alert in detectors.observe(sent.record, offset)
+    ]
+    [alert] = alerts
+    assert (alert.rule_id, alert.severity) == ("D15", "block")
+    assert enforcing().record_for(alert) is None
+    assert not detectors.is_blocked(alert)
+
+
 def test_the_brand_of_a_key_is_that_of_its_events():
     assert [brand_of(key) for key in ("a:p", "a%3Ab:p:q", "a%253A:p")] == ["a", "a:b", "a%3A"]

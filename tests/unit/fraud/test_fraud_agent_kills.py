@@ -24,6 +24,7 @@ from schemas.topics import TRANSACTIONS
 
 TP = TopicPartition(TRANSACTIONS, 0)
 BOTH = frozenset({"block", "hold"})
+STOPPING = {rule.rule_id for rule in DEFAULT_RULES if rule.stops_player}
 
 
 class Killed(BaseException):
@@ -141,7 +142,8 @@ async def test_a_block_is_written_before_its_alert(log):
     for place, (topic, _, value) in enumerate(servers.written):
         if topic == "alerts":
             alert = codec.decoder(FraudAlert)(value)
-            if (alert.severity, alert.status) == ("block", "OPEN") and alert.player_id:
+            is_stop = alert.rule_id in STOPPING and alert.player_id
+            if is_stop and (alert.severity, alert.status) == ("block", "OPEN"):
                 assert order[alert.alert_id] < place
         else:
             order.setdefault(json.loads(value)["alert_id"], place)
