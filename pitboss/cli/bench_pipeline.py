@@ -35,6 +35,7 @@ from pitboss.cli.bench_environment import (
     with_lifeline,
 )
 from pitboss.cli.bench_sides import build_base, side_namespace, worker_commands, write_keyring
+from pitboss.cli.suggestions import NameChoice
 from pitboss.settings import Runtime, worker_environment
 from pitboss.workers import ROLES
 from schemas.topics import BALANCES, OUTCOMES, PARTITIONS_DEFAULT, raw_topic
@@ -100,7 +101,7 @@ FAUST_SHARE, QUIX_SHARE = 25, 4
     "--peer",
     "peers",
     multiple=True,
-    type=click.Choice(PEERS),
+    type=NameChoice(PEERS),
     help="In turns with this peer: a plain Faust pipeline with one commit an event, or Quix Streams"
     " with a transaction a batch, which is installed in an environment of its own. They get fewer"
     " records.",

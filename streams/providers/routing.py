@@ -294,15 +294,31 @@ class _MemberHeads:
         return None if known is None or value.find(quoted, at + 1) >= 0 else known
 
     def keep(self, value: bytes, candidate: _Candidate) -> _Candidate:
-        """Return the candidate of this record, kept if its member is whole within the head."""
+        """Return the candidate of this record, kept if its member is whole within the head.
+
+        A body that is not JSON had no member to be chosen by, however it begins.
+        """
         at = value.find(self.quoted)
         head = value[at : at + HEAD_BYTES]
         is_whole = at >= 0 and _TEXT_VALUE.match(head, len(self.quoted)) is not None
-        if is_whole and value.count(b"{", 0, at) == 1 and value.find(self.quoted, at + 1) < 0:
+        if (
+            is_whole
+            and _is_json(value)
+            and value.count(b"{", 0, at) == 1
+            and value.find(self.quoted, at + 1) < 0
+        ):
             if len(self.known) >= _HEADS_MAX:
                 self.known.clear()
             self.known[head] = candidate
         return candidate
+
+
+def _is_json(value: bytes) -> bool:
+    try:
+        msgspec.json.decode(value)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _member_heads(rows: Sequence[VersionRow]) -> _MemberHeads | None:

@@ -157,7 +157,7 @@ class Skylift(Dialect):
         currency = currency_of(amount, fields["currency"])
         campaign_id = id_or_none(_optional_id(fields["campaign"], "campaign"))
         leg = Leg(_KINDS[operation].value, amount, currency, campaign_id is not None, campaign_id)
-        bet_id = id_or_none(_optional_id(fields["bet_id"], "bet_id"))
+        bet_id = _optional_id(fields["bet_id"], "bet_id")
         if operation == "REFUND" and bet_id is None:
             raise Rejected(RejectCode.MISSING_FIELD, "bet_id is missing")
         return Draft(

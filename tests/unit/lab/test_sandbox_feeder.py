@@ -77,7 +77,9 @@ async def test_the_rate_is_kept(records):
     memory = Memory()
     await feed_records(records[:600], memory, rate=2_000)
     assert loop.time() - began > 0.2  # 600 at 2,000 a second; the last stretches are not waited for
-    assert max(memory.calls) <= 100
+    assert (
+        max(memory.calls) < 600
+    )  # after a pause of the machine as many as are due, never all at once
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan")])

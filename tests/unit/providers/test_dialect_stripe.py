@@ -130,7 +130,7 @@ def test_refunds_add_up_to_what_was_paid() -> None:
     ]
     assert [money(back)[:2] for back in backs] == [("DEPOSIT_REVERSAL", n) for n in (500, 100, 900)]
     assert len({back.provider_tx_id for back in backs}) == 3
-    assert {back.reference for back in backs} == {PAYMENT}
+    assert all(back.reference == PAYMENT for back in backs)
 
 
 @pytest.mark.parametrize("previous", [None, {}, {"refunded": False}])

@@ -425,6 +425,12 @@ HEADS = [
     (b'{"x":["v"],"\\u0076":"2026-01-01"}', "2"),
     (b'{"v":"2025-03-31.%b"}' % (b"x" * 100), "2"),
     (b'{"v":"2024-\\u0030"}', "1"),
+    # The second and what follows it is not JSON: no version can read it, so either may reject it, but
+    # what is kept of it must not decide the next one.
+    (b'{%b,"n":1234567890,"type":"payout.paid","data":1}' % BASIL, "2"),
+    (b'{%b,"n":1234567890,"type":"payout.paid","data":' % BASIL, "1 or 2"),
+    (b"{%b" % BASIL, "1 or 2"),
+    (b"{%b}}" % BASIL, "1 or 2"),
 ]
 
 
@@ -438,7 +444,7 @@ def test_a_look_at_the_bytes_chooses_as_a_parse_does_whatever_came_before() -> N
                 record = raw_record("acme", value)
                 reader, items, fallbacks_by_index = versions.read_plainly(record, {})
                 assert (reader, items, fallbacks_by_index) == versions.read(record, {})
-            assert reader.version == expected, (first, second)
+            assert reader.version in expected, (first, second)
 
 
 def test_what_the_look_reads_wrongly_is_read_as_ever() -> None:

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from datetime import date
 
+import msgspec
 import pytest
 
 from schemas.errors import UsageError
-from schemas.policies import LedgerPolicy
+from schemas.policies import CARD_POLICY
 from schemas.topics import catalogue, raw_topic
 from streams.providers.adyen import Adyen
 from streams.providers.registry import (
@@ -216,7 +217,7 @@ def test_settings_are_the_adapters_fields() -> None:
         "policy": {"win_without_bet": "REFUSE"},
     }
     made = dialect_of(row(provider="adyen", settings=settings))
-    policy = LedgerPolicy(win_without_bet="REFUSE", reversal_beyond_payment="SUSPENSE")
+    policy = msgspec.structs.replace(CARD_POLICY, win_without_bet="REFUSE")
     assert made == Adyen(accept_test=False, unsigned_allowed=frozenset({"A"}), policy=policy)
     assert hash(made.unsigned_allowed)
 
