@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from fraud_agents.detectors import (
     d01_bet_velocity,
+    d01b_spin_cycle,
     d02_fake_deposit,
     d03_affiliate_burst,
     d04_structuring,
@@ -39,6 +40,7 @@ D01_BET_VELOCITY: Final = d01_bet_velocity.RULE
 
 DEFAULT_RULES: Final[tuple[Rule, ...]] = (
     d01_bet_velocity.RULE,
+    d01b_spin_cycle.RULE,
     d02_fake_deposit.RULE,
     d03_affiliate_burst.RULE,
     d04_structuring.RULE,
@@ -73,6 +75,7 @@ class DetectorType(Protocol):
 DETECTORS: Final[Mapping[str, tuple[DetectorType, ...]]] = MappingProxyType(
     {
         "D01": (d01_bet_velocity.BetVelocity,),
+        "D01B": (d01b_spin_cycle.SpinCycle,),
         "D02": (d02_fake_deposit.FakeDeposit,),
         "D03": (),
         "D04": (d04_structuring.Structuring,),

@@ -1,4 +1,4 @@
-"""Cases about play: D15 to D18 and D20. Numbers are those of the definitions."""
+"""Cases about play: D01B, D15 to D18 and D20. Numbers are those of the definitions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,44 @@ from lab.fraud.truth import CaseType, CaseWriter, Level
 
 _ONLY_OVER: Final = (Level.OVER,)
 _ONLY_NEAR: Final = (Level.NEAR,)
+
+
+# --- D01B: rounds of a slot closer together than 2.3 s in Great Britain, 4.8 s in Germany
+
+
+def _spin_soon(case: CaseWriter, region: str, least_ms: int) -> None:
+    player, stake = case.player(region), 20
+    gap_ms, game = case.below(least_ms, far=0.2), "slot-4"
+    at_ms = case.at_ms
+    for number in range(6):
+        player.bet(at_ms, stake, game=game, money=stake)
+        at_ms += gap_ms if number == 3 else 6_000
+    case.complete(case.at_ms + 3 * 6_000 + gap_ms)
+
+
+def _british_spins(case: CaseWriter) -> None:
+    _spin_soon(case, "GB", 2_300)
+
+
+def _german_spins(case: CaseWriter) -> None:
+    _spin_soon(case, "DE", 4_800)
+
+
+def _many_lines(case: CaseWriter) -> None:
+    """Report ten lines of each round as ten bets, and play a second game beside it."""
+    player = case.player("GB")
+    for number in range(4):
+        round_id = case.stream.next_name("round")
+        for line in range(10):
+            at_ms = case.at_ms + number * 3_000 + line * 5
+            player.bet(at_ms, 2, game="slot-4", round_id=round_id)
+        player.bet(case.at_ms + number * 3_000 + 1_500, 20, game="slot-5")
+
+
+def _free_spins(case: CaseWriter) -> None:
+    player = case.player("DE")
+    for number in range(8):
+        player.bet(case.at_ms + number * 900, 20, game="slot-4", is_free=True)
 
 
 # --- D15: one id, two contents
@@ -331,6 +369,10 @@ def _two_days(case: CaseWriter) -> None:
 
 
 CASES: Final = (
+    CaseType("D01B", "British spins", _british_spins),
+    CaseType("D01B", "German spins", _german_spins),
+    CaseType("D01B", "many lines", _many_lines, levels=_ONLY_NEAR),
+    CaseType("D01B", "free spins", _free_spins, levels=_ONLY_NEAR),
     CaseType("D15", "changed amount", _changed_amount, "block", _ONLY_OVER),
     CaseType("D15", "other round", _other_round, "block", _ONLY_OVER),
     CaseType("D15", "changed deposit", _changed_deposit, "block", _ONLY_OVER),

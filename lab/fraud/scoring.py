@@ -24,8 +24,8 @@ from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, TRANSACTIONS
 PARTITIONS: Final = 4
 _MERGED: Final = (PLAYER_EVENTS, TRANSACTIONS)
 _TOPICS: Final = (*_MERGED, GAME_RESULTS)
-CATALOGUE: Final = tuple(f"D{number:02}" for number in range(1, 21))
-"""The detectors of the definitions, those that do not exist yet included."""
+CATALOGUE: Final = ("D01", "D01B", *(f"D{number:02}" for number in range(2, 21)))
+"""The detectors of the definitions; one without a rule is None in a score."""
 
 
 class Raised(msgspec.Struct, frozen=True):

@@ -160,6 +160,7 @@ def test_an_alert_that_is_not_the_players_fault_stops_no_player():
     stream = Stream(6)
     story = PlayerStory(stream)
     bet = story.bet(T0, 1_000)
+    assert bet.round_id is not None
     story.bet(T0 + 5_000, 900, round_id=bet.round_id, tx_id=bet.provider_tx_id)
     detectors = PartitionDetectors(DEFAULT_RULES, 0)
     alerts = [
