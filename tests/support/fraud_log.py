@@ -38,7 +38,7 @@ def bet(
         brand="default",
         provider="hub88",
         provider_version="v1",
-        region="DE",
+        region="MT",
         operation=kind.lower(),
         provider_tx_id=tx,
         attempt=Attempt("provider.hub88.raw.v1", 0, 0),

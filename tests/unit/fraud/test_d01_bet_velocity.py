@@ -244,7 +244,7 @@ def test_evidence_says_what_a_person_asks():
     evidence = alert.evidence
     assert json.loads(evidence["games"]) == {"hub88/slot-1": 300, "hub88/slot-2": 200}
     assert json.loads(evidence["providers"]) == {"hub88": 500}
-    assert json.loads(evidence["regions"]) == {"DE": 500}
+    assert json.loads(evidence["regions"]) == {"MT": 500}
     assert (evidence["inter_arrival_p50_ms"], evidence["inter_arrival_cv"]) == ("100", "0.000")
     assert evidence["is_regular"] == "true"
     assert evidence["rule_digest"] == D01_VERSION_1.digest
