@@ -10,7 +10,7 @@ import pytest
 from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.enforcement import Enforcement, brand_of
-from lab.fraud.story import MINUTE_MS, PlayerStory, Stream
+from lab.fraud.story import DAY_MS, MINUTE_MS, PlayerStory, Stream
 from pitboss.workers.fraud import create_enforcement
 from schemas.errors import UsageError
 from schemas.events import AlertStatus
@@ -141,6 +141,22 @@ def test_a_hold_does_not_weaken_a_block_until_the_player_is_released():
         ("D02", "player.blocked"),
         ("D05", "player.blocked"),
         ("D01", "player.held"),
+    ]
+
+
+def test_the_end_of_an_episode_does_not_block_a_released_player_again():
+    stream = Stream(5)
+    story = PlayerStory(stream)
+    story.confirm(T0, 1_000, None)  # D02 blocks
+    story.set_state(T0 + MINUTE_MS, "player.released", "alert")
+    late_ms = T0 + 3 * DAY_MS  # the alert is closed a day after it
+    story.bet(late_ms, 1)
+    for number in range(600):
+        story.bet(late_ms + MINUTE_MS + number * 90, 1)  # D01 holds
+    orders = [one for one in watch(stream.in_order(), enforcing()) if isinstance(one, tuple)]
+    assert [(alert.rule_id, b"player.held" in order[1]) for alert, order in orders] == [
+        ("D02", False),
+        ("D01", True),
     ]
 
 
