@@ -13,7 +13,7 @@ from fraud_agents.detectors.observation import Detector, Observation
 from fraud_agents.detectors.repeats import RepeatFilter, RepeatState
 from fraud_agents.rules import Rule, rule_set_name
 from schemas.errors import UsageError
-from schemas.events import FraudAlert, Kind, PlayerEvent, WalletTransaction
+from schemas.events import AlertStatus, FraudAlert, Kind, PlayerEvent, WalletTransaction
 from schemas.topics import TRANSACTIONS
 
 STATE_VERSION: Final = 2
@@ -79,7 +79,8 @@ class PartitionDetectors:
             self._blocked.pop(f"{escape_key(event.brand)}:{event.player_id}", None)
         for alert in alerts:
             is_stop = alert.severity == "block" and alert.rule_id in self._stopping
-            if is_stop and alert.player_id is not None:
+            is_over = alert.status == AlertStatus.CLOSED
+            if is_stop and not is_over and alert.player_id is not None:
                 self._blocked[f"{alert.key.partition(':')[0]}:{alert.player_id}"] = None
         return alerts
 
