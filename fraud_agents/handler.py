@@ -84,7 +84,7 @@ class OwnedPartition:
             if offset < seen:
                 continue  # the batch is tried again, after the database or the broker was away
             try:
-                event = decode(record.value)
+                event = decode(record.value or b"")
             except Rejected as error:
                 self.rejections.append(Rejection(record, error.reason, error.detail))
                 continue

@@ -39,6 +39,7 @@ class RejectCode(StrEnum):
     )
     BAD_CURRENCY = "BAD_CURRENCY"
     BAD_TIME = "BAD_TIME"
+    BAD_HEADER = "BAD_HEADER"  # the name of a Kafka header is not UTF-8
     BAD_CONTRACT = "BAD_CONTRACT"  # a record on one of our own topics that our schemas cannot read
     TOO_LARGE = "TOO_LARGE"
     # It would have to wait behind a dead letter of its player, and too much waits already.

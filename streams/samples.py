@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from zlib import crc32
 
 from runtime.dead_letters.headers import format_position, parse_position
-from runtime.kafka.records import RawRecord
+from runtime.kafka.records import RawRecord, readable_headers
 from schemas.events import Position
 
 R = TypeVar("R", bound=RawRecord)
@@ -93,13 +93,13 @@ class Sampler:
 def write_sample(record: RawRecord) -> SampleOut | None:
     """Return the record of the topic of samples; None where it would be too large."""
     size = len(record.value or b"") + sum(
-        len(name) + len(value or b"") for name, value in record.headers
+        len(name) + len(value or b"") for name, value in readable_headers(record)
     )
     if size > BYTES_MAX:
         return None
     position = format_position(Position(record.topic, record.partition, record.offset))
     headers = [
-        *record.headers,
+        *readable_headers(record),
         (SAMPLE_OF, position.encode()),
         (APPENDED_AT, str(record.timestamp).encode()),
     ]
@@ -114,7 +114,8 @@ def write_samples(records: Iterable[RawRecord]) -> list[SampleOut]:
 
 def read_sample(record: RawRecord) -> SampledRecord | None:
     """Return the raw record that a sample holds; None for a record of another form."""
-    own = dict(record.headers[-2:])
+    headers = readable_headers(record)
+    own = dict(headers[-2:])
     position = parse_position((own.get(SAMPLE_OF) or b"").decode("utf-8", "replace"))
     appended = own.get(APPENDED_AT) or b""
     if position is None or not appended.isdigit():
@@ -126,5 +127,5 @@ def read_sample(record: RawRecord) -> SampledRecord | None:
         int(appended),
         record.key,
         record.value,
-        record.headers[:-2],
+        headers[:-2],
     )

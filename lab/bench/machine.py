@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-LIBRARIES = ("faust-streaming", "mode-streaming", "aiokafka", "fastavro", "msgspec")
+LIBRARIES = (
+    "faust-streaming",
+    "mode-streaming",
+    "aiokafka",
+    "confluent-kafka",
+    "fastavro",
+    "msgspec",
+)
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class Broker:
                 f"{topic}-{partition}",
                 position,
                 (0, log.end),
-                last,  # type: ignore[arg-type]  # has what is read of aiokafka's record
+                last,  # type: ignore[arg-type]  # has what is read of a record
                 committed,
             )
             if mismatch is not None:

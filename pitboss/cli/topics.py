@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -173,9 +173,8 @@ def lag(
     By consumer group and topic, with the total. Where a role has never committed, everything is
     unread. An age is that of the broker's time of the oldest unread record; `unheld` counts
     partitions that no running worker of the group reads. Exit code 0, or 1 where the last total is
-    over --max-lag or --max-age, or one of the named roles has committed nothing and a limit is
-    given; 69 if the broker does not answer. --watch prints a measurement after the other; with
-    --json, a line each.
+    over --max-lag or --max-age; 69 if the broker does not answer. --watch prints a measurement
+    after the other; with --json, a line each.
     """
     runtime = resolve_runtime(read_settings())
     for pause in list_pauses(runtime):
@@ -185,8 +184,7 @@ def lag(
     chosen = [_topic_name(runtime, name) for name in names]
     sources = _sources(runtime)
     remaining = count if watch else 1
-    total: LagSum | None = None
-    found: list[PartitionLag] = []
+    total = None
     try:
         while remaining is None or remaining > 0:
             if total is not None:
@@ -200,16 +198,7 @@ def lag(
             remaining = None if remaining is None else remaining - 1
     except KeyboardInterrupt:
         click.echo(err=True)
-    if total is None or (max_lag is None and max_age is None):
-        return
-    uncommitted = [role for role in roles if runtime.group(GROUPS[role]) not in _groups(found)]
-    for role in uncommitted:
-        click.echo(f"{role} has committed nothing yet: its lag is not known", err=True)
-    context.exit(1 if uncommitted or _is_over(total, max_lag, max_age) else 0)
-
-
-def _groups(found: Iterable[PartitionLag]) -> set[str]:
-    return {one.group for one in found if one.committed is not None}
+    context.exit(1 if total is not None and _is_over(total, max_lag, max_age) else 0)
 
 
 async def _differences(runtime: Runtime, raw: RawTopics, partitions: int) -> list[TopicDifference]:

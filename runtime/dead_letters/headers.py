@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
-from runtime.kafka.records import RawRecord
+from runtime.kafka.records import RawRecord, readable_headers
 from schemas.causes import PARKED, REDRIVE
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Cause, Position
@@ -83,7 +83,7 @@ def drop_headers(source: Position, actor: str, reason: str) -> list[tuple[str, b
 
 def is_mark(record: RawRecord) -> bool:
     """Return whether the record is the mark of a drop, which holds nothing of the provider's."""
-    return any(name == DROP_OF for name, _ in record.headers)
+    return any(name == DROP_OF for name, _ in readable_headers(record))
 
 
 def referenced_position(raw: bytes | None, record: RawRecord) -> Position:

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from runtime.dead_letters.headers import DROP_MARK, DROP_OF, REDRIVE_OF, parse_position
-from runtime.kafka.records import RawRecord
+from runtime.kafka.records import RawRecord, has_readable_headers
 
 NO_OFFSET: Final = -1
 
@@ -88,7 +88,8 @@ class PartitionHolds:
     def disposition(self, record: RawRecord) -> tuple[Disposition, KeyHold | None]:
         """Return what to do with a record, and the hold that decides it."""
         hold = self._hold_of(record)
-        if hold is None or record.offset == hold.until_offset:
+        # Without its headers, a record cannot be kept as it is: it is read, and rejected, at once.
+        if hold is None or record.offset == hold.until_offset or not has_readable_headers(record):
             return Disposition.READ, None
         if record.offset == hold.waits_for:
             return Disposition.RELEASE, hold

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-from aiokafka.structs import ConsumerRecord
+from typing import Final
 
 from runtime.kafka.producer import BatchProducer, OutRecord, TooLarge
+from runtime.kafka.records import RawRecord, readable_headers
 from schemas import codec
 from schemas.errors import InvariantBroken
 from schemas.events import DeadLetter, Header, Position
@@ -36,7 +35,7 @@ like the value."""
 class Rejection:
     """A record, or one item of it, and why it is unusable; the detail holds no secrets."""
 
-    record: ConsumerRecord[Any, Any]
+    record: RawRecord
     code: str
     detail: str
     record_index: int | None = None
@@ -61,7 +60,7 @@ class _PendingLetter:
         record = self.rejection.record
         size = ENVELOPE_BYTES + len(self.rejection.detail)
         if self.is_first:
-            headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+            headers = sum(len(name) + len(value or b"") for name, value in readable_headers(record))
             size += len(record.value or b"") + 2 * len(record.key or b"") + headers
         return size
 
@@ -78,7 +77,7 @@ class KafkaDeadLetterSink:
 
     async def publish(
         self,
-        record: ConsumerRecord[Any, Any],
+        record: RawRecord,
         code: str,
         detail: str,
         *,
@@ -149,7 +148,7 @@ class KafkaDeadLetterSink:
             record_index=rejection.record_index,
             key=key,
             value=record.value if has_bytes else None,
-            headers=[Header(name, value) for name, value in record.headers] if has_bytes else [],
+            headers=[Header(*each) for each in readable_headers(record)] if has_bytes else [],
             source_timestamp=record.timestamp,
             code=str(rejection.code),
             detail=detail[:DETAIL_CHARACTERS_MAX],

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import faust
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from runtime.hop_tap import HopStep, note_step
+from runtime.kafka.records import RawRecord
 
 CHANNEL_BATCHES_MAX: Final = 256
 
@@ -27,7 +28,7 @@ class RecordBatch:
     partition: int
     from_offset: int
     next_offset: int
-    records: Sequence[ConsumerRecord[bytes, bytes]]
+    records: Sequence[RawRecord]
     assignment: int
     """Number of the intake's assignment; once the intake has another one, the batch is stale."""
     on_done: Callable[[RecordBatch], None] = field(default=lambda _: None, repr=False)

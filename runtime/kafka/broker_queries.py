@@ -12,7 +12,6 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from runtime.kafka.clients import start_client
 from schemas.errors import Unavailable
 
 
@@ -60,7 +59,15 @@ async def fetch_group_commits(
     if missing := [f"{tp.topic}-{tp.partition}" for tp in partitions if tp not in answer]:
         names = ", ".join(sorted(missing))
         raise Unavailable(f"the broker does not say yet what {group} has committed of {names}")
-    return {tp: answer[tp] if answer[tp].offset >= 0 else None for tp in partitions}
+    return {tp: _without_nul(answer[tp]) if answer[tp].offset >= 0 else None for tp in partitions}
+
+
+def _without_nul(commit: OffsetAndMetadata) -> OffsetAndMetadata:
+    """Return a commit without the byte that ends a text in C.
+
+    confluent-kafka 2.16.0 sends it along as a part of the metadata.
+    """
+    return OffsetAndMetadata(commit.offset, commit.metadata.removesuffix("\0"))
 
 
 async def fetch_held_partitions(admin: AIOKafkaAdminClient, group: str) -> set[TopicPartition]:
@@ -81,18 +88,3 @@ async def fetch_held_partitions(admin: AIOKafkaAdminClient, group: str) -> set[T
         if assignment
         for tp in ConsumerProtocolMemberAssignment.decode(assignment).partitions()
     }
-
-
-async def query_group_offsets(
-    bootstrap_servers: str, group: str, partitions: Collection[TopicPartition]
-) -> dict[TopicPartition, int | None]:
-    """Return what `fetch_group_offsets` returns, over a connection of its own.
-
-    Raises Unavailable where no broker answers or it does not say.
-    """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id=f"{group}.offsets")
-    await start_client(admin, bootstrap_servers)
-    try:
-        return await fetch_group_offsets(admin, group, partitions)
-    finally:
-        await admin.close()

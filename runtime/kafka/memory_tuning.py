@@ -21,7 +21,7 @@ MMAP_THRESHOLD_BYTES: Final = 64 * 1024 * 1024
 """A buffer of up to so much comes from the heap.
 
 Otherwise the buffer of each answer is mapped, filled with zeros page by page, and unmapped again. A
-fetch's answer has 50 MiB at most, by aiokafka's default."""
+fetch's answer has `consumer.FETCH_ANSWER_BYTES_MAX` at most."""
 
 TRIM_THRESHOLD_BYTES: Final = 128 * 1024 * 1024
 """So much free memory at the heap's end stays with the process."""

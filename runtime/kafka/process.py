@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ BLOCKED_S: Final = 120.0
 
 LOG_EVERY_S: Final = 10.0
 LOG_TEMPLATES_MAX = 1_000
+KAFKA_LIBRARIES: Final = ("aiokafka", "librdkafka")
 
 
 def run_worker(create: Callable[[], PitbossApp] | Callable[[], Awaitable[PitbossApp]]) -> int:
@@ -126,22 +127,28 @@ def _exit_code(error: BaseException) -> int:
 class LogThrottle(logging.Filter):
     """Filter that passes each message of a library once in a while, with a count of those dropped.
 
-    Without a broker, aiokafka logs the same message twenty times in each 100 ms, which would fill
-    the logs. Messages are alike if logger, level and template are; their arguments may differ.
+    Without a broker, both clients log the same message twenty times in each 100 ms, which would
+    fill the logs. Messages are alike if logger, level and template are, and for librdkafka, whose
+    template is always the same, the first argument, which names the event; others may differ.
     """
 
-    def __init__(self, library: str = "aiokafka", every_s: float = LOG_EVERY_S) -> None:
-        """Throttle the loggers of `library` to one message of a kind in `every_s` seconds."""
+    def __init__(
+        self, libraries: Collection[str] = KAFKA_LIBRARIES, every_s: float = LOG_EVERY_S
+    ) -> None:
+        """Throttle the loggers of `libraries` to one message of a kind in `every_s` seconds."""
         super().__init__()
-        self._library = library
+        self._libraries = frozenset(libraries)
         self._every_s = every_s
         self._last: dict[tuple[str, int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to let the record through."""
-        if record.name.partition(".")[0] != self._library:
+        library = record.name.partition(".")[0]
+        if library not in self._libraries:
             return True
         kind = (record.name, record.levelno, str(record.msg))
+        if library == "librdkafka" and isinstance(record.args, tuple):
+            kind = (record.name, record.levelno, str(record.args[0]))
         now = time.monotonic()
         last, dropped = self._last.get(kind, (-self._every_s, 0))
         if now - last < self._every_s:

@@ -1,13 +1,21 @@
-"""The record of a raw topic, as every reader of one sees it."""
+"""A record as every reader of a topic sees it, and the one that the intake's client returns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+from schemas.errors import RejectCode, Rejected
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
+"""Headers in their order; a name may occur more than once."""
 
 
 class RawRecord(Protocol):
-    """A record of a raw topic, as a connector appended it; aiokafka's ConsumerRecord is one."""
+    """A record of a topic, as its sender appended it; aiokafka's ConsumerRecord is one, too."""
 
     @property
     def topic(self) -> str:
@@ -31,8 +39,82 @@ class RawRecord(Protocol):
 
     @property
     def value(self) -> bytes | None:
-        """Body, byte for byte as the provider sent it."""
+        """Body, byte for byte as the sender wrote it."""
 
     @property
-    def headers(self) -> Sequence[tuple[str, bytes | None]]:
-        """Headers, in their order; a name may occur more than once."""
+    def headers(self) -> Headers:
+        """Headers; raises Rejected if they cannot be read."""
+
+
+class FetchedRecord:
+    """A record over librdkafka's message, which is read when it is asked for.
+
+    Most readers look at a part of a record only, and decoding the headers costs more than the rest.
+    """
+
+    __slots__ = ("_headers", "_message", "offset", "partition", "topic")
+
+    def __init__(self, topic: str, partition: int, offset: int, message: Message) -> None:
+        """Take the message, and what the intake knows of it already."""
+        self.topic: Final = topic
+        self.partition: Final = partition
+        self.offset: Final = offset
+        self._message: Final = message
+        self._headers: Headers | None = None
+
+    @property
+    def timestamp(self) -> int:
+        """The record's time, epoch ms: of the append or of the sender, as its topic says."""
+        return self._message.timestamp()[1]
+
+    @property
+    def key(self) -> bytes | None:
+        """Key, by which the record was partitioned."""
+        return self._message.key()
+
+    @property
+    def value(self) -> bytes | None:
+        """Body, byte for byte as the sender wrote it."""
+        return self._message.value()
+
+    @property
+    def headers(self) -> Headers:
+        """Headers; raises Rejected if the name of one is not UTF-8, which brokers do not check."""
+        if self._headers is None:
+            self._headers = _decode_headers(self._message)
+        if self._headers is _UNREADABLE:
+            raise Rejected(RejectCode.BAD_HEADER, "the name of a header is not UTF-8")
+        return self._headers
+
+    def __repr__(self) -> str:
+        """Return `topic-partition@offset`."""
+        return f"FetchedRecord({self.topic}-{self.partition}@{self.offset})"
+
+
+_UNREADABLE: Final[Headers] = [("", None)]
+"""Stands for headers that cannot be decoded; compared by identity."""
+
+
+def _decode_headers(message: Message) -> Headers:
+    # The first call fails with a SystemError around the UnicodeDecodeError (confluent-kafka
+    # 2.16.0), and a second one would return a tuple with a null pointer: it must not be made.
+    try:
+        return message.headers() or ()  # type: ignore[return-value]  # of a consumer, only bytes
+    except (SystemError, UnicodeDecodeError):
+        return _UNREADABLE
+
+
+def readable_headers(record: RawRecord) -> Headers:
+    """Return a record's headers, or none where they cannot be read."""
+    try:
+        return record.headers
+    except Rejected:
+        return ()
+
+
+def has_readable_headers(record: RawRecord) -> bool:
+    """Return whether a record's headers can be read."""
+    try:
+        return record.headers is not None
+    except Rejected:
+        return False

@@ -1,7 +1,8 @@
 """The watchdog: ends a worker whose partitions have lag and do not move.
 
-A consumer can be stuck without an error (aiokafka #1154), and only lag shows it. The ends of the
-log come from a second client, because the high-water mark of a stuck consumer does not move either.
+A consumer can be stuck without an error, and only lag shows it. The ends of the log come from a
+second client, because the high-water mark of a stuck consumer does not move either. That it is
+another library than the intake's is an advantage: what one does wrong, the other does not repeat.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from runtime.kafka.records import RawRecord
+from runtime.kafka.records import RawRecord, readable_headers
 from schemas.errors import RejectCode, Rejected
 from streams.drift.payload_schemas import Body, PayloadSchema, load_payload_schemas
 from streams.drift.shapes import DETAIL_MAX, DriftKind, Shape, printable_excerpt, schema_distance
@@ -88,7 +88,7 @@ class DriftChecker:
 
         `is_verified`: its signature was checked already, so it need not be checked again.
         """
-        headers = dict(record.headers)
+        headers = dict(readable_headers(record))
         routers = self._keyless if is_verified else {}
         router = routers.get(provider, self._routers[provider])
         read = self._read(router, record, headers)

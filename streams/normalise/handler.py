@@ -16,8 +16,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from aiokafka.structs import ConsumerRecord
-
 from runtime.dead_letters.park_store import ParkStore
 from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
 from runtime.kafka.agent_loop import Handle
@@ -25,6 +23,7 @@ from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from runtime.kafka.records import RawRecord
 from schemas.errors import InvariantBroken, Unavailable
 from schemas.topics import SAMPLES, provider_of, qualified_name, raw_pattern
 from streams.normalise.batch import OUTPUT_TOPICS, FallbackUsed, NormalisedBatch
@@ -146,10 +145,10 @@ def register(
 
 def create_reader(
     normaliser: Normaliser, sampler: Sampler | None = None
-) -> Callable[[str, Sequence[ConsumerRecord[bytes, bytes]]], NormalisedBatch]:
+) -> Callable[[str, Sequence[RawRecord]], NormalisedBatch]:
     """Return the function that reads records of a raw topic as they are fetched."""
 
-    def read(topic: str, records: Sequence[ConsumerRecord[bytes, bytes]]) -> NormalisedBatch:
+    def read(topic: str, records: Sequence[RawRecord]) -> NormalisedBatch:
         normalised = NormalisedBatch(provider_of(topic))
         normalised.add_results(zip(records, map(normaliser.normalise, records), strict=True))
         if sampler is not None:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from runtime.kafka.records import RawRecord
+from runtime.kafka.records import RawRecord, readable_headers
 from schemas.errors import RejectCode, Rejected
 from schemas.events import SignatureVerdict
 from streams.providers.dialect import Draft, Headers, Item, MarketDraft, PlayerDraft, Reader
@@ -169,7 +169,7 @@ class ProviderRouter:
         That is the expected one where no version can read it. For a record whose own headers cannot
         be read it is the current one: its sender waits for an answer too.
         """
-        headers = dict(record.headers)
+        headers = dict(readable_headers(record))
         try:
             expected = self._candidate_for(record, headers)
         except Rejected:

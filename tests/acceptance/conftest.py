@@ -15,11 +15,14 @@ from tests.support.fix_stack import Servers
 PARTITIONS = 6
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installation(
     stack: Servers, namespaces: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Runtime]:
-    """A namespace with its four workers running; every test uses players of its own."""
+    """A namespace with its workers running; every test uses players of its own.
+
+    Of the package, not of the session: its workers end with the last test that may need them.
+    """
     runtime = stack.runtime(namespaces())
     provision(
         runtime,

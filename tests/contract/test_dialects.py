@@ -82,6 +82,7 @@ def test_every_code_that_a_raw_record_can_earn_has_a_vector() -> None:
     elsewhere = {
         RejectCode.UNKNOWN_PROVIDER,
         RejectCode.TOO_LARGE,
+        RejectCode.BAD_HEADER,
         RejectCode.BAD_CONTRACT,
         RejectCode.DIALECT_FAILED,
         RejectCode.PARK_FULL,

@@ -75,8 +75,8 @@ _HOSTILE_TEXTS: Final = (
     "ünï-çødé-玩家-🎰",
     "٣٤٥",
     "two  spaces",
-    "x" * 128,
-    "x" * 129,
+    "x1" * 64,  # as long as an id may be, and no placeholder
+    "x1" * 64 + "x",
     "00012",
     "1e5",
     "-1",
@@ -85,6 +85,8 @@ _HOSTILE_TEXTS: Final = (
     "a;b|c:d,e",
     "NaN",
 )
+NO_VALUE_TEXTS: Final = frozenset({"null", "NaN"})
+"""Those of them that mean "no value" in an optional place, as every placeholder does."""
 _HOSTILE_MINOR: Final = (
     0,
     1,

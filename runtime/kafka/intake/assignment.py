@@ -8,14 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.offset_gaps import OffsetGaps
 from runtime.kafka.intake.progress import PartitionProgress
 from runtime.kafka.intake.trailing_offsets import TrailingOffsets
+from runtime.kafka.records import RawRecord
 
 TRY_MAX_S: Final = 40.0
 """How long a new try may wait for the same reason as the last one: as long as a database may be
@@ -64,7 +65,8 @@ class Assignment:
         self._tried_since: dict[TopicPartition, float] = {}
         self._notes_made = 0
         self._progress: dict[TopicPartition, PartitionProgress] = {}
-        self._positions: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
+        self._unconfirmed: set[TopicPartition] = set()
         self._trailing = TrailingOffsets()
         self._are_committed = True
 
@@ -97,20 +99,14 @@ class Assignment:
         """Return where the next fetch of every partition must begin."""
         return {tp: progress.next_offset for tp, progress in self._progress.items()}
 
-    def partitions_with_room(self, records_max: int) -> list[TopicPartition]:
-        """Return the partitions that have at most so many unfinished records; none while closed."""
-        if not self.is_open:
-            return []
-        return [
-            tp
-            for tp, progress in self._progress.items()
-            if progress.unfinished_records <= records_max
-        ]
+    def has_room(self, tp: TopicPartition, records_max: int) -> bool:
+        """Return whether a partition has at most so many unfinished records; never while closed."""
+        return self.is_open and self._progress[tp].unfinished_records <= records_max
 
     def issue_batch(
         self,
         tp: TopicPartition,
-        records: Sequence[ConsumerRecord[Any, Any]],
+        records: Sequence[RawRecord],
         next_offset: int,
         on_done: Callable[[RecordBatch], None],
     ) -> RecordBatch:
@@ -164,9 +160,13 @@ class Assignment:
         }
 
     def note_committed(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Note that the group has committed these offsets."""
+        """Note that the group has committed these offsets.
+
+        An answer may come after its assignment is over. It is still true, so it cannot be mistaken.
+        """
         for tp, offset in offsets.items():
-            self._progress[tp].committed_offset = offset
+            if (progress := self._progress.get(tp)) is not None:
+                progress.committed_offset = offset
 
     def liveness_notes(self, paused: str | None) -> dict[TopicPartition, tuple[int, str]]:
         """Return, for each waiting partition, its done offset and why it waits.
@@ -185,6 +185,20 @@ class Assignment:
         """Return the partitions without an unfinished batch."""
         return [tp for tp, progress in self._progress.items() if not progress.unfinished_batches]
 
+    def note_end(self, tp: TopicPartition, end: int) -> None:
+        """Note that the client has found the log's end at `end`, behind all that was issued."""
+        self._ends[tp] = end
+        self._unconfirmed.add(tp)
+
+    def ends_to_confirm(self) -> dict[TopicPartition, int]:
+        """Return, for each idle partition that must be read again, the offset to begin at."""
+        starts = {}
+        for tp in self._unconfirmed.intersection(self.idle_partitions()):
+            self._unconfirmed.discard(tp)
+            if (start := self.note_position(tp, self._ends[tp])) is not None:
+                starts[tp] = start
+        return starts
+
     def note_position(self, tp: TopicPartition, position: int) -> int | None:
         """Note that an idle partition was read up to `position` without a record.
 
@@ -193,7 +207,7 @@ class Assignment:
         the component that keeps the position knows only batches, which must join, and the group's
         offset must never be ahead of that position.
         """
-        self._positions[tp] = position
+        self._ends[tp] = position
         progress = self._progress[tp]
         if position <= progress.next_offset or self.gaps.is_pending(tp):
             return None
@@ -217,7 +231,7 @@ class Assignment:
                 continue
             reached = progress.done_offset
             if not progress.unfinished_batches:
-                reached = max(reached, self._positions.get(tp, 0))
+                reached = max(reached, self._ends.get(tp, 0))
             status[tp] = PartitionStatus(
                 progress.done_offset, reached, progress.unfinished_batches, waiting
             )

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from runtime.kafka.batches import RecordBatch, join_batches
+from runtime.kafka.records import RawRecord
 
 CHUNK_RECORDS: Final = 64
 """Some 0.2 MB of provider records as objects, with what is made of them.
@@ -28,7 +29,7 @@ neighbour's. A chunk itself costs what one record costs."""
 YIELD_RECORDS: Final = 250
 """Reading is all CPU: after so many records, some milliseconds, other tasks get the event loop."""
 
-Reader: TypeAlias = Callable[[str, Sequence[ConsumerRecord[Any, Any]]], Sized]
+Reader: TypeAlias = Callable[[str, Sequence[RawRecord]], Sized]
 """Converts records of one topic to something smaller, in their order; its length is their number.
 """
 

@@ -1,23 +1,35 @@
-"""The settings of an intake, and the Kafka consumer that follows from them."""
+"""The settings of an intake, and the options of librdkafka's consumer that follow from them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
-
-from aiokafka import AIOKafkaConsumer
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from typing import Final, Literal, TypeAlias
 
 from runtime.kafka.clients import METADATA_AGE_MS
 
-FETCH_WAIT_MS: Final = 100
-"""Bounds how long a partition that is not part of a long poll waits for the poll's end."""
+ConsumerOptions: TypeAlias = dict[str, str | int | bool]
 
-NO_POLL_LIMIT_MS: Final = 2**31 - 1
-"""A worker that waits for its database must stay in its group; the watchdog handles lack of
-progress.
-"""
+FETCH_WAIT_MS: Final = 250
+"""How long the broker holds a fetch that finds nothing. A partition that is not part of such a
+fetch, because it was paused or has just been assigned, waits for its end."""
+
+FETCH_ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Of one answer to a fetch, all partitions together."""
+
+PREFETCHED_KBYTES_MAX: Final = 16 * 1024
+PREFETCHED_RECORDS_MIN: Final = 10_000
+"""The client fetches on until it holds so many records or `PREFETCHED_KBYTES_MAX`: some batches
+more than are worked on, and no more memory than that."""
+
+FULL_QUEUE_BACKOFF_MS: Final = 10
+"""How soon the client looks whether it may fetch again; by default it takes a second."""
+
+REQUEST_TIMEOUT_MS: Final = 10_000
+RECONNECT_MAX_MS: Final = 1_000
+"""By default, ten seconds pass before a broker that has been restarted is looked for again."""
+
+MEMBER_GRACE_MS: Final = 15_000
+"""What a member may take to give its partitions up, beyond its drain."""
 
 
 @dataclass(frozen=True)
@@ -44,31 +56,37 @@ class IntakeSettings:
     session_timeout_ms: int = 10_000
 
 
-def new_consumer(settings: IntakeSettings) -> AIOKafkaConsumer:
-    """Build a consumer that never commits, resets or leaves its group by itself.
-
-    It is neither started nor subscribed.
-    """
-    # A member that drains holds the others up; it must not be expelled for that, nor may the others
-    # stop waiting for it.
-    rebalance_timeout_ms = settings.drain_timeout_ms + 15_000
-    return AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers,
-        client_id=settings.group,
-        group_id=settings.group,
-        group_instance_id=settings.group_instance_id,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        isolation_level="read_committed",
-        partition_assignment_strategy=(
-            RangePartitionAssignor if settings.is_co_partitioned else RoundRobinPartitionAssignor,
+def consumer_options(settings: IntakeSettings) -> ConsumerOptions:
+    """Return the options of a consumer that never commits, resets or assigns by itself."""
+    options: ConsumerOptions = {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "client.id": settings.group,
+        "group.id": settings.group,
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "range" if settings.is_co_partitioned else "roundrobin",
+        "session.timeout.ms": settings.session_timeout_ms,
+        "heartbeat.interval.ms": settings.session_timeout_ms // 5,
+        # Also how long the others of the group wait for a member that drains.
+        "max.poll.interval.ms": max(
+            settings.session_timeout_ms, settings.drain_timeout_ms + MEMBER_GRACE_MS
         ),
-        fetch_max_wait_ms=FETCH_WAIT_MS,
-        max_partition_fetch_bytes=settings.fetch_bytes_max,
-        metadata_max_age_ms=METADATA_AGE_MS,
-        session_timeout_ms=settings.session_timeout_ms,
-        heartbeat_interval_ms=settings.session_timeout_ms // 5,
-        rebalance_timeout_ms=rebalance_timeout_ms,
-        request_timeout_ms=rebalance_timeout_ms + 10_000,
-        max_poll_interval_ms=NO_POLL_LIMIT_MS,
-    )
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        "check.crcs": True,
+        "fetch.wait.max.ms": FETCH_WAIT_MS,
+        "fetch.max.bytes": max(FETCH_ANSWER_BYTES_MAX, settings.fetch_bytes_max),
+        "max.partition.fetch.bytes": settings.fetch_bytes_max,
+        "queued.min.messages": PREFETCHED_RECORDS_MIN,
+        "queued.max.messages.kbytes": PREFETCHED_KBYTES_MAX,
+        "fetch.queue.backoff.ms": FULL_QUEUE_BACKOFF_MS,
+        "topic.metadata.refresh.interval.ms": METADATA_AGE_MS,
+        "socket.timeout.ms": REQUEST_TIMEOUT_MS,
+        "reconnect.backoff.max.ms": RECONNECT_MAX_MS,
+        "enable.metrics.push": False,
+    }
+    if settings.group_instance_id is not None:
+        options["group.instance.id"] = settings.group_instance_id
+    return options

@@ -4,31 +4,30 @@ Why no record can be lost, in the order of a record's life:
 
 1. Start. A partition starts at an offset that was stored after everything before it was durable:
    the position that a component keeps and claims in a database, else the group's committed offset
-   (`start_offsets.py`). Only a partition that has neither starts by the `start` policy. What the
-   client chooses by itself never counts: it commits nothing, its reset policy is `none`, and what
-   it fetched before our seek is discarded (`_start_assignment`).
+   (`start_offsets.py`). Only a partition that has neither starts by the `start` policy. The client
+   reads nothing before, and then exactly from there: it commits nothing, and where it cannot read
+   it fails instead of choosing another offset (`consumer.py`).
 2. Read. A batch covers the offsets `[from, next)`. `from` is the `next` of the batch before, and
-   `next` is the consumer's position after the fetch (`_to_batches`). So the batches of an
-   assignment join, and no record is outside all of them. A fetch that starts anywhere but at
-   `from` is discarded and repeated, and the log decides whether records are missing
-   (`offset_gaps.py`). Consecutive chunks of a partition are joined into one batch
-   (`chunked_reads.py`). The only offsets outside of all batches are those behind all finished
-   work that two fetches showed to hold no record, and only where no position is claimed
+   `next` is the offset behind its last record (`_next_chunk`). So the batches of an assignment
+   join, and no record is outside all of them. Records that do not begin at `from` are discarded and
+   read again, and the log decides whether some are missing (`offset_gaps.py`). Of a partition, only
+   records of its last `assign` or `seek` are accepted (`handed_over.py`), and none behind an error
+   (`_recover`). The only offsets outside of all batches are those behind all finished work where
+   the client has found the log's end twice and no record, and only where no position is claimed
    (`trailing_offsets.py`).
-   A failed fetch may have moved the client past records that it did not return, so every
-   partition is sought back to its `from` (`_recover`).
 3. Finish. The agent's loop calls `RecordBatch.mark_done` when the handler has returned, that is
    when its effects are durable (`agent_loop.py`). That alone moves the offset that may be committed
-   past a record, and only along an unbroken run of finished batches (`progress.py`). `_commit`
-   commits that offset and no other.
+   past a record, and only along an unbroken run of finished batches (`progress.py`). `_commit` and
+   `_drain` commit that offset and no other.
 4. Revoke. Nothing more is sent to the agent, work in progress gets a bounded time, finished work is
-   committed, and the assignment is dropped (`_revoke`). A batch of a dropped assignment that is
-   still around can mark nothing as done.
+   committed, and the assignment is over (`_drain`, `on_revoked`). A batch of an assignment that is
+   over can mark nothing as done. If others may have the partitions already, nothing is committed.
 
 So a crash at any point repeats some work and skips none.
 
 Back-pressure: a partition whose next batch could exceed `records_ahead_max` unfinished records is
-not read further, and the bounded channel limits all partitions together.
+not read further, and the client does not fetch it if others would have to wait for it; the bounded
+channel limits all partitions together.
 """
 
 from __future__ import annotations
@@ -39,20 +38,11 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
-from aiokafka.errors import (
-    CommitFailedError,
-    ConsumerStoppedError,
-    IllegalStateError,
-    KafkaError,
-    NoOffsetForPartitionError,
-    OffsetOutOfRangeError,
-)
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 from mode import Service
 
 from runtime.kafka.batches import BatchChannel, RecordBatch
-from runtime.kafka.clients import is_retriable, start_client, stop_client
 from runtime.kafka.intake.assignment import Assignment, PartitionStatus
 from runtime.kafka.intake.chunked_reads import (
     CHUNK_RECORDS,
@@ -61,36 +51,37 @@ from runtime.kafka.intake.chunked_reads import (
     join_chunks,
     read_chunk,
 )
-from runtime.kafka.intake.consumer import IntakeSettings, new_consumer
-from runtime.kafka.intake.corrupt_records import corrupt_record_error
+from runtime.kafka.intake.client import ConsumerThread
+from runtime.kafka.intake.client_errors import DAMAGED, OUT_OF_LOG, is_transient
+from runtime.kafka.intake.client_partitions import CommitOffsets
+from runtime.kafka.intake.consumer import IntakeSettings
+from runtime.kafka.intake.corrupt_records import FetchFailures
+from runtime.kafka.intake.handed_over import HandedOver
 from runtime.kafka.intake.linger import Linger
+from runtime.kafka.intake.listener import Fetch
 from runtime.kafka.intake.offset_gaps import outside_log_error
 from runtime.kafka.intake.start_offsets import StartPositions, await_start_offsets, format_offsets
-from runtime.kafka.intake.trailing_offsets import check_trailing_offsets
+from runtime.kafka.records import FetchedRecord
 from runtime.kafka.tasks import crash_on_stray_cancel
 from schemas.errors import Unavailable
 
 __all__ = ["Intake", "IntakeSettings", "PartitionStatus", "StartPositions"]
 
-IDLE_POLL_MS: Final = 200
-BUSY_POLL_MS: Final = 20
-"""Longest poll while some partition has no room: it is looked at again this soon."""
-
-NO_PARTITION: Final = TopicPartition("", 0)
-"""Fetched from while nothing may be read: aiokafka reports a group's errors only to a fetch."""
-GROUP_ERROR_POLL_S = 1.0
-"""Interval of those fetches; aiokafka continues to join only after it has reported an error."""
-
 RETRY_S = 0.5
 
-COMMIT_TIMEOUT_S: Final = 10.0
+PAUSE_AFTER_S = 0.1
+"""How long partitions without room keep others from being fetched, until they are paused: a pause
+drops what the client has fetched ahead, and most waits are shorter."""
 
 LIVENESS_EVERY_COMMITS: Final = 10
 """Commits from one liveness note to the next: ten seconds by default."""
 
 
-class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # an untyped base
-    """Service that sends the batches of a group's topics to a channel and commits finished work."""
+class Intake(Service):
+    """Service that sends the batches of a group's topics to a channel and commits finished work.
+
+    It is the `Listener` of its consumer (`listener.py`).
+    """
 
     def __init__(
         self,
@@ -106,7 +97,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # an un
         """Prepare to read topics, by names or by a pattern, without connecting.
 
         `positions` are those of a component that keeps its own; `reader` turns records into
-        something smaller while they are fetched (`chunked_reads.py`).
+        something smaller while they are read (`chunked_reads.py`).
         """
         super().__init__(**kwargs)
         self.settings = settings
@@ -115,14 +106,17 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # an un
         self._channel = channel
         self._positions = positions
         self._reader = reader
-        self._consumer: AIOKafkaConsumer | None = None
+        self._consumer: ConsumerThread | None = None
         self._current = Assignment(0)
+        self._handed_over = HandedOver()
+        self._streams = count(1)
         self._gap_offsets = 0
         self._paused: str | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._must_check_trailing = False
         self._linger = Linger(settings.batch_records_max)
+        self._failures = FetchFailures(settings.group)
 
     # For agents, the watchdog and the control topic.
 
@@ -169,62 +163,56 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # an un
 
     async def on_start(self) -> None:
         """Connect and join the group. Raises Unavailable if no broker answers."""
-        consumer = new_consumer(self.settings)
-        await start_client(consumer, self.settings.bootstrap_servers)
+        consumer = ConsumerThread(self.settings, self, topics=self.topics, pattern=self.pattern)
+        await consumer.start()
         self._consumer = consumer
-        consumer.subscribe(topics=self.topics, pattern=self.pattern, listener=self)
 
     async def on_stop(self) -> None:
-        """Revoke everything and leave the group; other members take over.
+        """Revoke everything and leave the group; other members take over."""
+        if self._consumer is None:
+            return
+        await self._consumer.close()
+        if self._current.partitions:  # the client has ended without a revocation
+            await self._drain(self._current, self._cancel_start(), lambda _: None)
+            self.on_revoked(self._current.number + 1, is_lost=False)
+        if self._ending is not None:
+            await asyncio.wait([self._ending])
 
-        A static member does not leave: its partitions move when its session has timed out.
-        """
-        if self._consumer is not None:
-            await self._or_crash(self._revoke)
-            await stop_client(self._consumer)
+    # Assign and revoke.
 
-    # Assign and revoke. aiokafka logs and drops what a listener raises, so a failure has to crash
-    # this service explicitly.
-
-    async def on_partitions_revoked(
-        self,
-        revoked: Collection[TopicPartition],  # noqa: ARG002  # always all of them
-    ) -> None:
-        """Give up all partitions; the consumer rejoins its group when this returns."""
-        await self._or_crash(self._revoke)
-
-    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Start an assignment in a task of its own: no heartbeat is sent until this returns."""
+    def on_assigned(self, assignment: int, partitions: frozenset[TopicPartition]) -> None:
+        """Find where each partition starts."""
         if self.should_stop:
             return  # the consumer may join once more while it is being stopped
-        self._current = Assignment(self._current.number, frozenset(assigned))
-        self._starting = asyncio.create_task(self._or_crash(self._start_assignment))
-
-    async def _or_crash(self, act: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await act()
-        except Exception as error:  # noqa: BLE001  # see above
-            await self.crash(error)
+        self._current = Assignment(assignment, partitions)
+        self._starting = asyncio.ensure_future(self._or_crash(self._start_assignment))
 
     async def _start_assignment(self) -> None:
         current = self._current
-        starts = await await_start_offsets(self._client, current, self._positions, self.settings)
-        if not current.partitions <= self._client.assignment():
-            return  # the next rebalance is already under way
-        # No await from here on: a fetch either is from before the seek, and discarded, or begins at
-        # the start offset.
-        for tp, offset in starts.items():
-            self._client.seek(tp, offset)
+        if self._ending is not None:
+            await asyncio.wait([self._ending])
+        starts = await await_start_offsets(
+            self._client, current, self._positions, self.settings.start
+        )
         current.open(starts, are_committed=self._positions is None)
+        self._read_from_next_offsets()
         self._changed.set()
         self.log.info("assignment %d begins at %s", current.number, format_offsets(starts))
 
-    async def _revoke(self) -> None:
-        current = self._current
+    def on_revoking(self, answer: Callable[[CommitOffsets], None]) -> None:
+        """Drain; the thread waits for the answer, and the group for the thread."""
+        drain = self._or_crash(self._drain, self._current, self._cancel_start(), answer)
+        self._ending = asyncio.ensure_future(drain)
+
+    async def _drain(
+        self,
+        current: Assignment,
+        starting: Collection[asyncio.Task[None]],
+        answer: Callable[[CommitOffsets], None],
+    ) -> None:
         current.close()
-        if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.wait([self._starting])
+        if starting:
+            await asyncio.wait(starting)
         if not self.crashed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.drain_timeout_ms / 1000):
@@ -232,162 +220,240 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # an un
         if current.in_progress:
             unfinished = ", ".join(map(str, current.in_progress))
             self.log.warning("unfinished, to be repeated: %s", unfinished)
-        await self._commit(current)
-        self._gap_offsets += current.gaps.gap_offsets
-        self._current = Assignment(current.number + 1)
-        if self._positions and current.partitions:
+        try:
+            await self._release(current.partitions)
+        finally:
+            answer({tp: (offset, None) for tp, offset in current.committable().items()})
+
+    def on_revoked(self, assignment: int, *, is_lost: bool) -> None:
+        """Forget the assignment that is over; its batches are stale from now on."""
+        old = self._current
+        old.close()
+        self._gap_offsets += old.gaps.gap_offsets
+        self._client.take(self._handed_over.clear())
+        self._current = Assignment(assignment)
+        self._changed.set()
+        if is_lost:
+            self.log.warning("assignment %d is lost: its unfinished work is repeated", old.number)
+            forget = self._or_crash(self._forget, old, self._cancel_start())
+            self._ending = asyncio.ensure_future(forget)
+
+    async def _forget(self, lost: Assignment, starting: Collection[asyncio.Task[None]]) -> None:
+        if starting:
+            await asyncio.wait(starting)
+        await self._release(lost.partitions)
+
+    def _cancel_start(self) -> list[asyncio.Task[None]]:
+        """Cancel the start of the assignment that ends; return its task, to be waited for.
+
+        At once: a moment later, the next assignment may have begun its own.
+        """
+        starting, self._starting = self._starting, None
+        if starting is None:
+            return []
+        starting.cancel()
+        return [starting]
+
+    async def _release(self, partitions: Collection[TopicPartition]) -> None:
+        if self._positions and partitions:
             try:
-                await self._positions.release(current.partitions)
+                await self._positions.release(partitions)
             except Unavailable as error:
                 self.log.warning("positions are not released, the next claim takes over: %s", error)
 
+    async def _or_crash(self, act: Callable[..., Awaitable[None]], *args: Any) -> None:
+        try:
+            await act(*args)
+        except Exception as error:  # noqa: BLE001  # no one awaits the tasks that begin here
+            await self.crash(error)
+
+    def on_failed(self, error: Exception) -> None:
+        """End with the error of the client."""
+        self._ending = asyncio.ensure_future(self.crash(error))
+
     # Read.
+
+    def on_fetched(self, assignment: int, fetches: Sequence[Fetch]) -> None:
+        """Keep the records until a batch is made of them."""
+        for fetch in fetches:
+            if assignment != self._current.number or not self._handed_over.add(fetch):
+                self._client.take(len(fetch.messages))
+            elif fetch.end_offset is not None and not self._handed_over[fetch.tp].messages:
+                self._current.note_end(fetch.tp, fetch.end_offset)
+        self._changed.set()
 
     @Service.task
     @crash_on_stray_cancel
     async def _read_loop(self) -> None:
         while not self.should_stop:
-            readable = await self._await_room()
-            is_busy = len(readable) < len(self._current.partitions)
-            records = await self._read(readable, BUSY_POLL_MS if is_busy else IDLE_POLL_MS)
-            linger_s = self._linger.after_fetch(records)
-            if self._linger.expects_more:
-                # A full batch of each partition that has one.
-                for tp in self._partitions_with_room():
-                    await self._read([tp])
-            if linger_s:
-                await self.sleep(linger_s)
+            await self._wait_for_records()
+            records = await self._send_batches()
+            await self._compare_gaps()
+            for tp, error in self._failed():
+                await self._recover(tp, error)
+            if linger_s := self._linger.after_batch(records):
+                await asyncio.sleep(linger_s)
 
-    async def _read(self, partitions: Sequence[TopicPartition], timeout_ms: int = 0) -> int:
-        """Send one batch of each partition to the channel, and return how many records they hold.
+    async def _wait_for_records(self) -> None:
+        """Return when a batch can be sent, or a partition must be read again."""
+        while not (self._readable() or self._failed() or self._unknown_gaps()):
+            self._changed.clear()
+            has_full = any(self._handed_over.with_records())
+            try:
+                async with asyncio.timeout(PAUSE_AFTER_S if has_full else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                self._pause_full()
 
-        All of them together hold at most `batch_records_max` records. Waits `timeout_ms` for the
-        first record.
+    def _readable(self) -> list[TopicPartition]:
+        """Return the partitions that have records and room for a batch."""
+        if self._paused:
+            return []
+        room = self.settings.records_ahead_max - self.settings.batch_records_max
+        return [tp for tp in self._handed_over.with_records() if self._current.has_room(tp, room)]
+
+    def _failed(self) -> list[tuple[TopicPartition, KafkaError]]:
+        return self._handed_over.failed() if self._current.is_open else []
+
+    def _unknown_gaps(self) -> list[TopicPartition]:
+        return self._current.gaps.unknown_log_starts() if self._current.is_open else []
+
+    def _pause_full(self) -> None:
+        queues = self._handed_over
+        full = [tp for tp in queues.with_records() if not queues[tp].is_paused]
+        keep_others_out = self._client.is_full and len(full) < len(self._current.partitions)
+        if full and keep_others_out and not self._paused:
+            self._client.pause(self._current.number, full)
+            self._client.take(sum(queues[tp].pause() for tp in full))
+
+    async def _send_batches(self) -> int:
+        """Send one batch of each readable partition, and return how many records they hold.
+
+        All of them together hold at most `batch_records_max` records.
         """
-        chunks: list[RecordBatch] = []
-        has_failed = False
-        try:
-            await self._fetch_chunks(partitions, timeout_ms, chunks)
-        except ConsumerStoppedError:
-            pass
-        except KafkaError as error:
-            has_failed = self._recover(error)
-        # What was fetched before a failure is complete up to where the next read begins.
-        for batch in filter(self.is_current, join_chunks(chunks)):
-            await self._channel.put(batch)
+        current, left = self._current, self.settings.batch_records_max
+        for tp in self._readable():
+            chunks = await self._read_chunks(current, tp, left)
+            # A partition that had more than fits lets the others go first.
+            self._handed_over.move_back(tp)
+            left -= sum(chunk.count for chunk in chunks)
+            for batch in filter(self.is_current, join_chunks(chunks)):
+                await self._channel.put(batch)
+            if not left or current is not self._current:
+                break
         await asyncio.sleep(0)  # the agent begins before more is read
-        if has_failed:
-            await self.sleep(RETRY_S)
-        return sum(chunk.count for chunk in chunks)
+        return self.settings.batch_records_max - left
 
-    async def _fetch_chunks(
-        self, partitions: Sequence[TopicPartition], timeout_ms: int, chunks: list[RecordBatch]
-    ) -> None:
-        """Append chunks to `chunks`, until they fill a batch or no more records are ready."""
-        left = self.settings.batch_records_max
-        since_yield = 0
-        wait_ms = timeout_ms
-        second_fetch_ms = self._linger.second_fetch_ms if timeout_ms else None
-        while left:
-            records_max = min(left, CHUNK_RECORDS) if self._reader else left
-            fetched = await self._fetch_chunk(partitions, wait_ms, records_max)
-            chunks += fetched
-            records = sum(chunk.count for chunk in fetched)
-            left -= records
-            since_yield += records
-            if since_yield >= YIELD_RECORDS:
+    async def _read_chunks(
+        self, current: Assignment, tp: TopicPartition, records_max: int
+    ) -> list[RecordBatch]:
+        chunks: list[RecordBatch] = []
+        left, since_yield = records_max, 0
+        while left and current.is_open:
+            count_max = min(left, CHUNK_RECORDS) if self._reader else left
+            chunk = self._next_chunk(current, tp, count_max)
+            if chunk is None:
+                break
+            chunks.append(chunk)
+            left -= chunk.count
+            since_yield += chunk.count
+            if self._reader and since_yield >= YIELD_RECORDS:
                 await asyncio.sleep(0)
                 since_yield = 0
-            if records == records_max:
-                wait_ms = 0
-            elif records and second_fetch_ms is not None:
-                wait_ms, second_fetch_ms = second_fetch_ms, None
-            else:
-                return
+        return chunks
 
-    async def _fetch_chunk(
-        self, partitions: Sequence[TopicPartition], wait_ms: int, records_max: int
-    ) -> list[RecordBatch]:
-        current = self._current
-        if unknown := current.gaps.unknown_log_starts():
-            current.gaps.set_log_starts(await self._client.beginning_offsets(unknown))
-        try:
-            fetched = await self._client.getmany(
-                *partitions, timeout_ms=wait_ms, max_records=records_max
-            )
-        except UnicodeDecodeError as error:  # raised by aiokafka while it decodes a record
-            expected = {tp: n for tp, n in current.next_offsets().items() if tp in partitions}
-            raise await corrupt_record_error(
-                self._client, expected, self.settings.group, records_max
-            ) from error
-        # Before anything else is awaited: records of two fetches or two assignments never mix.
-        batches = await self._to_batches(fetched)
-        if self._must_check_trailing:
-            self._must_check_trailing = False
-            await check_trailing_offsets(self._client, current)
-        return batches
-
-    async def _to_batches(
-        self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]
-    ) -> list[RecordBatch]:
-        batches, current = [], self._current
-        for tp, records in fetched.items():
-            expected = current.next_offset(tp)
-            if expected is None:
-                continue  # fetched for an assignment that is over, or before our seek
-            if self._paused or current.gaps.must_refetch(tp, expected, records[0].offset):
-                self._client.seek(tp, expected)
-                continue
-            # The position is known, so this does not wait: nothing can come between a fetch and
-            # its batches.
-            next_offset = await self._client.position(tp)
-            batch = current.issue_batch(tp, records, next_offset, self._finish)
-            batches.append(read_chunk(self._reader, batch) if self._reader else batch)
-        return batches
+    def _next_chunk(
+        self, current: Assignment, tp: TopicPartition, records_max: int
+    ) -> RecordBatch | None:
+        queue = self._handed_over[tp]
+        messages, room = queue.take(records_max)
+        self._client.take(room)
+        if queue.is_paused:
+            queue.is_paused = False
+            self._client.resume(current.number, [tp])
+        if not messages:
+            return None
+        topic, partition = tp
+        records = [FetchedRecord(topic, partition, m.offset() or 0, m) for m in messages]
+        expected = current.next_offset(tp)
+        assert expected is not None
+        if current.gaps.must_refetch(tp, expected, records[0].offset):
+            self._drop_handed_over([tp])
+            return None
+        batch = current.issue_batch(tp, records, records[-1].offset + 1, self._finish)
+        if not queue.messages and queue.end_offset is not None:
+            current.note_end(tp, queue.end_offset)
+        return read_chunk(self._reader, batch) if self._reader else batch
 
     def _finish(self, batch: RecordBatch) -> None:
         self._current.finish(batch)
         self._changed.set()
 
-    async def _await_room(self) -> list[TopicPartition]:
-        """Return the partitions that may be read, as soon as there is one."""
-        while not (readable := self._partitions_with_room()):
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(GROUP_ERROR_POLL_S):
-                    await self._changed.wait()
-            except TimeoutError:
-                await self._read([NO_PARTITION])
-        return readable
+    # Read again.
 
-    def _partitions_with_room(self) -> list[TopicPartition]:
-        if self._paused:
-            return []
-        settings = self.settings
-        return self._current.partitions_with_room(
-            settings.records_ahead_max - settings.batch_records_max
-        )
+    async def _compare_gaps(self) -> None:
+        """Read partitions again that did not go on where they should."""
+        current = self._current
+        if not (gaps := self._unknown_gaps()):
+            return
+        try:
+            bounds = await self._client.log_bounds(gaps)
+        except Unavailable as error:
+            self.log.warning("a gap cannot be compared with the log yet: %s", error)
+            await asyncio.sleep(RETRY_S)
+            return
+        current.gaps.set_log_starts({tp: low for tp, (low, _) in bounds.items()})
+        if current is self._current and current.is_open:
+            for tp in gaps:
+                self._seek(tp)
 
-    def _recover(self, error: KafkaError) -> bool:
-        """Go back to the expected positions after a failed fetch, and return whether to wait.
+    async def _recover(self, tp: TopicPartition, error: KafkaError) -> None:
+        """Read everything again from where it was expected, after a partition has failed.
 
-        Raises OffsetHole for a position outside the log, and any other error that is not retriable.
-        Must be called before anything else is awaited: the error holds for the assignment as it is
-        now.
+        Raises OffsetHole for a position outside the log, Unfetchable, and KafkaException for any
+        other error that is not transient.
         """
-        is_before_seek = isinstance(error, (NoOffsetForPartitionError, OffsetOutOfRangeError))
-        if not self._current.is_open and is_before_seek:
-            return False  # the client looked for a position before our seek
-        if isinstance(error, OffsetOutOfRangeError):
-            raise outside_log_error(str(error)) from error
-        if not is_retriable(error):
-            raise error
-        self.log.warning("fetch failed, trying again: %s", error)
-        # A failed fetch may have moved positions past records that it did not return.
-        expected = self._current.next_offsets()
-        for tp in expected.keys() & self._client.assignment():
-            self._client.seek(tp, expected[tp])
-        return True
+        current, expected = self._current, self._current.next_offset(tp)
+        if expected is None:
+            return  # revoked in the meantime
+        place = f"{tp.topic}-{tp.partition}@{expected}"
+        self.log.warning("%s cannot be fetched, trying again: %s", place, error.str())
+        if error.code() in OUT_OF_LOG:
+            # A mark of this kind may be from before the last seek, so the log decides.
+            with suppress(Unavailable):
+                first, end = (await self._client.log_bounds([tp]))[tp]
+                if not first <= expected <= end:
+                    raise outside_log_error(f"{place}, but [{first}, {end})")
+        elif error.code() in DAMAGED:
+            self._failures.note(tp, expected, error)
+        elif not is_transient(error):
+            raise KafkaException(error)
+        await asyncio.sleep(RETRY_S)
+        if current is self._current and current.is_open:
+            self._read_from_next_offsets()
+
+    def on_seek_failed(self, assignment: int, tp: TopicPartition, error: KafkaError) -> None:
+        """Assign everything anew: that works in every state of a partition."""
+        if assignment == self._current.number and self._current.is_open:
+            self.log.warning("assigning everything again, %s cannot be sought: %s", tp, error.str())
+            self._read_from_next_offsets()
+
+    def _read_from_next_offsets(self) -> None:
+        starts = self._current.next_offsets()
+        stream = self._drop_handed_over(starts)
+        self._client.assign(self._current.number, starts, stream)
+
+    def _seek(self, tp: TopicPartition) -> None:
+        offset = self._current.next_offset(tp)
+        assert offset is not None
+        stream = self._drop_handed_over([tp])
+        self._client.seek(self._current.number, tp, offset, stream)
+
+    def _drop_handed_over(self, partitions: Collection[TopicPartition]) -> int:
+        """Accept no more of what the client has read of partitions; return their next stream."""
+        stream = next(self._streams)
+        self._client.take(self._handed_over.restart(partitions, stream))
+        return stream
 
     # Commit.
 
@@ -398,33 +464,30 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # an un
             await self.sleep(self.settings.commit_interval_ms / 1000)
             if self.should_stop:
                 return
-            has_notes = number % LIVENESS_EVERY_COMMITS == 0
-            await self._commit(self._current, has_notes=has_notes)
-            self._must_check_trailing = True
+            self._commit(has_notes=number % LIVENESS_EVERY_COMMITS == 0)
+            if self._current.is_open:
+                for tp in self._current.ends_to_confirm():
+                    self._seek(tp)
 
-    async def _commit(self, assignment: Assignment, *, has_notes: bool = False) -> None:
+    def _commit(self, *, has_notes: bool) -> None:
         """Commit finished work that is not committed yet, and the liveness notes of what waits.
 
         The watchdogs of other workers see nothing of our partitions but what is committed. So a
         waiting partition commits its offset again and again, each time with other metadata: a sign
         that this worker is alive, and the reason why nothing moves.
         """
-        finished = assignment.committable()
-        notes = assignment.liveness_notes(self._paused) if has_notes else {}
-        if not finished and not notes:
-            return
-        try:
-            async with asyncio.timeout(COMMIT_TIMEOUT_S):
-                await self._client.commit({**finished, **notes})
-        except (CommitFailedError, IllegalStateError, TimeoutError) as error:
-            # A rebalance came in between, or no broker answers: the next commit, or the next owner
-            # of the partitions, continues from the last commit.
-            self.log.warning("not committed: %r", error)
-        else:
-            assignment.note_committed(finished)
+        finished = {tp: (offset, None) for tp, offset in self._current.committable().items()}
+        notes = self._current.liveness_notes(self._paused) if has_notes else {}
+        if finished or notes:
+            self._client.commit(self._current.number, {**finished, **notes})
+
+    def on_committed(self, assignment: int, offsets: Mapping[TopicPartition, int]) -> None:
+        """Note what need not be committed again."""
+        if assignment == self._current.number:
+            self._current.note_committed(offsets)
 
     @property
-    def _client(self) -> AIOKafkaConsumer:
+    def _client(self) -> ConsumerThread:
         assert self._consumer is not None
         return self._consumer
 

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from functools import partial
-from typing import Final, Literal, Protocol, TypeAlias
+from collections.abc import Collection, Mapping
+from typing import Final, Literal, Protocol
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from runtime.kafka.broker_queries import query_group_offsets
 from runtime.kafka.clients import is_retriable
 from runtime.kafka.intake.assignment import Assignment
-from runtime.kafka.intake.consumer import IntakeSettings
 from runtime.kafka.tasks import Backoff
 from schemas.errors import LogMismatch, Unavailable
 
@@ -27,10 +23,17 @@ logger = logging.getLogger(__name__)
 LOG_START: Final = -2
 """Claimed in place of an offset: the earliest record of the log. Kafka uses this number for it."""
 
-QueryGroupOffsets: TypeAlias = Callable[
-    [Collection[TopicPartition]], Awaitable[Mapping[TopicPartition, int | None]]
-]
-"""Returns what the group has committed, for certain: see `broker_queries.fetch_group_commits`."""
+
+class GroupLog(Protocol):
+    """What must be known of a group and its logs; both calls raise Unavailable."""
+
+    async def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return what the group has committed, for certain; others are left out."""
+
+    async def log_bounds(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """Return the earliest offset and the end of each log."""
 
 
 class StartPositions(Protocol):
@@ -51,25 +54,22 @@ class StartPositions(Protocol):
 
 
 async def await_start_offsets(
-    consumer: AIOKafkaConsumer,
+    log: GroupLog,
     assignment: Assignment,
     positions: StartPositions | None,
-    settings: IntakeSettings,
+    policy: Literal["earliest", "latest", "none"],
 ) -> dict[TopicPartition, int]:
     """Return the start offsets of an assignment, trying until they are known.
 
     Meanwhile the assignment says what each partition waits for. Raises what `find_start_offsets`
     raises and is not retriable.
     """
-    query_group = partial(query_group_offsets, settings.bootstrap_servers, settings.group)
     partitions = assignment.partitions
     backoff = Backoff()
     while True:
         assignment.begin_try(partitions)
         try:
-            return await find_start_offsets(
-                consumer, partitions, positions, settings.start, query_group
-            )
+            return await find_start_offsets(log, partitions, positions, policy)
         except (Unavailable, KafkaError) as error:
             if not is_retriable(error):
                 raise
@@ -79,11 +79,10 @@ async def await_start_offsets(
 
 
 async def find_start_offsets(
-    consumer: AIOKafkaConsumer,
+    log: GroupLog,
     partitions: Collection[TopicPartition],
     positions: StartPositions | None,
     policy: Literal["earliest", "latest", "none"],
-    query_group: QueryGroupOffsets,
 ) -> dict[TopicPartition, int]:
     """Return the offset to start at for each partition.
 
@@ -92,14 +91,10 @@ async def find_start_offsets(
     """
     starts = dict(await positions.claim(partitions)) if positions and partitions else {}
     if first := [tp for tp, offset in starts.items() if offset == LOG_START]:
-        starts.update(await consumer.beginning_offsets(first))
-    others = [tp for tp in partitions if tp not in starts]
-    committed = await asyncio.gather(*[consumer.committed(tp) for tp in others])
-    starts.update(_known(dict(zip(others, committed, strict=True))))
-    if fresh := [tp for tp in others if tp not in starts]:
-        # The client takes a coordinator that cannot answer yet for a group without a commit.
-        starts.update(_known(await query_group(fresh)))
-    fresh = [tp for tp in fresh if tp not in starts]
+        starts.update({tp: low for tp, (low, _) in (await log.log_bounds(first)).items()})
+    if others := [tp for tp in partitions if tp not in starts]:
+        starts.update(await log.committed(others))
+    fresh = [tp for tp in others if tp not in starts]
     if fresh and policy == "none":
         names = ", ".join(f"{tp.topic}-{tp.partition}" for tp in fresh)
         raise LogMismatch(
@@ -107,14 +102,9 @@ async def find_start_offsets(
             "it is never guessed"
         )
     if fresh:
-        is_earliest = policy == "earliest"
-        edge_offsets = consumer.beginning_offsets if is_earliest else consumer.end_offsets
-        starts.update(await edge_offsets(fresh))
+        edge = 0 if policy == "earliest" else 1
+        starts.update({tp: both[edge] for tp, both in (await log.log_bounds(fresh)).items()})
     return starts
-
-
-def _known(offsets: Mapping[TopicPartition, int | None]) -> dict[TopicPartition, int]:
-    return {tp: offset for tp, offset in offsets.items() if offset is not None}
 
 
 def format_offsets(starts: Mapping[TopicPartition, int]) -> str:

@@ -3,21 +3,14 @@
 If they were never committed, they would be lag to the other members of the group; and once the
 log's retention has removed them, the position before them would lie outside of the log.
 
-A client may have lost records at the end of the log. So an end without a record is believed only
-when a second fetch from the same offset finds none either.
+The client says where a log ends when it has read so far, by a mark behind the last record. It may
+have lost records there. So an end without a record is believed only when a second fetch from the
+same offset finds none either. Pure.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING
-
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import IllegalStateError
 from aiokafka.structs import TopicPartition
-
-if TYPE_CHECKING:
-    from runtime.kafka.intake.assignment import Assignment
 
 
 class TrailingOffsets:
@@ -43,18 +36,3 @@ class TrailingOffsets:
     def remember(self, tp: TopicPartition, start: int, position: int) -> None:
         """Remember a fetch from `start` that found no record up to `position`."""
         self._first_fetches[tp] = (start, position)
-
-
-async def check_trailing_offsets(client: AIOKafkaConsumer, assignment: Assignment) -> None:
-    """Note how far idle partitions were read, and seek back where a second fetch is needed.
-
-    Only the task that fetches may call this, and only when all that it fetched is in batches: at
-    any other moment, a position may have moved past records that are in no batch yet.
-    """
-    if not assignment.is_open:
-        return
-    with suppress(IllegalStateError):  # revoked in the meantime
-        for tp in assignment.idle_partitions():
-            start = assignment.note_position(tp, await client.position(tp))
-            if start is not None:
-                client.seek(tp, start)

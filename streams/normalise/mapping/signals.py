@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from runtime.kafka.records import RawRecord
+from runtime.kafka.records import RawRecord, readable_headers
 from schemas.errors import RejectCode
 from schemas.events import Position, RiskSignal, SignalKind, SignatureVerdict
 from schemas.identity import signal_id
@@ -56,7 +56,7 @@ def _signal(
     player_id: str | None,
     attributes: dict[str, str],
 ) -> RiskSignal:
-    headers = dict(record.headers)
+    headers = dict(readable_headers(record))
     source = Position(record.topic, record.partition, record.offset)
     attributes |= {name: _printable(headers[name]) for name in _HEADERS_KEPT if headers.get(name)}
     return RiskSignal(

@@ -16,6 +16,11 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
+def runtime(empty_runtime):
+    return empty_runtime
+
+
+@pytest.fixture
 def provision(runtime):
     command = ["provision", "--partitions", "1", "--provider", "hub88"]
     return lambda *more: CliRunner().invoke(cli, [*command, *more], env=worker_environment(runtime))

@@ -278,11 +278,11 @@ async def test_claims_of_many_at_once_do_not_lock_each_other_out(stores):
     assert {claim.epoch for side in claims for claim in side} == {1, 2}
 
 
-def test_migrations_run_once_however_many_begin_together(runtime):
+def test_migrations_run_once_however_many_begin_together(empty_runtime):
     with ThreadPoolExecutor(4) as pool:
-        applied = list(pool.map(migration.migrate, [runtime.database_url] * 4))
+        applied = list(pool.map(migration.migrate, [empty_runtime.database_url] * 4))
     assert sorted(map(len, applied)) == [0, 0, 0, 1]
-    assert migration.migrate(runtime.database_url) == []
+    assert migration.migrate(empty_runtime.database_url) == []
 
 
 def test_a_migration_that_was_edited_is_refused(runtime, monkeypatch):

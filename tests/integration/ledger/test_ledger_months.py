@@ -115,11 +115,11 @@ def shape(url):
 
 
 async def test_a_ledger_with_a_past_becomes_what_a_new_one_is(
-    runtime, stack, namespaces, monkeypatch
+    empty_runtime, stack, namespaces, monkeypatch
 ):
     from pitboss.embedded.databases import create_database, drop_database
 
-    url, new = runtime.database_url, stack.runtime(namespaces())
+    url, new = empty_runtime.database_url, stack.runtime(namespaces())
     older = [one for one in migrations.migration_files() if one.name < "0060"]
     with monkeypatch.context() as patched:
         patched.setattr(MigrationSet, "files", lambda _: older)

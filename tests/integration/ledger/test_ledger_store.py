@@ -345,13 +345,13 @@ async def test_the_connection_may_break_between_batches(ledger, runtime):
     assert rows(runtime, "SELECT count(*) FROM entry") == [(3,)]
 
 
-async def test_migrations_are_applied_once_and_never_edited(runtime):
+async def test_migrations_are_applied_once_and_never_edited(empty_runtime):
     names = [migration.name for migration in migration_files()]
     assert names == sorted(names)
-    assert [migration.name for migration in migrate(runtime.database_url)] == names
-    assert migrate(runtime.database_url) == []
-    assert all(migration.is_applied for migration in list_migrations(runtime.database_url))
-    with psycopg.connect(runtime.database_url) as connection:
+    assert [migration.name for migration in migrate(empty_runtime.database_url)] == names
+    assert migrate(empty_runtime.database_url) == []
+    assert all(migration.is_applied for migration in list_migrations(empty_runtime.database_url))
+    with psycopg.connect(empty_runtime.database_url) as connection:
         connection.execute("UPDATE schema_migration SET checksum = 'other'")
     with pytest.raises(MigrationChanged, match="0001_ledger"):
-        migrate(runtime.database_url)
+        migrate(empty_runtime.database_url)

@@ -28,6 +28,11 @@ YESTERDAY = Path(__file__).parents[2] / "vectors" / "migrations" / "f204d9c.sql"
 BOTH = (ledger.TABLES, fraud.TABLES)
 
 
+@pytest.fixture
+def runtime(empty_runtime):
+    return empty_runtime
+
+
 def provisioned(url):
     for tables in BOTH:
         migrations.migrate(tables, url)

@@ -71,6 +71,11 @@ MAY = {
 
 
 @pytest.fixture
+def runtime(empty_runtime):
+    return empty_runtime
+
+
+@pytest.fixture
 def url(runtime):
     migrate(runtime.database_url)
     migrate_fraud(runtime.database_url)

@@ -148,20 +148,6 @@ def test_nothing_unread_is_within_every_limit(lag):
     assert done.exit_code == 0
 
 
-@pytest.mark.parametrize("found", [[], BEHIND, [one(group="ns.fraud", committed=None, end=0)]])
-@pytest.mark.parametrize("limit", ["--max-lag", "--max-age"])
-def test_a_named_role_that_never_committed_is_within_no_limit(lag, found, limit):
-    done, _ = lag([found], "--role", "fraud", limit, "1000")
-    assert done.exit_code == 1
-    assert "fraud has committed nothing yet: its lag is not known" in done.stderr
-    assert lag([found], "--role", "fraud")[0].exit_code == 0
-
-
-def test_a_named_role_with_commits_is_held_to_the_limit_alone(lag):
-    done, _ = lag([BEHIND], "--role", "ledger", "--max-lag", "10")
-    assert (done.exit_code, done.stderr) == (0, "")
-
-
 def test_watching_with_json_prints_a_line_a_measurement_and_the_last_one_decides(lag):
     done, _ = lag([BEHIND, []], "--watch", "--count", "2", "--json", "--max-lag", "0")
     shown = [json.loads(line) for line in done.stdout.splitlines()]

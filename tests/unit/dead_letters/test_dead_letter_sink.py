@@ -9,6 +9,7 @@ from aiokafka.structs import ConsumerRecord
 from runtime.dead_letters import sink as dead_letters
 from runtime.dead_letters.sink import BYTES_AT_ONCE, KafkaDeadLetterSink, Rejection
 from runtime.kafka.producer import TooLarge
+from runtime.kafka.records import FetchedRecord
 from schemas import codec
 from schemas.errors import InvariantBroken, RejectCode
 from schemas.events import DeadLetter, Header, Position
@@ -69,6 +70,30 @@ async def test_a_dead_letter_keeps_every_byte_and_says_where_and_why():
         code_version="0.1.0",
         player_id="p1",
     )
+
+
+async def test_a_record_whose_headers_cannot_be_read_has_a_letter_without_them():
+    class Broken:
+        def headers(self):
+            raise SystemError("returned a result with an exception set")
+
+        def key(self) -> bytes:
+            return b"player-1"
+
+        def value(self) -> bytes:
+            return b"{}"
+
+        def timestamp(self) -> tuple[int, int]:
+            return 1, 1_700_000_000_000
+
+    producer: Any = Producer()
+    message: Any = Broken()
+    await KafkaDeadLetterSink(producer, "normalise", "0.1.0").publish(
+        FetchedRecord("provider.hub88.raw.v1", 2, 7, message), RejectCode.BAD_HEADER, "not UTF-8"
+    )
+    ((_, [(_, value, _, _)]),) = producer.sent
+    letter = codec.decoder(DeadLetter)(value)
+    assert (letter.key, letter.value, letter.headers) == (b"player-1", b"{}", [])
 
 
 async def test_records_of_several_topics_go_to_their_own_topics():

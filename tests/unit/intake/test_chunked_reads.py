@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from aiokafka.errors import CorruptRecordException
+from confluent_kafka import KafkaError
 
 from runtime.kafka.intake import intake as intake_module
 from runtime.kafka.intake.assignment import Assignment
 from runtime.kafka.intake.chunked_reads import join_chunks, read_chunk
-from tests.support.intake_harness import A, B, FakeConsumer, harness, record
+from tests.support.intake_harness import A, B, harness, record
 
 __all__ = ["harness"]
 
@@ -30,26 +30,9 @@ def offsets_of(_topic, records):
     return [r.offset for r in records]
 
 
-class TroubledConsumer(FakeConsumer):
-    """Does something at its second fetch, between two pieces of a batch."""
-
-    def __init__(self, logs, trouble) -> None:
-        super().__init__(logs)
-        self.fetches = 0
-        self.trouble = trouble
-
-    async def getmany(self, *tps, timeout_ms=0, max_records=None):
-        if self.positions and self.listener.status():
-            self.fetches += 1
-            if self.fetches == 2:
-                await self.trouble(self)
-                return {}
-        return await super().getmany(*tps, timeout_ms=timeout_ms, max_records=max_records)
-
-
 async def test_pieces_are_read_one_by_one_and_handed_out_as_one_batch(harness):
     async with harness({A: [*range(10)]}, reader=offsets_of, batch_records_max=8) as h:
-        h.consumer.assign(A)
+        h.consumer.give(A)
         first, second = await h.take(), await h.take()
         assert first.readings == [[0, 1, 2], [3, 4, 5], [6, 7]]
         assert (str(first), first.count, list(first.records)) == ("t-0@[0,8)", 8, [])
@@ -77,7 +60,7 @@ async def test_others_have_their_turn_while_much_is_read(harness, monkeypatch):
         {A: [*range(24)]}, reader=reader, batch_records_max=24, records_ahead_max=48
     ) as h:
         beside = asyncio.create_task(another())
-        h.consumer.assign(A)
+        h.consumer.give(A)
         batch = await h.take()
         beside.cancel()
     assert batch.count == 24
@@ -90,7 +73,7 @@ async def test_others_have_their_turn_while_much_is_read(harness, monkeypatch):
 
 async def test_partitions_that_share_a_piece_have_batches_of_their_own(harness):
     async with harness({A: [0, 1], B: [*range(9)]}, reader=offsets_of, batch_records_max=8) as h:
-        h.consumer.assign(A, B)
+        h.consumer.give(A, B)
         batches = [await h.take() for _ in range(3)]
         read = {
             tp: [x for b in batches if b.tp == tp for piece in b.readings for x in piece]
@@ -103,37 +86,42 @@ async def test_a_partition_is_read_no_further_in_pieces_either(harness):
     async with harness(
         {A: [*range(100)]}, reader=offsets_of, batch_records_max=8, records_ahead_max=16
     ) as h:
-        h.consumer.assign(A)
+        h.consumer.give(A)
         taken = [await h.take() for _ in range(2)]
         assert await h.nothing_comes()
         assert sum(batch.count for batch in taken) == 16
 
 
-async def test_pieces_from_before_a_rebalance_are_not_handed_out_and_come_again(harness):
-    async def rebalance(consumer):
-        await consumer.rebalance(A)
+async def test_pieces_from_before_a_rebalance_come_again(harness):
+    seen: list[int] = []
 
-    consumer = TroubledConsumer({A: [*range(6)]}, rebalance)
-    async with harness({}, consumer=consumer, reader=offsets_of, batch_records_max=8) as h:
-        consumer.assign(A)
+    def reader(_topic, records):
+        if not seen:
+            h.intake._current.close()  # as a revocation does between two pieces
+        seen.extend(r.offset for r in records)
+        return [r.offset for r in records]
+
+    async with harness({A: [*range(9)]}, reader=reader) as h:
+        h.consumer.give(A)
+        stale = await h.take()
+        assert seen == [0, 1, 2], "no piece is read for an assignment that ends"
+        assert not h.intake.begin(stale)
+        await h.consumer.rebalance(A)
         batch = await h.take()
-        assert consumer.fetches > 2
-        assert h.intake.is_current(batch)
-        assert batch.readings == [[0, 1, 2], [3, 4, 5]]
-        assert await h.nothing_comes()
+        assert h.intake.begin(batch)
+        assert batch.readings == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+        h.intake.end(batch)
 
 
 async def test_a_failure_between_two_pieces_loses_neither(harness):
-    async def fail(consumer):
-        consumer.positions[A] += 2  # aiokafka moves on before it notices
-        raise CorruptRecordException("bad checksum")
-
-    consumer = TroubledConsumer({A: [*range(9)]}, fail)
-    async with harness({}, consumer=consumer, reader=offsets_of, batch_records_max=9) as h:
-        consumer.assign(A)
-        first, second = await h.take(), await h.take()
-        assert [*first.readings, *second.readings] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
-        assert (str(first), str(second)) == ("t-0@[0,3)", "t-0@[3,9)")
+    async with harness({A: [*range(5)]}, reader=offsets_of, batch_records_max=9) as h:
+        h.consumer.give(A)
+        first = await h.take()
+        h.consumer.logs[A] += range(5, 9)
+        h.consumer.fail_fetch(A, KafkaError._BAD_MSG, skipped=2)
+        second = await h.take()
+        assert [*first.readings, *second.readings] == [[0, 1, 2], [3, 4], [5, 6, 7], [8]]
+        assert (str(first), str(second)) == ("t-0@[0,5)", "t-0@[5,9)")
 
 
 async def test_a_reader_that_fails_ends_the_worker(harness):
@@ -141,7 +129,7 @@ async def test_a_reader_that_fails_ends_the_worker(harness):
         raise ZeroDivisionError
 
     async with harness({A: [0]}, reader=fail) as h:
-        h.consumer.assign(A)
+        h.consumer.give(A)
         await h.until(lambda: h.intake.crashed)
         assert h.channel.queue.empty()
         assert h.consumer.commits == []

@@ -6,7 +6,8 @@ import pytest
 
 from runtime.kafka.intake.assignment import Assignment
 from schemas.errors import InvariantBroken
-from tests.support.intake_harness import A, B, FakeConsumer, Positions, harness
+from tests.support.intake_harness import A, B, Positions, harness, record
+from tests.support.simulated_consumer import SimulatedConsumer
 
 __all__ = ["harness"]
 
@@ -19,7 +20,7 @@ def open_assignment(start: int = 0, *, are_committed: bool = True) -> Assignment
 
 def test_what_two_fetches_agree_on_is_passed_over_and_committed():
     now = open_assignment()
-    now.issue_batch(A, [object()] * 10, 10, now.finish).mark_done()
+    now.issue_batch(A, [record(A, 0)] * 10, 10, now.finish).mark_done()
     now.note_committed(now.committable())
     assert now.note_position(A, 17) == 10, "a first sight is not believed"
     assert now.committable() == {}
@@ -42,7 +43,7 @@ def test_only_the_stretch_that_both_looks_saw_is_passed_over():
 def test_records_that_come_at_the_second_look_are_what_counts():
     now = open_assignment(10)
     assert now.note_position(A, 17) == 10
-    batch = now.issue_batch(A, [object()] * 7, 17, now.finish)  # the client had lost them
+    batch = now.issue_batch(A, [record(A, 0)] * 7, 17, now.finish)  # the client had lost them
     assert now.idle_partitions() == []
     batch.mark_done()
     assert now.committable() == {A: 17}
@@ -53,7 +54,9 @@ def test_records_that_come_at_the_second_look_are_what_counts():
 def test_nothing_unfinished_is_ever_passed_over():
     now = open_assignment(10)
     assert now.note_position(A, 17) == 10
-    ahead = [now.issue_batch(A, [object()], next_offset, now.finish) for next_offset in (12, 17)]
+    ahead = [
+        now.issue_batch(A, [record(A, 0)], next_offset, now.finish) for next_offset in (12, 17)
+    ]
     assert now.idle_partitions() == []
     progress = now._progress[A]
     with pytest.raises(InvariantBroken):
@@ -89,10 +92,10 @@ def test_the_group_is_never_ahead_of_who_keeps_the_position():
 
 
 async def test_the_end_of_an_aborted_transaction_is_committed(harness):
-    consumer = FakeConsumer({A: [*range(10)], B: []})
+    consumer = SimulatedConsumer({A: [*range(10)], B: []})
     consumer.tails = {A: 17, B: 4}
     async with harness({}, consumer=consumer) as h:
-        consumer.assign(A, B)
+        consumer.give(A, B)
         (await h.take()).mark_done()
         await h.until(lambda: consumer.group_offsets == {A: 17, B: 4})
         consumer.logs[A] += [17, 18]
@@ -107,17 +110,17 @@ async def test_records_that_the_client_lost_at_the_end_of_the_log_are_fetched_ag
 ):
     async with harness({A: [*range(10)]}, positions=positions) as h:
         h.consumer.to_lose[A] = 10  # all, so that no later one tells of them
-        h.consumer.assign(A)
+        h.consumer.give(A)
         batch = await h.take()
         assert [record.offset for record in batch.records] == [*range(10)]
         assert not any(h.consumer.group_offsets.values())
 
 
 async def test_claimed_positions_are_committed_as_far_as_batches_are_done(harness):
-    consumer = FakeConsumer({A: [*range(10)]})
+    consumer = SimulatedConsumer({A: [*range(10)]})
     consumer.tails[A] = 17
     async with harness({}, consumer=consumer, positions=Positions({A: 0})) as h:
-        consumer.assign(A)
+        consumer.give(A)
         (await h.take()).mark_done()
         await h.until(lambda: h.intake.status()[A].reached_offset == 17)
         assert await h.nothing_comes()

@@ -11,6 +11,7 @@ from runtime.kafka.agent_loop import process_batches
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.tasks import Backoff
 from schemas.errors import Fenced, RejectCode, Rejected, Unavailable
+from tests.support.intake_harness import A, record
 
 
 class Journal:
@@ -47,7 +48,7 @@ def _no_wait(monkeypatch):
 @pytest.fixture
 def batch(journal):
     return lambda partition, begin: RecordBatch(
-        "t", partition, begin, begin + 1, (None,), 1, journal.mark_done
+        "t", partition, begin, begin + 1, (record(A, begin),), 1, journal.mark_done
     )
 
 

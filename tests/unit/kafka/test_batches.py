@@ -92,7 +92,7 @@ def test_a_closed_assignment_issues_and_begins_nothing():
     batch = assignment.issue_batch(TP, (), 9, assignment.finish)
     assignment.close()
     assert assignment.next_offset(TP) is None
-    assert assignment.partitions_with_room(2) == []
+    assert not assignment.has_room(TP, 2)
     assert not assignment.begin(batch)
     batch.mark_done()
     assert assignment.committable() == {TP: 9}, (
@@ -104,11 +104,11 @@ def test_a_partition_with_too_many_unfinished_records_has_no_room():
     assignment = Assignment(1, frozenset({TP}))
     assignment.open({TP: 0})
     first = assignment.issue_batch(TP, [RECORD] * 3, 3, assignment.finish)
-    assert assignment.partitions_with_room(3) == [TP]
+    assert assignment.has_room(TP, 3)
     assignment.issue_batch(TP, [RECORD], 4, assignment.finish)
-    assert assignment.partitions_with_room(3) == []
+    assert not assignment.has_room(TP, 3)
     first.mark_done()
-    assert assignment.partitions_with_room(3) == [TP]
+    assert assignment.has_room(TP, 3)
 
 
 def test_a_joined_batch_covers_its_parts_and_is_done_with_all_of_them():

@@ -10,12 +10,14 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import NodeNotReadyError
 from aiokafka.structs import TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 from mode import Service
 
 from runtime.kafka.clients import stop_client
 from runtime.kafka.tasks import crash_on_stray_cancel
 from schemas.errors import InvariantBroken
-from tests.support.intake_harness import A, FakeConsumer, Positions, harness
+from tests.support.intake_harness import A, Positions, harness
+from tests.support.simulated_consumer import SimulatedConsumer
 
 __all__ = ["harness"]
 
@@ -92,19 +94,19 @@ async def test_another_failure_of_a_stop_is_raised():
         await stop_client(Client(fail))
 
 
-async def test_an_intake_stops_to_its_end_although_its_consumer_gives_up_a_fetch(harness):
-    class GivesUp(FakeConsumer):
-        async def stop(self) -> None:
-            await super().stop()
-            raise asyncio.CancelledError
+async def test_an_intake_stops_to_its_end_although_its_consumer_does_not_close(harness):
+    class Fails(SimulatedConsumer):
+        def close(self) -> None:
+            super().close()
+            raise KafkaException(KafkaError(KafkaError._DESTROY))
 
-    consumer = GivesUp({A: [*range(10)]})
+    consumer = Fails({A: [*range(10)]})
     positions = Positions({A: 0})
     async with harness({}, consumer=consumer, positions=positions) as h:
-        consumer.assign(A)
+        consumer.give(A)
         await h.take()
     assert positions.released == [{A}]
-    assert consumer.stopped
+    assert consumer.is_closed
 
 
 class Worker(Service):

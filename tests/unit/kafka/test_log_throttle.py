@@ -37,3 +37,13 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     for number in range(100):
         assert throttle.filter(record(message=f"message {number} %s"))
     assert len(throttle._last) <= 10
+
+
+def test_librdkafka_has_one_template_for_all_events():
+    throttle = LogThrottle()
+
+    def event(name: str) -> logging.LogRecord:
+        return record("librdkafka", "%s [%s] %s", name, "worker#consumer-1", "refused")
+
+    passed = [throttle.filter(event(name)) for name in ("FAIL", "FAIL", "REQTMOUT", "FAIL")]
+    assert passed == [True, False, True, False]

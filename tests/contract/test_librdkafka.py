@@ -1,0 +1,146 @@
+"""What `tests.support.simulated_consumer` claims of librdkafka, by the library itself over its own mock of a broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from aiokafka.structs import TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TopicPartition as Place
+
+from runtime.kafka.intake.client_errors import END_OF_LOG
+from runtime.kafka.intake.consumer import IntakeSettings, consumer_options
+
+TOPIC = "t"
+RECORDS = 20
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def bootstrap() -> Iterator[str]:
+    """A broker in librdkafka, with twenty records in partition 0."""
+    producer = Producer(
+        {"test.mock.num.brokers": 1, "bootstrap.servers": "replaced", "log_level": 0}
+    )
+    [broker] = producer.list_topics(TOPIC, PATIENCE_S).brokers.values()
+    for number in range(RECORDS):
+        producer.produce(TOPIC, b"%d" % number, partition=0)
+    assert producer.flush(PATIENCE_S) == 0
+    yield f"{broker.host}:{broker.port}"
+    producer.close()  # and with it the broker
+
+
+@pytest.fixture
+def consumer(bootstrap: str) -> Iterator[Consumer]:
+    # The mock answers a fetch that finds nothing only when its time is over.
+    options = {**consumer_options(IntakeSettings(bootstrap, "g")), "fetch.wait.max.ms": 5}
+    consumer = Consumer(options)
+    yield consumer
+    consumer.close()
+
+
+def read(consumer: Consumer, until: Callable[[Message], bool]) -> list[Message]:
+    """Poll until a message fulfils a condition."""
+    messages: list[Message] = []
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not (messages and until(messages[-1])):
+        assert time.monotonic() < give_up_s, [message.offset() for message in messages]
+        if (message := consumer.poll(0.1)) is not None:
+            messages.append(message)
+    return messages
+
+
+def is_end(message: Message) -> bool:
+    error = message.error()
+    return error is not None and error.code() == END_OF_LOG
+
+
+def offsets(messages: list[Message]) -> list[int | None]:
+    return [message.offset() for message in messages if message.error() is None]
+
+
+def test_the_mark_of_the_end_has_the_ends_offset_and_is_told_once(consumer: Consumer):
+    consumer.assign([Place(TOPIC, 0, 5)])
+    messages = read(consumer, is_end)
+    assert offsets(messages) == [*range(5, RECORDS)]
+    assert messages[-1].offset() == RECORDS
+    assert consumer.poll(0.1) is None
+
+
+def test_a_seek_drops_what_is_prefetched_and_the_end_is_told_again(consumer: Consumer):
+    consumer.assign([Place(TOPIC, 0, 0)])
+    read(consumer, lambda message: message.offset() == 3)  # the rest is prefetched
+    consumer.seek(Place(TOPIC, 0, 10))
+    assert offsets(read(consumer, is_end)) == [*range(10, RECORDS)]
+    consumer.seek(Place(TOPIC, 0, RECORDS))
+    assert offsets(read(consumer, is_end)) == []
+
+
+def test_a_pause_drops_what_is_prefetched_and_a_resume_goes_on_behind_what_was_taken(
+    consumer: Consumer,
+):
+    consumer.assign([Place(TOPIC, 0, 0)])
+    read(consumer, lambda message: message.offset() == 3)
+    consumer.pause([Place(TOPIC, 0)])
+    assert consumer.poll(0.1) is None
+    consumer.resume([Place(TOPIC, 0)])
+    consumer.seek(Place(TOPIC, 0, 4))  # or it may take a second until it is fetched again
+    assert offsets(read(consumer, is_end)) == [*range(4, RECORDS)]
+
+
+def test_a_pause_is_kept_over_assignments(consumer: Consumer):
+    consumer.assign([Place(TOPIC, 0, 0)])
+    read(consumer, is_end)
+    consumer.pause([Place(TOPIC, 0)])
+    consumer.unassign()
+    consumer.assign([Place(TOPIC, 0, 0)])
+    assert consumer.poll(0.2) is None
+    consumer.resume([Place(TOPIC, 0)])
+    consumer.assign([Place(TOPIC, 0, 0)])
+    assert offsets(read(consumer, is_end)) == [*range(RECORDS)]
+
+
+def test_a_position_outside_of_the_log_is_an_error_of_its_partition(consumer: Consumer):
+    consumer.assign([Place(TOPIC, 0, 99)])
+    [message] = read(consumer, lambda _: True)
+    assert (error := message.error()) is not None
+    assert error.code() == KafkaError._AUTO_OFFSET_RESET
+    assert (message.topic(), message.partition(), message.offset()) == (TOPIC, 0, 99)
+    with pytest.raises(KafkaException):
+        consumer.seek(Place(TOPIC, 0, 0))  # the partition has stopped: only an assignment helps
+    consumer.assign([Place(TOPIC, 0, 0)])
+    assert offsets(read(consumer, is_end)) == [*range(RECORDS)]
+
+
+def test_consume_waits_until_it_is_full_or_its_time_is_over(consumer: Consumer):
+    consumer.assign([Place(TOPIC, 0, 0)])
+    read(consumer, lambda message: message.offset() == 0)
+    begin_s = time.monotonic()
+    assert len(consumer.consume(1_000, 0.5)) == RECORDS
+    assert time.monotonic() - begin_s >= 0.5, "so it must not be used to wait for the first record"
+
+
+def test_nothing_is_read_between_an_assignment_and_the_claim(bootstrap: str):
+    assigned: list[TopicPartition] = []
+    options = {**consumer_options(IntakeSettings(bootstrap, "claim")), "fetch.wait.max.ms": 5}
+    consumer = Consumer(options)
+
+    def on_assign(_: Consumer, places: list[Place]) -> None:
+        consumer.assign([])
+        assigned.extend(TopicPartition(place.topic, place.partition) for place in places)
+
+    revoked: list[int] = []
+    consumer.subscribe([TOPIC], on_assign=on_assign, on_revoke=lambda _, p: revoked.append(len(p)))
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not assigned and time.monotonic() < give_up_s:
+        assert consumer.poll(0.1) is None
+    assert consumer.poll(0.2) is None
+    consumer.assign(
+        [Place(tp.topic, tp.partition, 7 if not tp.partition else 0) for tp in assigned]
+    )
+    found = read(consumer, lambda message: is_end(message) and message.partition() == 0)
+    assert offsets(found) == [*range(7, RECORDS)]
+    consumer.close()
+    assert revoked == [len(assigned)], "all that the group had assigned is revoked"
