@@ -4,8 +4,8 @@ Key: brand and player. When a withdrawal is asked for, the stakes since the firs
 last 7 days are compared with the deposits of these 7 days. Free bets are no stakes, and a rolled
 back bet is taken off again.
 
-False-positive traps: an early big win (stakes count, not the net result), a small change of mind (a
-review, never a hold, below `amount`), a withdrawal without a deposit in the window (winnings).
+False-positive traps: an early big win (stakes count, not the net result), a small change of mind
+(noted only, never a hold, below `amount`), a withdrawal without a deposit in the window (winnings).
 Even-money bets on both sides are stakes here; D10 finds them.
 """
 
@@ -40,8 +40,9 @@ RULE: Final = make_rule(
         "amount": Limit(50_000, "EUR cents", "our default", "above"),
     },
     reason=(
-        "Placement and layering: money that comes and goes without a risk. Below one turnover a "
-        "person looks; below 30 % with more than EUR 500 the money waits."
+        "Placement and layering: money that comes and goes without a risk. Below one turnover "
+        "it is noted, since many operators refuse that by themselves; below 30 % with more than "
+        "EUR 500 the money waits."
     ),
 )
 
@@ -88,7 +89,7 @@ class LittlePlay(KeyedDetector[TurnoverState]):
         if share is None or share >= self.rule.limit("turnover"):
             return
         is_severe = share < self.rule.limit("low_turnover") and amount > self.rule.limit("amount")
-        severity: Severity = "hold" if is_severe else "review"
+        severity: Severity = "hold" if is_severe else "info"
         yield Finding(
             reason="LOW_TURNOVER" if is_severe else "BELOW_TURNOVER",
             severity=severity,
