@@ -92,14 +92,14 @@ class Sampler:
 
 def write_sample(record: RawRecord) -> SampleOut | None:
     """Return the record of the topic of samples; None where it would be too large."""
-    size = len(record.value or b"") + sum(
-        len(name) + len(value or b"") for name, value in readable_headers(record)
-    )
+    received = readable_headers(record)
+    size = len(record.key or b"") + len(record.value or b"")
+    size += sum(len(name) + len(value or b"") for name, value in received)
     if size > BYTES_MAX:
         return None
     position = format_position(Position(record.topic, record.partition, record.offset))
     headers = [
-        *readable_headers(record),
+        *received,
         (SAMPLE_OF, position.encode()),
         (APPENDED_AT, str(record.timestamp).encode()),
     ]

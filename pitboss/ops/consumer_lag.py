@@ -126,12 +126,15 @@ async def measure_lag(
         return []
     lags = await _measure(bootstrap, offsets, present)
     return [
-        replace(one, is_held=_tp(one) in held[one.group])
+        replace(one, is_held=_tp(one) in (held[one.group] or ()))
         for one in lags
-        if one.committed is not None
-        or one.records
-        or (held[one.group] and _tp(one) not in held[one.group])
+        if one.committed is not None or one.records or _is_left_out(_tp(one), held[one.group])
     ]
+
+
+def _is_left_out(tp: TopicPartition, held: Collection[TopicPartition] | None) -> bool:
+    """Return whether members of a group hold partitions (None: it has none), and not this one."""
+    return held is not None and tp not in held
 
 
 async def _offsets_of(

@@ -6,6 +6,7 @@ A broker that cannot answer yet is never mistaken for a group without commits.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
@@ -13,6 +14,8 @@ from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from schemas.errors import Unavailable
+
+_ASSIGNED_STATE: Final = "Stable"
 
 
 async def list_partitions(
@@ -62,29 +65,33 @@ async def fetch_group_commits(
     return {tp: _without_nul(answer[tp]) if answer[tp].offset >= 0 else None for tp in partitions}
 
 
-def _without_nul(commit: OffsetAndMetadata) -> OffsetAndMetadata:
-    """Return a commit without the byte that ends a text in C.
+async def fetch_held_partitions(
+    admin: AIOKafkaAdminClient, group: str
+) -> set[TopicPartition] | None:
+    """Return the partitions that members of the group hold; None where nothing is assigned.
 
-    confluent-kafka 2.16.0 sends it along as a part of the metadata.
-    """
-    return OffsetAndMetadata(commit.offset, commit.metadata.removesuffix("\0"))
-
-
-async def fetch_held_partitions(admin: AIOKafkaAdminClient, group: str) -> set[TopicPartition]:
-    """Return the partitions that members of the group hold; none for a group without members.
-
-    While a group rebalances, its members hold nothing yet. Raises Unavailable where the broker does
-    not say.
+    That is a group without members, or one that rebalances. Raises Unavailable where the broker
+    does not say.
     """
     # One group a request: aiokafka 0.14 cannot decode an answer of two
     # (findings/aiokafka-describes-only-the-first-group.sh).
     [answer] = await admin.describe_consumer_groups([group])
-    [(error_code, _, _, _, _, members)] = answer.groups
+    [(error_code, _, state, _, _, members)] = answer.groups
     if error_code:
         raise Unavailable(f"the broker does not say who is in {group}: {for_code(error_code)!r}")
+    if state != _ASSIGNED_STATE:
+        return None
     return {
         tp
         for *_, assignment in members
         if assignment
         for tp in ConsumerProtocolMemberAssignment.decode(assignment).partitions()
     }
+
+
+def _without_nul(commit: OffsetAndMetadata) -> OffsetAndMetadata:
+    """Return a commit without the byte that ends a text in C.
+
+    confluent-kafka 2.16.0 sends it along as a part of the metadata.
+    """
+    return OffsetAndMetadata(commit.offset, commit.metadata.removesuffix("\0"))

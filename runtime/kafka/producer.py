@@ -26,6 +26,7 @@ from mode import Service
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
 from schemas.errors import RejectCode, Rejected, SendFailed, Unavailable
+from schemas.topics import provider_of
 
 Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 OutRecord: TypeAlias = tuple[bytes | None, bytes | None, Headers, int | None]
@@ -58,6 +59,18 @@ class ProducerSettings:
     request_timeout_ms: int = 30_000
     batch_bytes_max: int = 1_000_000
     """At most `max.message.bytes` of any topic written to; Kafka's default is 1,048,588."""
+
+
+def describe_missing(topic: str) -> str:
+    """Return the sentence about a topic that does not exist, with what makes it."""
+    try:
+        provider = provider_of(topic)
+    except ValueError:
+        return f"the topic {topic} does not exist: run `pitboss topics create`"
+    return (
+        f"the topic {topic} does not exist: this installation reads {provider!r} if "
+        "PITBOSS_PROVIDERS names it; set it and run `pitboss provision`"
+    )
 
 
 class BatchProducer(Service):
@@ -112,8 +125,7 @@ class BatchProducer(Service):
             try:
                 count = self._counts[topic] = len(await self._client.partitions_for(topic))
             except UnknownTopicOrPartitionError as error:
-                message = f"the topic {topic} does not exist: run `pitboss topics create`"
-                raise Unavailable(message) from error
+                raise Unavailable(describe_missing(topic)) from error
         return count
 
     async def send(

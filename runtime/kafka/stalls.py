@@ -1,11 +1,11 @@
-"""Detection of stalls, which are lag without progress for too long.
+"""Detection of stalls, which are lag without progress for too long, and of what no member holds.
 
 Pure: the caller brings the samples and a clock that only goes forward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from aiokafka.structs import TopicPartition
@@ -85,3 +85,32 @@ class StallDetector:
                 stalls.append(Stall(tp, sample, now_ms - since_ms))
         self._still = still
         return stalls
+
+
+class OrphanDetector:
+    """Detects partitions of a group that no member holds, although its members hold others.
+
+    A group assigns what its leader knows of when it rebalances. Static members that come back
+    within their session cause no rebalance: each has what it had, and a topic that was made
+    meanwhile belongs to none of them.
+    """
+
+    def __init__(self, rejoin_every_ms: int) -> None:
+        """Ask for a new assignment at most every `rejoin_every_ms`."""
+        self._rejoin_every_ms = rejoin_every_ms
+        self._orphans: frozenset[TopicPartition] = frozenset()
+        self._rejoined_ms: int | None = None
+
+    def observe(self, now_ms: int, orphans: Collection[TopicPartition]) -> list[TopicPartition]:
+        """Return the partitions for which to join the group anew; mostly none.
+
+        They are those that had no holder when it was asked before, either: one that has just been
+        created is assigned by the next rebalance.
+        """
+        lasting = self._orphans.intersection(orphans)
+        self._orphans = frozenset(orphans)
+        last_ms = self._rejoined_ms
+        if not lasting or (last_ms is not None and now_ms - last_ms < self._rejoin_every_ms):
+            return []
+        self._orphans, self._rejoined_ms = frozenset(), now_ms
+        return sorted(lasting)

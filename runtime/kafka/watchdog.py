@@ -1,5 +1,7 @@
 """The watchdog: ends a worker whose partitions have lag and do not move.
 
+It also has a worker join its group anew where partitions exist that no member of it holds.
+
 A consumer can be stuck without an error, and only lag shows it. The ends of the log come from a
 second client, because the high-water mark of a stuck consumer does not move either. That it is
 another library than the intake's is an advantage: what one does wrong, the other does not repeat.
@@ -11,7 +13,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -21,10 +23,14 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from mode import Service
 
-from runtime.kafka.broker_queries import fetch_group_commits, list_partitions
+from runtime.kafka.broker_queries import (
+    fetch_group_commits,
+    fetch_held_partitions,
+    list_partitions,
+)
 from runtime.kafka.clients import METADATA_AGE_MS, start_client, stop_client
 from runtime.kafka.intake.intake import Intake
-from runtime.kafka.stalls import LagSample, StallDetector
+from runtime.kafka.stalls import LagSample, OrphanDetector, StallDetector
 from runtime.kafka.tasks import crash_on_stray_cancel
 from schemas.errors import Stalled, Unavailable
 
@@ -41,6 +47,9 @@ class WatchdogSettings:
     stall_ms: int = 60_000
     unheld_stall_ms: int = 120_000
     """For partitions that another worker should hold: its own watchdog acts first."""
+    rejoin_every_ms: int = 50_000
+    """Twice within `unheld_stall_ms`: a worker joins its group anew before it ends for partitions
+    that no member holds."""
     interval_ms: int = 5_000
     answer_timeout_ms: int = 5_000
 
@@ -57,6 +66,7 @@ class Watchdog(Service):
         self.settings = settings
         self._intake = intake
         self._detector = StallDetector(settings.stall_ms, settings.unheld_stall_ms)
+        self._orphan_detector = OrphanDetector(settings.rejoin_every_ms)
         self._consumer: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
 
@@ -93,11 +103,27 @@ class Watchdog(Service):
             reasons = Counter(s.waiting for s in samples.values() if s.waiting and s.has_lag)
             for reason, count in reasons.items():
                 self.log.warning("%d partitions wait: %s", count, reason)
+            await self._rejoin_for_orphans(tp for tp, one in samples.items() if not one.is_held)
             stalls = self._detector.observe(time.monotonic_ns() // 1_000_000, samples)
             if stalls and not self.should_stop:
                 shown = "; ".join(map(str, stalls[:STALLS_SHOWN]))
                 group = self._intake.settings.group
                 raise Stalled(f"group {group}, {len(stalls)} partitions: {shown}")
+
+    async def _rejoin_for_orphans(self, unheld: Iterable[TopicPartition]) -> None:
+        assert self._admin is not None
+        group = self._intake.settings.group
+        candidates = set(unheld)
+        held = None
+        if candidates:
+            held = await self._in_time(fetch_held_partitions(self._admin, group))
+        orphans = set() if held is None else candidates - held
+        if found := self._orphan_detector.observe(time.monotonic_ns() // 1_000_000, orphans):
+            shown = ", ".join(f"{tp.topic}-{tp.partition}" for tp in found[:STALLS_SHOWN])
+            self.log.warning(
+                "no member of %s holds %d partitions (%s …): joining anew", group, len(found), shown
+            )
+            self._intake.rejoin()
 
     async def _samples(self) -> dict[TopicPartition, LagSample]:
         unheld = await self._in_time(self._query_unheld()) or {}

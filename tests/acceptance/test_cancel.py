@@ -197,7 +197,7 @@ async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(
     assert {p: found[p] for p in standing} == dict.fromkeys(
         standing, (START_MINOR - STAKE_MINOR, 0)
     )
-    checks, _ = await check_everything(runtime)
+    checks, _ = await check_everything(runtime, ("house", "hub88"))
     assert failures(checks) == {}
 
 

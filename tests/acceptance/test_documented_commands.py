@@ -90,6 +90,7 @@ ELSEWHERE = {
 PARSED_ONLY = {
     "pitboss bench ledger": "loads the servers for minutes",
     "pitboss bench latency": "loads the servers for minutes",
+    "pitboss bench pipeline": "loads the servers for minutes; test_bench_pipeline.py runs it at a small size",
     "make": "its targets run the linters, the tests and the demo themselves; .ci/run runs them",
     "source .venv/bin/activate": "changes the reader's own shell",
 }

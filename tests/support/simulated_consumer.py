@@ -137,6 +137,8 @@ class SimulatedConsumer:
         # The group.
         self._events: deque[Callable[[], None]] = deque()
         self.group_assignment: set[TopicPartition] = set()
+        self.has_left = False
+        """Whether the group was left on request; even a static member then gives its partitions up."""
         self.is_member = True
         """False from the moment when others may have the partitions."""
         # The client.
@@ -206,6 +208,14 @@ class SimulatedConsumer:
 
     def subscribe(self, topics, on_assign=None, on_revoke=None, on_lost=None) -> None:
         self._on_assign, self._on_revoke, self._on_lost = on_assign, on_revoke, on_lost
+        if self.has_left:  # as librdkafka: the group is joined anew once the old assignment is over
+            self.has_left = False
+            self._events.append(lambda: self._assign_group([*self.logs]))
+
+    def unsubscribe(self) -> None:
+        self.has_left = True
+        if self.group_assignment:
+            self._events.append(self._revoke_group)
 
     def poll(self, timeout: float = -1) -> Message | None:
         until_s = self.thread.loop.time() + timeout

@@ -77,12 +77,14 @@ async def feed_all(
     return again
 
 
-async def check_everything(runtime: Runtime) -> tuple[list[Check], TopicEvidence]:
+async def check_everything(
+    runtime: Runtime, providers: Sequence[str] = PROVIDERS
+) -> tuple[list[Check], TopicEvidence]:
     """Read everything and run the six checks of `replay` and three more.
 
     The three are: alerts, single decisions, movements.
     """
-    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
+    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, providers)
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
     try:
         tables = await read_tables(database)

@@ -66,7 +66,7 @@ SELECT event_id::text, decision, brand, provider, provider_version, region, oper
 -- The operations of a provider among its first entries, to name them where one was mistyped.
 -- name: operations
 SELECT DISTINCT operation
-  FROM (SELECT operation FROM entry WHERE provider = %(provider)s LIMIT 100000) AS some
+  FROM (SELECT operation FROM entry WHERE provider = %(provider)s LIMIT 100000) AS first_entries
  ORDER BY operation
 
 -- What one decision moved in a wallet: the versions up to the one that it was answered with.

@@ -155,6 +155,10 @@ class ConsumerThread:
         """Make room for so many records: the loop has taken them, or has dropped them."""
         self._mailbox.add_unread(-records)
 
+    def rejoin(self) -> None:
+        """Leave the group and join it again: a static member that only joins gets what it had."""
+        self._mailbox.put(self._rejoin)
+
     def _request(self, assignment: int, act: Request) -> None:
         self._mailbox.put(lambda: act() if assignment == self._assignment else None)
 
@@ -213,13 +217,16 @@ class ConsumerThread:
             servers = self._settings.bootstrap_servers
             message = f"no Kafka broker answers at {servers}: {error.args[0].str()}"
             raise Unavailable(message) from error
+        self._subscribe(consumer)
+        return consumer
+
+    def _subscribe(self, consumer: Consumer) -> None:
         consumer.subscribe(
             self._subscription,
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
         )
-        return consumer
 
     def step(self) -> None:
         """Serve the requests that are there, then wait for records or for room."""
@@ -356,6 +363,10 @@ class ConsumerThread:
         self._call(self._listener.on_committed, self._assignment, accepted)
 
     # Requests.
+
+    def _rejoin(self) -> None:
+        self._consumer.unsubscribe()
+        self._subscribe(self._consumer)
 
     def _close(self) -> None:
         self._is_closing = True

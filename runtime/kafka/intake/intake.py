@@ -68,7 +68,6 @@ from schemas.errors import Unavailable
 __all__ = ["Intake", "IntakeSettings", "PartitionStatus", "StartPositions"]
 
 RETRY_S = 0.5
-
 PAUSE_AFTER_S = 0.1
 """How long partitions without room keep others from being fetched, until they are paused: a pause
 drops what the client has fetched ahead, and most waits are shorter."""
@@ -154,6 +153,10 @@ class Intake(Service):
         """Send batches again."""
         self._paused = None
         self._changed.set()
+
+    def rejoin(self) -> None:
+        """Leave the group and join it again, so that it assigns every partition anew."""
+        self._client.rejoin()
 
     def status(self) -> dict[TopicPartition, PartitionStatus]:
         """Return the status of every assigned partition."""

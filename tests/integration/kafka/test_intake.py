@@ -205,6 +205,35 @@ async def test_everything_of_a_pattern_is_read_once_in_order_and_committed(clust
     assert not any(tp.topic.endswith(".dlt") for tp in reached)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_topic_that_is_made_while_static_members_restart_is_read(cluster, count):
+    """Their assignment was that of before, at every start again, and a new provider was never read (issue 12)."""
+    await cluster.create("a.raw", partitions=2)
+    pattern = rf"^{re.escape(cluster.runtime.prefix)}[a-z]\.raw$"
+
+    def workers() -> list[Worker]:
+        return [
+            Worker(
+                cluster,
+                pattern=pattern,
+                settings={"group_instance_id": f"w-{number}"},
+                watchdog={"interval_ms": 300},
+            )
+            for number in range(count)
+        ]
+
+    before = workers()
+    async with running(*before):
+        await until(lambda: sum(len(worker.intake.status()) for worker in before) == 2)
+    await cluster.create("b.raw", partitions=2)
+    await cluster.fill("b.raw", 100)
+    after = workers()
+    async with running(*after):
+        await until(lambda: sum(len(worker.records) for worker in after) == 100)
+        held = [tp for worker in after for tp in worker.intake.status()]
+        assert len(held) == len(set(held)) == 4
+
+
 async def test_a_successor_goes_on_where_the_last_one_stopped(cluster):
     await cluster.create("in")
     topic = cluster.runtime.topic("in")

@@ -356,7 +356,7 @@ SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
 
 
 async def test_a_look_up_of_movements_locks_the_months_of_its_group_and_no_others(runtime):
-    """A plan without months locks every partition with its indexes: 242 relations for ten years, until COMMIT."""
+    """A plan without months locks every partition with its indexes: hundreds for ten years, until COMMIT."""
     url = runtime.database_url
     migrate(url)
     rows(

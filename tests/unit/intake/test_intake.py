@@ -155,6 +155,19 @@ async def test_revoke_waits_for_work_commits_it_and_forgets_the_rest(harness):  
         assert h.intake.status()[A].done_offset == 10, "a stale batch marks nothing done"
 
 
+async def test_a_rejoin_commits_what_is_done_and_takes_what_no_member_held(harness):
+    """A static member that only joined again had what it had before (issue 12)."""
+    async with harness({A: [0, 1, 2], B: [0]}) as h:
+        h.consumer.give(A)
+        batch = await h.take()
+        batch.mark_done()
+        h.intake.rejoin()
+        assert (await h.take()).tp == B
+        assert set(h.intake.status()) == {A, B}
+        assert h.consumer.group_offsets[A] == 3
+        assert await h.nothing_comes(), "what was done is not read again"
+
+
 async def test_revoke_waits_only_a_bounded_time(harness):  # rule 5
     async with harness({A: [*range(10)]}, drain_timeout_ms=30) as h:
         h.consumer.give(A)

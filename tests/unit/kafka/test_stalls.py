@@ -9,7 +9,7 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.kafka.stalls import LagSample, StallDetector
+from runtime.kafka.stalls import LagSample, OrphanDetector, StallDetector
 
 TP = TopicPartition("t", 0)
 BEHIND = LagSample(end_offset=100, reached_offset=40, is_held=True)
@@ -104,3 +104,19 @@ def test_a_stall_means_the_whole_limit_without_movement(steps):
 @pytest.mark.parametrize("end", [39, 40])
 def test_being_ahead_of_a_stale_end_is_no_lag(end):
     assert not LagSample(end_offset=end, reached_offset=40, is_held=True).has_lag
+
+
+def test_an_orphan_that_lasts_asks_for_a_new_assignment_and_not_again_at_once():
+    other = TopicPartition("t", 1)
+    detector = OrphanDetector(rejoin_every_ms=50_000)
+    assert detector.observe(0, {TP}) == [], "it may just have been made"
+    assert detector.observe(5_000, {other}) == []
+    assert detector.observe(10_000, {TP, other}) == [other]
+    assert detector.observe(15_000, {TP, other}) == [], "the group needs time to rebalance"
+    assert detector.observe(20_000, {TP, other}) == []
+    assert detector.observe(60_000, {TP}) == [TP]
+
+
+def test_an_orphan_that_finds_a_holder_in_between_begins_anew():
+    detector = OrphanDetector(rejoin_every_ms=50_000)
+    assert not any(detector.observe(at, {TP} if at % 2 else set()) for at in range(100))

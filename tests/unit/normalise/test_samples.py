@@ -61,8 +61,10 @@ def test_a_record_of_another_form_is_no_sample_and_a_large_one_is_not_sampled():
     assert read_sample(raw()) is None
     wrong = (("sample-of", b"here"), ("sample-appended-at", b"now"))
     assert read_sample(raw(headers=wrong)) is None
-    assert write_sample(raw(value=b"x" * BYTES_MAX)) is not None
-    assert write_sample(raw(value=b"x" * (BYTES_MAX + 1))) is None
+    full = b"x" * BYTES_MAX
+    assert write_sample(ExampleRecord(TOPIC, 3, 0, 1, None, full, ())) is not None
+    for key, value, headers in ((b"k", full, ()), (full, b"x", ()), (b"k", b"", (("h", full),))):
+        assert write_sample(ExampleRecord(TOPIC, 3, 0, 1, key, value, headers)) is None
 
 
 class Broker:
