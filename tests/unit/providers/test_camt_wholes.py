@@ -44,6 +44,16 @@ def test_a_whole_and_its_payments_are_booked_once_in_any_order(whole: str) -> No
     assert totals(both) == RIGHT
 
 
+def test_payments_keep_their_ids_beside_a_whole_that_contradicts_them() -> None:
+    # In one file T2 has two amounts, 70 and 60; the second is of an entry that cannot be right.
+    both = print_file(
+        (WHOLES["parts that do not add up"],),
+        (print_entry(*parts("30", "70"), amount="100", ref="R1"),),
+    )
+    for files in permutations([both, DIVIDED]):
+        assert totals(*files) == RIGHT
+
+
 def test_returns_are_booked_once_too() -> None:
     unclear = print_entry(
         *parts("30", "60", returned=True), amount="100", ref="R1", direction="DBIT"
