@@ -18,6 +18,7 @@ from schemas.errors import Rejected
 from schemas.events import Amount
 from schemas.money import amount_from_text, amount_of, exponent_of, minor_units
 from streams.providers.camt_file import BankEntry, Detail, Money, Statement
+from streams.providers.fields import currency_of
 
 _ORDERS: Final = (
     ("Amt", "TxAmt", "CntrValAmt"),
@@ -258,6 +259,7 @@ def _has_repeated_reference(entries: Sequence[tuple[Statement, BankEntry]]) -> b
 
 def _add_uses(uses: dict[tuple[str, ...], _Uses], scope: tuple[str, ...], entry: BankEntry) -> None:
     own, day = entry.fields.get("AcctSvcrRef", ""), entry.when[:10]
+    is_unclear = _is_unclear(entry)
     if own:
         names = {name for one in entry.details if (name := one.refs.get("EndToEndId", ""))}
         uses["Ntry", own, *scope].add(day, entry.money, names)
@@ -266,10 +268,22 @@ def _add_uses(uses: dict[tuple[str, ...], _Uses], scope: tuple[str, ...], entry:
             value = detail.refs.get(name)
             if value and value != own:
                 end_to_end_id = detail.refs.get("EndToEndId")
-                money = next(iter(detail.amounts.values()), None)
+                # Amounts that contradict their entry prove nothing of the reference.
+                money = None if is_unclear else next(iter(detail.amounts.values()), None)
                 uses[name, value, *scope, detail.direction].add(
                     day, money, {end_to_end_id} if end_to_end_id else set()
                 )
+
+
+def _is_unclear(entry: BankEntry) -> bool:
+    if entry.money is None or len(entry.details) < 2:
+        return False
+    try:
+        currency = currency_of(amount_from_text(entry.money.text), entry.money.currency)
+        total = minor_units(amount_from_text(entry.money.text), currency)
+    except Rejected:
+        return False
+    return divide(entry, total, currency).is_unclear
 
 
 def _amount_text(money: Money) -> str:

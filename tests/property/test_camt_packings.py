@@ -53,10 +53,11 @@ def print_booking(
 ) -> str:
     """The entry in one version, with placeholders where a reference may be missing.
 
-    `is_unclear`: one of its details is missing, so that they do not add up, or it shows by nothing that it is several payments.
+    `is_unclear`: one of its details is missing or has another amount, or it shows by nothing that it is several payments.
     """
     single = len(booking.payments) == 1
     details = []
+    is_short = is_unclear and data.draw(st.booleans())
     for at, payment in enumerate(booking.payments):
         word = data.draw(st.sampled_from(WORDS))
         named = "" if payment.deposit is None else f"dep-{payment.deposit}x"
@@ -70,7 +71,7 @@ def print_booking(
                 lines=(f"for {named}, thanks",) if in_text else (),
                 amount=None
                 if as_sum or (single and data.draw(st.booleans()))
-                else print_cents(payment.cents),
+                else print_cents(payment.cents + (is_unclear and at == 0)),
                 refs=refs + own,
                 more="<RtrInf/>" if booking.is_return else "",
                 version=version,
@@ -80,7 +81,7 @@ def print_booking(
     is_bare = is_unclear and not booking.is_return and data.draw(st.booleans())
     hidden = is_bare or (as_sum and data.draw(st.booleans()))
     return print_entry(
-        *(() if hidden else details[1:] if is_unclear else details),
+        *(() if hidden else details[1:] if is_short else details),
         amount=print_cents(sum(payment.cents for payment in booking.payments)),
         ref=f"ACSR{booking.number}",
         direction="DBIT" if booking.is_return else "CRDT",
