@@ -139,7 +139,8 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
 
 
 DIVIDED: Final = "divided"
-"""The cause of an event that takes a whole back because its payments are booked."""
+"""The cause of an event that takes a whole back because its payments are booked; its reason is the
+whole's kind."""
 
 
 class Cause(msgspec.Struct, frozen=True, gc=False):

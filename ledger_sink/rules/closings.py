@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from ledger_sink.rules import accounts, bonus, fractions
 from ledger_sink.rules.accounts import BONUS, CASH, HELD, purse_of
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
@@ -22,6 +24,7 @@ from ledger_sink.rules.journal import (
     Entry,
     Transfer,
 )
+from ledger_sink.rules.payments import move_to_suspense
 from ledger_sink.rules.references import (
     closing_of_target,
     decisions_of_target,
@@ -35,6 +38,11 @@ CLOSING_KINDS: Final = frozenset(
     {Kind.ROLLBACK, Kind.CANCEL, Kind.WITHDRAWAL, Kind.WITHDRAWAL_REVERSAL}
 )
 """The legs whose rules always look at what the event refers to."""
+
+_OPPOSITES: Final = {
+    Kind.DEPOSIT.value: Kind.DEPOSIT_REVERSAL.value,
+    Kind.DEPOSIT_REVERSAL.value: Kind.DEPOSIT.value,
+}
 
 ALREADY_CLOSED: Final = (Outcome.POSTED.value, "ALREADY_CLOSED")
 NOTHING_TO_REVERSE: Final = (Outcome.POSTED.value, "NOTHING_TO_REVERSE")
@@ -97,24 +105,23 @@ def rollback(posting: Posting, leg: Leg) -> Verdict:
 def take_whole_back(posting: Posting) -> Verdict:
     """Take out of suspense what came as a whole and is booked as its payments; no player is known.
 
-    Both are events without a player under one id, so one partition holds them in order.
+    Both are events without a player under one id, so one partition holds them in order. The event
+    has the whole's amount, and its cause the whole's kind: movements of no wallet are not read.
     """
-    target_id = posting.log_event.reference_id
-    if target_id is None:
+    target_id, cause = posting.log_event.reference_id, posting.event.cause
+    if target_id is None or cause is None or cause.reason not in _OPPOSITES:
         return (Outcome.UNRESOLVED, "NO_REFERENCE")
-    book = posting.book
-    if (target_id, NO_PLAYER) in book.closings:
+    if (target_id, NO_PLAYER) in posting.book.closings:
         return ALREADY_CLOSED
     posting.close(target_id, NO_PLAYER, REVERSED)
     decisions = decisions_of_target(posting)
     if not decisions:
         return (Outcome.TOMBSTONED, "REFERENCE_NOT_SEEN_YET")
-    movements = book.reversible_movements(decisions[-1])
-    for transfer in reversed(movements):
-        posting.move_between_house_accounts(
-            transfer.currency, transfer.credit, transfer.debit, transfer.amount_minor
-        )
-    return BOOKED if movements else NOTHING_TO_REVERSE
+    if not decisions[-1].transfers:
+        return NOTHING_TO_REVERSE
+    for leg in posting.event.legs:
+        move_to_suspense(posting, replace(leg, kind=_OPPOSITES[cause.reason]))
+    return BOOKED
 
 
 def cancel(posting: Posting, leg: Leg) -> Verdict:

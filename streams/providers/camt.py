@@ -87,6 +87,8 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
     at: int | None
     entry: BankEntry
     detail: Detail | None
+    whole_kind: str | None = None
+    """Of an event that takes a whole back, the whole's kind."""
 
 
 class _EntryHead(NamedTuple):
@@ -243,7 +245,7 @@ class Camt(Dialect):
         leg = Leg(Kind.ROLLBACK.value, head.amount, head.currency)
         reference = Reference(head.direction, key)
         operation = head.direction + DIVISION
-        yield _Line(operation, key, leg, reference, head.at, entry, None)
+        yield _Line(operation, key, leg, reference, head.at, entry, None, kind.value)
 
     def _line(
         self,
@@ -400,8 +402,9 @@ def _content(line: _Line) -> tuple[list[list[tuple[str, str]]], list[str]]:
 
 def _draft(line: _Line, tx_id: str) -> Draft:
     reference, cause = line.reference, None
-    if line.operation.endswith(DIVISION) and reference is not None:
-        reference, cause = Reference(reference.operation, tx_id), Cause(DIVIDED, tx_id)
+    if line.whole_kind is not None and reference is not None:
+        reference = Reference(reference.operation, tx_id)
+        cause = Cause(DIVIDED, tx_id, reason=line.whole_kind)
     return Draft(
         line.operation,
         tx_id,
