@@ -15,16 +15,20 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from runtime.kafka.clients import start_client, stop_client
 from schemas import codec
 from schemas.errors import Unavailable, UsageError
-from schemas.events import FraudAlert
+from schemas.events import AlertStatus, FraudAlert
 
 POLL_MS: Final = 500
 
 
 class PublishedAlert(msgspec.Struct):
-    """Alert with the number of its copies on the topic, and whether they differ (a fault)."""
+    """Alert as of its latest finding, the copies of that record, and whether copies differ.
+
+    Copies of one revision that differ are a fault. `closed` is the record that ended the episode.
+    """
 
     alert: FraudAlert
     times_sent: int = 1
+    closed: FraudAlert | None = None
     is_contradicted: bool = False
 
 
@@ -84,8 +88,13 @@ def _add(published: dict[str, PublishedAlert], alert: FraudAlert) -> None:
     if known is None:
         published[alert.alert_id] = PublishedAlert(alert)
         return
-    known.times_sent += 1
-    known.is_contradicted |= known.alert != alert
+    if alert.status == AlertStatus.CLOSED:
+        known.closed = alert
+    elif alert.revision > known.alert.revision:
+        known.alert, known.times_sent = alert, 1
+    elif alert.revision == known.alert.revision:
+        known.times_sent += 1
+        known.is_contradicted |= known.alert != alert
 
 
 async def follow_alerts(
@@ -93,15 +102,16 @@ async def follow_alerts(
 ) -> AsyncIterator[FraudAlert]:
     """Yield alerts as they come, for ever, once each. Raises UsageError, Unavailable."""
     decode = codec.decoder(FraudAlert)
-    seen: set[str] = set()
+    seen: set[tuple[str, int]] = set()
     async with _open_consumer(bootstrap_servers, topic) as (consumer, _):
         await (consumer.seek_to_beginning() if from_start else consumer.seek_to_end())
         while True:
             for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
                 for record in records:
                     alert = decode(record.value)
-                    if alert.alert_id not in seen:
-                        seen.add(alert.alert_id)
+                    record_id = (alert.alert_id, alert.revision)
+                    if record_id not in seen:
+                        seen.add(record_id)
                         yield alert
 
 

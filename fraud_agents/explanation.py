@@ -11,7 +11,8 @@ from typing import Final
 
 import msgspec
 
-from fraud_agents.detectors import Observation
+from fraud_agents.detectors import BetVelocity, Observation
+from fraud_agents.detectors.base import NEVER
 from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.rules import Rule, find_rule
 from fraud_agents.windows import SECOND_MS
@@ -35,7 +36,10 @@ class WindowSecond(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """Seconds of an alert's window, and whether its rule raises it again over the same records."""
+    """Seconds of an alert's window, and whether its rule raises it again over the same records.
+
+    Only a rule that counts by the second has seconds to show.
+    """
 
     alert_id: str
     seconds: list[WindowSecond]
@@ -73,18 +77,24 @@ def explain(
         rules, alert.rule_id, alert.rule_version, alert.evidence.get("rule_digest", "")
     )
     [source] = alert.sources
-    watch, raised, read = PartitionDetectors([rule], source.partition), [], 0
+    watch, read = PartitionDetectors([rule], source.partition, source.topic), 0
+    raised: list[FraudAlert] = []
     for offset, event in events:
         if offset <= source.last_offset:
             raised += watch.observe(event, offset)
             read += 1
     [detector] = watch.detectors
-    before = detector.contributions(
-        alert.key, alert.window_start - rule.window_ms, alert.window_end
-    )
+    # Timers were due at records of other players, which are not read again.
+    raised += detector.advance(NEVER)
+    seconds: list[WindowSecond] = []
+    if isinstance(detector, BetVelocity):
+        before = detector.contributions(
+            alert.key, alert.window_start - rule.window_ms, alert.window_end
+        )
+        seconds = _seconds(alert, rule, Counter(event.at_ms // SECOND_MS for event in before))
     return Explanation(
         alert_id=alert.alert_id,
-        seconds=_seconds(alert, rule, Counter(event.at_ms // SECOND_MS for event in before)),
+        seconds=seconds,
         records=read,
         differences=_differences(alert, raised),
     )
@@ -102,7 +112,11 @@ def _seconds(alert: FraudAlert, rule: Rule, counts: Counter[int]) -> list[Window
 
 
 def _differences(alert: FraudAlert, raised: Sequence[FraudAlert]) -> list[str]:
-    same = [again for again in raised if again.alert_id == alert.alert_id]
+    same = [
+        again
+        for again in raised
+        if (again.alert_id, again.revision) == (alert.alert_id, alert.revision)
+    ]
     if not same:
         others = ", ".join(again.alert_id for again in raised) or "none"
         return [f"the rule does not raise this alert over these records; it raises {others}"]

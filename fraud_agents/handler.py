@@ -16,8 +16,8 @@ from typing import Final
 
 from aiokafka.structs import TopicPartition
 
-from fraud_agents.detectors import FIELDS
 from fraud_agents.detectors.partition import PartitionDetectors
+from fraud_agents.enforcement import Enforcement
 from fraud_agents.rules import Rule, rule_set_name
 from fraud_agents.settings import GROUP, FraudSettings
 from fraud_agents.snapshots import SnapshotClaim, SnapshotStore
@@ -31,7 +31,8 @@ from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from schemas import codec
 from schemas.errors import Fenced, OffsetHole, Rejected, Unavailable, UsageError
 from schemas.events import FraudAlert, WalletTransaction
-from schemas.topics import ALERTS, TRANSACTIONS, qualified_name
+from schemas.identity import HOUSE
+from schemas.topics import ALERTS, TRANSACTIONS, qualified_name, raw_topic
 
 SNAPSHOT_STAGGER: Final = 16
 """Partitions claimed together take their first snapshots at this many different points of the
@@ -58,7 +59,10 @@ class OwnedPartition:
     saved_offset: int
     saved_at_s: float
     alerts: list[OutRecord] = field(default_factory=list)
+    orders: list[OutRecord] = field(default_factory=list)
+    """Blocks and holds for the casino's own raw topic."""
     rejections: list[Rejection] = field(default_factory=list)
+    enforcement: Enforcement | None = None
     is_consistent: bool = True
     """False while the detectors are between two records: their state must not be kept."""
 
@@ -73,7 +77,7 @@ class OwnedPartition:
         if batch.from_offset > self.next_offset:
             raise OffsetHole(f"{batch}: the detectors expect the record at {self.next_offset}")
         self.is_consistent = False
-        decode, encode = codec.decoder(WalletTransaction, FIELDS), codec.encoder(FraudAlert)
+        decode, encode = codec.decoder(WalletTransaction), codec.encoder(FraudAlert)
         observe, seen = self.detectors.observe, self.next_offset
         for record in batch.records:
             offset = record.offset
@@ -85,14 +89,24 @@ class OwnedPartition:
                 self.rejections.append(Rejection(record, error.reason, error.detail))
                 continue
             for alert in observe(event, offset):
-                self.alerts.append((alert.key.encode(), encode(alert), (), None))
+                self._publish(alert, encode(alert))
         self.next_offset = max(seen, batch.next_offset)
         self.is_consistent = True
+
+    def _publish(self, alert: FraudAlert, value: bytes) -> None:
+        self.alerts.append((alert.key.encode(), value, (), None))
+        if self.enforcement is None:
+            return
+        is_blocked = self.detectors.is_blocked(alert)
+        order = self.enforcement.record_for(alert, is_blocked=is_blocked)
+        if order is not None:
+            self.orders.append(order)
 
     @property
     def is_acknowledged(self) -> bool:
         """Whether all output of the detectors is acknowledged, so that a snapshot may be taken."""
-        return self.is_consistent and not self.alerts and not self.rejections
+        waiting = (self.alerts, self.orders, self.rejections)
+        return self.is_consistent and not any(waiting)
 
 
 class FraudAgent:
@@ -109,6 +123,8 @@ class FraudAgent:
         dead_letters: KafkaDeadLetterSink,
         *,
         alerts_topic: str,
+        house_topic: str = "",
+        enforcement: Enforcement | None = None,
         snapshot_interval_ms: int,
         snapshot_records: int,
     ) -> None:
@@ -118,6 +134,8 @@ class FraudAgent:
         self._producer = producer
         self._dead_letters = dead_letters
         self._alerts_topic = alerts_topic
+        self._house_topic = house_topic
+        self._enforcement = enforcement
         self._interval_s = snapshot_interval_ms / 1_000
         self._records = snapshot_records
         self._owned: dict[TopicPartition, OwnedPartition] = {}
@@ -160,7 +178,13 @@ class FraudAgent:
             now_s - self._interval_s * (claim.partition % SNAPSHOT_STAGGER) / SNAPSHOT_STAGGER
         )
         return OwnedPartition(
-            claim.partition, claim.epoch, detectors, next_offset, next_offset, saved_at_s
+            claim.partition,
+            claim.epoch,
+            detectors,
+            next_offset,
+            next_offset,
+            saved_at_s,
+            enforcement=self._enforcement,
         )
 
     async def handle(self, batch: RecordBatch) -> None:
@@ -171,6 +195,9 @@ class FraudAgent:
         """
         owned = self._owned[batch.tp]
         owned.observe(batch)
+        if owned.orders:  # before the alerts: money may be about to leave
+            await self._producer.send_keyed(self._house_topic, owned.orders)
+            owned.orders.clear()
         if owned.alerts:
             await self._producer.send_keyed(self._alerts_topic, owned.alerts)
             owned.alerts.clear()
@@ -251,6 +278,8 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
         producer,
         KafkaDeadLetterSink(producer, "fraud", settings.code_version),
         alerts_topic=qualified_name(ALERTS, settings.namespace),
+        house_topic=qualified_name(raw_topic(HOUSE), settings.namespace),
+        enforcement=settings.enforcement,
         snapshot_interval_ms=settings.snapshot_interval_ms,
         snapshot_records=settings.snapshot_records,
     )

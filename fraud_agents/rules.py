@@ -16,10 +16,35 @@ from fraud_agents.windows import WindowSpec
 from schemas.errors import UsageError
 
 Severity = Literal["info", "review", "hold", "block"]
+SEVERITIES: Final[tuple[Severity, ...]] = ("info", "review", "hold", "block")
+"""All severities, the mildest first."""
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of one rule. Raises UsageError for numbers that contradict each other."""
+class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One number of a rule: its unit, where it comes from, and which way makes the rule stricter.
+
+    `alerts` is the side of the number on which the rule raises an alert.
+    """
+
+    value: int
+    unit: str
+    source: str
+    alerts: Literal["at or above", "above", "below", "not above"] = "at or above"
+
+    def demand_more(self, percent: int) -> Limit:
+        """Return this limit moved by `percent`, so that it takes more to raise an alert."""
+        moved = -(-self.value * (100 + percent) // 100)
+        if self.alerts in {"below", "not above"}:
+            moved = self.value * (100 - percent) // 100
+        return msgspec.structs.replace(self, value=moved)
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One version of one rule. Raises UsageError for numbers that contradict each other.
+
+    `limits` are the numbers beside the threshold, `regions` those that differ by jurisdiction (by
+    the name of the limit), `words` its lists of names: providers, campaigns, games.
+    """
 
     rule_id: str
     version: int
@@ -40,6 +65,13 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """A key is forgotten when it is silent while the log's event time moves on by this much."""
     reason: str
     """Reason for these numbers; it enters the digest, so its words are fixed, too."""
+    title: str = ""
+    limits: dict[str, Limit] = {}
+    regions: dict[str, dict[str, Limit]] = {}
+    words: dict[str, list[str]] = {}
+    stops_player: bool = True
+    """Whether its alerts may block or hold the player; not where another is at fault: a provider,
+    a game, the operator."""
 
     def __post_init__(self) -> None:
         name = f"rule {self.rule_id} version {self.version}"
@@ -61,6 +93,13 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             )
         self.window_spec()
 
+    def limit(self, name: str, region: str = "") -> int:
+        """Return a number of the rule: the region's own where it has one."""
+        own = self.regions.get(region)
+        if own is not None and name in own:
+            return own[name].value
+        return self.limits[name].value
+
     def window_spec(self) -> WindowSpec:
         """Return the windows that the rule needs."""
         windows_kept = -(-self.dedup_horizon_ms // self.window_ms)
@@ -76,10 +115,56 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def digest(self) -> str:
         """Hash over every field, in 16 hex digits: rules that differ in anything differ in it."""
-        return blake2b(msgspec.msgpack.encode(self), digest_size=8).hexdigest()
+        # Of the plain map: a Struct with omitted fields has another header under msgpack.
+        encoded = msgspec.msgpack.encode(msgspec.to_builtins(self))
+        return blake2b(encoded, digest_size=8).hexdigest()
 
 
-D01_BET_VELOCITY: Final = Rule(
+def make_rule(
+    rule_id: str,
+    severity: Severity,
+    threshold: int,
+    unit: str,
+    window_ms: int,
+    *,
+    title: str,
+    reason: str,
+    grace_ms: int = 120_000,
+    cooldown_ms: int = 0,
+    idle_ms: int = 0,
+    limits: dict[str, Limit] | None = None,
+    regions: dict[str, dict[str, Limit]] | None = None,
+    words: dict[str, list[str]] | None = None,
+    stops_player: bool = True,
+) -> Rule:
+    """Make version 1 of a rule; what is not given follows from window and grace.
+
+    An event id is known, an episode goes on, and a key is remembered for window and grace together:
+    the least with which nothing that could still be counted is forgotten.
+    """
+    whole_ms = window_ms + grace_ms
+    return Rule(
+        rule_id=rule_id,
+        version=1,
+        severity=severity,
+        threshold=threshold,
+        unit=unit,
+        window_ms=window_ms,
+        grace_ms=grace_ms,
+        dedup_horizon_ms=whole_ms,
+        close_below=threshold,
+        cooldown_ms=cooldown_ms or whole_ms,
+        idle_ms=idle_ms or max(cooldown_ms, whole_ms),
+        reason=reason,
+        title=title,
+        limits=limits or {},
+        regions=regions or {},
+        words=words or {},
+        stops_player=stops_player,
+    )
+
+
+D01_VERSION_1: Final = Rule(
     rule_id="D01",
     version=1,
     severity="hold",
@@ -104,7 +189,8 @@ D01_BET_VELOCITY: Final = Rule(
     ),
 )
 
-DEFAULT_RULES: Final = (D01_BET_VELOCITY,)
+PAST_RULES: Final = (D01_VERSION_1,)
+"""Rules that raised alerts and are not active any more: those alerts can still be explained."""
 
 
 def find_rule(rules: Sequence[Rule], rule_id: str, version: int, digest: str) -> Rule:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from fraud_agents.rules import DEFAULT_RULES, Rule
+from fraud_agents.detectors import DEFAULT_RULES
+from fraud_agents.enforcement import Enforcement
+from fraud_agents.rules import Rule
 
 GROUP: Final = "fraud.detect"
 
@@ -26,3 +28,5 @@ class FraudSettings:
     snapshot_records: int = 200_000
     """The same bound for catching up, when half a minute is millions of records."""
     group_instance_id: str | None = None
+    enforcement: Enforcement | None = None
+    """What alerts do to their players; None: nothing."""

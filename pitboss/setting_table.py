@@ -374,6 +374,16 @@ SETTINGS: Final = (
         default=0.01,
     ),
     Setting(
+        "fraud_enforce",
+        SettingType.NAMES,
+        "`fraud`",
+        "Severities of alerts that stop their player, comma-separated: `block` blocks, `hold` "
+        "keeps money from leaving. "
+        "See [fraud.md](../explanation/fraud.md#from-an-alert-to-a-block)",
+        "block,hold",
+        default_text="none: alerts are only published",
+    ),
+    Setting(
         "currencies_file",
         SettingType.PATH,
         "everything",

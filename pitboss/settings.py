@@ -371,14 +371,13 @@ class WorkerSettings:
     """An event whose player is not found is given up no sooner than this."""
     log_level: str = "INFO"
     park_providers: frozenset[str] | None = None
-    """Providers whose players wait behind a dead letter of theirs.
-
-    An empty set: only records that wait already. None: no park table.
-    """
+    """Providers whose players wait behind dead letters; none: those that wait. None: no table."""
     park_records_max: int = 1_000
     park_age_max_ms: int = 3_600_000
     drift_sample: float = 0.01
     """Share of raw records to compare with their payload schema, 0 to 1; of rejected ones all."""
+    fraud_enforce: frozenset[str] | None = None
+    """Severities of alerts that stop their player; None: none."""
     currencies_file: Path | None = None
     """JSON: currency code → decimals of its minor unit, in addition to the built-in ones."""
     currencies_place: str = "PITBOSS_CURRENCIES_FILE"
@@ -406,6 +405,7 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
         park_records_max=values["park_records_max"],
         park_age_max_ms=values["park_age_max_ms"],
         drift_sample=values["drift_sample"],
+        fraud_enforce=values["fraud_enforce"],
         currencies_file=values["currencies_file"],
         currencies_place=given["currencies_file"].place,
         providers=values["providers"],

@@ -364,8 +364,60 @@ class OffsetRange(msgspec.Struct, frozen=True, gc=False):
     last_offset: int
 
 
+class AlertStatus(StrEnum):
+    """Stage of an alert's life that a record of it reports."""
+
+    OPEN = "OPEN"
+    UPDATED = "UPDATED"
+    CLOSED = "CLOSED"
+
+
+class GameResult(msgspec.Struct, frozen=True, gc=False):
+    """Result of one round of a game, as its provider reports it. It moves no money.
+
+    `scheme` says how the outcome follows from the seeds, `committed_hash` was published before the
+    round. `outcome_known_at` is the provider's clock.
+    """
+
+    event_id: str
+    brand: str
+    provider: str
+    provider_version: str
+    region: str
+    operation: str
+    provider_event_id: str
+    attempt: Attempt
+    round_id: str
+    game_id: str
+    game_version: str
+    player_id: str | None
+    stake_minor: int | None
+    payout_minor: int | None
+    currency: str | None
+    selection: str | None
+    outcome: str | None
+    scheme: str | None
+    committed_hash: str | None
+    server_seed: str | None
+    client_seed: str | None
+    nonce: int | None
+    bets_closed_at: int | None
+    outcome_known_at: int | None
+    occurred_at: int
+    time_source: str
+    provider_at: int | None
+    received_at: int | None
+    appended_at: int
+    signature: str
+
+
 class FraudAlert(msgspec.Struct, frozen=True, gc=False):
-    """Finding of a detector, with all that is needed to run its rule again on its records."""
+    """Finding of a detector, with all that is needed to run its rule again on its records.
+
+    An alert is one or more records under one `alert_id`; the one of the highest `revision` applies.
+    `reason` says which of the rule's conditions holds. `exposed_minor` is the money that the alert
+    is about, up to the event that raised it.
+    """
 
     alert_id: str
     rule_id: str
@@ -384,6 +436,11 @@ class FraudAlert(msgspec.Struct, frozen=True, gc=False):
     sources: list[OffsetRange]
     sample_event_ids: list[str]
     evidence: dict[str, str]
+    status: str = AlertStatus.OPEN.value
+    revision: int = 1
+    reason: str = ""
+    exposed_minor: int | None = None
+    currency: str | None = None
 
 
 class SchemaDrift(msgspec.Struct, frozen=True, gc=False):

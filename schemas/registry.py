@@ -33,6 +33,7 @@ RECORDS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
         "fraud-alert": events.FraudAlert,
         "dead-letter": events.DeadLetter,
         "schema-drift": events.SchemaDrift,
+        "game-result": events.GameResult,
     }
 )
 """The class of each subject's record; it has the fields of the subject's latest version."""

@@ -22,6 +22,7 @@ BALANCES: Final = "wallet.balances.v1"
 OUTCOMES: Final = "wallet.outcomes.v1"
 PLAYER_EVENTS: Final = "player.events.v1"
 SETTLEMENTS: Final = "sports.settlements.v1"
+GAME_RESULTS: Final = "game.results.v1"
 SIGNALS: Final = "risk.signals.v1"
 ALERTS: Final = "risk.alerts.v1"
 DRIFT: Final = "schema.drift.v1"
@@ -111,6 +112,7 @@ _INTERNAL: Final = (
     Topic(OUTCOMES, "player id, else transaction id", "wallet-outcome", retention_ms=30 * DAY_MS),
     Topic(PLAYER_EVENTS, "player id", "player-event", retention_ms=-1),
     Topic(SETTLEMENTS, "match id", "market-settlement", retention_ms=-1),
+    Topic(GAME_RESULTS, "game id", "game-result", retention_ms=-1),
     Topic(SIGNALS, "player id, else provider", "risk-signal", retention_ms=90 * DAY_MS),
     Topic(ALERTS, "the detector's key", "fraud-alert", retention_ms=-1),
     Topic(DRIFT, "drift id", "schema-drift", retention_ms=-1, cleanup="compact", partitions=1),

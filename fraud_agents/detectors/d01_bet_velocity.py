@@ -10,14 +10,16 @@ the normaliser had to move, are counted as late and not checked.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from sys import intern
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
+from fraud_agents.detectors.base import NEVER, SAMPLE_EVENTS_MAX
 from fraud_agents.detectors.evidence import even_sample, evidence_of
-from fraud_agents.detectors.observation import Observation, has_clamped_time
-from fraud_agents.rules import Rule
+from fraud_agents.detectors.observation import has_clamped_time
+from fraud_agents.rules import Limit, Rule
 from fraud_agents.windows import (
     Arrival,
     Contribution,
@@ -29,12 +31,39 @@ from fraud_agents.windows import (
     dump_windows,
     restore_windows,
 )
-from schemas.events import FraudAlert, Kind, Leg, OffsetRange
+from schemas.events import AlertStatus, FraudAlert, Kind, Leg, OffsetRange, WalletTransaction
 from schemas.identity import alert_id
 from schemas.topics import TRANSACTIONS
 
-SAMPLE_EVENTS_MAX: Final = 50
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
+
+RULE: Final = Rule(
+    rule_id="D01",
+    version=2,
+    severity="hold",
+    threshold=500,
+    unit="bets",
+    window_ms=60_000,
+    grace_ms=120_000,
+    dedup_horizon_ms=180_000,
+    close_below=96,
+    cooldown_ms=300_000,
+    idle_ms=600_000,
+    title="Bet velocity",
+    reason=(
+        "500 bets a minute is 20 times the 24 rounds a minute that Great Britain's 2.5 s slot "
+        "cycle allows (UKGC RTS, since 2021-10-31) and 40 times the 12 of Germany's 5 s (GlueStV "
+        "22a): at one game no person gets there. 120 is five times the former: a person at five "
+        "games, or a machine that is careful, so a person looks. Grace: a worker that was killed "
+        "has caught up within 30 s; four times that. Dedup horizon: window and grace together, the "
+        "least with which no window can hold one event twice. Close below 96: a steady 120 a "
+        "minute varies by 11 (Poisson), so 96 is 2.2 deviations away. "
+        "Cool-down 5 min: at most 12 alerts an hour a player, whose money is on hold all the "
+        "while. Idle 10 min: twice the cool-down. What a key sends after such a pause is judged "
+        "by itself; longer would keep in memory, and in every snapshot, players who have left."
+    ),
+    limits={"warn": Limit(120, "bets", "our default: five times the fastest legal slot cycle")},
+)
 
 _BET: Final = Kind.BET.value
 # Bounds of caches: names come from outside, and their number is unknown.
@@ -43,13 +72,15 @@ _BRANDS_MAX: Final = 1_024
 
 
 class Episode(msgspec.Struct, array_like=True):
-    """A period of too many bets, alerted once.
+    """A period of too many bets, one alert.
 
-    `busy_ms`: the last event time in a window above the closing level.
+    `busy_ms`: the last event time in a window above the closing level. `alert` is the record that
+    opened it, until the threshold is reached; then it is None, since nothing is added any more.
     """
 
     alert_id: str
     busy_ms: int
+    alert: FraudAlert | None = None
 
 
 class D01State(msgspec.Struct, frozen=True, array_like=True):
@@ -68,64 +99,106 @@ def _has_bet(legs: list[Leg]) -> bool:
 
 
 class BetVelocity:
-    """D01 over one partition of the log."""
+    """D01 over one partition of the log.
+
+    An alert opens for review at the rule's limit `warn`, where it has one, and rises to the rule's
+    severity at the threshold.
+    """
+
+    kinds: ClassVar[frozenset[str] | None] = None  # every record moves the watermark
+    topic: ClassVar[str] = TRANSACTIONS
+    sees_repeats: ClassVar[bool] = True  # counted in the evidence
+    next_due_ms: int = NEVER
 
     def __init__(self, rule: Rule, partition: int) -> None:
         self.rule = rule
+        self.watermark_ms = 0
         self._partition = partition
         self._windows = KeyedWindows(rule.window_spec(), rule.idle_ms)
         self._episodes: dict[str, Episode] = {}
         self._key_prefixes: dict[str, str] = {}
         self._labels: dict[Label, Label] = {}
+        self._opens_at = min([rule.threshold, *(one.value for one in rule.limits.values())])
 
-    def observe(self, event: Observation, offset: int) -> FraudAlert | None:
-        """Count one record of the log; return an alert if it opens an episode."""
-        event_id, brand, provider, region, player_id, legs, game_id, at_ms, _, _ = event
-        windows = self._windows
+    def observe(self, event: WalletTransaction, offset: int) -> Sequence[FraudAlert]:
+        """Count one record of the log; return an alert that it opens or raises."""
+        windows, at_ms = self._windows, event.occurred_at
         if at_ms > windows.watermark_ms:
             for idle in windows.advance(at_ms):
                 self._episodes.pop(idle, None)
-        if player_id is None or not _has_bet(legs):
-            return None
+        player_id = event.player_id
+        if player_id is None or not _has_bet(event.legs):
+            return ()
+        brand = event.brand
         key = (self._key_prefixes.get(brand) or self._key_prefix(brand)) + player_id
         window = windows.touch(key)
         if has_clamped_time(event):
             window.late += 1
-            return None
-        label: Label = (provider, game_id or "", region)
+            return ()
+        label: Label = (event.provider, event.game_id or "", event.region)
         shared = self._labels.get(label) or self._share(label)
-        if window.add(at_ms, event_id, offset, shared) is not Arrival.COUNTED:
-            return None
-        if self._episodes and self._goes_on(key, window, at_ms):
-            return None
-        span = window.peak(at_ms, self.rule.threshold)
-        return None if span is None else self._open(key, player_id, window, span, at_ms)
+        if window.add(at_ms, event.event_id, offset, shared) is not Arrival.COUNTED:
+            return ()
+        episode = self._episodes.get(key) if self._episodes else None
+        if episode is not None and at_ms <= episode.busy_ms + self.rule.cooldown_ms:
+            return self._continue(key, episode, window, at_ms)
+        span = window.peak(at_ms, self._opens_at)
+        if span is None:
+            if episode is not None:
+                del self._episodes[key]
+            return ()
+        return (self._open(key, player_id, window, span, at_ms),)
 
-    def _goes_on(self, key: str, window: SlidingWindow, at_ms: int) -> bool:
-        episode = self._episodes.get(key)
-        if episode is None:
-            return False
-        if at_ms > episode.busy_ms + self.rule.cooldown_ms:
-            del self._episodes[key]
-            return False
+    def advance(self, watermark_ms: int) -> Sequence[FraudAlert]:
+        """Return nothing: a count depends on bets alone."""
+        del watermark_ms
+        return ()
+
+    def _continue(
+        self, key: str, episode: Episode, window: SlidingWindow, at_ms: int
+    ) -> Sequence[FraudAlert]:
         if at_ms > episode.busy_ms and window.peak(at_ms, self.rule.close_below) is not None:
             episode.busy_ms = at_ms
-        return True
+        opened = episode.alert
+        if opened is None:
+            return ()
+        span = window.peak(at_ms, self.rule.threshold)
+        if span is None:
+            return ()
+        assert opened.player_id is not None
+        episode.alert = None
+        whole = self._alert(key, opened.player_id, window, span, at_ms)
+        return (
+            msgspec.structs.replace(
+                whole,
+                alert_id=opened.alert_id,
+                episode_start=opened.episode_start,
+                status=AlertStatus.UPDATED.value,
+                revision=opened.revision + 1,
+            ),
+        )
 
     def _open(
+        self, key: str, player_id: str, window: SlidingWindow, span: Span, at_ms: int
+    ) -> FraudAlert:
+        alert = self._alert(key, player_id, window, span, at_ms)
+        may_rise = alert.observed < self.rule.threshold
+        self._episodes[key] = Episode(alert.alert_id, at_ms, alert if may_rise else None)
+        return alert
+
+    def _alert(
         self, key: str, player_id: str, window: SlidingWindow, span: Span, at_ms: int
     ) -> FraudAlert:
         rule = self.rule
         events = list(window.contributions(span.start_ms, span.end_ms))
         offsets = [event.offset for event in events]
         episode_start = events[0].at_ms
-        alert = alert_id(rule.rule_id, rule.version, key, episode_start)
-        self._episodes[key] = Episode(alert, at_ms)
+        is_warning = span.size < rule.threshold
         return FraudAlert(
-            alert_id=alert,
+            alert_id=alert_id(rule.rule_id, rule.version, key, episode_start),
             rule_id=rule.rule_id,
             rule_version=rule.version,
-            severity=rule.severity,
+            severity="review" if is_warning else rule.severity,
             key=key,
             player_id=player_id,
             title=f"{span.size} bets within {rule.window_ms // 1_000} s by player {player_id}",
@@ -133,7 +206,7 @@ class BetVelocity:
             window_start=span.start_ms,
             window_end=span.end_ms,
             observed=span.size,
-            threshold=rule.threshold,
+            threshold=self._opens_at if is_warning else rule.threshold,
             unit=rule.unit,
             occurred_at=at_ms,
             # The unqualified name: a replay in another namespace raises the same alert.

@@ -1,33 +1,15 @@
-"""The part of a canonical record that detectors read, and the protocol of detectors.
-
-An observation is a tuple, because a named object for each record would cost more than the rule.
-"""
+"""The protocol of detectors, and what they ask of every record."""
 
 from __future__ import annotations
 
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from fraud_agents.rules import Rule
-from fraud_agents.windows import Contribution
-from schemas.events import FraudAlert, Leg
+from schemas.events import FraudAlert, GameResult, PlayerEvent, WalletTransaction
 
-FIELDS: Final = (
-    "event_id",
-    "brand",
-    "provider",
-    "region",
-    "player_id",
-    "legs",
-    "game_id",
-    "occurred_at",
-    "provider_at",
-    "received_at",
-)
-"""Fields of a WalletTransaction in the order of an Observation, for `schemas.codec.decoder`."""
-
-Observation: TypeAlias = tuple[
-    str, str, str, str, str | None, list[Leg], str | None, int, int | None, int | None
-]
+Observation: TypeAlias = WalletTransaction | PlayerEvent | GameResult
+"""A record of a topic that detectors read."""
 
 
 def has_clamped_time(event: Observation) -> bool:
@@ -37,27 +19,34 @@ def has_clamped_time(event: Observation) -> bool:
     moved it forward to that limit. A back-fill of a day would appear within the minutes in which it
     was delivered.
     """
-    _, _, _, _, _, _, _, occurred_at, provider_at, received_at = event
-    clock_time = received_at if provider_at is None else provider_at
-    return clock_time is not None and clock_time < occurred_at
+    clock_time = event.received_at if event.provider_at is None else event.provider_at
+    return clock_time is not None and clock_time < event.occurred_at
 
 
 class Detector(Protocol):
-    """One rule over one partition of the log.
+    """One rule over one partition of a topic.
 
     It is pure, so that state and alerts follow from the records alone.
     """
 
     rule: Rule
+    kinds: ClassVar[frozenset[str] | None]
+    """Kinds of legs, or types of player events, that it looks at; None for every record."""
+    topic: ClassVar[str]
+    sees_repeats: ClassVar[bool]
+    """Whether it is shown events whose id was there before."""
+    watermark_ms: int
+    """Newest event time of the partition: set before each record."""
 
-    def observe(self, event: Observation, offset: int) -> FraudAlert | None:
+    def observe(self, event: Any, offset: int) -> Sequence[FraudAlert]:
         """Take in the record at `offset`; each offset once, in the order of the log."""
 
-    def contributions(self, key: str, start_ms: int, end_ms: int) -> list[Contribution]:
-        """Return the retained events of a key in [start_ms, end_ms), by event time.
+    @property
+    def next_due_ms(self) -> int:
+        """Event time of its first timer; it is advanced then, and once a minute."""
 
-        Explanations of alerts need them.
-        """
+    def advance(self, watermark_ms: int) -> Sequence[FraudAlert]:
+        """Raise the watermark and return what is due."""
 
     def state(self) -> bytes:
         """Return everything that future answers depend on; equal states give equal bytes."""

@@ -12,11 +12,19 @@ import msgspec
 from rich.text import Text
 
 from fraud_agents.alerts import PublishedAlert, follow_alerts, read_alerts, read_records
-from fraud_agents.detectors import FIELDS
+from fraud_agents.detectors import DEFAULT_RULES
+from fraud_agents.enforcement import brand_of
 from fraud_agents.explanation import Explanation, explain, first_offset_of
-from fraud_agents.rules import DEFAULT_RULES
+from fraud_agents.rules import PAST_RULES
 from ledger_sink.rules import debts, payments
 from pitboss.cli import screen
+from pitboss.cli.operator_commands import (
+    by_option,
+    dry_run_option,
+    reason_option,
+    submit_and_print,
+    wait_option,
+)
 from pitboss.cli.option_types import period_options
 from pitboss.cli.suggestions import RULE, SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
@@ -25,6 +33,7 @@ from pitboss.settings import Runtime, read_settings
 from schemas import codec
 from schemas.errors import Rejected, UsageError
 from schemas.events import FraudAlert, WalletTransaction
+from schemas.money import exponent_of, format_minor
 from schemas.topics import ALERTS
 
 BAR_WIDTH = 30
@@ -35,7 +44,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead
 
 @click.group(cls=SuggestingGroup)
 def alerts() -> None:
-    """Show the detectors' findings, read from the topic of alerts."""
+    """Show the detectors' findings, read from the topic of alerts, and release their players."""
 
 
 @alerts.command("list")
@@ -78,6 +87,8 @@ def show(*, alert_id: str, as_json: bool) -> None:
         click.echo(msgspec.json.encode(found.alert))
         return
     screen.show_pairs(_lines(found.alert))
+    if found.closed is not None:
+        click.echo(f"closed at {_time(found.closed.occurred_at)}")
     if found.is_contradicted:
         click.echo(
             f"warning: {found.times_sent} copies of this alert differ,"
@@ -110,6 +121,32 @@ def explain_command(context: click.Context, *, alert_id: str, as_json: bool) -> 
     else:
         _show_explanation(alert, explanation, first_offset)
     context.exit(0 if explanation.agrees else 1)
+
+
+@alerts.command()
+@click.argument("alert_id")
+@by_option
+@reason_option
+@wait_option
+@dry_run_option
+@json_option
+def release(
+    *, alert_id: str, actor: str, reason: str, wait_s: float, dry_run: bool, as_json: bool
+) -> None:
+    """Release the alert's player from what alerts have done; other blocks stay."""
+    alert = _find(_runtime(), alert_id).alert
+    if alert.player_id is None:
+        raise UsageError(f"alert {alert.alert_id} is not about a player: nothing was blocked")
+    event = {
+        "operation": "player.released",
+        "player_id": alert.player_id,
+        "actor": actor,
+        "reason": reason,
+        "alert_id": alert.alert_id,
+    }
+    submit_and_print(
+        event, brand=brand_of(alert.key), wait_s=wait_s, dry_run=dry_run, as_json=as_json
+    )
 
 
 @alerts.command()
@@ -160,13 +197,13 @@ async def _explain_from(runtime: Runtime, alert: FraudAlert, first_offset: int) 
         # The log's key is the player, so only these records need to be decoded.
         None if alert.player_id is None else alert.player_id.encode(),
     )
-    decode, events = codec.decoder(WalletTransaction, FIELDS), []
+    decode, events = codec.decoder(WalletTransaction), []
     for record in records:
         try:
             events.append((record.offset, decode(record.value)))
         except Rejected:
             continue  # the detectors published it as a dead letter and did not count it either
-    return explain(alert, events, DEFAULT_RULES)
+    return explain(alert, events, (*DEFAULT_RULES, *PAST_RULES))
 
 
 def _explain_ledger_alert(alert: FraudAlert) -> str:
@@ -203,10 +240,27 @@ def _allowed(alert: FraudAlert) -> str:
 def _show_explanation(alert: FraudAlert, explanation: Explanation, first_offset: int) -> None:
     console = screen.console()
     console.print(Text(alert.title, "bold"))
+    rule = f"{alert.rule_id} version {alert.rule_version}"
+    if explanation.seconds:
+        console.print(f"{rule}: {alert.threshold} {alert.unit} or more in any window")
+        _show_seconds(alert, explanation)
+    else:
+        console.print(f"{rule}: see `pitboss rules show {alert.rule_id}`")
+        screen.show_pairs(_lines(alert))
+    [source] = alert.sources
+    where = f"{source.topic}-{source.partition}@{first_offset}..{source.last_offset}"
+    word = "agrees" if explanation.agrees else "DOES NOT AGREE"
     console.print(
-        f"{alert.rule_id} version {alert.rule_version}: {alert.threshold} {alert.unit} or more"
-        " in any window"
+        Text(
+            f"run again over {explanation.records} records of the player in {where}: {word}",
+            "green" if explanation.agrees else "bold red",
+        )
     )
+    for difference in explanation.differences:
+        console.print(Text(f"  {difference}", "red"))
+
+
+def _show_seconds(alert: FraudAlert, explanation: Explanation) -> None:
     window_s = (alert.window_end - alert.window_start) // 1_000
     headers = ("second (UTC)", alert.unit, "", f"last {window_s} s", "")
     table = screen.table(*headers, box=None, pad_edge=False)
@@ -224,17 +278,6 @@ def _show_explanation(alert: FraudAlert, explanation: Explanation, first_offset:
             Text(mark, "bold red"),
         )
     screen.show(table)
-    [source] = alert.sources
-    where = f"{source.topic}-{source.partition}@{first_offset}..{source.last_offset}"
-    word = "agrees" if explanation.agrees else "DOES NOT AGREE"
-    console.print(
-        Text(
-            f"run again over {explanation.records} records of the player in {where}: {word}",
-            "green" if explanation.agrees else "bold red",
-        )
-    )
-    for difference in explanation.differences:
-        console.print(Text(f"  {difference}", "red"))
 
 
 def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
@@ -247,6 +290,9 @@ def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
         ("title", alert.title),
         ("rule", f"{alert.rule_id} version {alert.rule_version}"),
         ("severity", alert.severity),
+        ("reason", alert.reason or "none"),
+        ("status", f"{alert.status}, revision {alert.revision}"),
+        ("exposed", _exposed(alert)),
         ("key", alert.key),
         ("player", alert.player_id or "none"),
         ("seen", f"{alert.observed} {alert.unit}" + (f", allowed {allowed}" if allowed else "")),
@@ -257,6 +303,17 @@ def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
         *sorted(alert.evidence.items()),
         ("sample events", "\n".join(alert.sample_event_ids)),
     ]
+
+
+def _exposed(alert: FraudAlert) -> str:
+    """Format the money that an alert is about."""
+    if alert.exposed_minor is None or not alert.currency:
+        return "no money"
+    try:
+        scale = exponent_of(alert.currency)
+    except Rejected:
+        return f"{alert.exposed_minor} minor units of {alert.currency}"
+    return f"{format_minor(alert.exposed_minor, scale)} {alert.currency}"
 
 
 def _find(runtime: Runtime, alert_id: str) -> PublishedAlert:

@@ -47,6 +47,8 @@ COMMANDS = {
     "ledger": ("pitboss.cli.ledger:ledger", "Query, check and correct the ledger."),
     "dlt": ("pitboss.cli.dlt:dlt", "List, show, redrive and drop dead letters."),
     "alerts": ("pitboss.cli.alerts:alerts", "Show the detectors' findings, and explain them."),
+    "fraud": ("pitboss.cli.fraud:fraud", "Show what detectors measure, and their score."),
+    "rules": ("pitboss.cli.rules:rules", "Show the rules of the detectors."),
     "simulate": (
         "pitboss.cli.simulate:simulate",
         "Run the ledger on simulated servers full of faults.",

@@ -101,11 +101,17 @@ def _topics() -> Collection[str]:
 
 
 def _rules() -> Collection[str]:
-    from fraud_agents.rules import DEFAULT_RULES
+    from fraud_agents.detectors import DEFAULT_RULES
     from ledger_sink.rules import debts, payments
 
     ledger = (debts.RULE, payments.RULE, payments.OPENED_RULE)
     return [*(rule.rule_id for rule in DEFAULT_RULES), *ledger]
+
+
+def _detector_rules() -> Collection[str]:
+    from fraud_agents.detectors import DEFAULT_RULES
+
+    return [rule.rule_id for rule in DEFAULT_RULES]
 
 
 def _codes() -> Collection[str]:
@@ -135,5 +141,7 @@ STORED_PROVIDER: Final = KnownName("provider", _providers, is_strict=False)
 TOPIC: Final = KnownName("topic", _topics, is_strict=False)
 """Topic of the catalogue without the namespace, or a provider's name for its raw topic."""
 RULE: Final = KnownName("rule", _rules, is_strict=False, convert=str.upper)
+DETECTOR_RULE: Final = KnownName("rule", _detector_rules, is_strict=False, convert=str.upper)
+"""Rule of a detector, without those of the ledger."""
 CURRENCY: Final = KnownName("currency", _currencies, is_strict=True, convert=str.upper)
 REJECT_CODE: Final = KnownName("reject code", _codes, is_strict=False, convert=str.upper)

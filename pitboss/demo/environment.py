@@ -36,6 +36,7 @@ _NOT_INHERITED = (
     "PITBOSS_PARK",
     "PITBOSS_DRIFT_SAMPLE",
     "PITBOSS_CURRENCIES_FILE",
+    "PITBOSS_FRAUD_ENFORCE",
 )
 """Settings of an installation in the caller's environment, which do not apply to a demo."""
 
@@ -121,12 +122,16 @@ def _servers(
 
 @contextmanager
 def running_workers(
-    runtime: Runtime, home: Path, notify: Notify, keys: SandboxKeys | None = None
+    runtime: Runtime,
+    home: Path,
+    notify: Notify,
+    keys: SandboxKeys | None = None,
+    **settings: str,
 ) -> Iterator[dict[str, WorkerProcess]]:
     """Run one supervised worker process of each role; drain all at the end.
 
     Yields the processes by role. Without keys no signature is checked. Settings of workers in the
-    caller's environment do not apply.
+    caller's environment do not apply, only those given by their variables as `settings`.
     """
     keys_file = None
     if keys is not None:
@@ -138,6 +143,7 @@ def running_workers(
         "PITBOSS_KEYS_FILE": str(keys_file or ""),
         "PITBOSS_RESOLVE_MIN_AGE_MS": str(RESOLVE_MIN_AGE_MS),
         **dict.fromkeys(_NOT_INHERITED, ""),
+        **settings,
     }
     workers = workers_for(ROLES, runtime, home=home, environment=environment)
     supervisor = Supervisor(workers, notify)

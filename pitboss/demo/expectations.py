@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fraud_agents.rules import D01_BET_VELOCITY
+from fraud_agents.detectors import D01_BET_VELOCITY, DETECTORS
 from lab.sandbox.records import RawEvent
 from pitboss.demo.figures import DemoFigures
 from replay.audit.checks import Check
@@ -64,12 +64,18 @@ def _dead_letters(records: Sequence[RawEvent], topics: TopicEvidence) -> Iterato
 
 
 def _alerts(speeders: int, topics: TopicEvidence) -> Iterator[str]:
-    rule_id = D01_BET_VELOCITY.rule_id
-    published = {name: alert for name, alert in topics.alerts.items() if alert.rule_id == rule_id}
+    # The ledger's own alerts come from its tables and not from a detector.
+    published = {name: alert for name, alert in topics.alerts.items() if alert.rule_id in DETECTORS}
     if differing := differing_alerts(published, rerun_detectors(topics.log)):
         yield f"alert {differing[0]} is not what the detectors find in the log"
-    if (fast := len({alert.player_id for alert in published.values()})) != speeders:
-        yield f"{speeders} players bet too fast, and {rule_id} has alerts for {fast}"
+    rule_id = D01_BET_VELOCITY.rule_id
+    held = {
+        alert.player_id
+        for alert in published.values()
+        if alert.rule_id == rule_id and alert.severity == "hold"
+    }
+    if (fast := len(held)) != speeders:
+        yield f"{speeders} players bet too fast, and {rule_id} holds the money of {fast}"
 
 
 def _text_of(codes: Mapping[str, int]) -> str:

@@ -122,7 +122,7 @@ async def _inspect(
         seed=traffic.scenario.seed,
         traffic=traffic.figures,
         transfers=transfers,
-        alerts=len(topics.alerts),
+        alerts=len({one.alert_id for one in topics.alerts.values() if one.severity != "info"}),
         duplicates=duplicates,
         published_at=topics.balance_history,
         unmet=unmet_expectations(traffic.records, traffic.scenario.speeders, topics),

@@ -13,6 +13,7 @@ import msgspec
 
 from ledger_sink.rules.book import LogEvent
 from ledger_sink.store.database import LedgerDatabase
+from replay.audit.rerun import name_record
 from runtime.kafka.topic_reader import read_topics
 from runtime.postgres.statements import statements_of
 from schemas import codec
@@ -270,7 +271,7 @@ class _TopicReaders:
 
     def _read_alert(self, _: Position, record: Any) -> None:
         read = self._alert(record.value)
-        self._topics.alerts[read.alert_id] = read
+        self._topics.alerts[name_record(read)] = read
 
 
 def _text(key: bytes | None) -> str:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from fraud_agents.detectors import FIELDS
+from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.detectors.partition import PartitionDetectors
-from fraud_agents.rules import DEFAULT_RULES
 from ledger_sink.booking.committer import EVENTS_PER_TRANSACTION_MAX
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import LogEvent
@@ -94,18 +93,27 @@ def _groups(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
 
 
 def rerun_detectors(log: Mapping[int, Iterable[LogEvent]]) -> dict[str, FraudAlert]:
-    """Return the alerts, by id, that the default rules raise over a whole log by partition."""
+    """Return the alerts that the default rules raise over a whole log by partition.
+
+    Each record of an alert is a value of its own: see `name_record`.
+    """
     found: dict[str, FraudAlert] = {}
     for partition, records in log.items():
         detectors = PartitionDetectors(DEFAULT_RULES, partition)
         for log_event in records:
-            event = log_event.event
-            observation = tuple(getattr(event, name) for name in FIELDS)
             found |= {
-                alert.alert_id: alert
-                for alert in detectors.observe(observation, log_event.source.offset)
+                name_record(alert): alert
+                for alert in detectors.observe(log_event.event, log_event.source.offset)
             }
     return found
+
+
+def name_record(alert: FraudAlert) -> str:
+    """Return a name of one record of an alert: its id, and the revision where it is not the first.
+
+    Copies of a record after a restart have one name, and must be equal.
+    """
+    return alert.alert_id if alert.revision == 1 else f"{alert.alert_id}/{alert.revision}"
 
 
 def differing_alerts(

@@ -161,7 +161,7 @@ async def _alert_of(runtime: Runtime, player: str) -> FraudAlert:
             async for record in read_topics(runtime.bootstrap_servers, {runtime.topic(ALERTS)})
         ]
         for alert in alerts:
-            if alert.player_id == player:
+            if alert.player_id == player and alert.rule_id == "L01":
                 return alert
     message = "no alert"
     raise AssertionError(message)

@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import msgspec
 from hypothesis import example, given, note
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from fraud_agents.explanation import explain, first_offset_of
 from fraud_agents.rules import Rule
 from fraud_agents.windows import Arrival, SlidingWindow, Span, WindowSpec
 from schemas.events import FraudAlert, Leg
+from tests.support.fraud_log import bet
 
 SPEC = WindowSpec(window_ms=3_000, grace_ms=4_000, dedup_horizon_ms=7_000, capacity=1_000)
 WIDE = WindowSpec(window_ms=3_000, grace_ms=2_500, dedup_horizon_ms=9_000, capacity=1_000)
@@ -117,22 +119,15 @@ BET = [Leg("BET")]
 WIN = [Leg("WIN")]
 
 
+def observation(at_ms, event_id, player, legs):
+    event = bet(player, at_ms, event_id, game=f"g{event_id[-1]}")
+    return msgspec.structs.replace(event, event_id=event_id, legs=legs, provider_at=None)
+
+
 def run(watch: PartitionDetectors, events, start: int = 0) -> list[FraudAlert]:
     alerts = []
     for offset, (at_ms, event_id, player, legs) in enumerate(events, start):
-        observation = (
-            event_id,
-            "default",
-            "hub88",
-            "DE",
-            player,
-            legs,
-            f"g{event_id[-1]}",
-            at_ms,
-            None,
-            at_ms,
-        )
-        alerts += watch.observe(observation, offset)
+        alerts += watch.observe(observation(at_ms, event_id, player, legs), offset)
     return alerts
 
 
@@ -232,28 +227,14 @@ def test_every_alert_can_be_explained_from_its_own_offsets(log):
         for at_ms, event_id, player, legs in log
     ]
     events = [
-        (
-            offset,
-            (
-                event_id,
-                "default",
-                "hub88",
-                "DE",
-                player,
-                legs,
-                f"g{event_id[-1]}",
-                at_ms,
-                None,
-                at_ms,
-            ),
-        )
+        (offset, observation(at_ms, event_id, player, legs))
         for offset, (at_ms, event_id, player, legs) in enumerate(log)
     ]
     for alert in run(PartitionDetectors([RULE], 0), log):
         own = [
             event
             for event in events
-            if event[0] >= first_offset_of(alert) and event[1][4] == alert.player_id
+            if event[0] >= first_offset_of(alert) and event[1].player_id == alert.player_id
         ]
         explanation = explain(alert, own, [RULE])
         assert explanation.differences == []

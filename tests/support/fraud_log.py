@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import ConsumerRecord
 
 from fraud_agents.handler import create_app
+from fraud_agents.rules import D01_VERSION_1
 from fraud_agents.settings import FraudSettings
 from fraud_agents.snapshots import migrate
 from pitboss.ops.topic_admin import create_topics
@@ -37,7 +38,7 @@ def bet(
         brand="default",
         provider="hub88",
         provider_version="v1",
-        region="DE",
+        region="MT",
         operation=kind.lower(),
         provider_tx_id=tx,
         attempt=Attempt("provider.hub88.raw.v1", 0, 0),
@@ -220,13 +221,17 @@ async def delete_before(runtime: Runtime, partition: int, before_offset: int) ->
         await admin.close()
 
 
+HOLD_ONLY = D01_VERSION_1
+"""D01 without its warning: one record an alert, so that tests of the agent can count them."""
+
+
 def settings_of(runtime: Runtime, **changes) -> FraudSettings:
     return FraudSettings(
         bootstrap_servers=runtime.bootstrap_servers,
         database_url=runtime.database_url,
         namespace=runtime.namespace,
         code_version="test",
-        **changes,
+        **{"rules": (HOLD_ONLY,), **changes},
     )
 
 

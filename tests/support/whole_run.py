@@ -19,7 +19,7 @@ from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, runtime_of
 from replay.audit.checks import Check, check_offsets, check_replay, check_tables, check_topics
 from replay.audit.evidence import TopicEvidence, read_all_topics, read_tables
-from replay.audit.rerun import differing_alerts, rerun_detectors
+from replay.audit.rerun import differing_alerts, name_record, rerun_detectors
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.topic_reader import read_topics
 from schemas import codec
@@ -147,7 +147,7 @@ async def _check_alerts(runtime: Runtime, topics: TopicEvidence) -> Check:
         alert = decode(record.value)
         if alert.rule_id == DEBT_RULE:
             continue  # the ledger raises it, not a detector
-        if published.setdefault(alert.alert_id, alert) != alert:
+        if published.setdefault(name_record(alert), alert) != alert:
             contradictions.append(alert.alert_id)
     wrong = [*contradictions, *differing_alerts(published, rerun_detectors(topics.log))]
     return Check("alerts_equal", not wrong, f"{len(published)} alerts; differing: {wrong[:3]}")

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 
+from fraud_agents.detectors import DEFAULT_RULES, DETECTORS
+from fraud_agents.detectors.catalogue import SIGNAL_DETECTORS
+from fraud_agents.rules import Limit, Rule
 from pitboss.cli.main import cli
 from pitboss.setting_table import format_reference
 from streams.providers.registry import DIALECTS
@@ -80,9 +84,53 @@ def write_settings() -> str:
     return format_reference() + "\n"
 
 
+def write_detectors() -> str:
+    """Return every default rule: what it finds, its numbers with their sources, and its reason."""
+    parts = []
+    for rule in DEFAULT_RULES:
+        classes = DETECTORS[rule.rule_id]
+        over_signals = SIGNAL_DETECTORS.get(rule.rule_id)
+        module = sys.modules[(over_signals or classes[0]).__module__]
+        text = inspect.cleandoc(module.__doc__ or "").partition("\n\n")[2]
+        topics = " and ".join(f"`{one.topic}`" for one in classes)
+        if over_signals is not None:
+            topics = f"signals of {over_signals.scope.value}"
+        name = f"{rule.rule_id}: {rule.title}"
+        source = module.__name__.replace(".", "/") + ".py"
+        rows = [
+            f"| {number} | {limit.alerts} {limit.value} | {limit.unit} | {limit.source} |"
+            for number, limit in _numbers_of(rule)
+        ]
+        rows = (
+            ["", "| number | alerts | unit | source |", "|---|---|---|---|", *rows] if rows else []
+        )
+        words = [f"{name}: {', '.join(own)}." for name, own in rule.words.items()]
+        facts = (
+            f"Version {rule.version}, {rule.severity}, from {rule.threshold} {rule.unit} on;"
+            f" {'may stop' if rule.stops_player else 'does not stop'} the player; reads {topics}; [source](../../{source}).\n"
+        )
+        parts += [
+            f"### {name}\n",
+            facts,
+            f"{text}\n",
+            f"{rule.reason}",
+            *rows,
+            "",
+            *([" ".join(words), ""] if words else []),
+        ]
+    return "\n".join(parts)
+
+
+def _numbers_of(rule: Rule) -> Iterator[tuple[str, Limit]]:
+    yield from rule.limits.items()
+    for region, limits in rule.regions.items():
+        yield from ((f"{name} in {region}", limit) for name, limit in limits.items())
+
+
 WRITTEN: dict[Path, tuple[str, Callable[[], str]]] = {
     ROOT / "docs" / "reference" / "command-line.md": ("commands", write_commands),
     ROOT / "docs" / "reference" / "configuration.md": ("settings", write_settings),
+    ROOT / "docs" / "reference" / "detectors.md": ("detectors", write_detectors),
     PROVIDERS / "README.md": ("providers", write_providers),
 }
 

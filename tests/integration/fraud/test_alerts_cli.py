@@ -14,6 +14,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner
 
+from fraud_agents.detectors import DEFAULT_RULES
 from pitboss.cli.main import cli
 from pitboss.settings import worker_environment
 from schemas import codec
@@ -29,15 +30,16 @@ async def _prepare(runtime) -> list[FraudAlert]:
     await fraud_log.make_topics(runtime)
     await append(
         runtime,
-        burst("slow", T0, 450)
+        burst("slow", T0, 110)
         + burst("fast", T0, 520)
         + burst("faster", T0 + 9_000, 600, every_ms=50),
     )
-    async with running_agent(settings_of(runtime)):
+    async with running_agent(settings_of(runtime, rules=DEFAULT_RULES)):
         await fraud_log.wait_until_processed(runtime)
     alerts = await read_alerts(runtime)
     await _send(runtime, alerts[0])  # as after a kill: the same once more
-    return sorted(alerts, key=lambda alert: alert.occurred_at)
+    latest = {alert.alert_id: alert for alert in sorted(alerts, key=lambda one: one.revision)}
+    return sorted(latest.values(), key=lambda alert: alert.occurred_at)
 
 
 async def _send(runtime, alert: FraudAlert) -> None:
@@ -135,7 +137,7 @@ def test_watch_shows_each_alert_once_and_ends_with_ctrl_c(alerts, runtime):
     ]
     environment = {**os.environ, **worker_environment(runtime), "PYTHONUNBUFFERED": "1"}
     done = subprocess.run(
-        [*command, "--from-start", "--count", "2"],
+        [*command, "--from-start", "--count", "4"],  # two records an alert
         env=environment,
         capture_output=True,
         text=True,
@@ -148,7 +150,7 @@ def test_watch_shows_each_alert_once_and_ends_with_ctrl_c(alerts, runtime):
         [*command, "--from-start"], env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        for _ in range(2):
+        for _ in range(4):
             assert json.loads(process.stdout.readline())["rule_id"] == "D01"
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == ""

@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from fraud_agents import snapshots as migration
-from fraud_agents.rules import D01_BET_VELOCITY, DEFAULT_RULES, rule_set_name
+from fraud_agents.rules import rule_set_name
 from fraud_agents.snapshots import SnapshotStore
 from runtime.kafka.intake.intake import Intake
 from runtime.postgres.migrations import MigrationChanged, MigrationSet
@@ -24,6 +24,7 @@ from schemas.identity import alert_id
 from schemas.topics import ALERTS, TRANSACTIONS
 from tests.support import fraud_log
 from tests.support.fraud_log import (
+    HOLD_ONLY,
     T0,
     append,
     append_bytes,
@@ -59,7 +60,7 @@ async def test_bursts_on_the_log_become_alerts_on_their_topic(log):
     [record] = await fraud_log.read_all(log, ALERTS)
     [alert] = await read_alerts(log)
     assert record.key == b"default:fast"
-    assert alert.alert_id == alert_id("D01", 1, "default:fast", T0 + 30_000)
+    assert alert.alert_id == alert_id("D01", HOLD_ONLY.version, "default:fast", T0 + 30_000)
     assert (alert.observed, alert.window_start, alert.window_end) == (500, T0 + 20_000, T0 + 80_000)
     assert json.loads(alert.evidence["games"]) == {"hub88/slot-1": 500}
     # The sources really are the records: the 500th bet is the last of them.
@@ -147,8 +148,8 @@ async def test_snapshots_come_while_it_runs(log):
 
 async def test_other_rules_go_on_from_the_snapshot_and_the_change_is_on_record(log):
     old, new = (
-        DEFAULT_RULES,
-        (msgspec.structs.replace(D01_BET_VELOCITY, version=2, threshold=400, close_below=300),),
+        (HOLD_ONLY,),
+        (msgspec.structs.replace(HOLD_ONLY, version=9, threshold=400, close_below=300),),
     )
     fast = burst("fast", T0, 400)
     await append(log, fast[:399])
@@ -157,7 +158,7 @@ async def test_other_rules_go_on_from_the_snapshot_and_the_change_is_on_record(l
     await append(log, fast[399:])
     async with running_agent(settings_of(log, rules=new)):
         await fraud_log.wait_until_processed(log)
-    assert [(alert.rule_version, alert.observed) for alert in await read_alerts(log)] == [(2, 400)]
+    assert [(alert.rule_version, alert.observed) for alert in await read_alerts(log)] == [(9, 400)]
     changes = query(
         log,
         "SELECT from_offset, rule_set FROM fraud.activation WHERE part = %s ORDER BY from_offset",

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from fraud_agents.rules import DEFAULT_RULES
+from fraud_agents.detectors import D01_BET_VELOCITY
 from ledger_sink.rules.debts import debt_alert
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.ops.topic_admin import delete_topics
@@ -24,7 +24,7 @@ from tests.support.whole_run import _check_alerts, _check_movements, _check_sing
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
-[RULE] = DEFAULT_RULES
+BETS = D01_BET_VELOCITY.limits["warn"].value + 10  # one record an alert: a warning
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -109,7 +109,7 @@ async def test_a_movement_too_few_or_too_many_is_noticed(ledger, scene, statemen
 async def bursts(runtime):
     """A log in which two players bet too fast, the alerts about them, and a way to publish."""
     await make_topics(runtime)
-    events = burst("fast", T0, RULE.threshold + 20) + burst("faster", T0, RULE.threshold + 20)
+    events = burst("fast", T0, BETS) + burst("faster", T0, BETS)
     log = [log_event(event, 0, offset) for offset, event in enumerate(events)]
     alerts = list(rerun_detectors({0: log}).values())
     assert [alert.player_id for alert in alerts] == ["fast", "faster"]

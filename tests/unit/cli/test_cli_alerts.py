@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -47,3 +50,26 @@ def test_an_alert_of_the_ledger_is_not_run_again_but_looked_up_there(pitboss, fo
     assert "L01 is raised by the ledger" in done.stderr
     assert f"pitboss ledger entry {EVENT}" in done.stderr
     assert "unknown to this release" not in done.stderr
+
+
+def test_the_player_of_an_alert_is_released_under_the_alerts_brand_and_id(pitboss):
+    done = pitboss(
+        *("release", DEBT.alert_id[:8], "--by", "eve", "--reason", "a test card"),
+        *("--dry-run", "--json"),
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {
+        "operation": "player.released",
+        "player_id": "p-1",
+        "actor": "eve",
+        "reason": "a test card",
+        "alert_id": DEBT.alert_id,
+    }
+
+
+def test_an_alert_about_no_player_releases_none(pitboss, monkeypatch):
+    about_game = msgspec.structs.replace(DEBT, player_id=None)
+    monkeypatch.setattr(alerts, "_read", lambda _: [PublishedAlert(about_game)])
+    done = pitboss("release", DEBT.alert_id, "--by", "eve", "--reason", "none")
+    assert done.exit_code == 2
+    assert "is not about a player" in done.stderr

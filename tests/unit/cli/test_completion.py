@@ -68,7 +68,7 @@ def test_names_are_completed_offline(monkeypatch):
     assert complete("providers", "drift", "--provider", "") == set(DIALECTS)
     assert complete("topics", "lag", "--role", "f") == {"fraud"}
     assert complete("topics", "lag", "--topic", "wallet.t") >= {"wallet.transactions.v1"}
-    assert complete("alerts", "list", "--rule", "") == {"D01", "L01", "L02", "L03"}
+    assert complete("alerts", "list", "--rule", "") > {"D01", "D20", "L01", "L02", "L03"}
     assert complete("dlt", "list", "--code", "bad_a") == {"BAD_AMOUNT"}
     assert "--since" in complete("ledger", "history", "p", "--s")
 

@@ -383,7 +383,7 @@ def test_an_unmet_expectation_is_printed_and_fails(run_command):
     result = result_of()
     result = DemoResult(
         msgspec.structs.replace(
-            result.figures, unmet=["1 players bet too fast, and D01 has alerts for 0"]
+            result.figures, unmet=["1 players bet too fast, and D01 holds the money of 0"]
         ),
         result.checks,
     )
@@ -391,7 +391,7 @@ def test_an_unmet_expectation_is_printed_and_fails(run_command):
         done = run_command(ChecksFailed(result), *arguments)
         assert done.exit_code == 1
         output = done.stderr if arguments else done.stdout
-        assert "✘ 1 players bet too fast, and D01 has alerts for 0" in output
+        assert "✘ 1 players bet too fast, and D01 holds the money of 0" in output
     assert json.loads(done.stdout)["unmet"] == result.figures.unmet
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from fraud_agents.detectors import BetVelocity, Detector
+from fraud_agents.detectors import D01_BET_VELOCITY, DEFAULT_RULES, BetVelocity, Detector
 from fraud_agents.detectors.evidence import (
     counts_text,
     even_sample,
@@ -20,11 +20,12 @@ from fraud_agents.detectors.evidence import (
     variation_thousandths,
 )
 from fraud_agents.detectors.partition import PartitionDetectors
-from fraud_agents.rules import D01_BET_VELOCITY, DEFAULT_RULES, Rule, rule_set_name
+from fraud_agents.rules import D01_VERSION_1, Rule, rule_set_name
 from schemas import codec
 from schemas.errors import UsageError
 from schemas.events import FraudAlert, Leg, OffsetRange
 from schemas.identity import alert_id, event_id
+from tests.support.fraud_log import bet as a_bet
 
 T0 = 1_750_000_020_000  # a whole minute
 BET = [Leg("BET")]
@@ -33,7 +34,7 @@ BET = [Leg("BET")]
 class Log:
     """A partition of the log, written and watched at once."""
 
-    def __init__(self, rule: Rule = D01_BET_VELOCITY) -> None:
+    def __init__(self, rule: Rule = D01_VERSION_1) -> None:
         self.detector: Detector = BetVelocity(rule, 5)
         self.offset = 1_000
         self.alerts: list[FraudAlert] = []
@@ -52,14 +53,19 @@ class Log:
         received_at=None,
     ):
         identity = event_id(brand, provider, "bet", tx or f"tx{self.offset}")
-        alert = self.detector.observe(
-            (identity, brand, provider, "DE", player, legs, game, at_ms, provider_at, received_at),
-            self.offset,
+        event = msgspec.structs.replace(
+            a_bet(player, at_ms, "tx", game=game),
+            event_id=identity,
+            brand=brand,
+            provider=provider,
+            legs=legs,
+            provider_at=provider_at,
+            received_at=received_at,
         )
+        found = self.detector.observe(event, self.offset)
         self.offset += 1
-        if alert is not None:
-            self.alerts.append(alert)
-        return alert
+        self.alerts += found
+        return found[0] if found else None
 
     def burst(self, start_ms, count, every_ms=100, **names):
         return [
@@ -68,7 +74,7 @@ class Log:
 
 
 def changed(**numbers) -> Rule:
-    return msgspec.structs.replace(D01_BET_VELOCITY, **numbers)
+    return msgspec.structs.replace(D01_VERSION_1, **numbers)
 
 
 def test_silent_at_499_and_loud_at_500():
@@ -227,7 +233,7 @@ def test_a_forgotten_player_may_raise_a_new_episode_and_leaves_nothing_behind():
 
 def test_version_1_is_the_rule_that_its_alerts_name():
     """A changed word or number would make stored alerts of this version impossible to explain."""
-    assert D01_BET_VELOCITY.digest == "81e97c32a09a4d00"
+    assert D01_VERSION_1.digest == "81e97c32a09a4d00"
 
 
 def test_evidence_says_what_a_person_asks():
@@ -238,10 +244,10 @@ def test_evidence_says_what_a_person_asks():
     evidence = alert.evidence
     assert json.loads(evidence["games"]) == {"hub88/slot-1": 300, "hub88/slot-2": 200}
     assert json.loads(evidence["providers"]) == {"hub88": 500}
-    assert json.loads(evidence["regions"]) == {"DE": 500}
+    assert json.loads(evidence["regions"]) == {"MT": 500}
     assert (evidence["inter_arrival_p50_ms"], evidence["inter_arrival_cv"]) == ("100", "0.000")
     assert evidence["is_regular"] == "true"
-    assert evidence["rule_digest"] == D01_BET_VELOCITY.digest
+    assert evidence["rule_digest"] == D01_VERSION_1.digest
     assert evidence["warm_from_offset"] == "1000"
     assert alert.sources == [OffsetRange("wallet.transactions.v1", 5, 1_000, 1_499)]
     assert len(alert.sample_event_ids) == 50
@@ -291,25 +297,34 @@ def test_many_games_are_summed_up():
     assert counts["others"] == sum(range(1, 11))
 
 
-def test_the_default_rule_is_the_one_whose_alerts_are_out_there():
-    """A changed number under the same version would give two rules one name; make it version 2 instead."""
-    assert rule_set_name(DEFAULT_RULES) == f"D01@1#{D01_BET_VELOCITY.digest}"
-    numbers = {name: getattr(D01_BET_VELOCITY, name) for name in D01_BET_VELOCITY.__struct_fields__}
-    del numbers["reason"]
-    assert numbers == {
-        "rule_id": "D01",
-        "version": 1,
-        "severity": "hold",
-        "threshold": 500,
-        "unit": "bets",
-        "window_ms": 60_000,
-        "grace_ms": 120_000,
-        "dedup_horizon_ms": 180_000,
-        "close_below": 400,
-        "cooldown_ms": 300_000,
-        "idle_ms": 600_000,
-    }
-    assert changed(threshold=501).digest != D01_BET_VELOCITY.digest
+def test_the_default_rule_warns_before_it_holds():
+    assert rule_set_name(DEFAULT_RULES).startswith(f"D01@2#{D01_BET_VELOCITY.digest}")
+    log = Log(D01_BET_VELOCITY)
+    assert log.burst(T0, 119) == []
+    warning = log.bet(T0 + 12_000)
+    assert (warning.severity, warning.observed, warning.threshold) == ("review", 120, 120)
+    assert (warning.status, warning.revision) == ("OPEN", 1)
+    assert log.burst(T0 + 12_100, 379) == []
+    hold = log.bet(T0 + 50_000)
+    assert (hold.severity, hold.observed, hold.threshold) == ("hold", 500, 500)
+    assert (hold.status, hold.revision) == ("UPDATED", 2)
+    assert (hold.alert_id, hold.episode_start) == (warning.alert_id, warning.episode_start)
+    log.burst(T0 + 50_001, 2_000, every_ms=50)
+    assert log.alerts == [warning, hold]
+
+
+def test_a_burst_that_is_at_once_at_the_threshold_has_one_record():
+    """A straggler completes the window of 500 where none of 120 was complete: both levels at once."""
+    rule = msgspec.structs.replace(
+        D01_BET_VELOCITY, threshold=120, close_below=96, limits=D01_BET_VELOCITY.limits
+    )
+    log = Log(rule)
+    log.burst(T0, 600)
+    assert [(alert.status, alert.severity) for alert in log.alerts] == [("OPEN", "hold")]
+
+
+def test_other_numbers_are_another_rule():
+    assert changed(threshold=501).digest != D01_VERSION_1.digest
 
 
 @pytest.mark.parametrize(
@@ -335,11 +350,11 @@ def test_a_rule_without_detector_and_two_versions_of_one_rule_are_refused():
     with pytest.raises(UsageError, match="no detector for D99"):
         PartitionDetectors([changed(rule_id="D99")], 0)
     with pytest.raises(UsageError, match="two versions"):
-        PartitionDetectors([D01_BET_VELOCITY, changed(version=2)], 0)
+        PartitionDetectors([D01_VERSION_1, changed(version=2)], 0)
 
 
 def test_a_new_version_goes_on_with_the_windows_and_episodes_of_the_old_one():
-    old = PartitionDetectors([D01_BET_VELOCITY], 5)
+    old = PartitionDetectors([D01_VERSION_1], 5)
     log = Log()
     log.detector = old.detectors[0]
     log.burst(T0, 300)

@@ -7,17 +7,19 @@ import pytest
 
 from fraud_agents.detectors import BetVelocity
 from fraud_agents.explanation import explain, first_offset_of
-from fraud_agents.rules import D01_BET_VELOCITY
+from fraud_agents.rules import D01_VERSION_1
 from schemas.errors import UsageError
 from schemas.events import Leg
+from tests.support.fraud_log import bet
 
 T0 = 1_750_000_020_000
 BET, WIN = [Leg("BET")], [Leg("WIN")]
-RULES = (D01_BET_VELOCITY,)
+RULES = (D01_VERSION_1,)
 
 
 def event(n: int, at_ms: int, legs=BET):
-    return (f"e{n}", "default", "hub88", "DE", "p1", legs, "slot", at_ms, at_ms, None)
+    event = bet("p1", at_ms, str(n), game="slot")
+    return msgspec.structs.replace(event, event_id=f"e{n}", legs=legs, received_at=None)
 
 
 @pytest.fixture
@@ -30,8 +32,8 @@ def story():
         events.append(event(1_000 + n, at_ms))
         if n % 50 == 0:
             events += [event(1_000 + n, at_ms), event(2_000 + n, at_ms, WIN)]
-    detector, log = BetVelocity(D01_BET_VELOCITY, 0), list(enumerate(events, 100))
-    [alert] = [alert for offset, one in log if (alert := detector.observe(one, offset))]
+    detector, log = BetVelocity(D01_VERSION_1, 0), list(enumerate(events, 100))
+    [alert] = [alert for offset, one in log for alert in detector.observe(one, offset)]
     return alert, log
 
 
@@ -66,7 +68,7 @@ def test_records_after_the_alert_change_nothing(story):
 
 def test_a_missing_record_is_noticed(story):
     alert, log = story
-    explanation = explain(alert, [one for one in log if one[1][0] != "e1234"], RULES)
+    explanation = explain(alert, [one for one in log if one[1].event_id != "e1234"], RULES)
     assert explanation.differences == [
         "the rule does not raise this alert over these records; it raises none"
     ]
@@ -96,6 +98,6 @@ def test_altered_evidence_is_noticed(story):
 
 def test_only_the_very_rule_may_judge_its_alert(story):
     alert, log = story
-    other = msgspec.structs.replace(D01_BET_VELOCITY, threshold=400)
+    other = msgspec.structs.replace(D01_VERSION_1, threshold=400)
     with pytest.raises(UsageError, match="unknown to this release"):
         explain(alert, log, (other,))

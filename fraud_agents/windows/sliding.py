@@ -1,6 +1,6 @@
-"""Sliding windows over event time, one for each key.
+"""Sliding windows over event time, one for each key, exact to the second.
 
-They are pure, exact to the second and independent of batches.
+They are pure and independent of batches.
 
 A window is any run of whole seconds of the given length, [s, s + 60) for 60 s: tumbling minutes
 would miss 499 + 499 across a border. An event that arrives among the retained seconds of its key is
