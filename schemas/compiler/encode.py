@@ -37,7 +37,7 @@ def _nullable_string_text(text: str | None) -> str:
 def _map_text(values: dict[str, str]) -> str:
     if not values:
         return "\0"
-    pairs = [leaves.string_text(key) + leaves.string_text(value) for key, value in values.items()]
+    pairs = [_REPEATED[key] + leaves.string_text(value) for key, value in values.items()]
     return f"{leaves.long_text(len(pairs))}{''.join(pairs)}\0"
 
 
@@ -162,10 +162,11 @@ class _Writer:
                 }
                 return f"{self._source.name(type_.name, symbols)}[{value}]"
             case Array():
-                # One item is usual, for legs as for sources.
+                # One item is usual for legs and sources, none for a reference's other operations.
                 item = self._function(type_.items)
                 one = f"'\\2' + {item}(v[0]) + '\\0'"
-                return f"{one} if len(v := {value}) == 1 else array_text(v, {item})"
+                several = f"array_text(v, {item}) if v else '\\0'"
+                return f"{one} if len(v := {value}) == 1 else {several}"
             case Map(Primitive("string")):
                 return f"map_text({value})"
             case Map():

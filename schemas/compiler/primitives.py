@@ -113,7 +113,8 @@ def utf8_text(text: str) -> str:
 
 def string_text(text: str) -> str:
     """Return a string with its length before it."""
-    text = utf8_text(text)
+    if not text.isascii():
+        text = utf8_text(text)
     return long_text(len(text)) + text
 
 

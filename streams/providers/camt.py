@@ -196,7 +196,7 @@ class Camt(Dialect):
             yield error
             return
         for detail, amount, minor in division.parts:
-            part = _EntryHead(amount, minor, *head[2:])
+            part = _EntryHead(amount, minor, head.currency, head.direction, head.status, head.at)
             try:
                 named = find_named_ids(pattern, _texts(detail))
                 kind = self._kind(entry, head, detail)
@@ -380,10 +380,12 @@ def _places(lines: list[_Line]) -> Iterator[str]:
 
     An id is the line's key, and from the second equal one on also its number among them by content.
     """
+    ids = [line.key for line in lines]
+    if len(set(ids)) == len(ids):
+        return iter(ids)
     alike: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, line in enumerate(lines):
         alike[line.operation, line.key].append(index)
-    ids = [line.key for line in lines]
     for indexes in alike.values():
         if len(indexes) > 1:
             indexes.sort(key=lambda index: _content(lines[index]))

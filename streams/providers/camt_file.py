@@ -125,7 +125,7 @@ def read_statements(root: etree._Element) -> Iterator[Statement]:
         )
     for namespace, local, body in bodies:
         message, container = _MESSAGES[local]
-        statements = body.findall(namespace + container)
+        statements = list(body.iterchildren(namespace + container))
         if not statements:
             raise Rejected(RejectCode.MISSING_FIELD, f"{container} is missing")
         for statement in statements:
@@ -139,7 +139,7 @@ def read_statements(root: etree._Element) -> Iterator[Statement]:
                     RejectCode.MISSING_FIELD, "Acct/Id or Id of the statement is missing"
                 )
             scope = own_id if page in {"", "1"} else f"{own_id} page {page}"
-            entries = statement.findall(namespace + "Ntry")
+            entries = list(statement.iterchildren(namespace + "Ntry"))
             yield Statement(statement, namespace, message, account, scope, entries)
 
 

@@ -190,32 +190,27 @@ def _amount_in(money: Money, currency: str) -> _MinorAmount | None:
     return (amount, minor) if minor >= 0 else None
 
 
-class _Uses:
-    """What the mentions of one reference have in common; each tells some of it.
+class _Mention(NamedTuple):
+    """A place that states a reference: its day, its amount, and the payments in it."""
 
-    The order of the mentions does not matter.
+    day: str
+    money: Money | None
+    details: Sequence[Detail]
+
+
+def _are_of_several_payments(mentions: Sequence[_Mention]) -> bool:
+    """Return whether mentions of one reference cannot all be of one payment.
+
+    Each tells some of it, and their order does not matter.
     """
+    days = {mention.day for mention in mentions if mention.day}
+    amounts = {_amount_text(mention.money) for mention in mentions if mention.money is not None}
+    named = [names for mention in mentions if (names := _end_to_end_ids(mention.details))]
+    return len(days) > 1 or len(amounts) > 1 or (bool(named) and not set.intersection(*named))
 
-    __slots__ = ("amounts", "days", "names")
 
-    def __init__(self) -> None:
-        self.days: set[str] = set()
-        self.amounts: set[str] = set()
-        self.names: set[str] | None = None
-
-    def add(self, day: str, money: Money | None, names: set[str]) -> None:
-        """Add a mention: its day, its amount and the `EndToEndId` of its payments."""
-        if day:
-            self.days.add(day)
-        if money is not None:
-            self.amounts.add(_amount_text(money))
-        if names:
-            self.names = names if self.names is None else self.names & names
-
-    @property
-    def are_of_several_payments(self) -> bool:
-        """Return whether the mentions cannot all be of one payment."""
-        return len(self.days) > 1 or len(self.amounts) > 1 or self.names == set()
+def _end_to_end_ids(details: Sequence[Detail]) -> set[str]:
+    return {name for one in details if (name := one.refs.get("EndToEndId"))}
 
 
 def drop_shared_references(entries: Sequence[tuple[Statement, BankEntry]]) -> set[tuple[str, str]]:
@@ -227,13 +222,15 @@ def drop_shared_references(entries: Sequence[tuple[Statement, BankEntry]]) -> se
     """
     if not _has_repeated_reference(entries):
         return set()
-    uses: dict[tuple[str, ...], _Uses] = defaultdict(_Uses)
+    mentions: dict[tuple[str, ...], list[_Mention]] = defaultdict(list)
     for statement, entry in entries:
         fields = entry.fields
         scope = (fields.get("CdtDbtInd", ""), fields.get("RvslInd", ""), fields.get("Sts", ""))
-        _add_uses(uses, (statement.account, *scope), entry)
+        _add_mentions(mentions, (statement.account, *scope), entry)
     shared = {
-        (name, value) for (name, value, *_), use in uses.items() if use.are_of_several_payments
+        (name, value)
+        for (name, value, *_), several in mentions.items()
+        if len(several) > 1 and _are_of_several_payments(several)
     }
     if shared:
         for _, entry in entries:
@@ -257,21 +254,21 @@ def _has_repeated_reference(entries: Sequence[tuple[Statement, BankEntry]]) -> b
     return len(set(values)) < len(values)
 
 
-def _add_uses(uses: dict[tuple[str, ...], _Uses], scope: tuple[str, ...], entry: BankEntry) -> None:
+def _add_mentions(
+    mentions: dict[tuple[str, ...], list[_Mention]], scope: tuple[str, ...], entry: BankEntry
+) -> None:
     own, day = entry.fields.get("AcctSvcrRef", ""), entry.when[:10]
     is_unclear = _is_unclear(entry)
     if own:
-        names = {name for one in entry.details if (name := one.refs.get("EndToEndId", ""))}
-        uses["Ntry", own, *scope].add(day, entry.money, names)
+        mentions["Ntry", own, *scope].append(_Mention(day, entry.money, entry.details))
     for detail in entry.details:
         for name in _UNIQUE:
             value = detail.refs.get(name)
             if value and value != own:
-                end_to_end_id = detail.refs.get("EndToEndId")
                 # Amounts that contradict their entry prove nothing of the reference.
                 money = None if is_unclear else next(iter(detail.amounts.values()), None)
-                uses[name, value, *scope, detail.direction].add(
-                    day, money, {end_to_end_id} if end_to_end_id else set()
+                mentions[name, value, *scope, detail.direction].append(
+                    _Mention(day, money, [detail])
                 )
 
 

@@ -151,7 +151,7 @@ class ProviderRouter:
         if heads is not None:
             value, quoted = record.value or b"", heads.quoted
             at = value.find(quoted)
-            if at > 0 and value.count(b"{", 0, at) == 1 and value.find(quoted, at + 1) < 0:
+            if at > 0 and value.count(b"{", 0, at) == 1 and value.rfind(quoted) == at:
                 candidate = heads.known.get(value[at : at + HEAD_BYTES])
                 if candidate is not None:
                     reader = candidate[1]

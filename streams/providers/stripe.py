@@ -282,7 +282,7 @@ class Stripe(Dialect):
     def _interpret(self, head: _Head) -> _Meaning:
         kind = head.type
         meaning = _MEANINGS.get(kind)
-        data = read_json(_DATA, bytes(head.data))
+        data = read_json(_DATA, head.data)
         event_id = text_of(head.id, "id")
         deposit = optional_text(
             (data.object.metadata or {}).get(self.deposit_key), self.deposit_key

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from types import MappingProxyType
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeAlias
 
 from lxml import etree
 
@@ -68,6 +68,11 @@ _DOUBLE: Final = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\
 _XML_SPACE: Final = " \t\r\n"
 _UNSIGNED: Final = SignatureVerdict.NOT_CHECKED.value
 
+_Market: TypeAlias = tuple[str, str, str, str]
+"""The first fields of a market's drafts: operation, match, market and specifiers."""
+_End: TypeAlias = tuple[int, str, str | None, str | None]
+"""Their last fields: time, signature, reason of a void and the market that supersedes it."""
+
 
 @dataclass(frozen=True)
 class Uof(Dialect):
@@ -109,34 +114,29 @@ def _read(reader: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:
     items: list[Item] = []
     for element in markets:
         try:
-            market = partial(
-                MarketDraft,
-                operation,
-                match_id,
-                _id(element, "id"),
-                _specifiers(element),
-                void_reason=_void_reason(element),
-                superseded_by=superseded_by,
-            )
+            market = operation, match_id, _id(element, "id"), _specifiers(element)
+            end = at, _UNSIGNED, _void_reason(element), superseded_by
         except Rejected as error:
             items.append(error)
             continue
         if operation == _SETTLEMENT:
-            items += _outcomes(market, element, root.get("certainty"), at)
+            items += _outcomes(market, element, root.get("certainty"), end)
         else:
-            items += _named(partial(_taken_back, market, action, window, at), element)
+            items += _named(partial(_taken_back, market, action, window, end), element)
     return _reject_contradictions(items)
 
 
 def _taken_back(
-    market: partial[MarketDraft],
+    market: _Market,
     action: str,
     window: tuple[int | None, int | None],
-    at: int,
+    end: _End,
     outcome_id: str | None,
 ) -> MarketDraft:
-    nothing = (None,) * 4  # a cancel or a rollback has no result, factors or certainty
-    return market(outcome_id, action, *nothing, *window, at, _UNSIGNED)
+    # A cancel or a rollback has no result, factors or certainty.
+    nothing: tuple[None, None, None, None] = None, None, None, None
+    from_at, until_at = window
+    return MarketDraft(*market, outcome_id, action, *nothing, from_at, until_at, *end)
 
 
 def _named(make: Callable[[str | None], MarketDraft], element: etree._Element) -> list[Item]:
@@ -154,13 +154,14 @@ def _named(make: Callable[[str | None], MarketDraft], element: etree._Element) -
 
 
 def _outcomes(
-    market: partial[MarketDraft], element: etree._Element, certainty: str | None, at: int
+    market: _Market, element: etree._Element, certainty: str | None, end: _End
 ) -> list[Item]:
     items: list[Item] = []
     for outcome in element.iterfind("outcome"):
         try:
             items.append(
-                market(
+                MarketDraft(
+                    *market,
                     _id(outcome, "id"),
                     _ACTIONS[_SETTLEMENT],
                     _result(outcome),
@@ -169,8 +170,7 @@ def _outcomes(
                     None if certainty is None else _short(certainty, "certainty"),
                     None,
                     None,
-                    at,
-                    _UNSIGNED,
+                    *end,
                 )
             )
         except Rejected as error:
@@ -181,17 +181,22 @@ def _outcomes(
 def _reject_contradictions(items: list[Item]) -> list[Item]:
     # One outcome with two results in one message: neither can be believed, and both would have the
     # same identity.
-    results: dict[tuple[str, str, str | None], set[MarketDraft]] = {}
+    first: dict[tuple[str, str, str | None], MarketDraft] = {}
+    contradicted = set()
     for item in items:
         if isinstance(item, MarketDraft):
-            results.setdefault((item.market_id, item.specifiers, item.outcome_id), set()).add(item)
+            key = item.market_id, item.specifiers, item.outcome_id
+            if first.setdefault(key, item) != item:
+                contradicted.add(key)
+    if not contradicted:
+        return items
     return [
         Rejected(
             RejectCode.BAD_FIELD,
             f"market {item.market_id} gives outcome {item.outcome_id} two results",
         )
         if isinstance(item, MarketDraft)
-        and len(results[item.market_id, item.specifiers, item.outcome_id]) > 1
+        and (item.market_id, item.specifiers, item.outcome_id) in contradicted
         else item
         for item in items
     ]

@@ -32,6 +32,7 @@ INTS = {
     "rule_version",
     "index",
     "size",
+    "revision",
 }
 
 
@@ -75,7 +76,7 @@ REFERENCE = st.none() | _fields(events.Reference, other_operations=st.lists(TEXT
 CAUSE = st.none() | _fields(events.Cause)
 MEMBER = _fields(
     events.GroupMember,
-    legs=st.lists(LEG, max_size=3),
+    legs=st.lists(LEG, max_size=2),
     reference=REFERENCE,
     time_source=TIME_SOURCE,
     cause=CAUSE,
@@ -89,7 +90,7 @@ RECORDS: dict[type[msgspec.Struct], st.SearchStrategy[Any]] = {
         reference=REFERENCE,
         time_source=TIME_SOURCE,
         cause=CAUSE,
-        group=st.none() | _fields(events.Group, members=st.lists(MEMBER, max_size=3)),
+        group=st.none() | _fields(events.Group, members=st.lists(MEMBER, max_size=2)),
     ),
     events.WalletBalance: _fields(events.WalletBalance, source=POSITION),
     events.WalletOutcome: _fields(events.WalletOutcome, attempt=ATTEMPT, scale=st.none() | INT),
@@ -115,6 +116,7 @@ RECORDS: dict[type[msgspec.Struct], st.SearchStrategy[Any]] = {
         headers=_some(_fields(events.Header)),
     ),
     events.SchemaDrift: _fields(events.SchemaDrift, source=POSITION),
+    events.GameResult: _fields(events.GameResult, attempt=ATTEMPT, time_source=TIME_SOURCE),
 }
 
 ANY_RECORD: st.SearchStrategy[msgspec.Struct] = st.one_of(*RECORDS.values())

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Final, TypeAlias
 
 import msgspec
@@ -129,10 +130,16 @@ class Normaliser:
         if len(items) == 1 and not fallbacks:
             # Most records, and a loop would be a twentieth of their cost.
             return [self._build_and_encode(context, 0, items[0], reader, None)]
-        results = [
-            self._build_and_encode(context, index, item, *fallbacks.get(index, (reader, None)))
-            for index, item in enumerate(items)
-        ]
+        if fallbacks:
+            results = [
+                self._build_and_encode(context, index, item, *fallbacks.get(index, (reader, None)))
+                for index, item in enumerate(items)
+            ]
+        else:
+            results = [
+                self._build_and_encode(context, index, item, reader, None)
+                for index, item in enumerate(items)
+            ]
         for indexes in indexes_by_group(items).values():
             grouped = self._group([results[index] for index in indexes], indexes)
             for index, result in zip(indexes, grouped, strict=True):
@@ -160,7 +167,9 @@ class Normaliser:
 
     def _route(self, record: RawRecord) -> tuple[ProviderRouter, Headers, RecordContext]:
         router = self._by_topic.get(record.topic) or self._router(record.topic)
-        _check_usable(record)
+        value = record.value
+        if not value or len(value) > VALUE_MAX_BYTES or record.timestamp < 0:
+            raise _unusable(record)
         headers = dict(record.headers)
         names = headers.get("brand"), headers.get("region")
         brand, region = self._origins.get(names) or self._origin(names)
@@ -184,13 +193,22 @@ class Normaliser:
                 return AcceptedTransaction(transaction, topic, key, value, clamped, fallback)
             if isinstance(item, PlayerDraft):
                 event, clamped = build_player_event(context, reader, index, item)
-                key, value = item.player_id.encode(), codec.encoder(PlayerEvent)(event)
+                key, value = item.player_id.encode(), self._encode_player_event(event)
                 return AcceptedEvent(event, PLAYER_EVENTS, key, value, clamped, fallback)
             settlement, clamped = build_settlement(context, reader, index, item)
-            key, value = item.match_id.encode(), codec.encoder(MarketSettlement)(settlement)
+            key, value = item.match_id.encode(), self._encode_settlement(settlement)
             return AcceptedEvent(settlement, SETTLEMENTS, key, value, clamped, fallback)
         except Rejected as error:
             return _reject(error, index)
+
+    # Compiled for the first event: most workers' providers send none of these.
+    @cached_property
+    def _encode_player_event(self) -> Callable[[PlayerEvent], bytes]:
+        return codec.encoder(PlayerEvent)
+
+    @cached_property
+    def _encode_settlement(self) -> Callable[[MarketSettlement], bytes]:
+        return codec.encoder(MarketSettlement)
 
     def _router(self, topic: str) -> ProviderRouter:
         try:
@@ -228,15 +246,14 @@ def _read(
     return reader, items, _NO_FALLBACKS
 
 
-def _check_usable(record: RawRecord) -> None:
+def _unusable(record: RawRecord) -> Rejected:
     if not record.value:
-        raise Rejected(RejectCode.MALFORMED, "the record has no value")
+        return Rejected(RejectCode.MALFORMED, "the record has no value")
     if len(record.value) > VALUE_MAX_BYTES:
-        raise Rejected(
+        return Rejected(
             RejectCode.TOO_LARGE, f"{len(record.value)} bytes; {VALUE_MAX_BYTES} are allowed"
         )
-    if record.timestamp < 0:
-        raise Rejected(RejectCode.BAD_TIME, "the broker gave the record no timestamp")
+    return Rejected(RejectCode.BAD_TIME, "the broker gave the record no timestamp")
 
 
 def _destination(draft: Draft) -> tuple[str, bytes]:
@@ -246,7 +263,10 @@ def _destination(draft: Draft) -> tuple[str, bytes]:
     """
     if draft.player_id is not None:
         return TRANSACTIONS, draft.player_id.encode()
-    if all(leg.kind in _WITHOUT_MONEY for leg in draft.legs):
+    for leg in draft.legs:
+        if leg.kind not in _WITHOUT_MONEY:
+            break
+    else:
         return TRANSACTIONS, draft.provider_tx_id.encode()
     if draft.reference is None or draft.reference.other_operations:
         raise Rejected(
