@@ -13,7 +13,11 @@ from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import MigrationChanged, list_migrations, migrate, migration_files
 from ledger_sink.store.writing import RowsMoved, write_book
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
-from schemas.events import Amount, Leg
+from schemas.events import Amount, Leg, WalletTransaction
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
+from streams.providers.registry import DIALECTS
+from tests.support.camt_files import Packing, print_detail, print_entry, print_file
+from tests.support.dialect_records import keyring, raw_record
 from tests.support.ledger_events import (
     bet,
     call,
@@ -355,3 +359,32 @@ async def test_migrations_are_applied_once_and_never_edited(empty_runtime):
         connection.execute("UPDATE schema_migration SET checksum = 'other'")
     with pytest.raises(MigrationChanged, match="0001_ledger"):
         migrate(empty_runtime.database_url)
+
+
+def events_of(*entries: str, statement: str) -> list[WalletTransaction]:
+    body = print_file(entries, packing=Packing("054", statement=statement))
+    items = Normaliser(DIALECTS, keyring()).normalise(raw_record("camt", body))
+    return [item.transaction for item in items if isinstance(item, AcceptedTransaction)]
+
+
+@pytest.mark.parametrize("is_whole_first", [True, False])
+async def test_a_whole_goes_back_whatever_transaction_its_payments_come_in(
+    ledger, runtime, is_whole_first
+):
+    whole = events_of(print_entry(amount="100", ref="R1"), statement="N1")
+    details = [
+        print_detail(end_to_end=None, amount=amount, refs=f"<TxId>T{amount}</TxId>")
+        for amount in ("30", "70")
+    ]
+    parts = events_of(print_entry(*details, amount="100", ref="R1"), statement="N2")
+    assert (len(whole), len(parts)) == (1, 3)
+    start = 0
+    for events in (whole, parts) if is_whole_first else (parts, whole):
+        await ledger.commit_group([slice_of(*events, start=start)])
+        start += len(events)
+    moved = rows(runtime, "SELECT debit, credit, amount_minor FROM transfer")
+    suspense = sum(
+        amount * (credit.startswith("suspense") - debit.startswith("suspense"))
+        for debit, credit, amount in moved
+    )
+    assert suspense == 10_000, moved
