@@ -373,8 +373,7 @@ async def test_a_whole_goes_back_whatever_transaction_its_payments_come_in(
 ):
     whole = events_of(print_entry(amount="100", ref="R1"), statement="N1")
     details = [
-        print_detail(end_to_end=None, amount=amount, refs=f"<TxId>T{amount}</TxId>")
-        for amount in ("30", "70")
+        print_detail(amount=amount, refs=f"<TxId>T{amount}</TxId>") for amount in ("30", "70")
     ]
     parts = events_of(print_entry(*details, amount="100", ref="R1"), statement="N2")
     assert (len(whole), len(parts)) == (1, 3)
