@@ -30,7 +30,7 @@ from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.errors import Rejected, UsageError
-from schemas.events import Kind, WalletBalance, WalletTransaction
+from schemas.events import DIVIDED, Kind, WalletBalance, WalletTransaction
 from schemas.identity import event_id
 from schemas.money import exponent_of, minor_units
 from schemas.topics import BALANCES, TRANSACTIONS, dead_letter_topic, raw_topic
@@ -196,7 +196,8 @@ def parse_native_statement(
 
 def _line_of(event: WalletTransaction) -> StatementLine | None:
     legs = [leg for leg in event.legs if leg.kind not in _WITHOUT_MONEY]
-    if not legs:
+    is_division = event.cause is not None and event.cause.type == DIVIDED
+    if not legs or is_division:  # the payments of a divided entry have lines of their own
         return None
     amounts = [
         (abs(minor_units(leg.amount, leg.currency)), leg.currency)
