@@ -85,8 +85,6 @@ _HOSTILE_TEXTS: Final = (
     "a;b|c:d,e",
     "NaN",
 )
-NO_VALUE_TEXTS: Final = frozenset({"null", "NaN"})
-"""Those of them that mean "no value" in an optional place, as every placeholder does."""
 _HOSTILE_MINOR: Final = (
     0,
     1,

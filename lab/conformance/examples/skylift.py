@@ -15,7 +15,7 @@ from typing import Final
 import fastavro
 from msgspec.structs import replace
 
-from lab.conformance.examples.fill import NO_VALUE_TEXTS, Example, Fill
+from lab.conformance.examples.fill import Example, Fill
 from lab.conformance.examples.written import ExampleWriter, sending_of
 from lab.conformance.intents import Intent, Verb
 from lab.conformance.writers.skylift import HEAD_BYTES, WRITER
@@ -76,7 +76,5 @@ def payload(example: Example) -> bytes:
 
 def _event(fill: Fill, intent: Intent) -> Example:
     message, expected = WRITER.write([intent], sending_of(fill), KEYS), _SKYLIFT.expect(intent)
-    if expected.reference is not None and expected.reference[1] in NO_VALUE_TEXTS:
-        expected = replace(expected, reference=None)  # a bet id is optional
     name = f"{intent.operation} {intent.tx_id} v{intent.detail('version', '2')}"
     return _SKYLIFT.wrap(fill, message, expected, name=name, schema="event")
