@@ -75,6 +75,13 @@ class Unavailable(PitbossError):
     exit_code = 69  # EX_UNAVAILABLE of sysexits.h
 
 
+class PartitionStuck(PitbossError):
+    """A record stops its partition, which waits at it; the other partitions go on."""
+
+    code = "PARTITION_STUCK"
+    retriable = True
+
+
 class UsageError(PitbossError):
     """The request cannot be carried out as asked."""
 
