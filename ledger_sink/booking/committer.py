@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ledger_sink.booking.publisher import Publisher
-from ledger_sink.rules.quarantine import UnbookableEvent
-from ledger_sink.store.groups import Slice
+from ledger_sink.store.groups import Slice, UnbookableEvent
 from ledger_sink.store.ledger import PostgresLedger
 from runtime.postgres.database import DataRefused
 

@@ -22,9 +22,9 @@ from typing import Any, Protocol
 from ledger_sink.booking.committer import Committer
 from ledger_sink.rules.book import LogEvent
 from ledger_sink.rules.journal import Quarantine
-from ledger_sink.rules.quarantine import QuarantineSearch, UnbookableEvent, quarantined_event
+from ledger_sink.rules.quarantine import QuarantineSearch, quarantined_event
 from ledger_sink.store.event_decoder import DecodedBatch
-from ledger_sink.store.groups import Slice
+from ledger_sink.store.groups import Slice, UnbookableEvent
 from ledger_sink.store.log_check import checksum
 from runtime.postgres.database import DataRefused
 from schemas import codec

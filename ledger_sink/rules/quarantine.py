@@ -9,15 +9,24 @@ else (docs/explanation/adr/0015-quarantine.md).
 from __future__ import annotations
 
 import uuid
-from typing import ClassVar, Final
+from typing import Final
 
 from ledger_sink.rules.adjustments import ALREADY_CLOSED, comparable_actor
 from ledger_sink.rules.amounts import NOTED, Verdict
 from ledger_sink.rules.book import NO_PLAYER, Book, DecidedEvent, LogEvent, Posting
 from ledger_sink.rules.journal import QUARANTINED, Answer, Closing, Entry, Quarantine
 from schemas.causes import QUARANTINE
-from schemas.errors import Fatal
-from schemas.events import Attempt, Cause, Kind, Leg, Outcome, Position, WalletTransaction
+from schemas.events import (
+    Attempt,
+    Cause,
+    Kind,
+    Leg,
+    Outcome,
+    Position,
+    SignatureVerdict,
+    TimeSource,
+    WalletTransaction,
+)
 from schemas.identity import HOUSE, quarantined_record, referenced_event_id
 
 PROPOSED: Final = "quarantine.proposed"
@@ -29,18 +38,6 @@ RECORD_NOT_WAITING: Final = (Outcome.REFUSED_REFERENCE.value, "RECORD_NOT_WAITIN
 
 _TEXT_CHARACTERS_MAX: Final = 512
 """Of a text of an entry. Dialects allow far fewer, so a longer one is not theirs."""
-
-
-class UnbookableEvent(Fatal):
-    """An event of the log cannot be booked: a fault of the event, not of this process."""
-
-    code: ClassVar[str] = "UNBOOKABLE"
-    exit_code: ClassVar[int] = 76
-
-    def __init__(self, source: Position, detail: str) -> None:
-        """Take the place in the log, and a detail that names it."""
-        super().__init__(detail)
-        self.source = source
 
 
 class QuarantineSearch:
@@ -135,13 +132,13 @@ def _stand_in(
         round_closed=False,
         game_id=None,
         occurred_at=at_ms,
-        time_source="BROKER",
+        time_source=TimeSource.BROKER.value,
         provider_at=None,
         received_at=None,
         appended_at=at_ms,
         fingerprint=quarantine.record.rpartition("#")[2],
         fingerprint_version=1,
-        signature="NOT_CHECKED",
+        signature=SignatureVerdict.NOT_CHECKED.value,
         decision_required=False,
         cause=Cause(QUARANTINE, quarantine.record, quarantine.approved_by, quarantine.reason),
     )

@@ -15,9 +15,8 @@ from typing import Final
 
 from ledger_sink.rules.book import Book, LogEvent
 from ledger_sink.rules.posting import post
-from ledger_sink.rules.quarantine import UnbookableEvent
 from ledger_sink.store.copy_rows import CopyRows
-from ledger_sink.store.groups import PendingGroup, Slice
+from ledger_sink.store.groups import PendingGroup, Slice, UnbookableEvent
 from schemas.errors import PitbossError
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 

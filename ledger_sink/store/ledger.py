@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ledger_sink.rules.book import Book, LogEvent
-from ledger_sink.rules.quarantine import UnbookableEvent
 from ledger_sink.store.copy_rows import CopyRows
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.decide_ahead import AheadDecider, carry_over, decide
-from ledger_sink.store.groups import AppliedGroup, PendingGroup, Slice
+from ledger_sink.store.groups import AppliedGroup, PendingGroup, Slice, UnbookableEvent
 from ledger_sink.store.player_cache import PlayerCache
 from ledger_sink.store.reading import PendingReads, collect_read_set
 from ledger_sink.store.transaction import LedgerTransaction

@@ -338,8 +338,9 @@ def test_two_people_quarantine_a_record_that_the_ledger_cannot_book(installation
         "POSTED RECORD_QUARANTINED",
     )
     wait_until(lambda: stuck_places(installation) == [])
-    [refused] = read_json(run(installation, "ledger", "history", player, "--refused", "--json"))
-    assert (refused["outcome"], refused["reason"]) == ("UNRESOLVED", "QUARANTINED")
+    how = ["--operation", "teleport", "--brand", "acme", "--json"]
+    entry = run(installation, "ledger", "entry", "unbookable", "--provider", "hub88", *how)
+    assert '"QUARANTINED"' in entry.stdout, entry.output
     [wallet] = show_player(installation, player)["wallets"]
     assert wallet["cash_minor"] == 500
     late = ["ledger", "quarantine", asyncio.run(find_in_log(installation, "behind"))]
