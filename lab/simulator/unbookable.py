@@ -172,7 +172,7 @@ class UnbookableEvents:
                 yield place, ("POSTED", "ALREADY_CLOSED")
 
     def _find_approval(self, place: tuple[int, int], name: str) -> tuple[int, int] | None:
-        """Return where the first approval behind a proposal of somebody else lies."""
+        """Return where the first approval behind another person's proposal lies."""
         proposers: defaultdict[str, set[str]] = defaultdict(set)
         for at, step in sorted(self.steps.items()):
             if at[0] != place[0] or at < place or step.record != name:

@@ -74,7 +74,7 @@ async def _read_proposals(
                 next_offset = record.offset + 1
                 if search is None:
                     if record.offset != place.offset:
-                        raise UsageError(f"there is no record at {format_position(place)}")
+                        raise UsageError(f"no record lies at {format_position(place)}")
                     search = QuarantineSearch(place, checksum(record.key, record.value))
                     continue
                 try:
@@ -90,7 +90,7 @@ async def _read_proposals(
                     )
                     found.append(proposal)
     if search is None:
-        raise UsageError(f"there is no record at {format_position(place)}")
+        raise UsageError(f"no record lies at {format_position(place)}")
     return search.record, found
 
 

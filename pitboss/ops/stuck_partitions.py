@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from fraud_agents.settings import GROUP as FRAUD
 from ledger_sink.booking.settings import GROUP as LEDGER
 from ledger_sink.resolve.settings import GROUP as RESOLVE
 from pitboss.ops.topic_admin import admin_client, is_of_namespace
 from pitboss.settings import Runtime
-from schemas.errors import PartitionStuck
+from schemas.errors import PartitionStuck, Unavailable
 from streams.drift.settings import NAME as DRIFT
 from streams.normalise.handler import NAME as NORMALISE
 
@@ -38,12 +39,13 @@ class StuckPartition:
 
 async def find_stuck(runtime: Runtime) -> list[StuckPartition]:
     """Return the partitions of the installation that wait at a record. Raises Unavailable."""
-    async with admin_client(runtime.bootstrap_servers) as admin:
-        found = [
-            stuck
-            for group in _GROUPS
-            for stuck in await _signs(admin, runtime, runtime.group(group))
-        ]
+    found: list[StuckPartition] = []
+    try:
+        async with admin_client(runtime.bootstrap_servers) as admin:
+            for group in _GROUPS:
+                found += await _signs(admin, runtime, runtime.group(group))
+    except KafkaError as error:  # as long as the broker has not loaded what groups have committed
+        raise Unavailable(f"the broker does not say what its groups wait for: {error!r}") from error
     return sorted(found, key=lambda one: (one.group, one.topic, one.partition))
 
 

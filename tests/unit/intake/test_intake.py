@@ -17,8 +17,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from runtime.kafka.app import AppSettings, create_app
 from runtime.kafka.batches import BatchChannel
 from runtime.kafka.intake import client as client_module
+from runtime.kafka.intake import corrupt_records, mailbox
 from runtime.kafka.intake import intake as intake_module
-from runtime.kafka.intake import mailbox
 from runtime.kafka.intake.consumer import consumer_options
 from runtime.kafka.intake.corrupt_records import TRIES
 from runtime.kafka.intake.intake import Intake, IntakeSettings
@@ -353,8 +353,8 @@ async def read_offsets(h, tp, count: int) -> list[int]:
 
 @pytest.fixture
 def quick_retries(monkeypatch):
-    monkeypatch.setattr(intake_module, "RETRY_S", 0.01)
-    monkeypatch.setattr(intake_module, "STUCK_RETRY_S", 0.02, raising=False)
+    monkeypatch.setattr(corrupt_records, "RETRY_S", 0.01)
+    monkeypatch.setattr(corrupt_records, "STUCK_RETRY_S", 0.02)
 
 
 async def test_records_that_stay_damaged_stop_their_partition_and_no_other(harness, quick_retries):
@@ -416,7 +416,7 @@ async def test_where_a_position_is_claimed_a_skip_is_not_obeyed(harness, quick_r
     async with harness({}, consumer=consumer, positions=Positions({A: 7})) as h:
         h.intake.skip_unreadable(TopicPartition(A.topic, A.partition), 7, "by ann: a broken disk")
         consumer.give(A)
-        await h.until(lambda: h.intake.status()[A].waiting)
+        await h.until(lambda: A in h.intake.status() and h.intake.status()[A].waiting)
         assert await h.nothing_comes()
 
 
