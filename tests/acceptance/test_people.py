@@ -348,3 +348,33 @@ def test_two_people_quarantine_a_record_that_the_ledger_cannot_book(installation
         1,
         "REFUSED_REFERENCE RECORD_NOT_WAITING",
     )
+
+
+def test_an_order_to_skip_is_kept_with_who_and_why_and_harms_nothing_that_can_be_read(
+    installation: Runtime,
+):
+    topic = installation.topic("provider.house.raw.v1")
+    end = submit(
+        installation,
+        operation="withdrawal.requested",
+        id="before-skip",
+        player_id="skipped",
+        amount="1.00",
+        currency="EUR",
+    )
+    assert end == "REFUSED_FUNDS NOT_ENOUGH_MONEY"
+    command = ["topics", "skip", f"{topic}-0@1000000", "--by", "ann", "--why", "a broken disk"]
+    dry = read_json(run(installation, *command, "--dry-run", "--json"))
+    assert (dry["dry_run"], dry["is_stuck"]) == (True, False)
+    assert read_json(run(installation, "topics", "skips", "--json")) == []
+    done = run(installation, *command)
+    assert done.exit_code == 0
+    assert "no worker says that it is stuck" in done.stderr
+    [order] = read_json(run(installation, "topics", "skips", "--json"))
+    assert (order["topic"], order["partition"], order["offset"]) == (topic, 0, 1_000_000)
+    assert (order["by"], order["reason"]) == ("ann", "a broken disk")
+    assert "a broken disk" in run(installation, "topics", "skips").stdout
+    log = installation.topic(TRANSACTIONS)
+    refused = run(installation, "topics", "skip", f"{log}-0@1", "--by", "ann", "--why", "x")
+    assert refused.exit_code == 2
+    assert "pitboss ledger quarantine" in refused.stderr
