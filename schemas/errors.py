@@ -10,7 +10,6 @@ PitbossError                 code, retriable, exit_code
     ├── OffsetHole           the log still reaches back, yet records are missing from a fetch
     ├── SendFailed           a record could not be appended, and no further attempt is made
     ├── Stalled              lag without progress
-    ├── Unfetchable          the client cannot decode a record, nor read what is behind it
     └── InvariantBroken      one of our own rules does not hold: a bug, never an input
 """
 
@@ -75,6 +74,13 @@ class Unavailable(PitbossError):
     exit_code = 69  # EX_UNAVAILABLE of sysexits.h
 
 
+class PartitionStuck(PitbossError):
+    """A record stops its partition, which waits at it; the other partitions go on."""
+
+    code = "PARTITION_STUCK"
+    retriable = True
+
+
 class UsageError(PitbossError):
     """The request cannot be carried out as asked."""
 
@@ -122,13 +128,6 @@ class Stalled(Fatal):
 
     code = "STALLED"
     exit_code = 75
-
-
-class Unfetchable(Fatal):
-    """The client cannot decode a record, so nothing behind it in its partition can be read."""
-
-    code = "UNFETCHABLE"
-    exit_code = 77
 
 
 class InvariantBroken(Fatal):

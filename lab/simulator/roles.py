@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
-from lab.simulator.broker import Broker
+from lab.simulator.broker import Broker, SimulatedRecord
 from lab.simulator.database import SimulatedDatabase
 from lab.simulator.process import Process
 from lab.simulator.workers import (
@@ -104,6 +104,23 @@ class SimulatedNormaliseWorker(SimulatedWorker):
                 )
 
 
+class _SimulatedLogReader:
+    """Reads partitions of the log beside the worker's own batches."""
+
+    def __init__(self, broker: Broker, process: Process) -> None:
+        self._broker = broker
+        self._process = process
+
+    async def read_on(
+        self, partition: int, from_offset: int
+    ) -> AsyncGenerator[SimulatedRecord, None]:
+        """Yield the records from an offset up to the present end."""
+        await self._process.reach("read on")
+        records, _ = self._broker.topics[TRANSACTIONS][partition].between(from_offset, 10**9)
+        for record in records:
+            yield record
+
+
 class SimulatedLedgerWorker(SimulatedWorker):
     """Worker that books the log and publishes balances and outcomes."""
 
@@ -136,7 +153,9 @@ class SimulatedLedgerWorker(SimulatedWorker):
             claiming, "", self.role, TRANSACTIONS, _count_nothing, environment.broker
         )
         self._positions = LedgerPositions(guard, store.epochs, self._publisher)
-        self._handler = LedgerHandler(committer, _event_decoder())
+        self._handler = LedgerHandler(
+            committer, _event_decoder(), _SimulatedLogReader(environment.broker, process)
+        )
         for work in (committer.run(), self._publisher.run(), self._store_cursors()):
             process.start(work)
 

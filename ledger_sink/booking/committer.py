@@ -7,11 +7,13 @@ order is kept.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from ledger_sink.booking.publisher import Publisher
-from ledger_sink.store.groups import Slice
+from ledger_sink.store.groups import Slice, UnbookableEvent
 from ledger_sink.store.ledger import PostgresLedger
+from runtime.postgres.database import DataRefused
 
 EVENTS_PER_TRANSACTION_MAX: Final = 10_000
 """About 0.3 s of work for a worker that is behind: the cost of a transaction no longer shows."""
@@ -44,6 +46,7 @@ class Committer:
         """Return once the slice is committed.
 
         Raises the error that prevented it; after a retriable one the slice may be submitted again.
+        UnbookableEvent and DataRefused are raised only where it is this slice that they are about.
         """
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         await self._queue.put((slice_, committed))
@@ -60,22 +63,38 @@ class Committer:
             following: SliceGroup = []
             if not self._queue.empty():
                 following = self._take_group(self._queue.get_nowait())
-            failure: Exception | None = None
             later = [slice_ for slice_, _ in following]
-            try:
-                slices = self._slices or [slice_ for slice_, _ in group]
-                applied = await self._store.commit_group(slices, later)
-                await self._publisher.enqueue(applied)
-            except Exception as error:  # noqa: BLE001  # the caller tries again or ends the process
-                failure = error
-            for _, committed in group:
-                if committed.done():
-                    continue
-                if failure is None:
-                    committed.set_result(None)
-                else:
-                    committed.set_exception(failure)
+            slices = self._slices or [slice_ for slice_, _ in group]
+            await self._commit(group, slices, later)
             group, self._slices = following, later
+
+    async def _commit(
+        self, group: SliceGroup, slices: Sequence[Slice], later: Sequence[Slice]
+    ) -> None:
+        """Commit a group and resolve its futures.
+
+        The slice of an event that cannot be booked fails alone, and the others are committed
+        without it. Where it is not known which slice that is, each is committed by itself.
+        """
+        try:
+            applied = await self._store.commit_group(slices, later)
+            await self._publisher.enqueue(applied)
+        except UnbookableEvent as error:
+            partition = error.source.partition
+            _resolve([one for one in group if one[0].partition == partition], error)
+            others = [one for one in group if one[0].partition != partition]
+            if others:
+                await self._commit(others, [slice_ for slice_, _ in others], ())
+        except DataRefused as error:
+            if len(group) == 1:
+                _resolve(group, error)
+                return
+            for one in group:
+                await self._commit([one], [one[0]], ())
+        except Exception as error:  # noqa: BLE001  # the caller tries again or ends the process
+            _resolve(group, error)
+        else:
+            _resolve(group, None)
 
     def _take_group(self, first: PendingSlice) -> SliceGroup:
         group = [first]
@@ -84,3 +103,13 @@ class Committer:
             group.append(self._queue.get_nowait())
             size += len(group[-1][0].events)
         return group
+
+
+def _resolve(group: SliceGroup, failure: Exception | None) -> None:
+    for _, committed in group:
+        if committed.done():
+            continue
+        if failure is None:
+            committed.set_result(None)
+        else:
+            committed.set_exception(failure)

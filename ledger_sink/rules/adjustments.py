@@ -37,7 +37,7 @@ def adjustment(posting: Posting, leg: Leg) -> Verdict:
     posting.select_wallet(proposal.currency)
     if closing_of_target(posting) is not None:
         return ALREADY_CLOSED
-    if _comparable(actor_of(posting)) in ("", _comparable(proposal.actor)):
+    if comparable_actor(actor_of(posting)) in ("", comparable_actor(proposal.actor)):
         return SELF_APPROVAL
     posting.close(proposal.event_id, proposal.player_id, APPROVED)
     move(posting, proposal.currency, proposal.amount_minor)
@@ -89,6 +89,6 @@ def actor_of(posting: Posting) -> str:
     return "" if cause is None or cause.actor is None else cause.actor
 
 
-def _comparable(actor: str) -> str:
-    """Return a name without case and surplus blanks."""
-    return " ".join(actor.casefold().split())
+def comparable_actor(actor: str | None) -> str:
+    """Return a name without case and surplus blanks; empty for None."""
+    return " ".join((actor or "").casefold().split())

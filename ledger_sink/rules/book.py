@@ -29,6 +29,7 @@ from ledger_sink.rules.journal import (
     OpenedDeposit,
     PlayerState,
     Proposal,
+    Quarantine,
     Transfer,
     Wallet,
     WalletSnapshot,
@@ -54,7 +55,8 @@ class LogEvent(msgspec.Struct, gc=False):
     `logged_at` is the record's time in the log, epoch ms. `reference_ids` are the events that a
     reference may mean that does not say its operation: the rules choose `reference_id` among them.
     `members` are the events that are decided with this one, itself included and first; empty but
-    for the first event of a group.
+    for the first event of a group. `quarantine`: the event cannot be booked, and two people have
+    decided that the ledger goes on behind it.
     """
 
     event: WalletTransaction
@@ -63,6 +65,7 @@ class LogEvent(msgspec.Struct, gc=False):
     reference_id: str | None = None
     reference_ids: tuple[str, ...] = ()
     members: tuple[LogEvent, ...] = ()
+    quarantine: Quarantine | None = None
 
     def __post_init__(self) -> None:
         """Compute the referenced id once: reading, deciding and writing all need it."""
@@ -130,6 +133,8 @@ class Book:
     wallets: dict[tuple[str, str], Wallet] = field(default_factory=dict)
     states: dict[str, PlayerState] = field(default_factory=dict)
     transfers_of: dict[tuple[str, int], list[Transfer]] = field(default_factory=dict)
+    misread_players: dict[str, str] = field(default_factory=dict)
+    """Players of whom a wallet cannot be read by this configuration, with the reason."""
     archived_event_ids: set[str] = field(default_factory=set)
     """Events whose movements are not in the tables any more."""
     proposals: dict[str, Proposal] = field(default_factory=dict)

@@ -98,6 +98,16 @@ def _mark_debt(posting: Posting, verdict: Verdict) -> Verdict:
     return REVERSED_INTO_DEBT if verdict[0] == Outcome.CANCELLED else BOOKED_INTO_DEBT
 
 
+def _decide_own_event(posting: Posting) -> Verdict | None:
+    """Decide an event of ours that is about another event; None for one of a provider."""
+    event = posting.event
+    if event.cause is not None and event.cause.type == DIVIDED:
+        return take_whole_back(posting)
+    if event.legs and event.legs[0].kind == Kind.QUARANTINE:
+        return LEG_RULES[Kind.QUARANTINE](posting, event.legs[0])
+    return None
+
+
 def _decide_without_player(posting: Posting) -> Verdict:
     """Decide an event that names no player, after the resolver has given up; that is final.
 
@@ -107,8 +117,8 @@ def _decide_without_player(posting: Posting) -> Verdict:
     """
     event = posting.event
     kinds = {leg.kind for leg in event.legs}
-    if event.cause is not None and event.cause.type == DIVIDED:
-        return take_whole_back(posting)
+    if (verdict := _decide_own_event(posting)) is not None:
+        return verdict
     moves_cash = not kinds.isdisjoint((Kind.DEPOSIT, Kind.DEPOSIT_REVERSAL))
     if moves_cash and (event.event_id, NO_PLAYER) in posting.book.closings:
         return ROLLBACK_PRECEDED

@@ -12,7 +12,7 @@ from schemas.events import Attempt
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
-Action = Literal["REVERSED", "CANCELLED", "PAID", "REFUSED", "APPROVED", "SETTLED"]
+Action = Literal["REVERSED", "CANCELLED", "PAID", "REFUSED", "APPROVED", "SETTLED", "QUARANTINED"]
 """How an event is closed.
 
 SETTLED is not an end: a win has named the bet, and its provider's policy says whether a rollback
@@ -171,6 +171,22 @@ class Proposal(msgspec.Struct, frozen=True, gc=False):
     occurred_at_ms: int
 
 
+class Quarantine(msgspec.Struct, frozen=True, gc=False):
+    """The step of two people past a record of the log that cannot be booked.
+
+    `record` names it by place and checksum. `event_id` is the id under which it is closed,
+    `by_event_id` that of the approval.
+    """
+
+    record: str
+    brand: str
+    event_id: str
+    by_event_id: str
+    proposed_by: str
+    approved_by: str
+    reason: str
+
+
 class OpenedDeposit(msgspec.Struct, frozen=True, gc=False):
     """A deposit that the cashier opened, with the payment provider that will confirm it."""
 
@@ -191,3 +207,4 @@ PAID: Final[Action] = "PAID"
 REFUSED: Final[Action] = "REFUSED"
 APPROVED: Final[Action] = "APPROVED"
 SETTLED: Final[Action] = "SETTLED"
+QUARANTINED: Final[Action] = "QUARANTINED"

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ledger_sink.rules import accounts, adjustments, bets, bonus, closings, payments, refusals
+from ledger_sink.rules import (
+    accounts,
+    adjustments,
+    bets,
+    bonus,
+    closings,
+    payments,
+    quarantine,
+    refusals,
+)
 from ledger_sink.rules.accounts import CASH
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
 from ledger_sink.rules.book import Posting
@@ -51,6 +60,7 @@ LEG_RULES: Final[dict[str, LegRule]] = {
     Kind.BONUS_FORFEIT: bonus.forfeit,
     Kind.ROUND_CLOSE: adjustments.note_event,
     Kind.PLAYER_STATE: refusals.player_state,
+    Kind.QUARANTINE: quarantine.note_quarantine,
     Kind.INFORMATIONAL: adjustments.note_event,
     Kind.HEARTBEAT: adjustments.note_event,
 }

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 from ledger_sink.rules.book import Book, LogEvent
 from ledger_sink.store.copy_rows import CopyRows
 from ledger_sink.store.reading import ReadSet
+from schemas.errors import Fatal
+from schemas.events import Position
 
 CONSUMER: Final = "ledger"
 """The ledger's rows in `stream_position`."""
+
+
+class UnbookableEvent(Fatal):
+    """An event of the log cannot be booked: a fault of the event, not of this process."""
+
+    code: ClassVar[str] = "UNBOOKABLE"
+    exit_code: ClassVar[int] = 76
+
+    def __init__(self, source: Position, detail: str) -> None:
+        """Take the place in the log, and a detail that names it."""
+        super().__init__(detail)
+        self.source = source
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from pitboss.settings import (
     read_worker_settings,
 )
 from pitboss.workers.role_locks import list_running
+from runtime.dead_letters.headers import format_position
 from runtime.postgres.database import SILENCE_MAX_S
 from schemas.errors import Rejected, UsageError
 from schemas.events import Outcome, WalletOutcome
@@ -92,11 +93,18 @@ def parse_minor_units(amount: str, currency: str) -> int:
 
 
 def submit_and_print(
-    event: Mapping[str, Any], *, brand: str, wait_s: float, dry_run: bool, as_json: bool
+    event: Mapping[str, Any],
+    *,
+    brand: str,
+    wait_s: float,
+    dry_run: bool,
+    as_json: bool,
+    log_partition: int | None = None,
 ) -> None:
     """Append an operator's event and print the ledger's outcome.
 
-    Exit with 1 if the event is refused or rejected.
+    With `log_partition` it is enough that the event has come into that partition of the log. Exit
+    with 1 if the event is refused or rejected.
     """
     if dry_run:
         click.echo(
@@ -108,7 +116,11 @@ def submit_and_print(
     settings, worker = read_settings(), read_worker_settings()
     runtime = resolve_runtime(settings)
     warn = operator_events.ignore_warning if _warn_of_key(settings, worker) else _print_warning
-    found = asyncio.run(operator_events.submit(runtime, worker, event, brand, wait_s, warn=warn))
+    found = asyncio.run(
+        operator_events.submit(
+            runtime, worker, event, brand, wait_s, warn=warn, log_partition=log_partition
+        )
+    )
     if as_json:
         click.echo(msgspec.json.encode(_as_json(event, found)))
     else:
@@ -145,6 +157,7 @@ def _as_json(event: Mapping[str, Any], found: SubmittedEvent) -> dict[str, Any]:
         "attempt": _place(found),
         "said": event,
         "outcome": found.outcome,
+        "log": found.logged and format_position(found.logged),
         "dead_letter": letter and {"code": letter.code, "detail": letter.detail},
     }
 
@@ -156,6 +169,8 @@ def _format_answer(found: SubmittedEvent, wait_s: float) -> str:
             f"REJECTED {letter.code}: {letter.detail} ({where}); it is a dead letter, so the "
             f"ledger never decides it: `pitboss dlt show {where}`"
         )
+    if found.logged is not None:
+        return f"in the log as {format_position(found.logged)} ({where})"
     if outcome is None:
         return (
             f"appended as {where}; no outcome within {wait_s:g} s: it comes once the workers have "

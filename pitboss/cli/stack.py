@@ -25,6 +25,7 @@ from schemas.errors import PitbossError, Unavailable, UsageError
 
 if TYPE_CHECKING:  # it would load Kafka's client, which `up` and `down` do without
     from pitboss.ops.raw_topics import UnreadTopic
+    from pitboss.ops.stuck_partitions import StuckPartition
     from runtime.kafka.control import Pause
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -72,7 +73,8 @@ def status(context: click.Context, as_json: bool) -> None:
     """Show whether servers and workers run, and where, and which roles are paused.
 
     Workers are those that `pitboss run` started with this home. Exit code 3 if a server does not
-    answer, 1 if a raw topic holds records and is read by nothing.
+    answer, 1 if a partition is stuck at a record, or a raw topic holds records and is read by
+    nothing.
     """
     settings = read_settings()
     servers = (
@@ -81,6 +83,7 @@ def status(context: click.Context, as_json: bool) -> None:
     is_ready = all(server.is_ready for server in servers)
     pauses = _pauses(settings) if servers[0].is_ready else []
     unread = _unread(settings) if is_ready else []
+    stuck = _stuck(settings) if servers[0].is_ready else []
     workers = list_running(settings.home, settings.namespace)
     if as_json:
         row = {
@@ -90,6 +93,7 @@ def status(context: click.Context, as_json: bool) -> None:
             "workers": [asdict(running) for running in workers],
             "paused": [to_builtins(pause) for pause in pauses],
             "unread": [asdict(topic) for topic in unread],
+            "stuck": [asdict(partition) for partition in stuck],
         }
         click.echo(json.dumps(row))
     else:
@@ -97,11 +101,11 @@ def status(context: click.Context, as_json: bool) -> None:
         _show_workers(settings, workers)
         for pause in pauses:
             click.echo(f"{pause.component:<9} {pause}")
-        for topic in unread:
-            click.echo(f"error: {topic}", err=True)
+        for trouble in (*stuck, *unread):
+            click.echo(f"error: {trouble}", err=True)
         if not is_ready and not settings.uses_given_servers:
             click.echo(_way_up(settings), err=True)
-    context.exit(3 if not is_ready else 1 if unread else 0)
+    context.exit(3 if not is_ready else 1 if unread or stuck else 0)
 
 
 def _show_servers(settings: StackSettings, servers: Sequence[ServerStatus]) -> None:
@@ -177,6 +181,15 @@ def _pauses(settings: StackSettings) -> list[Pause]:
         return list_pauses(resolve_runtime(settings))
     except PitbossError:
         return []  # the broker went away meanwhile, or the stack is only half up
+
+
+def _stuck(settings: StackSettings) -> list[StuckPartition]:
+    from pitboss.ops.stuck_partitions import list_stuck
+
+    try:
+        return list_stuck(resolve_runtime(settings))
+    except PitbossError:
+        return []  # as for pauses
 
 
 def _unread(settings: StackSettings) -> list[UnreadTopic]:

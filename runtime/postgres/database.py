@@ -34,6 +34,12 @@ _TRY_AGAIN: Final = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.QueryCanceled,
 )
+_UNSTORABLE: Final = (
+    psycopg.DataError,
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.CheckViolation,
+    psycopg.errors.NotNullViolation,
+)
 _OLD_TABLES: Final = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedColumn,
@@ -43,6 +49,10 @@ _OLD_TABLES: Final = (
 
 class LockTimeout(Unavailable):
     """Another session has held a row for longer than this one waits."""
+
+
+class DataRefused(InvariantBroken):
+    """A value of this transaction cannot be stored: a NUL, a number or a key that is too large."""
 
 
 class Database:
@@ -81,7 +91,7 @@ class Database:
 
         A COMMIT whose reply is lost raises Unavailable like any other loss: the caller asks the
         database what is true. Raises UsageError where the tables are older than this code, and
-        InvariantBroken for what would fail again and again.
+        InvariantBroken for what would fail again and again: DataRefused for a value of its own.
         """
         async with self._turn:
             connection = await self._open()
@@ -162,7 +172,8 @@ class Database:
             return UsageError(
                 f"{self.owner} tables are not those of this release: {error}; {self.remedy}"
             )
-        return InvariantBroken(f"{self.owner} database does not take this: {error}")
+        broken = DataRefused if isinstance(error, _UNSTORABLE) else InvariantBroken
+        return broken(f"{self.owner} database does not take this: {error}")
 
 
 def _check_open(connection: AsyncConnection[Any]) -> None:

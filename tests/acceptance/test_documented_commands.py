@@ -68,6 +68,8 @@ ON_THE_STACK = (
 """Commands that are run on the installation which the session's tests share, in the order of each page."""
 
 ELSEWHERE = {
+    "pitboss ledger quarantine": "test_people.py",
+    "pitboss topics skip": "test_people.py",
     "python connector.py": "test_docs.py",
     "python scratch/connector.py": "test_docs.py",
     "python balances.py": "test_docs.py",

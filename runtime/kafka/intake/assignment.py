@@ -60,6 +60,9 @@ class Assignment:
         """Batches between `begin` and `end`."""
         self.waiting: dict[TopicPartition, str] = {}
         """What the last try of a partition waited for."""
+        self.stuck: dict[TopicPartition, str | None] = {}
+        """Partitions whose records could not be read, and why they are stuck; None while the reason
+        may pass."""
         self.gaps = OffsetGaps()
         self._clock = clock
         self._tried_since: dict[TopicPartition, float] = {}
@@ -185,6 +188,18 @@ class Assignment:
         """Return the partitions without an unfinished batch."""
         return [tp for tp, progress in self._progress.items() if not progress.unfinished_batches]
 
+    def skip(self, tp: TopicPartition, offset: int) -> bool:
+        """Leave out what is before an offset, once all that was issued is done.
+
+        Returns whether it is.
+        """
+        progress = self._progress[tp]
+        if progress.unfinished_batches:
+            return False
+        self.gaps.gap_offsets += offset - progress.next_offset
+        progress.skip_to(offset)
+        return True
+
     def note_end(self, tp: TopicPartition, end: int) -> None:
         """Note that the client has found the log's end at `end`, behind all that was issued."""
         self._ends[tp] = end
@@ -240,6 +255,8 @@ class Assignment:
     def _wait_reason(self, tp: TopicPartition) -> str | None:
         # A try that never ends is a stall. A try that ends in time and waits for the same as the
         # last one is not: a held lock is waited for by trying, not by pausing.
+        if (stuck := self.stuck.get(tp)) is not None:
+            return stuck
         since = self._tried_since.get(tp)
         has_hung = since is not None and self._clock() - since >= TRY_MAX_S
         return None if has_hung else self.waiting.get(tp)

@@ -46,7 +46,9 @@ VALUE_MAX_BYTES: Final = 1_000_000
 DETAIL_CHARACTERS_MAX: Final = 300
 BRAND_DEFAULT: Final = "default"
 
-_WITHOUT_MONEY: Final = frozenset({Kind.INFORMATIONAL.value, Kind.HEARTBEAT.value})
+_WITHOUT_MONEY: Final = frozenset(
+    {Kind.INFORMATIONAL.value, Kind.HEARTBEAT.value, Kind.QUARANTINE.value}
+)
 _CONTEXT_TEXT_MAX: Final = 64
 _CACHE_MAX: Final = 4096
 _NO_FALLBACKS: Final[FallbacksByIndex] = {}
