@@ -230,7 +230,7 @@ class OracleRules(OracleLedger):
             if is_limit
             else standings.get((player, intent.source))
         )
-        if old and old[0] > at_ms:
+        if old and old[0] > at_ms and intent.source not in ("operator", "alert"):
             return ("POSTED", "STALE_STATE")
         if is_limit:
             limits[player, leg.currency or ""] = (at_ms, leg.minor)

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from ledger_sink.rules.adjustments import ALREADY_CLOSED
+from ledger_sink.rules.refusals import STALE_STATE
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli.ledger_queries import read_ledger
 from pitboss.cli.option_types import FiniteFloat
@@ -39,6 +41,8 @@ APPLICATION_NAME = "pitboss.cli"
 ACCEPTED_OUTCOMES = frozenset(
     {Outcome.POSTED.value, Outcome.EXISTS.value, Outcome.INFORMATIONAL.value}
 )
+UNAPPLIED_REASONS = frozenset({STALE_STATE[1], ALREADY_CLOSED[1]})
+"""Reasons of an accepted event that has changed nothing."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 by_option = click.option("--by", "actor", required=True, help="The acting person; kept in the log.")
@@ -96,7 +100,7 @@ def submit_and_print(
 ) -> None:
     """Append an operator's event and print the ledger's outcome.
 
-    Exit with 1 if the event is refused or rejected.
+    Exit with 1 if the event is refused or rejected, or has changed nothing.
     """
     if dry_run:
         click.echo(
@@ -113,9 +117,18 @@ def submit_and_print(
         click.echo(msgspec.json.encode(_as_json(event, found)))
     else:
         click.echo(_format_answer(found, wait_s))
-    outcome = found.outcome
-    if found.letter or (outcome is not None and outcome.outcome not in ACCEPTED_OUTCOMES):
+    if _is_applied(found) is False:
         raise SystemExit(1)
+
+
+def _is_applied(found: SubmittedEvent) -> bool | None:
+    """Return whether the event has its effect; None while there is no answer."""
+    outcome = found.outcome
+    if found.letter is not None:
+        return False
+    if outcome is None:
+        return None
+    return outcome.outcome in ACCEPTED_OUTCOMES and outcome.reason not in UNAPPLIED_REASONS
 
 
 def _warn_of_key(settings: StackSettings, worker: WorkerSettings) -> bool:
@@ -144,6 +157,7 @@ def _as_json(event: Mapping[str, Any], found: SubmittedEvent) -> dict[str, Any]:
     return {
         "attempt": _place(found),
         "said": event,
+        "applied": _is_applied(found),
         "outcome": found.outcome,
         "dead_letter": letter and {"code": letter.code, "detail": letter.detail},
     }
@@ -161,7 +175,8 @@ def _format_answer(found: SubmittedEvent, wait_s: float) -> str:
             f"appended as {where}; no outcome within {wait_s:g} s: it comes once the workers have "
             "read it (`pitboss topics lag`), unless they reject it (`pitboss dlt list`)"
         )
-    return f"{outcome.outcome} {outcome.reason}{_balance(outcome)} ({where})"
+    unapplied = "" if _is_applied(found) else "; nothing was changed"
+    return f"{outcome.outcome} {outcome.reason}{_balance(outcome)} ({where}){unapplied}"
 
 
 def _place(found: SubmittedEvent) -> str:
