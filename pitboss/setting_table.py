@@ -26,10 +26,14 @@ PARK_NONE: Final = "none"
 ALL_PROVIDERS: Final = "all"
 """Value of PITBOSS_PROVIDERS that means every provider, where some are stored."""
 
+ALL_OTHERS: Final = "*"
+"""Name of PITBOSS_BRANDS for the providers that it does not name."""
+
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _SHARE: Final = re.compile(r"0(\.\d+)?|1(\.0+)?", re.ASCII)
 _CURRENCY: Final = re.compile(r"[A-Z][A-Z0-9]{2,9}", re.ASCII)
+_BRAND: Final = re.compile(r"[^\s:|,\x00-\x1f]{1,64}")
 _AMOUNT: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 _TOML_TYPES: Final = {
@@ -53,6 +57,7 @@ class SettingType(StrEnum):
     LEVEL = "log level"
     NAMES = "list of names"
     AMOUNTS = "currencies and amounts"
+    BRANDS = "providers and brands"
 
 
 _ONE_LEVEL: Final = f"one of {', '.join(LOG_LEVELS)}"
@@ -61,6 +66,7 @@ _TEXT_FORMS: Final = {
     SettingType.SHARE: "a share, a number from 0 to 1",
     SettingType.LEVEL: _ONE_LEVEL,
     SettingType.AMOUNTS: "currencies with amounts",
+    SettingType.BRANDS: "providers with their brands",
 }
 _TOML_FORMS: Final = {
     SettingType.TEXT: "a string",
@@ -71,6 +77,7 @@ _TOML_FORMS: Final = {
     SettingType.LEVEL: _ONE_LEVEL,
     SettingType.NAMES: "a list of strings",
     SettingType.AMOUNTS: "a table of currencies and amounts",
+    SettingType.BRANDS: "a table of providers, each with a list of brands",
 }
 
 
@@ -116,6 +123,8 @@ class Setting:
                 items = [item.strip() for item in text.split(",")]
                 amounts = dict(item.partition(":")[::2] for item in items if item)
                 value = amounts if all(map(_is_amount, amounts, amounts.values())) else None
+            case SettingType.BRANDS:
+                value = _parse_brands(text)
             case SettingType.TEXT | SettingType.URL:
                 value = text
         if value is None:
@@ -139,8 +148,8 @@ class Setting:
                 value = folder / Path(given).expanduser()
             case SettingType.NAMES, list() if _are_names(given):
                 value = frozenset(given)
-            case SettingType.AMOUNTS, dict():
-                value = self._parse_amounts(given, place)
+            case _, dict():
+                value = self._parse_table(given, place)
             case SettingType.LEVEL, str() if given.upper() in LOG_LEVELS:
                 value = given.upper()
             case ((SettingType.TEXT | SettingType.URL), str()):
@@ -153,6 +162,13 @@ class Setting:
         kind = _TOML_TYPES.get(type(given), "a date or time")
         shown = f"{given!r}, {kind}" if isinstance(given, int | float | str) else kind
         return UsageError(f"{place} is {shown}: give {_TOML_FORMS[self.type]}{self._of_unit}")
+
+    def _parse_table(self, table: Mapping[str, Any], place: str) -> Any:
+        if self.type is SettingType.AMOUNTS:
+            return self._parse_amounts(table, place)
+        if self.type is SettingType.BRANDS and all(map(_are_brands, table.values())):
+            return {provider: frozenset(brands) for provider, brands in table.items()}
+        return None
 
     def _parse_amounts(self, table: Mapping[str, Any], place: str) -> dict[str, str]:
         for currency, amount in table.items():
@@ -211,6 +227,41 @@ def check_providers(names: Collection[str] | None, place: str) -> None:
         if name not in DIALECTS:
             hint = suggest(name, DIALECTS) or ": `pitboss providers list` names all of them"
             raise UsageError(f"{place}: no adapter is called {name!r}{hint}")
+
+
+def check_brand_owners(brands: Mapping[str, Any] | None, place: str) -> None:
+    """Check the names of providers that brands are given for; `*` stands for all others.
+
+    Raises UsageError with the nearest name, naming `place`.
+    """
+    check_providers(set(brands or ()) - {ALL_OTHERS} or None, place)
+
+
+def format_brands(brands: Mapping[str, Collection[str]]) -> str:
+    """Format brands by provider as the environment variable takes them, sorted."""
+    return ",".join(
+        f"{provider}:{'|'.join(sorted(names))}" for provider, names in sorted(brands.items())
+    )
+
+
+def _parse_brands(text: str) -> dict[str, frozenset[str]] | None:
+    """Parse `hub88:acme|zeta,*:acme`; None for another form."""
+    found: dict[str, frozenset[str]] = {}
+    for item in filter(None, (item.strip() for item in text.split(","))):
+        provider, _, listed = item.partition(":")
+        names = [name.strip() for name in listed.split("|")]
+        if provider in found or not _are_brands(names):
+            return None
+        found[provider] = frozenset(names)
+    return found
+
+
+def _are_brands(given: Any) -> bool:
+    return (
+        isinstance(given, list)
+        and bool(given)
+        and all(isinstance(name, str) and _BRAND.fullmatch(name) for name in given)
+    )
 
 
 def _are_names(values: Iterable[Any]) -> bool:
@@ -306,6 +357,17 @@ SETTINGS: Final = (
         "6",
         default_text=f"what is stored; at the first `provision` {RAW_PARTITIONS_DEFAULT}",
         unit="partitions",
+    ),
+    Setting(
+        "brands",
+        SettingType.BRANDS,
+        "`normalise`",
+        "The brands of each provider's records, `*` for the providers that are not named. Once any "
+        "is named, a record whose header `brand` is missing or not listed is a dead letter "
+        '(`UNKNOWN_BRAND`). In the file a table: `brands = {hub88 = ["acme", "zeta"], "*" = '
+        '["acme"]}`',
+        "hub88:acme|zeta,*:acme",
+        default_text="none: a record may have any brand, without the header `default`",
     ),
     Setting(
         "keys_file",

@@ -78,6 +78,7 @@ class Oracle(OracleState):
         if known and not self._may_decide_call_again(known, player):
             return self._repeat_call(group, player, identities)
         before = deepcopy((self.money, self.versions, self.house, self.closings, self.wagering))
+        brands = dict(self.brands)
         decisions = {identity: list(seen) for identity, seen in self.decisions.items()}
         is_decision = any(intent.decides for intent, _ in group)
         answers = []
@@ -87,7 +88,7 @@ class Oracle(OracleState):
             )
             if not is_booked or verdict[0].startswith("REFUSED_"):
                 self.money, self.versions, self.house, self.closings, self.wagering = before
-                self.decisions = decisions
+                self.decisions, self.brands = decisions, brands
                 return [
                     self._record(one, attempt, player, verdict, [], identities)
                     for one, attempt in group
@@ -156,6 +157,8 @@ class Oracle(OracleState):
         movements: list[Movement],
         group: frozenset[Identity] = frozenset(),
     ) -> OracleAnswer:
+        if player is not None and any(version for *_, version in movements):
+            self.brands.setdefault(player, intent.brand)
         answer = OracleAnswer(*verdict, self.available(player))
         self.decisions.setdefault(intent.identity, []).append(
             OracleDecision(player, intent, key, answer, movements, group)

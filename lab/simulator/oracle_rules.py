@@ -18,6 +18,7 @@ from lab.simulator.oracle_ledger import (
 from lab.simulator.oracle_state import BONUS, CASH, HELD, OracleDecision, Verdict
 from schemas.money import exponent_of
 
+OTHER_BRAND: Final = "PLAYER_OF_OTHER_BRAND"
 _IN_DEBT: Final = {"POSTED": "BOOKED_INTO_DEBT", "CANCELLED": "REVERSED_INTO_DEBT"}
 
 
@@ -29,6 +30,8 @@ class OracleRules(OracleLedger):
         state, intent, player = self.state, self.intent, self.player
         if player is None:
             return self._decide_without_player()
+        if self._is_of_other_brand(player):
+            return self._refuse_other_brand()
         closed = state.closing_of(intent.identity, player)
         if closed not in (None, "PAID", "SETTLED"):
             return ("TOMBSTONED", "ROLLBACK_PRECEDED")
@@ -50,6 +53,18 @@ class OracleRules(OracleLedger):
             (v for v in verdicts if v not in (BOOKED, NOTED)),
             BOOKED if BOOKED in verdicts else NOTED,
         )
+
+    def _is_of_other_brand(self, player: str) -> bool:
+        kinds = {leg.kind for leg in self.intent.legs}
+        moves_money = bool(kinds - {"PLAYER_STATE", "INFORMATIONAL", "HEARTBEAT", "ROUND_CLOSE"})
+        return moves_money and self.state.brands.get(player, self.intent.brand) != self.intent.brand
+
+    def _refuse_other_brand(self) -> Verdict:
+        """Refuse a decision; put payments into suspense; do nothing about anything else."""
+        if self.intent.decides:
+            return ("REFUSED_BLOCKED", OTHER_BRAND)
+        self._suspend_payments()
+        return ("UNRESOLVED", OTHER_BRAND)
 
     def replace_debt_reason(
         self, verdict: Verdict, before: Mapping[tuple[str, str], Mapping[str, int]]
@@ -319,12 +334,15 @@ class OracleRules(OracleLedger):
         psp, suspense = f"psp:{self.intent.provider}", f"suspense:{self.intent.provider}"
         return (psp, suspense) if leg.kind == "DEPOSIT" else (suspense, psp)
 
-    def _decide_without_player(self) -> Verdict:
+    def _suspend_payments(self) -> None:
         for leg in self.intent.legs:
             if leg.kind in ("DEPOSIT", "DEPOSIT_REVERSAL"):
                 self.move_in_house(
                     leg.currency or "", *self._suspense_accounts(leg), leg.minor or 0
                 )
+
+    def _decide_without_player(self) -> Verdict:
+        self._suspend_payments()
         kinds, reference = {leg.kind for leg in self.intent.legs}, self.intent.reference
         if kinds <= {"INFORMATIONAL", "HEARTBEAT"}:
             return NOTED

@@ -58,6 +58,8 @@ class OracleState:
         )
         self.versions: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.house: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.brands: dict[str, str] = {}
+        """By player, the brand under which the player's money moved first."""
         self.standings: dict[tuple[str, str], tuple[int, str]] = {}
         self.limits: dict[tuple[str, str], tuple[int, int | None]] = {}
         self.wagering: dict[tuple[str, str], tuple[int, int]] = {}

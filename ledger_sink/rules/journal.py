@@ -85,8 +85,9 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
     by_event_id: str
 
 
-WalletSnapshot = tuple[int, int, int, int, str, int, int]
-"""A wallet's cash, bonus and held, version, and the event and position that moved it last."""
+WalletSnapshot = tuple[int, int, int, int, str, int, int, str]
+"""A wallet's cash, bonus and held, version, the event and position that moved it last, its brand.
+"""
 
 
 class Wallet(msgspec.Struct, gc=False):
@@ -102,6 +103,8 @@ class Wallet(msgspec.Struct, gc=False):
     event_id: str = ""
     partition: int = 0
     source_offset: int = 0
+    brand: str = ""
+    """The brand of the event that moved it first; empty before that."""
 
     @property
     def available_minor(self) -> int:
@@ -118,12 +121,13 @@ class Wallet(msgspec.Struct, gc=False):
             self.event_id,
             self.partition,
             self.source_offset,
+            self.brand,
         )
 
     def restore(self, snapshot: WalletSnapshot) -> None:
         """Return to the state of a snapshot."""
         self.cash_minor, self.bonus_minor, self.held_minor, self.version = snapshot[:4]
-        self.event_id, self.partition, self.source_offset = snapshot[4:]
+        self.event_id, self.partition, self.source_offset, self.brand = snapshot[4:]
 
 
 class PlayerState(msgspec.Struct, frozen=True, gc=False):

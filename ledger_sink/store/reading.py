@@ -144,7 +144,7 @@ class PendingReads:
         for row in await self.closings.fetchall():
             book.closings[row[0], row[1]] = Closing(*row)
         for row in await self.wallets.fetchall() if self.wallets else ():
-            book.wallets[row[0], row[1]] = _check_scale(Wallet(*row))
+            book.add_wallet(_check_scale(Wallet(*row)))
         for row in await self.states.fetchall() if self.states else ():
             book.states[row[0]] = PlayerState(*row)
 

@@ -179,4 +179,5 @@ def _wallet_columns(wallets: Sequence[Wallet]) -> dict[str, Any]:
         "event_ids": plain_array([wallet.event_id for wallet in wallets]),
         "parts": plain_array([wallet.partition for wallet in wallets]),
         "offsets": plain_array([wallet.source_offset for wallet in wallets]),
+        "brands": text_array([wallet.brand for wallet in wallets]),
     }

@@ -154,7 +154,7 @@ def cli(ctx: click.Context) -> None:
     settings = read_worker_settings()
     write_library_logs_to(home_of(read_values()) / CLIENT_LOG)
     if settings.currencies_file is not None:
-        from pitboss.settings import read_currencies
+        from pitboss.setting_files import read_currencies
         from schemas.money import configure_currencies
 
         configure_currencies(read_currencies(settings))

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import msgspec
 
+from ledger_sink.queries.people import read_brand
 from ledger_sink.rules.adjustments import ALREADY_CLOSED
 from ledger_sink.rules.refusals import STALE_STATE
 from ledger_sink.store.database import LedgerDatabase
@@ -20,17 +22,11 @@ from pitboss.cli.option_types import FiniteFloat
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import operator_events
 from pitboss.ops.operator_events import SubmittedEvent
-from pitboss.settings import (
-    StackSettings,
-    WorkerSettings,
-    read_keyring,
-    read_keys_file,
-    read_settings,
-    read_worker_settings,
-)
+from pitboss.setting_files import read_keyring, read_keys_file
+from pitboss.settings import StackSettings, WorkerSettings, read_settings, read_worker_settings
 from pitboss.workers.role_locks import list_running
 from runtime.postgres.database import SILENCE_MAX_S
-from schemas.errors import Rejected, UsageError
+from schemas.errors import PitbossError, Rejected, UsageError
 from schemas.events import Outcome, WalletOutcome
 from schemas.money import amount_from_text, format_minor, minor_units
 
@@ -44,11 +40,14 @@ ACCEPTED_OUTCOMES = frozenset(
 UNAPPLIED_REASONS = frozenset({STALE_STATE[1], ALREADY_CLOSED[1]})
 """Reasons of an accepted event that has changed nothing."""
 
+DEFAULT_BRAND = "default"
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 by_option = click.option("--by", "actor", required=True, help="The acting person; kept in the log.")
 reason_option = click.option("--reason", required=True, help="The reason; kept in the log.")
 brand_option = click.option(
-    "--brand", default="default", show_default=True, help="The brand of the player."
+    "--brand",
+    help="The brand of the player. Default: the one that the ledger knows, else `default`.",
 )
 wait_option = click.option(
     "--wait",
@@ -96,7 +95,7 @@ def parse_minor_units(amount: str, currency: str) -> int:
 
 
 def submit_and_print(
-    event: Mapping[str, Any], *, brand: str, wait_s: float, dry_run: bool, as_json: bool
+    event: Mapping[str, Any], *, brand: str | None, wait_s: float, dry_run: bool, as_json: bool
 ) -> None:
     """Append an operator's event and print the ledger's outcome.
 
@@ -112,6 +111,7 @@ def submit_and_print(
     settings, worker = read_settings(), read_worker_settings()
     runtime = resolve_runtime(settings)
     warn = operator_events.ignore_warning if _warn_of_key(settings, worker) else _print_warning
+    brand = brand or find_brand(str(event["player_id"])) or DEFAULT_BRAND
     found = asyncio.run(operator_events.submit(runtime, worker, event, brand, wait_s, warn=warn))
     if as_json:
         click.echo(msgspec.json.encode(_as_json(event, found)))
@@ -121,8 +121,15 @@ def submit_and_print(
         raise SystemExit(1)
 
 
+def find_brand(player_id: str) -> str | None:
+    """Return a player's brand; None where no money moved, and while the ledger does not answer."""
+    with suppress(PitbossError):
+        return query_ledger(partial(read_brand, player_id=player_id))
+    return None
+
+
 def _is_applied(found: SubmittedEvent) -> bool | None:
-    """Return whether the event has its effect; None while there is no answer."""
+    """Return whether the event has its effect; None without an answer."""
     outcome = found.outcome
     if found.letter is not None:
         return False

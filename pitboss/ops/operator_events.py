@@ -20,7 +20,8 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from pitboss.settings import Runtime, WorkerSettings, read_keyring
+from pitboss.setting_files import read_keyring
+from pitboss.settings import Runtime, WorkerSettings
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import BatchProducer, ProducerSettings

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pitboss.settings import WorkerSettings, read_currencies, read_keyring
+from pitboss.setting_files import read_currencies, read_keyring
+from pitboss.settings import WorkerSettings
 from schemas.money import configure_currencies
 from streams.providers.keyring import check_keyring, unchecked_providers
 from streams.providers.registry import DIALECTS

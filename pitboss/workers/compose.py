@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pitboss.settings import Runtime, WorkerSettings, read_currencies
+from pitboss.setting_files import read_currencies
+from pitboss.settings import Runtime, WorkerSettings
 from runtime.kafka.app import PitbossApp
 from runtime.kafka.control import Control
 from schemas.money import configure_currencies

@@ -9,9 +9,11 @@ from msgspec.structs import replace
 from ledger_sink.booking.messages import MessageEncoder
 from ledger_sink.rules.book import Book
 from ledger_sink.rules.posting import post
-from runtime.kafka.records import RawRecord
+from pitboss.settings import read_settings, read_worker_settings, show_values
+from schemas.errors import UsageError
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser, RejectedItem
 from streams.providers.registry import DIALECTS
+from tests.support.dialect_records import raw_record
 from tests.support.ledger_events import (
     book_of,
     deposit,
@@ -22,9 +24,6 @@ from tests.support.ledger_events import (
     purse,
     transaction,
 )
-
-AT_MS = 1_790_000_000_000
-TOPIC = "provider.hub88.raw.v1"
 
 
 def hub88(operation, tx_id, amount, offset, *, brand=None, of=None, round_id="r-1"):
@@ -45,10 +44,10 @@ def hub88(operation, tx_id, amount, offset, *, brand=None, of=None, round_id="r-
     }
     if of is not None:
         body["reference_transaction_uuid"] = of
-    headers = [("http-path", f"/transaction/{operation}".encode())]
+    headers = {"http-path": f"/transaction/{operation}"}
     if brand is not None:
-        headers.append(("brand", brand.encode()))
-    return RawRecord(TOPIC, 0, offset, AT_MS + offset, b"p-1", orjson.dumps(body), tuple(headers))
+        headers["brand"] = brand
+    return raw_record("hub88", orjson.dumps(body), headers, offset=offset)
 
 
 def book_records(records, brands=None):
@@ -78,15 +77,13 @@ def first_deposit():
         "actor": "kim",
         "reason": "a test",
     }
-    return RawRecord(
-        "provider.house.raw.v1", 0, 0, AT_MS, b"p-1", orjson.dumps(body), (("brand", b"default"),)
-    )
+    return raw_record("house", orjson.dumps(body), {"brand": "default"}, offset=0)
 
 
 def bet_and_win(first, brand=None):
     return [
-        hub88("bet", "b", 1_000, first, brand=brand),
-        hub88("win", "w", 5_000, first + 1, brand=brand, of="b"),
+        hub88("bet", "b", 10, first, brand=brand),
+        hub88("win", "w", 50, first + 1, brand=brand, of="b"),
     ]
 
 
@@ -95,8 +92,8 @@ def test_the_same_bet_and_win_under_two_brands_are_booked_once():
         [
             first_deposit(),
             *bet_and_win(1),
-            hub88("win", "w", 5_000, 3, of="b"),
-            hub88("win", "w", 5_000, 4, of="b", brand="acme"),
+            hub88("win", "w", 50, 3, of="b"),
+            hub88("win", "w", 50, 4, of="b", brand="acme"),
             *bet_and_win(5, "acme"),
         ]
     )
@@ -115,7 +112,7 @@ def test_the_same_bet_and_win_under_two_brands_are_booked_once():
 
 
 def test_an_event_of_another_brand_gives_a_signal_the_same_from_memory_and_tables():
-    book, _ = book_records([first_deposit(), hub88("bet", "b", 1_000, 1, brand="acme")])
+    book, _ = book_records([first_deposit(), hub88("bet", "b", 10, 1, brand="acme")])
     decided = book.decisions[-1]
     event, answer = decided.log_event.event, decided.answer
     encoder = MessageEncoder("wallet.transactions.v1")
@@ -141,13 +138,13 @@ def test_an_event_of_another_brand_gives_a_signal_the_same_from_memory_and_table
 @pytest.mark.parametrize("named", ["hub88", "*"])
 def test_a_missing_or_unlisted_brand_is_a_dead_letter_once_any_is_configured(brand, codes, named):
     brands = {named: frozenset({"acme", "zeta"}), "adyen": frozenset({"zeta"})}
-    _, rejected = book_records([hub88("bet", "b", 1_000, 1, brand=brand)], brands)
+    _, rejected = book_records([hub88("bet", "b", 10, 1, brand=brand)], brands)
     assert [item.code for item in rejected] == codes
 
 
 def test_a_provider_without_a_list_has_no_brand_once_any_is_configured():
     brands = {"adyen": frozenset({"acme"})}
-    _, [item] = book_records([hub88("bet", "b", 1_000, 1, brand="acme")], brands)
+    _, [item] = book_records([hub88("bet", "b", 10, 1, brand="acme")], brands)
     assert (item.code, item.record_index) == ("UNKNOWN_BRAND", None)
     assert "PITBOSS_BRANDS" in item.detail
 
@@ -175,3 +172,24 @@ def test_a_player_whose_first_event_moved_nothing_has_no_brand_yet():
         of_brand(transaction("bet", "b", leg("BET", 50), decide=True), "zeta"), deposit("d", 100)
     )
     assert outcomes(book) == ["REFUSED_FUNDS", "POSTED"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hub88:acme,hub8:acme", "no adapter is called 'hub8': did you mean 'hub88'"),
+        ("hub88", "give providers with their brands"),
+        ("hub88:", "give providers with their brands"),
+        ("hub88:a,hub88:b", "give providers with their brands"),
+    ],
+)
+def test_a_list_of_brands_that_is_wrong_is_refused(text, message):
+    with pytest.raises(UsageError, match=message):
+        read_worker_settings({"PITBOSS_BRANDS": text})
+
+
+def test_doctor_prints_the_brands_as_they_are_written():
+    text = "*:acme,hub88:acme|zeta"
+    settings = read_settings({"PITBOSS_BRANDS": text})
+    assert show_values(settings)["brands"] == text
+    assert read_worker_settings({"PITBOSS_BRANDS": text}).brands["*"] == {"acme"}

@@ -7,7 +7,8 @@ import logging
 
 import pytest
 
-from pitboss.settings import Runtime, WorkerSettings, read_keyring, read_worker_settings
+from pitboss.setting_files import read_keyring
+from pitboss.settings import Runtime, WorkerSettings, read_worker_settings
 from pitboss.workers.__main__ import main
 from pitboss.workers.checks import check_worker_settings, format_unchecked
 from pitboss.workers.compose import compose

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from pitboss.settings import Runtime, WorkerSettings, read_keyring
+from pitboss.setting_files import read_keyring
+from pitboss.settings import Runtime, WorkerSettings
 from pitboss.workers import ROLES
 from pitboss.workers.__main__ import main
 from pitboss.workers.compose import compose

@@ -1,0 +1,66 @@
+"""The files that settings name: keys, currencies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from pitboss.settings import WorkerSettings
+from schemas.errors import UsageError, suggest
+
+_JSON_KINDS: Final = {
+    list: "a list",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def read_keyring(worker: WorkerSettings) -> Mapping[str, Any]:
+    """Read the key material by provider. Raises UsageError as `read_keys_file` does."""
+    return read_keys_file(worker.keys_file, worker.keys_place)
+
+
+def read_keys_file(file: Path | None, name: str) -> Mapping[str, Any]:
+    """Read a keys file; `name` says in messages what named it.
+
+    Raises UsageError for a file that cannot be read, and for a name that is not a provider: its
+    provider's records would be booked unchecked.
+    """
+    keyring = _read_object(file, name, "providers to keys")
+    if keyring:
+        from streams.providers.registry import DIALECTS
+
+        for provider in keyring:
+            if provider not in DIALECTS:
+                hint = suggest(provider, DIALECTS) or ": `pitboss providers list` names all of them"
+                raise UsageError(f"{name} {file}: {provider!r} is not a provider{hint}")
+    return keyring
+
+
+def read_currencies(worker: WorkerSettings) -> Mapping[str, Any]:
+    """Read the decimals of the currencies that this installation adds, by currency.
+
+    Raises UsageError for a file that cannot be read.
+    """
+    return _read_object(worker.currencies_file, worker.currencies_place, "currencies to decimals")
+
+
+def _read_object(file: Path | None, name: str, content: str) -> Mapping[str, Any]:
+    if file is None:
+        return {}
+    try:
+        value = orjson.loads(file.read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        message = f"{name} {file} cannot be read: {error}"
+        raise UsageError(message) from error
+    if not isinstance(value, dict):
+        kind = _JSON_KINDS[type(value)]
+        message = f"{name} {file}: expected a JSON object that maps {content}, got {kind}"
+        raise UsageError(message)
+    return value
