@@ -138,12 +138,16 @@ class Oracle(OracleState):
         """Return the verdict, the movements, and whether the intent could be booked at all."""
         rules = OracleRules(self, self.resolve(intent, player), player, at_ms)
         before = {key: dict(wallet) for key, wallet in self.money.items() if key[0] == player}
-        closings, wagering = dict(self.closings), dict(self.wagering)
+        closings, wagering, reversals = (
+            dict(self.closings),
+            dict(self.wagering),
+            dict(self.reversals),
+        )
         try:
             verdict = rules.replace_debt_reason(rules.decide(), before)
         except Unbookable as error:
             rules.undo_movements()
-            self.closings, self.wagering = closings, wagering
+            self.closings, self.wagering, self.reversals = closings, wagering, reversals
             is_refused = is_decision and str(error) in _OF_CURRENCY
             return ("REFUSED_CURRENCY" if is_refused else "UNRESOLVED", str(error)), [], False
         return verdict, rules.movements, True

@@ -130,7 +130,12 @@ class OracleRules(OracleLedger):
             if misfit and misfit[0] == "UNRESOLVED":
                 self.move_in_house(currency, *self._suspense_accounts(leg), minor)
                 return misfit
-            self.move(currency, *simple[leg.kind], minor)
+            suspended = self._suspended_by_sum(leg)
+            self.move_in_house(currency, *self._suspense_accounts(leg), suspended)
+            if suspended < minor or not minor:
+                self.move(currency, *simple[leg.kind], minor - suspended)
+            if suspended:
+                return ("UNRESOLVED", "ABOVE_PAYMENT")
             return misfit or BOOKED if leg.kind != "BONUS_GRANT" else self._grant(currency)
         if leg.kind == "WIN":
             return self._win(promotions if leg.is_free else f"provider:{provider}", currency, minor)
@@ -312,6 +317,28 @@ class OracleRules(OracleLedger):
             return ("UNRESOLVED", "PAYMENT_CURRENCY_DIFFERS")
         paid = sum(minor for _, _, _, minor, _ in payment.movements)
         return ("UNRESOLVED", "ABOVE_PAYMENT") if (leg.minor or 0) > paid else None
+
+    def _suspended_by_sum(self, leg: IntentLeg) -> int:
+        """Return how much of a leg waits in suspense, by what was taken of its payment before."""
+        state, intent, minor = self.state, self.intent, leg.minor or 0
+        payment = intent.reference
+        if leg.kind not in ("DEPOSIT", "DEPOSIT_REVERSAL") or payment is None:
+            return 0
+        is_compared = state.policy(intent).reversal_beyond_payment != "BOOK"
+        if payment[1] == "house" or not is_compared:
+            return 0
+        key = (self.player, payment, leg.currency or "")
+        taken, waiting = state.reversals.get(key, (0, 0))
+        if leg.kind == "DEPOSIT":
+            given = min(waiting, minor)
+            state.reversals[key] = (taken - minor + given, waiting - given)
+            return given
+        posted = state.posted_decision(payment, self.player)
+        if posted is not None and taken + minor > sum(move[3] for move in posted.movements):
+            state.reversals[key] = (taken, waiting + minor)
+            return minor
+        state.reversals[key] = (taken + minor, waiting)
+        return 0
 
     def _opened_misfit(self, leg: IntentLeg) -> Verdict | None:
         """Return how a payment differs from the deposit that was opened for its provider."""

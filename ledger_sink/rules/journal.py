@@ -139,6 +139,8 @@ class PlayerState(msgspec.Struct, frozen=True, gc=False):
     - `limits`: by currency, the largest single bet in minor units, or None.
     - `wagering`: by currency, what is still to be bet before bonus money becomes cash, in minor
       units, and the wallet version that it began at; 0 left is a requirement that was met.
+    - `reversals`: by `payment's event id:currency`, what was taken from the payment and not given
+      back: from the player's money, and what waits in suspense. It has no time.
     - `fractions`: by `provider:currency`, what the player's jackpot contributions sum to beyond
       what was moved for them, as decimal text of minor units.
     """
@@ -149,6 +151,7 @@ class PlayerState(msgspec.Struct, frozen=True, gc=False):
     wagering: Mapping[str, tuple[int, int]] = _NOTHING
     event_id: str = ""
     fractions: Mapping[str, str] = _NOTHING
+    reversals: Mapping[str, tuple[int, int]] = _NOTHING
 
     @property
     def is_blocked(self) -> bool:

@@ -20,8 +20,9 @@ from ledger_sink.rules.journal import (
     Transfer,
     Wallet,
 )
-from ledger_sink.rules.payments import compares_with_payment, names_opened_deposit
+from ledger_sink.rules.payments import names_opened_deposit
 from ledger_sink.rules.references import WINS, checks_bet_of_win, protects_settled_bets
+from ledger_sink.rules.reversals import compares_with_payment
 from ledger_sink.store.copy_rows import month_of, previous_month
 from ledger_sink.store.statements import plain_array, statements
 from schemas.errors import InvariantBroken

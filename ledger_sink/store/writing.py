@@ -134,6 +134,7 @@ def _state_columns(book: Book) -> dict[str, Any]:
         "wagering": [_json(state.wagering) for state in states],
         "event_ids": [state.event_id for state in states],
         "fractions": [_json(state.fractions) for state in states],
+        "reversals": [_json(state.reversals) for state in states],
     }
 
 

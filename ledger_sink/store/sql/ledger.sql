@@ -43,7 +43,7 @@ SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version,
  WHERE player_id = ANY(%(players)s)
 
 -- name: known_states
-SELECT player_id, standings, limits, wagering, event_id::text, fractions
+SELECT player_id, standings, limits, wagering, event_id::text, fractions, reversals
   FROM player_state
  WHERE player_id = ANY(%(players)s)
 
@@ -181,12 +181,12 @@ SELECT * FROM unnest(%(players)s::text[], %(currencies)s::text[], %(scales)s::in
  WHERE w.version < excluded.version
 
 -- name: upsert_states
-INSERT INTO player_state (player_id, standings, limits, wagering, event_id, fractions)
+INSERT INTO player_state (player_id, standings, limits, wagering, event_id, fractions, reversals)
 SELECT * FROM unnest(%(players)s::text[], %(standings)s::jsonb[], %(limits)s::jsonb[], %(wagering)s::jsonb[],
-                     %(event_ids)s::uuid[], %(fractions)s::jsonb[])
+                     %(event_ids)s::uuid[], %(fractions)s::jsonb[], %(reversals)s::jsonb[])
     ON CONFLICT (player_id) DO UPDATE
    SET standings = excluded.standings, limits = excluded.limits, wagering = excluded.wagering,
-       event_id = excluded.event_id, fractions = excluded.fractions
+       event_id = excluded.event_id, fractions = excluded.fractions, reversals = excluded.reversals
 
 -- name: insert_proposals
 INSERT INTO proposal (event_id, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms)
