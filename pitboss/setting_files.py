@@ -1,7 +1,8 @@
-"""The files that settings name: keys, currencies."""
+"""The files that settings name: keys, currencies, settings of dialects."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -49,6 +50,60 @@ def read_currencies(worker: WorkerSettings) -> Mapping[str, Any]:
     Raises UsageError for a file that cannot be read.
     """
     return _read_object(worker.currencies_file, worker.currencies_place, "currencies to decimals")
+
+
+def read_dialect_settings(worker: WorkerSettings) -> Mapping[str, Mapping[str, Any]]:
+    """Read an installation's settings of dialects, by provider.
+
+    Raises UsageError for a file that cannot be read, and for what is not a table of settings.
+    """
+    file = worker.dialects_file
+    if file is None:
+        return {}
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{worker.dialects_place} {file} cannot be read: {error}") from error
+    for provider, table in tables.items():
+        if not isinstance(table, dict):
+            raise UsageError(
+                f"{worker.dialects_place} {file}: {provider}: give a table of settings, as in "
+                f"[{provider}]"
+            )
+    return tables
+
+
+def configure_dialects(worker: WorkerSettings) -> None:
+    """Put the installation's settings over those of the dialects, for the whole process.
+
+    Raises UsageError, naming the file, for a provider or a setting that is unknown, and for a value
+    that does not fit.
+    """
+    settings = read_dialect_settings(worker)
+    if not settings:
+        return
+    from streams.providers.registry import DIALECTS
+
+    try:
+        DIALECTS.configure(settings)
+    except UsageError as error:
+        raise UsageError(f"{worker.dialects_place} {worker.dialects_file}: {error}") from error
+
+
+def list_dialect_settings(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return one line a setting, as in `adyen.accept_test = true`, in alphabetical order."""
+    return sorted(
+        line
+        for provider, table in settings.items()
+        for name, value in table.items()
+        for line in _setting_lines(f"{provider}.{name}", value)
+    )
+
+
+def _setting_lines(name: str, value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [line for key in value for line in _setting_lines(f"{name}.{key}", value[key])]
+    return [f"{name} = {orjson.dumps(value, default=str).decode()}"]
 
 
 def _read_object(file: Path | None, name: str, content: str) -> Mapping[str, Any]:

@@ -8,14 +8,15 @@ the values.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from schemas.errors import UsageError, suggest
+from pitboss.provider_settings import are_brands, parse_brands
+from schemas.errors import UsageError
 from schemas.topics import RAW_PARTITIONS_DEFAULT
 
 PREFIX: Final = "PITBOSS_"
@@ -23,17 +24,10 @@ PREFIX: Final = "PITBOSS_"
 PARK_NONE: Final = "none"
 """Value of PITBOSS_PARK under which no player begins to wait, and waiting records are released."""
 
-ALL_PROVIDERS: Final = "all"
-"""Value of PITBOSS_PROVIDERS that means every provider, where some are stored."""
-
-ALL_OTHERS: Final = "*"
-"""Name of PITBOSS_BRANDS for the providers that it does not name."""
-
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _SHARE: Final = re.compile(r"0(\.\d+)?|1(\.0+)?", re.ASCII)
 _CURRENCY: Final = re.compile(r"[A-Z][A-Z0-9]{2,9}", re.ASCII)
-_BRAND: Final = re.compile(r"[^\s:|,\x00-\x1f]{1,64}")
 _AMOUNT: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 _TOML_TYPES: Final = {
@@ -124,7 +118,7 @@ class Setting:
                 amounts = dict(item.partition(":")[::2] for item in items if item)
                 value = amounts if all(map(_is_amount, amounts, amounts.values())) else None
             case SettingType.BRANDS:
-                value = _parse_brands(text)
+                value = parse_brands(text)
             case SettingType.TEXT | SettingType.URL:
                 value = text
         if value is None:
@@ -166,7 +160,7 @@ class Setting:
     def _parse_table(self, table: Mapping[str, Any], place: str) -> Any:
         if self.type is SettingType.AMOUNTS:
             return self._parse_amounts(table, place)
-        if self.type is SettingType.BRANDS and all(map(_are_brands, table.values())):
+        if self.type is SettingType.BRANDS and all(map(are_brands, table.values())):
             return {provider: frozenset(brands) for provider, brands in table.items()}
         return None
 
@@ -208,60 +202,6 @@ class Setting:
     @property
     def _of_unit(self) -> str:
         return f" of {self.unit}" if self.type is SettingType.NUMBER else ""
-
-
-def check_providers(names: Collection[str] | None, place: str) -> None:
-    """Check the names of providers, or the one word `all`; None is right.
-
-    Raises UsageError with the nearest name, naming `place`.
-    """
-    if names is None or set(names) == {ALL_PROVIDERS}:
-        return
-    from streams.providers.registry import DIALECTS
-
-    if not names:
-        raise UsageError(f"{place} names no provider: name some, or {ALL_PROVIDERS!r}")
-    if ALL_PROVIDERS in names:
-        raise UsageError(f"{place} names {ALL_PROVIDERS!r} beside others: give one or the other")
-    for name in sorted(names):
-        if name not in DIALECTS:
-            hint = suggest(name, DIALECTS) or ": `pitboss providers list` names all of them"
-            raise UsageError(f"{place}: no adapter is called {name!r}{hint}")
-
-
-def check_brand_owners(brands: Mapping[str, Any] | None, place: str) -> None:
-    """Check the names of providers that brands are given for; `*` stands for all others.
-
-    Raises UsageError with the nearest name, naming `place`.
-    """
-    check_providers(set(brands or ()) - {ALL_OTHERS} or None, place)
-
-
-def format_brands(brands: Mapping[str, Collection[str]]) -> str:
-    """Format brands by provider as the environment variable takes them, sorted."""
-    return ",".join(
-        f"{provider}:{'|'.join(sorted(names))}" for provider, names in sorted(brands.items())
-    )
-
-
-def _parse_brands(text: str) -> dict[str, frozenset[str]] | None:
-    """Parse `hub88:acme|zeta,*:acme`; None for another form."""
-    found: dict[str, frozenset[str]] = {}
-    for item in filter(None, (item.strip() for item in text.split(","))):
-        provider, _, listed = item.partition(":")
-        names = [name.strip() for name in listed.split("|")]
-        if provider in found or not _are_brands(names):
-            return None
-        found[provider] = frozenset(names)
-    return found
-
-
-def _are_brands(given: Any) -> bool:
-    return (
-        isinstance(given, list)
-        and bool(given)
-        and all(isinstance(name, str) and _BRAND.fullmatch(name) for name in given)
-    )
 
 
 def _are_names(values: Iterable[Any]) -> bool:
@@ -453,6 +393,15 @@ SETTINGS: Final = (
         "the minor unit, at most 8. The same for every process; a currency's decimals never change",
         "/etc/pitboss/currencies.json",
         default_text="none",
+    ),
+    Setting(
+        "dialects_file",
+        SettingType.PATH,
+        "everything",
+        "Settings of this installation's dialects: a TOML file, provider → setting → value: see "
+        "[Dialects file](#dialects-file). The same for every process",
+        "/etc/pitboss/dialects.toml",
+        default_text="none: as released",
     ),
     Setting(
         "adjust_alone",

@@ -21,17 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pitboss.setting_table import (
-    BY_NAME,
-    PARK_NONE,
-    PREFIX,
-    SETTINGS,
-    Setting,
-    SettingType,
-    check_brand_owners,
-    check_providers,
-    format_brands,
-)
+from pitboss.provider_settings import check_brand_owners, check_providers, format_brands
+from pitboss.setting_table import BY_NAME, PARK_NONE, PREFIX, SETTINGS, Setting, SettingType
 from schemas.errors import UsageError, suggest
 
 NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -375,6 +366,9 @@ class WorkerSettings:
     currencies_file: Path | None = None
     """JSON: currency code → decimals of its minor unit, in addition to the built-in ones."""
     currencies_place: str = "PITBOSS_CURRENCIES_FILE"
+    dialects_file: Path | None = None
+    """TOML: provider → setting → value, over the settings of the dialects."""
+    dialects_place: str = "PITBOSS_DIALECTS_FILE"
     providers: frozenset[str] | None = None
     """Providers whose raw topics are read, or the one word `all`; None: those that are stored."""
     raw_partitions: int | None = None
@@ -406,6 +400,8 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
         fraud_enforce=values["fraud_enforce"],
         currencies_file=values["currencies_file"],
         currencies_place=given["currencies_file"].place,
+        dialects_file=values["dialects_file"],
+        dialects_place=given["dialects_file"].place,
         providers=values["providers"],
         raw_partitions=values["raw_partitions"],
         brands=values["brands"] or {},

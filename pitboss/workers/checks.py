@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pitboss.setting_files import read_currencies, read_keyring
+from pitboss.setting_files import configure_dialects, read_currencies, read_keyring
 from pitboss.settings import WorkerSettings
 from schemas.money import configure_currencies
 from streams.providers.keyring import check_keyring, unchecked_providers
@@ -16,6 +16,7 @@ def check_worker_settings(worker: WorkerSettings) -> list[str]:
     a file that cannot be read, a name in it that is unknown, and a key that cannot be used.
     """
     configure_currencies(read_currencies(worker))
+    configure_dialects(worker)
     keyring = read_keyring(worker)
     check_keyring(keyring, DIALECTS, f"{worker.keys_place} {worker.keys_file}")
     return unchecked_providers(keyring, DIALECTS)

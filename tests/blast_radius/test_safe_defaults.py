@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from click.testing import CliRunner
 
+from pitboss.cli.main import cli
 from pitboss.setting_files import configure_dialects
 from pitboss.settings import read_settings, read_worker_settings, show_values
 from schemas.errors import RejectCode, UsageError
@@ -104,7 +106,9 @@ def test_an_installation_may_say_so(installation, provider, body, text):
 
 def test_a_policy_is_a_setting_too_and_what_is_left_out_stays(installation):
     before = policies()["adyen"]
-    installation('[adyen]\nunsigned_allowed = ["CHARGEBACK"]\npolicy = {win_without_bet = "REFUSE"}')
+    installation(
+        '[adyen]\nunsigned_allowed = ["CHARGEBACK"]\npolicy = {win_without_bet = "REFUSE"}'
+    )
     after = policies()["adyen"]
     assert (before.win_without_bet, after.win_without_bet) == ("BOOK", "REFUSE")
     assert after.reversal_beyond_payment == before.reversal_beyond_payment == "SUSPENSE"
@@ -118,7 +122,10 @@ def test_a_policy_is_a_setting_too_and_what_is_left_out_stays(installation):
         ("[adyn]\naccept_test = true", "'adyn' is not a provider: did you mean 'adyen'"),
         ("[adyen]\naccept_tests = true", "no setting 'accept_tests': did you mean 'accept_test'"),
         ('[adyen]\naccept_test = "yes"', "Expected `bool`"),
-        ("[adyen.policy]\nwin_without_bets = 1", "a policy has no 'win_without_bets': did you mean"),
+        (
+            "[adyen.policy]\nwin_without_bets = 1",
+            "a policy has no 'win_without_bets': did you mean",
+        ),
         ("adyen = 1", "a table of settings"),
         ("[adyen", "cannot be read"),
     ],
@@ -132,3 +139,15 @@ def test_a_file_that_is_wrong_is_refused_with_its_place(installation, text, mess
 def test_doctor_prints_the_file(installation):
     file = installation("[adyen]\naccept_test = true")
     assert show_values(read_settings({"PITBOSS_DIALECTS_FILE": file}))["dialects_file"] == file
+
+
+def test_providers_list_and_doctor_name_what_is_set(installation, monkeypatch):
+    monkeypatch.setenv("PITBOSS_DIALECTS_FILE", installation("[adyen]\naccept_test = true"))
+    monkeypatch.setenv("PITBOSS_KAFKA", "")
+    listed = CliRunner().invoke(cli, ["providers", "list"])
+    assert "of this installation: adyen.accept_test = true" in listed.stdout
+    rows = json.loads(CliRunner().invoke(cli, ["providers", "list", "--json"]).stdout)
+    assert [row["settings"] for row in rows if row["settings"]] == [{"accept_test": True}]
+    checks = json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).stdout)["checks"]
+    [found] = [check for check in checks if check["name"] == "dialects"]
+    assert found["detail"].endswith("dialects.toml: adyen.accept_test = true")
