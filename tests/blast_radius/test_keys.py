@@ -1,4 +1,4 @@
-"""Keys: who may read them, which are revoked, and when a record was seen; operations they do not cover."""
+"""Keys: who may read them, which are revoked, and by which clock a record is judged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from streams.providers.registry import DIALECTS
 from streams.providers.stripe import Stripe
 from streams.providers.times import ms_of_text
 from tests.support.dialect_records import raw_record
-from tests.unit.providers.test_dialect_stripe import PAID, signed_headers
+from tests.unit.providers.test_dialect_stripe import BODY as PAID
+from tests.unit.providers.test_dialect_stripe import KEYS, SIGNED_AT, signature_headers, v1
 
 OLD, NEW = "aa" * 32, "bb" * 32
 BODY = json.dumps({"operation": "heartbeat", "id": "h-1", "at": "2026-11-22T00:00:00Z"}).encode()
@@ -57,13 +58,12 @@ def test_a_receipt_after_the_append_is_not_believed():
 
 
 def test_a_back_dated_receipt_does_not_open_stripes_window_again():
-    signed_at = ms_of_text("2026-09-21T14:13:20Z")
-    body, headers, secret = signed_headers(PAID, signed_at)
-    late = raw_record(
-        "stripe", body, headers | {"received-at": str(signed_at)}, timestamp=signed_at + 8 * HOUR_MS
-    )
-    [item] = Stripe().reader({"secret": secret})(late, dict(late.headers))
-    assert item.signature == "STALE"
+    signed_ms = SIGNED_AT * 1_000
+    headers = signature_headers(f"t={SIGNED_AT},v1={v1(PAID, SIGNED_AT)}", signed_ms)
+    for late_ms, expected in ((HOUR_MS, "VALID"), (8 * HOUR_MS, "STALE")):
+        late = raw_record("stripe", PAID, headers, timestamp=signed_ms + late_ms)
+        [item] = Stripe().reader(KEYS)(late, dict(late.headers))
+        assert item.signature == expected
 
 
 def test_a_revoked_key_signs_nothing_and_the_letter_names_it():
