@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,10 +31,12 @@ def read_keyring(worker: WorkerSettings) -> Mapping[str, Any]:
 def read_keys_file(file: Path | None, name: str) -> Mapping[str, Any]:
     """Read a keys file; `name` says in messages what named it.
 
-    Raises UsageError for a file that cannot be read, and for a name that is not a provider: its
-    provider's records would be booked unchecked.
+    Raises UsageError for a file that cannot be read, one that others than its owner can read, and
+    for a name that is not a provider: its provider's records would be booked unchecked.
     """
     keyring = _read_object(file, name, "providers to keys")
+    if file is not None:
+        _check_mode(file, name)
     if keyring:
         from streams.providers.registry import DIALECTS
 
@@ -42,6 +45,16 @@ def read_keys_file(file: Path | None, name: str) -> Mapping[str, Any]:
                 hint = suggest(provider, DIALECTS) or ": `pitboss providers list` names all of them"
                 raise UsageError(f"{name} {file}: {provider!r} is not a provider{hint}")
     return keyring
+
+
+def _check_mode(file: Path, name: str) -> None:
+    """Raise UsageError for a file of secrets that others than its owner may read or change."""
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UsageError(
+            f"{name} {file} has mode {mode:04o}, so others than its owner can read the keys: "
+            f"chmod 600 {file}, and take other keys if anyone may have read these"
+        )
 
 
 def read_currencies(worker: WorkerSettings) -> Mapping[str, Any]:

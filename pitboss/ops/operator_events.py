@@ -93,7 +93,8 @@ def _is_valid_at(entry: Mapping[str, Any], now_ms: int) -> bool:
         when = datetime.fromisoformat(str(text))
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000
 
-    return at("valid_from", 0) <= now_ms < at("valid_until", float("inf"))
+    is_revoked = entry.get("revoked") is True
+    return not is_revoked and at("valid_from", 0) <= now_ms < at("valid_until", float("inf"))
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,10 @@ def test_a_key_is_good_in_its_window(key: str, seen: str, expected: str) -> None
 
 
 def test_read_again_after_the_rotation_a_record_keeps_its_verdict() -> None:
-    assert verdict(beat(OLD, "2026-11-22T06:00:00Z", appended="2027-01-01T00:00:00Z")) == "VALID"
+    # Judged by the broker's append, however much later it is read.
+    assert verdict(beat(OLD, "2026-11-22T11:30:00Z", appended="2026-11-22T12:15:00Z")) == "VALID"
     assert (
-        verdict(beat(NEW, "2026-11-21T06:00:00Z", appended="2027-01-01T00:00:00Z"))
+        verdict(beat(NEW, "2026-11-21T23:30:00Z", appended="2026-11-22T00:15:00Z"))
         == RejectCode.BAD_SIGNATURE
     )
 

@@ -25,6 +25,7 @@ def worker(tmp_path):
     file = tmp_path / "keys.json"
 
     def write(keys: object) -> WorkerSettings:
+        file.touch(mode=0o600)
         file.write_text(json.dumps(keys))
         return WorkerSettings(keys_file=file)
 
