@@ -319,6 +319,16 @@ SETTINGS: Final = (
         default_text="none: no signature is checked",
     ),
     Setting(
+        "unsigned",
+        SettingType.NAMES,
+        "`normalise`",
+        "Providers that sign and whose records are booked all the same without a key, "
+        "comma-separated, or `all`. One that is not named and has no key refuses to start. "
+        "`pitboss run --unsigned` adds to it",
+        "camt,hub88",
+        default_text="on the embedded servers `all`; on given ones none",
+    ),
+    Setting(
         "worker_id",
         SettingType.TEXT,
         "all roles",

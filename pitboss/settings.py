@@ -21,7 +21,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pitboss.provider_settings import check_brand_owners, check_providers, format_brands
+from pitboss.provider_settings import (
+    ALL_PROVIDERS,
+    check_brand_owners,
+    check_providers,
+    format_brands,
+)
 from pitboss.setting_table import BY_NAME, PARK_NONE, PREFIX, SETTINGS, Setting, SettingType
 from schemas.errors import UsageError, suggest
 
@@ -373,6 +378,9 @@ class WorkerSettings:
     """Providers whose raw topics are read, or the one word `all`; None: those that are stored."""
     raw_partitions: int | None = None
     """Partitions of each raw topic; None: the number that is stored."""
+    unsigned: frozenset[str] | None = None
+    """Providers that may be booked without a key, or the one word `all`; None: as the servers are.
+    """
     brands: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Brands by provider, `*` for those that are not named; empty: any brand is taken."""
 
@@ -382,6 +390,8 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
     given = read_values(environ)
     with _naming_place(given["providers"]):
         check_providers(given["providers"].value, BY_NAME["providers"].variable)
+    with _naming_place(given["unsigned"]):
+        check_providers(given["unsigned"].value or None, BY_NAME["unsigned"].variable)
     with _naming_place(given["brands"]):
         check_brand_owners(given["brands"].value, BY_NAME["brands"].variable)
     with _naming_place(given["raw_partitions"]):
@@ -405,6 +415,7 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
         providers=values["providers"],
         raw_partitions=values["raw_partitions"],
         brands=values["brands"] or {},
+        unsigned=values["unsigned"],
     )
 
 
@@ -441,6 +452,7 @@ def worker_environment(runtime: Runtime, worker: str = "") -> dict[str, str]:
         # Checked by who starts the worker; the worker reads what is stored.
         "PITBOSS_PROVIDERS": "",
         "PITBOSS_RAW_PARTITIONS": "",
+        "PITBOSS_UNSIGNED": ALL_PROVIDERS,
     }
 
 

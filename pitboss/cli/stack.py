@@ -82,6 +82,7 @@ def status(context: click.Context, as_json: bool) -> None:
     pauses = _pauses(settings) if servers[0].is_ready else []
     unread = _unread(settings) if is_ready else []
     workers = list_running(settings.home, settings.namespace)
+    unsigned = sorted({name for running in workers for name in running.unsigned})
     if as_json:
         row = {
             "ready": is_ready,
@@ -90,6 +91,7 @@ def status(context: click.Context, as_json: bool) -> None:
             "workers": [asdict(running) for running in workers],
             "paused": [to_builtins(pause) for pause in pauses],
             "unread": [asdict(topic) for topic in unread],
+            "unsigned": unsigned,
         }
         click.echo(json.dumps(row))
     else:
@@ -97,6 +99,9 @@ def status(context: click.Context, as_json: bool) -> None:
         _show_workers(settings, workers)
         for pause in pauses:
             click.echo(f"{pause.component:<9} {pause}")
+        if unsigned:
+            names = ", ".join(unsigned)
+            click.echo(f"warning: booked unchecked, without a key: {names}", err=True)
         for topic in unread:
             click.echo(f"error: {topic}", err=True)
         if not is_ready and not settings.uses_given_servers:

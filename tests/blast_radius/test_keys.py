@@ -10,7 +10,8 @@ import pytest
 from pitboss.setting_files import read_keyring
 from pitboss.settings import WorkerSettings
 from schemas.errors import RejectCode, UsageError
-from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser, RejectedItem
+from streams.providers.dialect import Draft
 from streams.providers.registry import DIALECTS
 from streams.providers.stripe import Stripe
 from streams.providers.times import ms_of_text
@@ -63,6 +64,7 @@ def test_a_back_dated_receipt_does_not_open_stripes_window_again():
     for late_ms, expected in ((HOUR_MS, "VALID"), (8 * HOUR_MS, "STALE")):
         late = raw_record("stripe", PAID, headers, timestamp=signed_ms + late_ms)
         [item] = Stripe().reader(KEYS)(late, dict(late.headers))
+        assert isinstance(item, Draft)
         assert item.signature == expected
 
 
@@ -77,6 +79,7 @@ def test_a_revoked_key_signs_nothing_and_the_letter_names_it():
     signature = hmac.digest(bytes.fromhex(OLD), BODY, "sha256").hex()
     record = raw_record("house", BODY, {"x-house-signature": signature}, timestamp=now)
     [item] = Normaliser(DIALECTS, {"house": entry}).normalise(record)
+    assert isinstance(item, RejectedItem)
     assert "'leaked', which is revoked" in item.detail
 
 

@@ -15,7 +15,9 @@ from schemas.errors import UsageError
 
 
 def worker(**variables):
-    return read_worker_settings({f"PITBOSS_{name.upper()}": text for name, text in variables.items()})
+    return read_worker_settings(
+        {f"PITBOSS_{name.upper()}": text for name, text in variables.items()}
+    )
 
 
 def test_on_given_servers_a_provider_without_a_key_is_refused_by_name():
@@ -28,7 +30,7 @@ def test_on_given_servers_a_provider_without_a_key_is_refused_by_name():
 def test_those_that_are_named_are_booked_and_returned():
     given = worker(unsigned="hub88")
     assert check_unsigned(given, {"hub88", "camt"}, are_ours=False) == ["hub88"]
-    with pytest.raises(UsageError, match="^playngo signs"):
+    with pytest.raises(UsageError, match=r"^playngo signs"):
         check_unsigned(given, {"hub88", "playngo"}, are_ours=False)
     everyone = worker(unsigned="all")
     assert "adyen" in check_unsigned(everyone, None, are_ours=False)
