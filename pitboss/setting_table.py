@@ -8,23 +8,21 @@ the values.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from schemas.errors import UsageError, suggest
+from pitboss.provider_settings import are_brands, parse_brands
+from schemas.errors import UsageError
 from schemas.topics import RAW_PARTITIONS_DEFAULT
 
 PREFIX: Final = "PITBOSS_"
 
 PARK_NONE: Final = "none"
 """Value of PITBOSS_PARK under which no player begins to wait, and waiting records are released."""
-
-ALL_PROVIDERS: Final = "all"
-"""Value of PITBOSS_PROVIDERS that means every provider, where some are stored."""
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -53,6 +51,7 @@ class SettingType(StrEnum):
     LEVEL = "log level"
     NAMES = "list of names"
     AMOUNTS = "currencies and amounts"
+    BRANDS = "providers and brands"
 
 
 _ONE_LEVEL: Final = f"one of {', '.join(LOG_LEVELS)}"
@@ -61,6 +60,7 @@ _TEXT_FORMS: Final = {
     SettingType.SHARE: "a share, a number from 0 to 1",
     SettingType.LEVEL: _ONE_LEVEL,
     SettingType.AMOUNTS: "currencies with amounts",
+    SettingType.BRANDS: "providers with their brands",
 }
 _TOML_FORMS: Final = {
     SettingType.TEXT: "a string",
@@ -71,6 +71,7 @@ _TOML_FORMS: Final = {
     SettingType.LEVEL: _ONE_LEVEL,
     SettingType.NAMES: "a list of strings",
     SettingType.AMOUNTS: "a table of currencies and amounts",
+    SettingType.BRANDS: "a table of providers, each with a list of brands",
 }
 
 
@@ -116,6 +117,8 @@ class Setting:
                 items = [item.strip() for item in text.split(",")]
                 amounts = dict(item.partition(":")[::2] for item in items if item)
                 value = amounts if all(map(_is_amount, amounts, amounts.values())) else None
+            case SettingType.BRANDS:
+                value = parse_brands(text)
             case SettingType.TEXT | SettingType.URL:
                 value = text
         if value is None:
@@ -139,8 +142,8 @@ class Setting:
                 value = folder / Path(given).expanduser()
             case SettingType.NAMES, list() if _are_names(given):
                 value = frozenset(given)
-            case SettingType.AMOUNTS, dict():
-                value = self._parse_amounts(given, place)
+            case _, dict():
+                value = self._parse_table(given, place)
             case SettingType.LEVEL, str() if given.upper() in LOG_LEVELS:
                 value = given.upper()
             case ((SettingType.TEXT | SettingType.URL), str()):
@@ -153,6 +156,13 @@ class Setting:
         kind = _TOML_TYPES.get(type(given), "a date or time")
         shown = f"{given!r}, {kind}" if isinstance(given, int | float | str) else kind
         return UsageError(f"{place} is {shown}: give {_TOML_FORMS[self.type]}{self._of_unit}")
+
+    def _parse_table(self, table: Mapping[str, Any], place: str) -> Any:
+        if self.type is SettingType.AMOUNTS:
+            return self._parse_amounts(table, place)
+        if self.type is SettingType.BRANDS and all(map(are_brands, table.values())):
+            return {provider: frozenset(brands) for provider, brands in table.items()}
+        return None
 
     def _parse_amounts(self, table: Mapping[str, Any], place: str) -> dict[str, str]:
         for currency, amount in table.items():
@@ -192,25 +202,6 @@ class Setting:
     @property
     def _of_unit(self) -> str:
         return f" of {self.unit}" if self.type is SettingType.NUMBER else ""
-
-
-def check_providers(names: Collection[str] | None, place: str) -> None:
-    """Check the names of providers, or the one word `all`; None is right.
-
-    Raises UsageError with the nearest name, naming `place`.
-    """
-    if names is None or set(names) == {ALL_PROVIDERS}:
-        return
-    from streams.providers.registry import DIALECTS
-
-    if not names:
-        raise UsageError(f"{place} names no provider: name some, or {ALL_PROVIDERS!r}")
-    if ALL_PROVIDERS in names:
-        raise UsageError(f"{place} names {ALL_PROVIDERS!r} beside others: give one or the other")
-    for name in sorted(names):
-        if name not in DIALECTS:
-            hint = suggest(name, DIALECTS) or ": `pitboss providers list` names all of them"
-            raise UsageError(f"{place}: no adapter is called {name!r}{hint}")
 
 
 def _are_names(values: Iterable[Any]) -> bool:
@@ -308,6 +299,17 @@ SETTINGS: Final = (
         unit="partitions",
     ),
     Setting(
+        "brands",
+        SettingType.BRANDS,
+        "`normalise`",
+        "The brands of each provider's records, `*` for the providers that are not named. Once any "
+        "is named, a record whose header `brand` is missing or not listed is a dead letter "
+        '(`UNKNOWN_BRAND`). In the file a table: `brands = {hub88 = ["acme", "zeta"], "*" = '
+        '["acme"]}`',
+        "hub88:acme|zeta,*:acme",
+        default_text="none: a record may have any brand, without the header `default`",
+    ),
+    Setting(
         "keys_file",
         SettingType.PATH,
         "`normalise`, `drift`, operators' commands",
@@ -315,6 +317,16 @@ SETTINGS: Final = (
         "provider is refused",
         "/run/secrets/keys.json",
         default_text="none: no signature is checked",
+    ),
+    Setting(
+        "unsigned",
+        SettingType.NAMES,
+        "`normalise`",
+        "Providers that sign and whose records are booked all the same without a key, "
+        "comma-separated, or `all`. One that is not named and has no key refuses to start. "
+        "`pitboss run --unsigned` adds to it",
+        "camt,hub88",
+        default_text="on the embedded servers `all`; on given ones none",
     ),
     Setting(
         "worker_id",
@@ -391,6 +403,15 @@ SETTINGS: Final = (
         "the minor unit, at most 8. The same for every process; a currency's decimals never change",
         "/etc/pitboss/currencies.json",
         default_text="none",
+    ),
+    Setting(
+        "dialects_file",
+        SettingType.PATH,
+        "everything",
+        "Settings of this installation's dialects: a TOML file, provider → setting → value: see "
+        "[Dialects file](#dialects-file). The same for every process",
+        "/etc/pitboss/dialects.toml",
+        default_text="none: as released",
     ),
     Setting(
         "adjust_alone",

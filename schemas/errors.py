@@ -27,6 +27,7 @@ class RejectCode(StrEnum):
 
     MALFORMED = "MALFORMED"  # not parsable in its format at all
     UNKNOWN_PROVIDER = "UNKNOWN_PROVIDER"
+    UNKNOWN_BRAND = "UNKNOWN_BRAND"  # the header brand is missing, or not of its provider
     UNKNOWN_OPERATION = "UNKNOWN_OPERATION"
     MISSING_SIGNATURE = "MISSING_SIGNATURE"
     BAD_SIGNATURE = "BAD_SIGNATURE"

@@ -14,6 +14,7 @@ from lab.conformance.intents import Identity
 from lab.simulator.database import SimulatedDatabase
 from lab.simulator.intents import AttemptKey, SimulatedIntent
 from lab.simulator.oracle import Oracle
+from lab.simulator.oracle_rules import OTHER_BRAND
 from lab.simulator.oracle_state import OracleAnswer
 from lab.simulator.process import Process
 from lab.simulator.simulation import Simulation
@@ -28,8 +29,16 @@ from replay.audit.evidence import TableEvidence, TopicEvidence
 from replay.audit.quarantines import booked_log
 from schemas import codec
 from schemas.errors import Rejected
-from schemas.events import FraudAlert, Position, WalletBalance, WalletOutcome, WalletTransaction
-from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
+from schemas.events import (
+    FraudAlert,
+    Position,
+    RiskSignal,
+    SignalKind,
+    WalletBalance,
+    WalletOutcome,
+    WalletTransaction,
+)
+from schemas.topics import ALERTS, BALANCES, OUTCOMES, SIGNALS, TRANSACTIONS, UNRESOLVED
 
 _ANSWER: Final = ("outcome", "reason", "currency", "available_minor", "version")
 _MISFITS: Final = frozenset(
@@ -122,6 +131,7 @@ async def find_failures(simulation: Simulation) -> list[str]:
     failures += _check_outcomes(simulation, evidence)
     failures += _check_balances(simulation)
     failures += _check_alerts(simulation)
+    failures += _check_signals(simulation)
     failures += await _check_replay(simulation, evidence)
     return failures
 
@@ -365,6 +375,22 @@ def _check_alerts(simulation: Simulation) -> Iterator[str]:
     misfits = {row["event_id"] for row in entries if row["reason"] in _MISFITS}
     for event_id in sorted(alerted ^ (debts | misfits)):
         what = "an alert without a cause" if event_id in alerted else "a cause without an alert"
+        yield f"{event_id}: {what}"
+
+
+def _check_signals(simulation: Simulation) -> Iterator[str]:
+    """Check that exactly the decisions about events of another brand have a risk signal."""
+    decode = codec.decoder(RiskSignal)
+    signalled = {
+        signal.attributes["event_id"]
+        for log in simulation.broker.topics[SIGNALS]
+        for record in log.records
+        if (signal := decode(record.value or b"")).kind == SignalKind.OTHER_BRAND
+    }
+    entries = simulation.server.tables["entry"].rows.values()
+    causes = {row["event_id"] for row in entries if row["reason"] == OTHER_BRAND}
+    for event_id in sorted(signalled ^ causes):
+        what = "a signal without a cause" if event_id in signalled else "a cause without a signal"
         yield f"{event_id}: {what}"
 
 

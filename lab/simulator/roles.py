@@ -30,7 +30,7 @@ from ledger_sink.store.log_check import StoredPosition
 from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
 from runtime.kafka.batches import RecordBatch
 from schemas.errors import InvariantBroken, Unavailable
-from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
+from schemas.topics import ALERTS, BALANCES, OUTCOMES, SIGNALS, TRANSACTIONS, UNRESOLVED
 from streams.normalise.mapping.normaliser import AcceptedTransaction, RejectedItem
 
 SWEEP_S: Final = 0.5
@@ -144,6 +144,7 @@ class SimulatedLedgerWorker(SimulatedWorker):
             balances_topic=BALANCES,
             outcomes_topic=OUTCOMES,
             alerts_topic=ALERTS,
+            signals_topic=SIGNALS,
         )
         # Small groups make others wait, which are decided while the group before is written.
         committer = Committer(

@@ -27,7 +27,7 @@ from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.tasks import crash_on_stray_cancel
 from schemas.errors import Unavailable
 from schemas.policies import LedgerPolicy
-from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, qualified_name
+from schemas.topics import ALERTS, BALANCES, OUTCOMES, SIGNALS, TRANSACTIONS, qualified_name
 
 CURSOR_INTERVAL_S = 1.0
 
@@ -106,6 +106,7 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
         balances_topic=qualified_name(BALANCES, settings.namespace),
         outcomes_topic=qualified_name(OUTCOMES, settings.namespace),
         alerts_topic=qualified_name(ALERTS, settings.namespace),
+        signals_topic=qualified_name(SIGNALS, settings.namespace),
     )
     committer = Committer(store, publisher)
     claiming = LedgerDatabase(url, "pitboss.claim")

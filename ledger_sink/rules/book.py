@@ -131,6 +131,8 @@ class Book:
     entries: dict[str, list[Entry]] = field(default_factory=dict)
     closings: dict[tuple[str, str], Closing] = field(default_factory=dict)
     wallets: dict[tuple[str, str], Wallet] = field(default_factory=dict)
+    brands: dict[str, str] = field(default_factory=dict)
+    """By player, the brand of the event that moved the player's money first."""
     states: dict[str, PlayerState] = field(default_factory=dict)
     transfers_of: dict[tuple[str, int], list[Transfer]] = field(default_factory=dict)
     misread_players: dict[str, str] = field(default_factory=dict)
@@ -160,6 +162,12 @@ class Book:
             if self._currencies:
                 self._currencies.setdefault(player_id, set()).add(currency)
         return wallet
+
+    def add_wallet(self, wallet: Wallet) -> None:
+        """Add a wallet as it is stored, or as an earlier group has left it."""
+        self.wallets[wallet.player_id, wallet.currency] = wallet
+        if wallet.brand:
+            self.brands[wallet.player_id] = wallet.brand
 
     def has_wallets(self, player_id: str) -> bool:
         """Return whether money has ever moved for the player, in any currency."""
@@ -267,6 +275,8 @@ class Posting(msgspec.Struct, gc=False):
     """What the event contributed to jackpots less what is moved for it; see `fractions`."""
     opened: OpenedDeposit | None = None
     """The deposit that the event opens."""
+    gives_brand: bool = False
+    """Whether the event is the first that moves the player's money."""
     wallet_before: tuple[Wallet, bool, WalletSnapshot] | None = None
     """The wallet that is moved, whether an earlier event had moved it, and its state before."""
     state_before: tuple[PlayerState | None, str] | None = None
@@ -378,6 +388,10 @@ class Posting(msgspec.Struct, gc=False):
         if self.wallet_before is None:
             self.wallet_before = (wallet, key in changed, wallet.snapshot())
         source = self.log_event.source
+        if not wallet.brand:
+            brands = self.book.brands
+            self.gives_brand = self.gives_brand or wallet.player_id not in brands
+            wallet.brand = brands.setdefault(wallet.player_id, self.event.brand)
         wallet.cash_minor, wallet.bonus_minor, wallet.held_minor = cash, bonus, held
         wallet.version += 1
         wallet.event_id = self.event.event_id
@@ -396,6 +410,8 @@ class Posting(msgspec.Struct, gc=False):
             wallet.restore(snapshot)
             if not was_changed:
                 del book.changed_wallets[wallet.player_id, wallet.currency]
+            if self.gives_brand:
+                book.brands.pop(wallet.player_id, None)
         if self.transfers:
             del book.new_transfers[-len(self.transfers) :]
             self.transfers = []

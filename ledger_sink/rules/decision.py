@@ -12,6 +12,7 @@ from ledger_sink.rules.amounts import (
     Verdict,
 )
 from ledger_sink.rules.book import NO_PLAYER, Posting
+from ledger_sink.rules.brands import is_of_other_brand, refuse_other_brand
 from ledger_sink.rules.closings import pay_out, take_whole_back
 from ledger_sink.rules.journal import PAID, REVERSED, SETTLED
 from ledger_sink.rules.leg_rules import LEG_RULES
@@ -54,6 +55,8 @@ def decide(posting: Posting) -> Verdict:
     event = posting.event
     if event.player_id is None:
         return _decide_without_player(posting)
+    if is_of_other_brand(posting, event.player_id):
+        return refuse_other_brand(posting)
     closing = posting.book.closing(event.event_id, event.player_id)
     if closing is not None and closing.action == SETTLED:
         closing = None

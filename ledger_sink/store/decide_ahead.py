@@ -116,7 +116,7 @@ def carry_over(book: Book, before: Book, event_ids: set[str], players: Mapping[s
         book.opened_deposits[opened.event_id] = opened
     for key, wallet in before.changed_wallets.items():
         if key[0] in players:
-            book.wallets[key] = copy(wallet)
+            book.add_wallet(copy(wallet))
     for player_id, state in before.changed_states.items():
         if player_id in players:
             book.states[player_id] = state

@@ -20,8 +20,9 @@ from ledger_sink.rules.journal import (
     Transfer,
     Wallet,
 )
-from ledger_sink.rules.payments import compares_with_payment, names_opened_deposit
+from ledger_sink.rules.payments import names_opened_deposit
 from ledger_sink.rules.references import WINS, checks_bet_of_win, protects_settled_bets
+from ledger_sink.rules.reversals import compares_with_payment
 from ledger_sink.store.copy_rows import month_of, previous_month
 from ledger_sink.store.statements import plain_array, statements
 from schemas.errors import Rejected
@@ -150,7 +151,8 @@ class PendingReads:
         for row in await self.closings.fetchall():
             book.closings[row[0], row[1]] = Closing(*row)
         for row in await self.wallets.fetchall() if self.wallets else ():
-            book.wallets[row[0], row[1]] = wallet = Wallet(*row)
+            wallet = Wallet(*row)
+            book.add_wallet(wallet)
             if (misread := _check_scale(wallet)) is not None:
                 book.misread_players[wallet.player_id] = misread
         for row in await self.states.fetchall() if self.states else ():

@@ -203,6 +203,7 @@ def _plan(
     folder = opened.folder
     keys = SandboxKeys.generate()
     keyring = folder / "keys.json"
+    keyring.touch(mode=0o600)
     keyring.write_text(json.dumps({"hub88": keys.keyring()["hub88"]}), encoding="utf-8")
     return NormaliseBenchPlan(
         bootstrap_servers=own.bootstrap_servers,

@@ -32,7 +32,8 @@ from pitboss.cli.suggestions import SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import dead_letters
 from pitboss.ops.periods import check_period, is_within
-from pitboss.settings import Runtime, read_keyring, read_settings, read_worker_settings
+from pitboss.setting_files import read_keyring
+from pitboss.settings import Runtime, read_settings, read_worker_settings
 from runtime.dead_letters.headers import ACTOR_MAX, REASON_MAX, format_position
 from runtime.dead_letters.letters import (
     CaseFilter,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from functools import partial
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ import msgspec
 
 from ledger_sink.queries.people import read_debts as debts_of
 from ledger_sink.queries.people import read_open_proposals
+from ledger_sink.rules.journal import Proposal
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import show_rows
 from pitboss.cli.operator_commands import (
@@ -28,7 +28,6 @@ from pitboss.cli.operator_commands import (
 from pitboss.cli.suggestions import CURRENCY
 from pitboss.settings import read_operator_settings
 from schemas.errors import UsageError
-from schemas.identity import event_id
 from schemas.money import exponent_of, format_minor
 
 
@@ -75,26 +74,40 @@ def adjust(
 @wait_option
 @dry_run_option
 @json_option
-def approve(*, proposal_id: str, actor: str, brand: str, **how: Any) -> None:
+def approve(*, proposal_id: str, actor: str, brand: str | None, **how: Any) -> None:
     """Approve another person's proposal; `pitboss ledger proposals` lists them."""
-    target = event_id(brand, "house", "adjustment.proposed", proposal_id)
-    found = query_ledger(partial(read_open_proposals, event_id=target))
-    if not found:
-        raise UsageError(
-            f"no open proposal {proposal_id} of brand {brand}: see `pitboss ledger proposals`"
-        )
+    proposal = _find_proposal(proposal_id, brand)
     # The ledger decides who may approve. A repeated approval has the same id: it is booked once.
     submit_and_print(
         {
             "operation": "adjustment.approved",
-            "id": str(uuid.uuid5(uuid.UUID(target), actor)),
-            "player_id": found[0].player_id,
+            "id": str(uuid.uuid5(uuid.UUID(proposal.event_id), actor)),
+            "player_id": proposal.player_id,
             "proposal_id": proposal_id,
             "actor": actor,
         },
-        brand=brand,
+        brand=proposal.brand,
         **how,
     )
+
+
+def _find_proposal(proposal_id: str, brand: str | None) -> Proposal:
+    """Return the open proposal of an id, of any brand if none is given.
+
+    Raises UsageError where there is none, or one of each of several brands.
+    """
+    found = [
+        one
+        for one in query_ledger(read_open_proposals)
+        if one.id == proposal_id and brand in (None, one.brand)
+    ]
+    if not found:
+        whose = "" if brand is None else f" of brand {brand}"
+        raise UsageError(f"no open proposal {proposal_id}{whose}: see `pitboss ledger proposals`")
+    if len(found) > 1:
+        brands = ", ".join(one.brand for one in found)
+        raise UsageError(f"proposal {proposal_id} is open in the brands {brands}: give --brand")
+    return found[0]
 
 
 @click.command()

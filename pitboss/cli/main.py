@@ -153,8 +153,12 @@ def cli(ctx: click.Context) -> None:
         return  # it reports settings that are wrong, as one check among others
     settings = read_worker_settings()
     write_library_logs_to(home_of(read_values()) / CLIENT_LOG)
+    if settings.dialects_file is not None:
+        from pitboss.setting_files import configure_dialects
+
+        configure_dialects(settings)
     if settings.currencies_file is not None:
-        from pitboss.settings import read_currencies
+        from pitboss.setting_files import read_currencies
         from schemas.money import configure_currencies
 
         configure_currencies(read_currencies(settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import click
 
@@ -13,6 +14,8 @@ from pitboss.cli.suggestions import PROVIDER, NameChoice
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.pauses import list_pauses
 from pitboss.ops.provision import provision
+from pitboss.ops.raw_topics import read_stored
+from pitboss.provider_settings import ALL_PROVIDERS
 from pitboss.settings import (
     Runtime,
     StackSettings,
@@ -21,7 +24,7 @@ from pitboss.settings import (
     read_worker_settings,
 )
 from pitboss.workers import READS_KEYS, ROLES
-from pitboss.workers.checks import check_worker_settings, format_unchecked
+from pitboss.workers.checks import check_unsigned, check_worker_settings, format_unchecked
 from pitboss.workers.role_locks import hold_roles
 from pitboss.workers.supervisor import Supervisor, workers_for
 from schemas.errors import UsageError
@@ -44,8 +47,22 @@ from schemas.errors import UsageError
     help="Make and read the raw topics of this one only; may be repeated. Wins over "
     "PITBOSS_PROVIDERS.",
 )
+@click.option(
+    "--unsigned",
+    "unsigned",
+    multiple=True,
+    type=PROVIDER,
+    help="Book records of this one though it has no key; may be repeated. Adds to "
+    "PITBOSS_UNSIGNED.",
+)
 @click.pass_context
-def run(context: click.Context, role: str, workers: int, providers: tuple[str, ...]) -> None:
+def run(
+    context: click.Context,
+    role: str,
+    workers: int,
+    providers: tuple[str, ...],
+    unsigned: tuple[str, ...],
+) -> None:
     """Run workers and restart them when they end.
 
     Missing parts of the database, its tables and the topics are created first. SIGTERM or Ctrl-C
@@ -55,11 +72,17 @@ def run(context: click.Context, role: str, workers: int, providers: tuple[str, .
     """
     settings, worker = read_settings(), read_worker_settings()
     roles = ROLES if role == "all" else (role,)
+    if unsigned:
+        worker = replace(worker, unsigned=(worker.unsigned or frozenset()) | set(unsigned))
     if not READS_KEYS.isdisjoint(roles):
-        sentence = format_unchecked(check_worker_settings(worker))
-        if sentence and "normalise" in roles:
-            _report(sentence)
+        check_worker_settings(worker)
     runtime = resolve_runtime(settings)
+    booked: list[str] = []
+    if "normalise" in roles:
+        read = _read_providers(runtime, worker, providers)
+        booked = check_unsigned(worker, read, are_ours=not settings.uses_given_servers)
+        if sentence := format_unchecked(booked):
+            _report(sentence)
     locks = hold_roles(
         settings.home,
         runtime.namespace,
@@ -67,12 +90,24 @@ def run(context: click.Context, role: str, workers: int, providers: tuple[str, .
         workers=workers,
         worker_id=worker.worker_id,
         keys_file=worker.keys_file,
+        unsigned=booked,
     )
     with locks:
         supervisor = _supervise(runtime, settings, worker, roles, workers, providers)
     if supervisor.usage_error is not None:
         click.echo(f"error: {supervisor.usage_error}", err=True)
         context.exit(UsageError.exit_code)
+
+
+def _read_providers(
+    runtime: Runtime, worker: WorkerSettings, providers: Collection[str]
+) -> Collection[str] | None:
+    """Return the providers whose raw topics are read, as named or stored; None: all."""
+    named = providers or worker.providers
+    if named:
+        return None if ALL_PROVIDERS in named else named
+    stored = read_stored(runtime)
+    return None if stored is None else stored.providers
 
 
 def _supervise(

@@ -85,6 +85,7 @@ def status(context: click.Context, as_json: bool) -> None:
     unread = _unread(settings) if is_ready else []
     stuck = _stuck(settings) if servers[0].is_ready else []
     workers = list_running(settings.home, settings.namespace)
+    unsigned = sorted({name for running in workers for name in running.unsigned})
     if as_json:
         row = {
             "ready": is_ready,
@@ -94,6 +95,7 @@ def status(context: click.Context, as_json: bool) -> None:
             "paused": [to_builtins(pause) for pause in pauses],
             "unread": [asdict(topic) for topic in unread],
             "stuck": [asdict(partition) for partition in stuck],
+            "unsigned": unsigned,
         }
         click.echo(json.dumps(row))
     else:
@@ -101,6 +103,9 @@ def status(context: click.Context, as_json: bool) -> None:
         _show_workers(settings, workers)
         for pause in pauses:
             click.echo(f"{pause.component:<9} {pause}")
+        if unsigned:
+            names = ", ".join(unsigned)
+            click.echo(f"warning: booked unchecked, without a key: {names}", err=True)
         for trouble in (*stuck, *unread):
             click.echo(f"error: {trouble}", err=True)
         if not is_ready and not settings.uses_given_servers:

@@ -54,6 +54,7 @@ def run_checkup(settings: StackSettings) -> list[CheckupFinding]:
         *_servers(settings),
         *_check_variables(),
         _check("keys", "correct the keys file", lambda: _keys(settings)),
+        _check("dialects", "correct the dialects file", lambda: _dialects(settings)),
         *_pauses(settings),
         *_raw_topics(settings),
     ]
@@ -163,6 +164,21 @@ def _keys(settings: StackSettings) -> str:
     unchecked = format_unchecked(check_worker_settings(worker))
     found = "no keys file" if keys_file is None else f"{keys_file} can be used"
     return f"{found}; {unchecked or 'each live provider that signs has a key'}"
+
+
+def _dialects(settings: StackSettings) -> str:
+    """Return the installation's settings of dialects. Raises UsageError for what is wrong."""
+    from pitboss.setting_files import (
+        configure_dialects,
+        list_dialect_settings,
+        read_dialect_settings,
+    )
+
+    given = settings.values["dialects_file"]
+    worker = WorkerSettings(dialects_file=given.value, dialects_place=given.place)
+    configure_dialects(worker)
+    lines = list_dialect_settings(read_dialect_settings(worker))
+    return f"{given.value}: {', '.join(lines)}" if lines else "all settings as released"
 
 
 def _pauses(settings: StackSettings) -> Iterator[CheckupFinding]:

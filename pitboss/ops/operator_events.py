@@ -20,7 +20,8 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from pitboss.settings import Runtime, WorkerSettings, read_keyring
+from pitboss.setting_files import read_keyring
+from pitboss.settings import Runtime, WorkerSettings
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import BatchProducer, ProducerSettings
@@ -92,7 +93,8 @@ def _is_valid_at(entry: Mapping[str, Any], now_ms: int) -> bool:
         when = datetime.fromisoformat(str(text))
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000
 
-    return at("valid_from", 0) <= now_ms < at("valid_until", float("inf"))
+    is_revoked = entry.get("revoked") is True
+    return not is_revoked and at("valid_from", 0) <= now_ms < at("valid_until", float("inf"))
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,17 @@ def main(arguments: Sequence[str]) -> int:
     [role] = arguments
 
     async def create() -> PitbossApp:
-        runtime = resolve_runtime(read_settings())
+        settings = read_settings()
+        runtime = resolve_runtime(settings)
         if role not in READS_RAW:
             return compose(role, runtime, worker)
         from pitboss.ops.raw_topics import resolve_raw_topics
 
         raw = await resolve_raw_topics(runtime, worker)
+        if role == "normalise":
+            from pitboss.workers.checks import check_unsigned
+
+            check_unsigned(worker, raw.providers, are_ours=not settings.uses_given_servers)
         return compose(role, runtime, replace(worker, providers=raw.providers))
 
     return run_worker(create)

@@ -86,7 +86,7 @@ def create_worker(
     on_fallback: OnFallback = ignore_fallback,
 ) -> NormaliseWorker:
     """Compose a worker; nothing is connected or started. Raises UsageError for an unusable key."""
-    normaliser = Normaliser(dialects, settings.keyring)
+    normaliser = Normaliser(dialects, settings.keyring, brands=settings.brands)
     group = qualified_name(NAME, settings.namespace)
     app = create_app(AppSettings(group, settings.bootstrap_servers))
     stats = NormaliseStats()

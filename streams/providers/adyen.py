@@ -186,17 +186,17 @@ def _is_ambiguous(item: _Item) -> bool:
 class Adyen(Dialect):
     """Adyen's dialect and its settings.
 
-    `unsigned_allowed` are event codes that may come without a signature: published chargebacks have
-    none. A missing signature is not a wrong one: a wrong one is always rejected. `accept_test` lets
-    notices of the test environment (`live` is "false") through; an installation with real money
-    sets it to False.
+    `unsigned_allowed` are event codes that may come without a signature, as published chargebacks
+    do: anyone who can post to the webhook can then send them. A missing signature is not a wrong
+    one: a wrong one is always rejected. `accept_test` lets notices of the test environment (`live`
+    is "false") through; an installation with real money leaves it.
     """
 
     provider: ClassVar[str] = "adyen"
     version: ClassVar[str] = "1"
 
-    unsigned_allowed: frozenset[str] = frozenset({"CHARGEBACK"})
-    accept_test: bool = True
+    unsigned_allowed: frozenset[str] = frozenset()
+    accept_test: bool = False
     policy: LedgerPolicy = CARD_POLICY
 
     def reader(self, material: KeyMaterial | None) -> Reader:

@@ -98,6 +98,7 @@ _OF_REJECTION: Final = {
     RejectCode.MISSING_SIGNATURE: _HASH,
     RejectCode.BAD_SIGNATURE: _HASH,
     RejectCode.UNKNOWN_PROVIDER: _RETRY,
+    RejectCode.UNKNOWN_BRAND: _RETRY,
     RejectCode.BAD_CONTRACT: _RETRY,
 }
 

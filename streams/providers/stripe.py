@@ -209,7 +209,7 @@ class Stripe(Dialect):
     `deposit_key` is the key in a payment's metadata under which the cashier put the id of its
     `deposit.opened`. `signature_tolerance_ms` is how far the signed time may be from the
     connector's receipt (Stripe's libraries: 300 s); a retry is signed again. `accept_test` lets
-    events of test mode through; with real money it is False.
+    events of test mode through; an installation with real money leaves it.
     """
 
     provider: ClassVar[str] = "stripe"
@@ -219,7 +219,7 @@ class Stripe(Dialect):
 
     deposit_key: str = "deposit_id"
     signature_tolerance_ms: int = 300_000
-    accept_test: bool = True
+    accept_test: bool = False
     policy: LedgerPolicy = CARD_POLICY
 
     def reader(self, material: KeyMaterial | None) -> Reader:

@@ -147,14 +147,14 @@ class Sumsub(Dialect):
 
     `deciding_levels` are the levels whose verdict blocks or releases a player; empty: every
     level's. A rejection with RETRY blocks no player: the applicant may try again. `accept_sandbox`
-    lets messages of the sandbox through; an installation with real players sets it to False.
+    lets messages of the sandbox through; an installation with real players leaves it.
     """
 
     provider: ClassVar[str] = "sumsub"
     version: ClassVar[str] = "1"
 
     deciding_levels: frozenset[str] = frozenset()
-    accept_sandbox: bool = True
+    accept_sandbox: bool = False
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader that checks `X-Payload-Digest` by the algorithm named beside it.

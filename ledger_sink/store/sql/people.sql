@@ -6,6 +6,9 @@ SELECT currency, scale, cash_minor, bonus_minor, held_minor, version
  WHERE player_id = %(player)s
  ORDER BY currency
 
+-- name: brand_of_player
+SELECT brand FROM wallet WHERE player_id = %(player)s AND brand <> '' LIMIT 1
+
 -- name: state_of_player
 SELECT player_id, standings, limits, wagering, event_id::text
   FROM player_state
@@ -15,7 +18,6 @@ SELECT player_id, standings, limits, wagering, event_id::text
 SELECT p.event_id::text, p.player_id, p.currency, p.amount_minor, p.actor, p.reason, p.brand, p.id, p.occurred_at_ms
   FROM proposal p
  WHERE NOT EXISTS (SELECT FROM closing c WHERE c.event_id = p.event_id AND c.player_id = p.player_id)
-   AND (%(event_id)s::uuid IS NULL OR p.event_id = %(event_id)s::uuid)
  ORDER BY p.occurred_at_ms, p.event_id
 
 -- name: debts
