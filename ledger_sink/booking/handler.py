@@ -80,31 +80,47 @@ class LedgerHandler:
     def __init__(self, committer: Committer, decoder: EventDecoder) -> None:
         self._committer = committer
         self._decoder = decoder
+        self._reached: dict[int, tuple[RecordBatch, int]] = {}
+        """By partition: a batch that is booked in part, and how far."""
 
     async def handle(self, batch: RecordBatch) -> None:
         """Book a batch and return when PostgreSQL has it.
 
-        Records that are not events go to the dead letter topic first.
+        Records that are not events go to the dead letter topic first. After a retriable error the
+        next call goes on behind what is booked.
         """
         batch.note_step("taken")
         records = await self._decoder.decode_batch(batch)
+        begin = self._booked_until(batch)
         events = [
             LogEvent(
                 event, Position(record.topic, record.partition, record.offset), record.timestamp
             )
             for record, event in records
+            if record.offset >= begin
         ]
         last = batch.records[-1] if batch.records else None
-        await self._committer.submit(
-            Slice(
-                batch.partition,
-                batch.from_offset,
-                batch.next_offset,
-                events,
-                last.timestamp if last else None,
-                checksum(last.key, last.value) if last else None,
-            )
+        slice_ = Slice(
+            batch.partition,
+            begin,
+            batch.next_offset,
+            events,
+            last.timestamp if last else None,
+            checksum(last.key, last.value) if last else None,
+            [record for record in batch.records if record.offset >= begin]
+            if begin > batch.from_offset
+            else batch.records,
         )
+        await self._committer.submit(slice_, partial(self._note_reached, batch))
+        self._reached.pop(batch.partition, None)
+
+    def _booked_until(self, batch: RecordBatch) -> int:
+        batch_in_parts, offset = self._reached.get(batch.partition, (None, 0))
+        return offset if batch_in_parts is batch else batch.from_offset
+
+    def _note_reached(self, batch: RecordBatch, offset: int) -> None:
+        self._reached[batch.partition] = (batch, offset)
+        batch.mark_reached(offset)
 
 
 def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPolicy]) -> PitbossApp:

@@ -63,9 +63,7 @@ async def book(runtime, count):
 
 
 async def test_a_database_that_is_100_times_slower_books_every_event(runtime, monkeypatch):
-    monkeypatch.setattr(
-        database, "_SESSION", database._SESSION.replace("=30s", f"={TIMEOUT_MS}ms")
-    )
+    monkeypatch.setattr(database, "_SESSION", database._SESSION.replace("=30s", f"={TIMEOUT_MS}ms"))
     await create_topics(
         runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=2, raw_partitions=1
     )
@@ -94,8 +92,11 @@ async def test_a_database_that_is_100_times_slower_books_every_event(runtime, mo
         await app.stop()
     [(cash, version)] = rows(runtime, "SELECT cash_minor, version FROM wallet")
     assert (cash, version) == (100 + 2 * EVENTS - 1, 2 * EVENTS)
-    assert [] == rows(
-        runtime,
-        "SELECT from_offset FROM (SELECT from_offset, lag(next_offset) OVER (ORDER BY next_offset)"
-        " AS before FROM batch) b WHERE before <> from_offset",
+    assert (
+        rows(
+            runtime,
+            "SELECT from_offset FROM (SELECT from_offset, lag(next_offset) OVER (ORDER BY next_offset)"
+            " AS before FROM batch) b WHERE before <> from_offset",
+        )
+        == []
     )
