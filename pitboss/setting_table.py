@@ -403,6 +403,17 @@ SETTINGS: Final = (
         unit="major units",
     ),
     Setting(
+        "worker_rss_max_mb",
+        SettingType.NUMBER,
+        "all roles",
+        "Memory above which a worker drains and ends, to be started again: the last guard against "
+        "whatever makes it grow. Under load it has some 100 to 300. 0: no limit, for where the "
+        "container's platform has one",
+        "2048",
+        default=1024,
+        unit="MB",
+    ),
+    Setting(
         "log_level",
         SettingType.LEVEL,
         "all roles",

@@ -18,9 +18,9 @@ from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import raw_record
 
 BODY_BYTES = 30_000
-TOTAL_BYTES = 12_000_000
-GROWTH_MAX_BYTES = 5_000_000
-"""What is kept of 12 MB was 30 MB and more."""
+TOTAL_BYTES = 6_000_000
+GROWTH_MAX_BYTES = 4_000_000
+"""Kept for good, 6 MB of names are 15 MB and more."""
 
 _numbers = count()
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mode import Service
 
 from runtime.kafka import process as process_module
 from runtime.kafka.app import AppSettings, PitbossApp, create_app
+from runtime.kafka.memory_tuning import resident_bytes
 from runtime.kafka.process import run_worker
 
 MB = 1024 * 1024
@@ -28,6 +30,8 @@ class Grows(Service):
         for _ in range(100):
             kept.append(b"x" * MB)
             await self.sleep(0.02)
+            if self.should_stop:
+                return
         sys.stdout.write("whole\n")
         raise RuntimeError
 
@@ -39,9 +43,10 @@ def create() -> PitbossApp:
 
 
 if __name__ == "__main__":
-    process_module.IDLE_CHECK_S = 0.1
-    more, is_limited = int(sys.argv[1]), sys.argv[1] != "0"
-    limit = process_module.resident_bytes() + more * MB if is_limited else 0
+    module: Any = process_module
+    module.IDLE_CHECK_S = 0.1
+    more = int(sys.argv[1])
+    limit = resident_bytes() + more * MB if more else 0
     sys.exit(run_worker(create, rss_max_bytes=limit))
 
 
