@@ -7,6 +7,10 @@ from typing import Final
 TRANSACTION_TARGET_S: Final = 2.0
 """A group that took longer is followed by smaller ones; mostly the largest takes 0.3 s."""
 
+RELAXED_BY: Final = 1.05
+"""After each commit the next may take so much longer, where time-outs come sooner than the target:
+some dozens of commits lie between two tries of what has timed out."""
+
 
 class GroupSize:
     """The number of events of the next group, from the times of those before it.
@@ -19,7 +23,7 @@ class GroupSize:
     def __init__(self, events_max: int, target_s: float = TRANSACTION_TARGET_S) -> None:
         """Begin with the largest groups; `target_s` is the time that one should take at most."""
         self._events_max = events_max
-        self._target_s = target_s
+        self._longest_s = self._target_s = target_s
         self.events = events_max
         """Events of the next group, at most."""
 
@@ -34,6 +38,7 @@ class GroupSize:
             self.events = self._fitting(events, elapsed_s)
         elif elapsed_s <= self._target_s / 2 and events >= self.events:
             self.events = min(self._events_max, self.events * 2)
+        self._target_s = min(self._longest_s, self._target_s * RELAXED_BY)
 
     def note_failure(self, events: int, elapsed_s: float, *, timed_out: bool) -> bool:
         """Note that a group was not committed; return whether the next ones are smaller for it.
@@ -42,6 +47,8 @@ class GroupSize:
         one, or what would have been done in time at the pace of the time-out.
         """
         if events and (timed_out or elapsed_s > self._target_s):
+            # A time-out that comes sooner than the target bounds it for a while.
+            self._target_s = min(self._target_s, max(elapsed_s / 2, 0.001))
             self.events = min(self._fitting(events, elapsed_s), max(1, events // 2), self.events)
             return True
         return False

@@ -72,6 +72,21 @@ def test_groups_grow_only_if_full_ones_are_quick():
     assert size.events == 100
 
 
+def test_time_outs_sooner_than_the_target_are_rare_and_forgotten():
+    size, time_outs, commits = GroupSize(10_000), 0, 0
+    for _ in range(300):  # 2 ms an event, and a time-out after 0.25 s
+        if size.events * 0.002 > 0.25:
+            size.note_failure(size.events, 0.25, timed_out=True)
+            time_outs += 1
+        else:
+            size.note_commit(size.events, size.events * 0.002)
+            commits += 1
+    assert 5 < time_outs < commits / 8
+    for _ in range(100):
+        size.note_commit(size.events, size.events * 0.00003)
+    assert size.events == 10_000
+
+
 @pytest.mark.parametrize("events_max", [1, 2, 3, 7])
 def test_the_pieces_of_a_slice_join_and_each_knows_its_last_record(events_max):
     whole, pieces = slice_of(0, 7, step=3), []
