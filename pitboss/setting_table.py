@@ -403,6 +403,16 @@ SETTINGS: Final = (
         unit="major units",
     ),
     Setting(
+        "disk_free_min_mb",
+        SettingType.NUMBER,
+        "`pitboss status`, `pitboss doctor`",
+        "Space that should be free where the home folder is: both commands end with 1 where there "
+        "is less. An hour of a benchmark at full speed writes about 5 GB",
+        "20480",
+        default=5 * 1024,
+        unit="MB",
+    ),
+    Setting(
         "worker_rss_max_mb",
         SettingType.NUMBER,
         "all roles",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import click
 
 from pitboss.cli.progress import show_waiting
 from pitboss.cli.suggestions import PROVIDER, NameChoice
+from pitboss.embedded.keeper import StackKeeper
+from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.pauses import list_pauses
 from pitboss.ops.provision import provision
@@ -52,6 +55,8 @@ def run(context: click.Context, role: str, workers: int, providers: tuple[str, .
     drains the workers: records in progress are finished and committed. A worker that ends with a
     usage error, which a restart would meet again, drains the others and ends the command with that
     error and exit code 2. A role runs once in a home, unless each has its own PITBOSS_WORKER_ID.
+    An embedded server that has ended, as Kafka does on a full disk, is started again once there is
+    space; one that `pitboss down` has stopped is not.
     """
     settings, worker = read_settings(), read_worker_settings()
     roles = ROLES if role == "all" else (role,)
@@ -68,11 +73,20 @@ def run(context: click.Context, role: str, workers: int, providers: tuple[str, .
         worker_id=worker.worker_id,
         keys_file=worker.keys_file,
     )
-    with locks:
+    keeper = (
+        nullcontext() if settings.uses_given_servers else StackKeeper(Stack.open(settings), _report)
+    )
+    with locks, keeper:
         supervisor = _supervise(runtime, settings, worker, roles, workers, providers)
     if supervisor.usage_error is not None:
         click.echo(f"error: {supervisor.usage_error}", err=True)
         context.exit(UsageError.exit_code)
+
+
+def _keeping_servers(settings: StackSettings) -> AbstractContextManager[object]:
+    if settings.uses_given_servers:
+        return nullcontext()
+    return StackKeeper(Stack.open(settings), _report)
 
 
 def _supervise(
