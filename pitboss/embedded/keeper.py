@@ -27,7 +27,7 @@ DELAY_MAX_S: Final = 60.0
 HEALTHY_S: Final = 60.0
 """Servers that have run this long have overcome what ended them."""
 
-SAID_EVERY_S: Final = 60.0
+REPORT_EVERY_S: Final = 60.0
 
 
 @dataclass
@@ -60,7 +60,7 @@ class StackKeeper:
         self._policy = policy or KeeperPolicy()
         self._is_stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stack-keeper", daemon=True)
-        self._said_s = float("-inf")
+        self._reported_s = float("-inf")
 
     def __enter__(self) -> Self:
         """Begin to look."""
@@ -81,7 +81,7 @@ class StackKeeper:
 
     def _look(self, now_s: float) -> None:
         if not (ended := self._stack.ended_servers()):
-            self._said_s = float("-inf")
+            self._reported_s = float("-inf")
             return
         names = ", ".join(ended)
         free = free_bytes(self._stack.settings.home)
@@ -89,8 +89,8 @@ class StackKeeper:
             self._report(f"ended: {names}; starting again")
             if self._stack.revive(self._report):
                 self._report(f"started again: {names}")
-        elif free < self._policy.free_min_bytes and now_s - self._said_s >= SAID_EVERY_S:
-            self._said_s = now_s
+        elif free < self._policy.free_min_bytes and now_s - self._reported_s >= REPORT_EVERY_S:
+            self._reported_s = now_s
             self._report(
                 f"ended: {names}; {self._stack.settings.home} has {free // 1024**2} MB free,"
                 f" and a start needs {self._policy.free_min_bytes // 1024**2}"

@@ -12,14 +12,14 @@ BEHIND_MAX_MS: Final = 300_000
 WINDOW_MS: Final = 600_000
 """If no record of this time was recent, either the broker's clock is slow or the worker lags."""
 
-TOLD_EVERY_MS: Final = 60_000
+WARN_EVERY_MS: Final = 60_000
 
 
 class ClockWatch:
-    """Tells a broker's clock that differs from ours; both sides of the comparison are epoch ms."""
+    """Reports a broker's clock that differs from ours; both sides of the comparison are epoch ms."""
 
     def __init__(self) -> None:
-        self._told_ms: int | None = None
+        self._warned_ms: int | None = None
         self._since_ms: int | None = None
         self._least_ms = 0
 
@@ -43,9 +43,9 @@ class ClockWatch:
         )
 
     def _ahead(self, now_ms: int, ahead_ms: int) -> str | None:
-        if self._told_ms is not None and now_ms - self._told_ms < TOLD_EVERY_MS:
+        if self._warned_ms is not None and now_ms - self._warned_ms < WARN_EVERY_MS:
             return None
-        self._told_ms = now_ms
+        self._warned_ms = now_ms
         return (
             f"the broker's append times are {_duration(ahead_ms)} ahead of this worker's clock:"
             " compare both with NTP; times of events and ages of records are wrong until then"
