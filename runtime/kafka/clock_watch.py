@@ -16,7 +16,7 @@ WARN_EVERY_MS: Final = 60_000
 
 
 class ClockWatch:
-    """Reports a broker's clock that differs from ours; both sides of the comparison are epoch ms."""
+    """Reports a broker's clock that differs from ours; all times are epoch ms."""
 
     def __init__(self) -> None:
         self._warned_ms: int | None = None
