@@ -424,6 +424,27 @@ SETTINGS: Final = (
         unit="major units",
     ),
     Setting(
+        "disk_free_min_mb",
+        SettingType.NUMBER,
+        "`pitboss status`, `pitboss doctor`",
+        "Space that should be free where the home folder is: both commands end with 1 where there "
+        "is less. An hour of a benchmark at full speed writes about 5 GB",
+        "20480",
+        default=5 * 1024,
+        unit="MB",
+    ),
+    Setting(
+        "worker_rss_max_mb",
+        SettingType.NUMBER,
+        "all roles",
+        "Memory above which a worker drains and ends, to be started again: the last guard against "
+        "whatever makes it grow. Under load it has some 100 to 300. 0: no limit, for where the "
+        "container's platform has one",
+        "2048",
+        default=1024,
+        unit="MB",
+    ),
+    Setting(
         "log_level",
         SettingType.LEVEL,
         "all roles",

@@ -22,8 +22,9 @@ from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.handler import LedgerHandler
 from ledger_sink.booking.positions import LedgerPositions, PositionGuard
 from ledger_sink.booking.publisher import Publisher
+from ledger_sink.resolve.barriers import Bounds, EndOffsets
 from ledger_sink.resolve.handler import ResolveHandler, ResolvePositions
-from ledger_sink.resolve.resolver import EndOffsets, Resolver
+from ledger_sink.resolve.resolver import Resolver
 from ledger_sink.store.event_decoder import EventDecoder
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.log_check import StoredPosition
@@ -244,6 +245,10 @@ class _SimulatedProgress:
 
     async def raw_ends(self) -> EndOffsets:
         return self._environment.broker.ends(self._environment.raw_topics)
+
+    async def raw_bounds(self, topics: Collection[str]) -> Bounds:
+        ends = self._environment.broker.ends(sorted(topics))
+        return {name: (0, end) for name, end in ends.items()}
 
     async def normalised_offsets(self) -> EndOffsets:
         committed = self._environment.broker.committed

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from ledger_sink.booking.committer import Committer
@@ -26,6 +27,7 @@ from ledger_sink.rules.quarantine import QuarantineSearch, quarantined_event
 from ledger_sink.store.event_decoder import DecodedBatch
 from ledger_sink.store.groups import Slice, UnbookableEvent
 from ledger_sink.store.log_check import checksum
+from runtime.kafka.batches import RecordBatch
 from runtime.postgres.database import DataRefused
 from schemas import codec
 from schemas.errors import PartitionStuck, Rejected
@@ -75,11 +77,11 @@ class EventBatch:
     def slice(self, first: int, end: int) -> Slice:
         """Return the events of the offsets `[first, end)`."""
         batch, events = self.batch, self.events
-        last = batch.records[-1] if batch.records else None
+        records = batch.records
         if (first, end) != (batch.from_offset, batch.next_offset):
             events = [one for one in events if first <= one.source.offset < end]
-            within = [record for record in batch.records if first <= record.offset < end]
-            last = within[-1] if within else None
+            records = [record for record in records if first <= record.offset < end]
+        last = records[-1] if records else None
         return Slice(
             batch.partition,
             first,
@@ -87,6 +89,7 @@ class EventBatch:
             events,
             last.timestamp if last else None,
             checksum(last.key, last.value) if last else None,
+            records,
         )
 
     def stuck_at(self, offset: int, detail: str) -> StuckRecord:
@@ -105,16 +108,19 @@ class PartitionBooking:
         self._committer = committer
         self._log = log
         self._stuck: dict[int, StuckRecord] = {}
+        self._reached: dict[int, tuple[RecordBatch, int]] = {}
+        """By partition: a batch that is booked in part, and how far."""
         self._decode = codec.decoder(WalletTransaction)
 
     async def book(self, decoded: DecodedBatch) -> None:
         """Return once the whole batch is committed.
 
-        Raises PartitionStuck for an event that cannot be booked, once all before it is committed.
+        After a retriable error the next call goes on behind what is booked. Raises PartitionStuck
+        for an event that cannot be booked, once all before it is committed.
         """
         events = EventBatch(decoded)
         batch = events.batch
-        start = batch.from_offset
+        start = self._booked_until(batch)
         known = self._stuck.get(batch.partition)
         if known is not None and not start <= known.record.offset < batch.next_offset:
             # Another worker has had the partition since.
@@ -126,7 +132,17 @@ class PartitionBooking:
                 break
             self._stuck[batch.partition] = stuck
             start = await self._pass(events, stuck)
+            self._note_reached(batch, start)
         self._stuck.pop(batch.partition, None)
+        self._reached.pop(batch.partition, None)
+
+    def _booked_until(self, batch: RecordBatch) -> int:
+        batch_in_parts, offset = self._reached.get(batch.partition, (None, 0))
+        return offset if batch_in_parts is batch else batch.from_offset
+
+    def _note_reached(self, batch: RecordBatch, offset: int) -> None:
+        self._reached[batch.partition] = (batch, offset)
+        batch.mark_reached(offset)
 
     async def _book_to_fault(self, events: EventBatch, start: int) -> StuckRecord | None:
         """Book up to the first event that cannot be booked, and return it; None if there is none.
@@ -151,11 +167,16 @@ class PartitionBooking:
             return
         slice_ = events.slice(first, end)
         try:
-            await self._committer.submit(slice_)
+            await self._committer.submit(slice_, partial(self._note_reached, events.batch))
         except UnbookableEvent as error:
+            first = max(first, self._booked_until(events.batch))
             await self._book_range(events, first, error.source.offset)
             raise
         except DataRefused as error:
+            reached = max(first, self._booked_until(events.batch))
+            if reached > first:
+                await self._book_range(events, reached, end)
+                return
             count = len(slice_.events)
             if count == 0:
                 raise

@@ -13,8 +13,11 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON barrier TO pitboss_writer;
 
 GRANT SELECT, INSERT, UPDATE (is_done, to_part, to_offset) ON dead_letters.action TO pitboss_writer;
 GRANT SELECT, INSERT, UPDATE ON dead_letters.jam, dead_letters.parked TO pitboss_writer;
+-- An index, which is cut with its topics.
+GRANT SELECT, INSERT, UPDATE, DELETE ON dead_letters.letter, dead_letters.letter_position TO pitboss_writer;
 
 -- Not: positions of workers, and the bytes of events that wait for their player.
 GRANT SELECT ON entry, repeat, transfer, seal, batch, proposal, opened_deposit, installation TO pitboss_reader;
 GRANT SELECT ON wallet, closing, player_state, month_away, raw_topics TO pitboss_reader;
 GRANT SELECT ON dead_letters.action, dead_letters.jam, dead_letters.parked TO pitboss_reader;
+GRANT SELECT ON dead_letters.letter, dead_letters.letter_position TO pitboss_reader;

@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import click
 
 from pitboss.cli.progress import show_waiting
 from pitboss.cli.suggestions import PROVIDER, NameChoice
+from pitboss.embedded.keeper import StackKeeper
+from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.pauses import list_pauses
 from pitboss.ops.provision import provision
@@ -69,6 +72,8 @@ def run(
     drains the workers: records in progress are finished and committed. A worker that ends with a
     usage error, which a restart would meet again, drains the others and ends the command with that
     error and exit code 2. A role runs once in a home, unless each has its own PITBOSS_WORKER_ID.
+    An embedded server that has ended, as Kafka does on a full disk, is started again once there is
+    space; one that `pitboss down` has stopped is not.
     """
     settings, worker = read_settings(), read_worker_settings()
     roles = ROLES if role == "all" else (role,)
@@ -92,7 +97,7 @@ def run(
         keys_file=worker.keys_file,
         unsigned=booked,
     )
-    with locks:
+    with locks, _keeping_servers(settings):
         supervisor = _supervise(runtime, settings, worker, roles, workers, providers)
     if supervisor.usage_error is not None:
         click.echo(f"error: {supervisor.usage_error}", err=True)
@@ -108,6 +113,12 @@ def _read_providers(
         return None if ALL_PROVIDERS in named else named
     stored = read_stored(runtime)
     return None if stored is None else stored.providers
+
+
+def _keeping_servers(settings: StackSettings) -> AbstractContextManager[object]:
+    if settings.uses_given_servers:
+        return nullcontext()
+    return StackKeeper(Stack.open(settings), _report)
 
 
 def _supervise(

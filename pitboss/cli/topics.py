@@ -1,4 +1,4 @@
-"""`pitboss topics`: create the catalogue's topics, compare them, and show consumer lag."""
+"""`pitboss topics`: create the catalogue's topics, compare and trim them, show consumer lag."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ import orjson
 
 from pitboss.cli import screen
 from pitboss.cli.dlt_filter import PLACE, check_audit_text, parse_source
-from pitboss.cli.option_types import FiniteFloat
-from pitboss.cli.suggestions import TOPIC, NameChoice, SuggestingGroup
+from pitboss.cli.option_types import DURATION, FiniteFloat
+from pitboss.cli.suggestions import PROVIDER, TOPIC, NameChoice, SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import consumer_lag, raw_topics, skips, topic_admin
 from pitboss.ops.consumer_lag import LagSum, PartitionLag, sum_lags
 from pitboss.ops.pauses import list_pauses
 from pitboss.ops.periods import format_time
 from pitboss.ops.raw_topics import RawTopics
+from pitboss.ops.raw_trim import trim_raw_topics
 from pitboss.ops.stuck_partitions import list_stuck
 from pitboss.ops.topic_admin import TopicDifference
 from pitboss.settings import Runtime, read_settings, read_worker_settings
@@ -182,6 +183,36 @@ def list_skips(as_json: bool) -> None:
     if rows:
         _show(("place", "by", "when", "why"), rows)
     click.echo(f"{len(rows)} orders", err=True)
+
+
+@topics.command()
+@click.option(
+    "--older-than",
+    "older_than_ms",
+    default="90d",
+    show_default=True,
+    type=DURATION,
+    help="Age by this machine's clock: 90d, 12h.",
+)
+@click.option(
+    "--provider", "providers", multiple=True, type=PROVIDER, help="Only of this one; repeatable."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
+@_as_json
+def trim(*, older_than_ms: int, providers: Sequence[str], dry_run: bool, as_json: bool) -> None:
+    """Delete raw records that are old and that both readers, normalise and drift, have read.
+
+    The broker deletes no raw record by itself, whatever its clock says. For a daily job.
+    """
+    runtime = resolve_runtime(read_settings())
+    found = asyncio.run(trim_raw_topics(runtime, older_than_ms, providers or None, dry_run=dry_run))
+    if as_json:
+        click.echo(orjson.dumps([asdict(one) for one in found]))
+        return
+    for one in found:
+        click.echo(f"{one.topic}-{one.partition}  {one.records} before {one.before_offset}")
+    word = "would be deleted" if dry_run else "deleted"
+    click.echo(f"{sum(one.records for one in found)} records {word}")
 
 
 @topics.command()

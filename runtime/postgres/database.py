@@ -29,11 +29,6 @@ _SHORT: Final = " -c idle_in_transaction_session_timeout=10s"
 SILENCE_MAX_S: Final = 40.0
 """Longer than any statement may take: a longer transaction has lost its server without an error."""
 
-_TRY_AGAIN: Final = (
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.QueryCanceled,
-)
 _UNSTORABLE: Final = (
     psycopg.DataError,
     psycopg.errors.ProgramLimitExceeded,
@@ -53,6 +48,19 @@ class LockTimeout(Unavailable):
 
 class DataRefused(InvariantBroken):
     """A value of this transaction cannot be stored: a NUL, a number or a key that is too large."""
+
+
+class StatementTimeout(Unavailable):
+    """A statement has run for longer than one may; with less to do it may pass."""
+
+
+_TRY_AGAIN: Final[Mapping[type[psycopg.Error], type[Unavailable]]] = {
+    psycopg.errors.SerializationFailure: Unavailable,
+    psycopg.errors.DeadlockDetected: Unavailable,
+    psycopg.errors.LockNotAvailable: LockTimeout,
+    psycopg.errors.QueryCanceled: StatementTimeout,
+}
+"""Errors that another try may not meet, with ours."""
 
 
 class Database:
@@ -160,10 +168,10 @@ class Database:
         if isinstance(error, psycopg.errors.UniqueViolation):
             if error.diag.constraint_name in self.retriable_constraints:
                 return Unavailable(message)
-        elif isinstance(error, psycopg.errors.LockNotAvailable):
-            return LockTimeout(message)
-        elif isinstance(error, _TRY_AGAIN):
-            return Unavailable(message)
+        elif ours := next(
+            (_TRY_AGAIN[kind] for kind in _TRY_AGAIN if isinstance(error, kind)), None
+        ):
+            return ours(message)
         is_limit = isinstance(error, psycopg.errors.ProgramLimitExceeded)
         is_operational = isinstance(error, psycopg.OperationalError) and not is_limit
         if connection.closed or is_operational:

@@ -116,7 +116,14 @@ class Assignment:
         """Return the next batch of a partition: from the end of the last one to `next_offset`."""
         from_offset = self._progress[tp].issue(next_offset, len(records))
         return RecordBatch(
-            tp.topic, tp.partition, from_offset, next_offset, records, self.number, on_done
+            tp.topic,
+            tp.partition,
+            from_offset,
+            next_offset,
+            records,
+            self.number,
+            on_done,
+            self.reach,
         )
 
     def begin(self, batch: RecordBatch) -> bool:
@@ -153,6 +160,11 @@ class Assignment:
         """
         if batch.assignment == self.number:
             self._progress[batch.tp].finish(batch.from_offset)
+
+    def reach(self, batch: RecordBatch, offset: int) -> None:
+        """Mark the records of a batch before `offset` as done; see `finish`."""
+        if batch.assignment == self.number:
+            self._progress[batch.tp].reach(batch.from_offset, offset)
 
     def committable(self) -> dict[TopicPartition, int]:
         """Return the offsets that may be committed and are not."""

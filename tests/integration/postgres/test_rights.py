@@ -52,6 +52,8 @@ WRITER = {
     "dead_letters.action": {S, I},
     "dead_letters.jam": {S, I, U},
     "dead_letters.parked": {S, I, U},
+    "dead_letters.letter": {S, I, U, D},
+    "dead_letters.letter_position": {S, I, U, D},
     "fraud.snapshot": {S, I, U},
     "fraud.activation": {S, I, U},
 }

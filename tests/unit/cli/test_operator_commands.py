@@ -34,7 +34,7 @@ LETTER = DeadLetter(
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     def invoke(found: SubmittedEvent, *options: str):
-        async def submit(_runtime, _worker, _event, _brand, _wait_s, warn):
+        async def submit(_runtime, _worker, _event, _brand, _wait_s, warn, log_partition):
             warn(UNSIGNED)
             return found
 
