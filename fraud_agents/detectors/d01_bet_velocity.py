@@ -37,18 +37,36 @@ from schemas.topics import TRANSACTIONS
 
 STATE_VERSION: Final = 2
 
-RULE: Final = Rule(
+VERSION_1: Final = Rule(
     rule_id="D01",
-    version=2,
+    version=1,
     severity="hold",
     threshold=500,
     unit="bets",
     window_ms=60_000,
     grace_ms=120_000,
     dedup_horizon_ms=180_000,
-    close_below=96,
+    close_below=400,
     cooldown_ms=300_000,
     idle_ms=600_000,
+    reason=(
+        "500 bets a minute is 20 times the 24 rounds a minute that Great Britain's 2.5 s slot "
+        "cycle allows (UKGC RTS, since 2021-10-31) and 40 times the 12 of Germany's 5 s (GlueStV "
+        "22a): nobody at one game gets there by hand. Grace: a worker that was killed has "
+        "caught up within 30 s; four times that. Dedup horizon: window and grace together, the "
+        "least with which no window can hold one event twice. Close below 400: a steady 500 a "
+        "minute varies by 22 (Poisson), so 400 is 4.5 deviations away and does not flap. "
+        "Cool-down 5 min: at most 12 alerts an hour a player, whose money is on hold all the "
+        "while. Idle 10 min: twice the cool-down. What a key sends after such a pause is judged "
+        "by itself; longer would keep in memory, and in every snapshot, players who have left."
+    ),
+)
+"""Before the warning and its wider closing level; its alerts can still be explained."""
+
+RULE: Final = msgspec.structs.replace(
+    VERSION_1,
+    version=2,
+    close_below=96,
     title="Bet velocity",
     reason=(
         "500 bets a minute is 20 times the 24 rounds a minute that Great Britain's 2.5 s slot "

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from fraud_agents.detectors import D01_BET_VELOCITY, DEFAULT_RULES, BetVelocity, Detector
+from fraud_agents.detectors.d01_bet_velocity import VERSION_1 as D01_VERSION_1
 from fraud_agents.detectors.evidence import (
     counts_text,
     even_sample,
@@ -20,7 +21,7 @@ from fraud_agents.detectors.evidence import (
     variation_thousandths,
 )
 from fraud_agents.detectors.partition import PartitionDetectors
-from fraud_agents.rules import D01_VERSION_1, Rule, rule_set_name
+from fraud_agents.rules import Rule, rule_set_name
 from schemas import codec
 from schemas.errors import UsageError
 from schemas.events import FraudAlert, Leg, OffsetRange
