@@ -39,6 +39,33 @@ class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, value=moved)
 
 
+class RuleScope(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Events that a rule looks at: one of the names in each list; an empty list means all."""
+
+    regions: list[str] = []
+    brands: list[str] = []
+    games: list[str] = []
+
+    def includes(self, region: str, brand: str, game_id: str | None) -> bool:
+        """Return whether an event with these names is looked at."""
+        return (
+            (not self.regions or region in self.regions)
+            and (not self.brands or brand in self.brands)
+            and (not self.games or game_id in self.games)
+        )
+
+
+class ControlGroup(msgspec.Struct, frozen=True):
+    """Share of would-be blocks that are held for review instead, so that precision is measured.
+
+    A player whose alert exposes `exposed_minor_max` or more, in euro cents, is blocked all the
+    same; so is one whose money is unknown.
+    """
+
+    percent: int
+    exposed_minor_max: int
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One version of one rule. Raises UsageError for numbers that contradict each other.
 
@@ -72,6 +99,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stops_player: bool = True
     """Whether its alerts may block or hold the player; not where another is at fault: a provider,
     a game, the operator."""
+    detector: str = ""
+    """The detector that applies it, where it is not named like the rule."""
+    owner: str = ""
+    scope: RuleScope | None = None
+    control: ControlGroup | None = None
 
     def __post_init__(self) -> None:
         name = f"rule {self.rule_id} version {self.version}"
@@ -92,6 +124,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 f"{name}: idle_ms {self.idle_ms} forgets a key before its episode can close"
             )
         self.window_spec()
+
+    @property
+    def detector_id(self) -> str:
+        """Name of the detector that applies the rule."""
+        return self.detector or self.rule_id
 
     def limit(self, name: str, region: str = "") -> int:
         """Return a number of the rule: the region's own where it has one."""
