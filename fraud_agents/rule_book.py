@@ -8,17 +8,23 @@ A change that contradicts the ones before it is refused by every reader alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
+from fraud_agents.detectors.catalogue import DEFAULT_RULES
 from fraud_agents.rule_set import CANARY_PERCENTS, RuleEntry, RuleSet, RuleState, Snooze
 from fraud_agents.rules import Rule
 from schemas.errors import UsageError
 from schemas.rule_changes import RuleChange, RuleChangeKind
 
 VersionId = tuple[str, int]
+_PATTERNS: Final[Mapping[str, Rule]] = MappingProxyType(
+    {rule.rule_id: rule for rule in DEFAULT_RULES}
+)
+"""A rule of each detector: a published one has its numbers and words, at least."""
 _WATCHING: Final = (RuleState.SHADOW, RuleState.CANARY, RuleState.ACTIVE)
 
 
@@ -101,12 +107,15 @@ class RuleBook:
         known = self.versions.get((rule.rule_id, rule.version))
         if known is not None and known.rule.digest != rule.digest:
             return f"{name} is published with other contents: a version is never changed"
-        detectors = {
-            one.rule.detector_id for (own, _), one in self.versions.items() if own == rule.rule_id
+        others = {
+            one.rule.detector_id
+            for (rule_id, _), one in self.versions.items()
+            if rule_id == rule.rule_id
         }
-        if detectors - {rule.detector_id}:
-            return f"{name}: the rule's other versions are of the detector {', '.join(detectors)}"
-        return None
+        if others - {rule.detector_id}:
+            return f"{name}: the rule's other versions are of the detector {', '.join(others)}"
+        reason = _unusable(rule)
+        return None if reason is None else f"{name}: {reason}"
 
     def _refusal_of_state(self, change: RuleChange) -> str | None:
         name = f"{change.rule_id}:{change.rule_version}"
@@ -192,3 +201,12 @@ def decode_rule(text: str) -> Rule:
         return msgspec.json.decode(text, type=Rule, strict=True)
     except msgspec.MsgspecError as error:
         raise UsageError(f"not a rule: {error}") from error
+
+
+def _unusable(rule: Rule) -> str | None:
+    """Return why the detectors of this release cannot apply a rule."""
+    pattern = _PATTERNS.get(rule.detector_id)
+    if pattern is None:
+        return f"this release has no detector {rule.detector_id}"
+    missing = [*(pattern.limits.keys() - rule.limits), *(pattern.words.keys() - rule.words)]
+    return f"the detector needs {', '.join(sorted(missing))}" if missing else None
