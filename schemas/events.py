@@ -449,6 +449,7 @@ class FraudAlert(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     exposed_minor: int | None = None
     currency: str | None = None
+    handling: str = "normal"
 
 
 class SchemaDrift(msgspec.Struct, frozen=True, gc=False):
