@@ -14,8 +14,6 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from schemas.errors import PitbossError
-
 Positions: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 Longs: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 
@@ -25,10 +23,8 @@ _LAST_SHIFT: Final = 63
 _ONE: Final = np.uint64(1)
 
 
-class Malformed(PitbossError):
+class Malformed(ValueError):
     """A record of a batch is not what its schema says."""
-
-    code = "MALFORMED_BATCH"
 
 
 class ByteBatch:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from replay.columns.avro_reader import TIME, Columns, arrow_fields, compile_reader
 from replay.columns.byte_batch import Malformed
+from replay.log.blocks import LogBlock
 from schemas import codec
 from schemas.compiler.avro_types import parse
 from schemas.compiler.resolution import ReadRecord, resolve
 from schemas.errors import InvariantBroken, RejectCode, Rejected
 from schemas.registry import RECORDS, released_registry
-
-RecordHeaders: TypeAlias = Sequence[tuple[str, bytes | None]]
 
 HEADERS: Final = pa.list_(pa.struct([("name", pa.string()), ("value", pa.binary())]))
 PROVENANCE: Final = pa.schema(
@@ -36,39 +35,6 @@ written as backslash escapes."""
 
 _RAW: Final = pa.schema([("value", pa.binary())])
 _FRAME_BYTES: Final = 5
-
-
-@dataclass(slots=True)
-class LogBlock:
-    """Successive records of one partition, a list for each of their parts."""
-
-    topic: str
-    partition: int
-    offsets: list[int] = field(default_factory=list)
-    timestamps_ms: list[int] = field(default_factory=list)
-    keys: list[bytes | None] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)
-    headers: dict[int, RecordHeaders] = field(default_factory=dict)
-    """By place in the block; a record without headers has no item."""
-
-    def __len__(self) -> int:
-        return len(self.offsets)
-
-    def place(self, index: int) -> str:
-        """Return the full name of a record: topic-partition@offset."""
-        return f"{self.topic}-{self.partition}@{self.offsets[index]}"
-
-    def keep(self, wanted: Sequence[int]) -> LogBlock:
-        """Return a block of some of the records, by their places in this one."""
-        return LogBlock(
-            self.topic,
-            self.partition,
-            [self.offsets[index] for index in wanted],
-            [self.timestamps_ms[index] for index in wanted],
-            [self.keys[index] for index in wanted],
-            [self.values[index] for index in wanted],
-            {new: self.headers[index] for new, index in enumerate(wanted) if index in self.headers},
-        )
 
 
 @dataclass

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from replay.columns.masking import mask_fields, mask_headers
-from replay.columns.topic_table import LogBlock, TableStats, TopicTable
+from replay.columns.topic_table import TableStats, TopicTable
+from replay.log.blocks import LogBlock
 from schemas import codec
 from schemas.compiler.avro_types import Array, Map, Nullable, Primitive, RecordType, parse
 from schemas.events import Cause, WalletTransaction
