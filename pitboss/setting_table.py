@@ -445,6 +445,15 @@ SETTINGS: Final = (
         unit="MB",
     ),
     Setting(
+        "export",
+        SettingType.TEXT,
+        "`pitboss replay`",
+        "What may leave the installation as files: `on`, with personal and secret fields only for "
+        "a reason that is recorded; `masked`, never with them; `off`, nothing",
+        "masked",
+        default="on",
+    ),
+    Setting(
         "log_level",
         SettingType.LEVEL,
         "all roles",

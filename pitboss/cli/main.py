@@ -48,6 +48,7 @@ COMMANDS = {
     "dlt": ("pitboss.cli.dlt:dlt", "List, show, redrive and drop dead letters."),
     "alerts": ("pitboss.cli.alerts:alerts", "Show the detectors' findings, and explain them."),
     "fraud": ("pitboss.cli.fraud:fraud", "Show what detectors measure, and their score."),
+    "replay": ("pitboss.cli.replay:replay", "Export, rebuild and check what the topics remember."),
     "rules": ("pitboss.cli.rules:rules", "Show the rules of the detectors."),
     "simulate": (
         "pitboss.cli.simulate:simulate",

@@ -86,6 +86,7 @@ ELSEWHERE = {
     "pitboss dlt drop": "test_dlt.py",
     "pitboss bench normalise": "test_bench_normalise.py",
     "pitboss bench adapters": "test_bench_adapters.py",
+    "pitboss replay export": "test_export_cli.py",
 }
 """Commands that another test runs: what it runs is not always word for word what the page shows."""
 

@@ -41,6 +41,8 @@ WRITER = {
     "public.opened_deposit": {S, I},
     "public.installation": {S, I},
     "public.raw_topics": {S, I},
+    "public.unmasked_export": {S, I},
+    "public.archive_file": {S, I, U},
     "public.wallet": {S, I, U},
     "public.closing": {S, I, U},
     "public.player_state": {S, I, U},
