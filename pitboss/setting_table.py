@@ -310,7 +310,7 @@ SETTINGS: Final = (
     Setting(
         "keys_file",
         SettingType.PATH,
-        "`normalise`, `drift`, operators' commands",
+        "`normalise`, `drift`, `gateway`, operators' commands",
         "The providers' keys, a JSON object: see [Keys file](#keys-file). A name that is not a "
         "provider is refused",
         "/run/secrets/keys.json",
@@ -382,6 +382,53 @@ SETTINGS: Final = (
         "See [fraud.md](../explanation/fraud.md#from-an-alert-to-a-block)",
         "block,hold",
         default_text="none: alerts are only published",
+    ),
+    Setting(
+        "gateway_port",
+        SettingType.NUMBER,
+        "`gateway`",
+        "Port of the providers' HTTP door. `run all` starts a gateway only where this is set; "
+        "`run gateway` takes 8088 without it. See [gateway.md](../howto/gateway.md)",
+        "8088",
+        default_text="none: `run all` starts no gateway",
+        unit="port",
+    ),
+    Setting(
+        "gateway_host",
+        SettingType.TEXT,
+        "`gateway`",
+        "Address that the gateway listens on. It speaks plain HTTP: put a proxy that speaks TLS "
+        "before any address that is not loopback",
+        "10.0.0.5",
+        default="127.0.0.1",
+    ),
+    Setting(
+        "gateway_brands",
+        SettingType.NAMES,
+        "`gateway`",
+        "Brands that are served, each under URLs of its own, with its region behind a colon. A "
+        "brand that is not named here does not exist for any caller",
+        "lucky:eu,star",
+        default_text="none: the default brand, without a region",
+    ),
+    Setting(
+        "gateway_session_key_file",
+        SettingType.PATH,
+        "`gateway`",
+        "File of the key that signs session tokens, at least 32 bytes in hexadecimal. See "
+        "[gateway.md](../howto/gateway.md#sessions)",
+        "/run/secrets/session-key",
+        default_text="none: no session is known",
+    ),
+    Setting(
+        "gateway_patience_ms",
+        SettingType.NUMBER,
+        "`gateway`",
+        "How long a call waits for its decision before it is taken back; below the time-out of "
+        "every provider",
+        "3000",
+        default_text="what each provider's face says (`pitboss gateway routes`)",
+        unit="milliseconds",
     ),
     Setting(
         "currencies_file",

@@ -125,12 +125,12 @@ class _HundredHPRequest(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     promo_id: OptionalId = None
 
 
-class _Session(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class _SessionEcho(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     session_id: str | None = None
 
 
 _BODY: Final = msgspec.json.Decoder(_HundredHPRequest)
-_SESSION_BODY: Final = msgspec.json.Decoder(_Session)
+_SESSION_BODY: Final = msgspec.json.Decoder(_SessionEcho)
 
 
 def read_session_token(body: bytes) -> str | None:
