@@ -23,6 +23,9 @@ _LOG = logging.getLogger(__name__)
 
 HEADER_BYTES_MAX: Final = 8_190
 BACKLOG: Final = 1_024
+LINGERING_S: Final = 1.0
+"""How long the rest of a body that was answered before its end is taken, so that its sender can read
+the answer."""
 _SERVER: Final = "pitboss"
 
 _NOT_FOUND: Final = Reply(404, "text/plain", b"no provider calls this path\n")
@@ -54,6 +57,7 @@ class GatewayServer(Service):
             self._handle,
             request_factory=self._make_request,
             access_log=None,
+            lingering_time=LINGERING_S,
             max_line_size=HEADER_BYTES_MAX,
             max_field_size=HEADER_BYTES_MAX,
         )

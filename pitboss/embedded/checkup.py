@@ -54,6 +54,7 @@ def run_checkup(settings: StackSettings) -> list[CheckupFinding]:
         *_servers(settings),
         *_check_variables(),
         _check("keys", "correct the keys file", lambda: _keys(settings)),
+        _check("gateway", "correct its settings", _gateway),
         *_pauses(settings),
         *_raw_topics(settings),
     ]
@@ -163,6 +164,22 @@ def _keys(settings: StackSettings) -> str:
     unchecked = format_unchecked(check_worker_settings(worker))
     found = "no keys file" if keys_file is None else f"{keys_file} can be used"
     return f"{found}; {unchecked or 'each live provider that signs has a key'}"
+
+
+def _gateway() -> str:
+    from gateway.decisions.sessions import SessionKey
+    from gateway.settings import PORT_DEFAULT
+    from pitboss.gateway_settings import read_gateway_settings
+
+    door = read_gateway_settings()
+    if door.session_key is not None:
+        SessionKey(door.session_key)
+    port = PORT_DEFAULT if door.port is None else door.port
+    sessions = "no session key" if door.session_key is None else "a session key"
+    if is_free(port):
+        start = "`pitboss run gateway`" if door.port is None else "`pitboss run all`"
+        return f"does not run; {start} starts it on {door.host}:{port}, with {sessions}"
+    return f"{door.host}:{port} is listened on; {sessions}"
 
 
 def _pauses(settings: StackSettings) -> Iterator[CheckupFinding]:

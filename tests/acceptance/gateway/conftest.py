@@ -72,9 +72,13 @@ class Client:
         return make_request(writer, face, intent, Sending(now_ms, sending), keys.of(provider))
 
     async def send(
-        self, provider: str, request: HttpRequest, port: int = 0, **headers: str
+        self,
+        provider: str,
+        request: HttpRequest,
+        port: int = 0,
+        headers: dict[str, str] | None = None,
     ) -> tuple[int, str, bytes]:
-        sent = {"content-type": request.content_type, **dict(request.headers), **headers}
+        sent = {"content-type": request.content_type, **dict(request.headers)} | (headers or {})
         url = self.door.url(provider, request.path, port)
         async with self.session.post(url, data=request.body, headers=sent) as response:
             return response.status, response.headers["content-type"], await response.read()
