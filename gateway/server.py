@@ -24,8 +24,7 @@ _LOG = logging.getLogger(__name__)
 HEADER_BYTES_MAX: Final = 8_190
 BACKLOG: Final = 1_024
 LINGERING_S: Final = 1.0
-"""How long the rest of a body that was answered before its end is taken, so that its sender can read
-the answer."""
+"""How long the rest of a body is taken that was answered before its end: its sender reads then."""
 _SERVER: Final = "pitboss"
 
 _NOT_FOUND: Final = Reply(404, "text/plain", b"no provider calls this path\n")
