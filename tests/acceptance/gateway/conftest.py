@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -45,6 +47,7 @@ class Door:
     port: int
     impatient_port: int
     workers: dict[str, WorkerProcess]
+    gateways: list[WorkerProcess]
 
     def url(self, provider: str, path: str, port: int = 0) -> str:
         return f"http://127.0.0.1:{port or self.port}/{provider}{path}"
@@ -96,12 +99,11 @@ class Client:
         return await self.send(provider, request, port)
 
 
-@pytest.fixture(scope="package")
-def door(
-    stack: Servers, namespaces: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+@contextmanager
+def open_door(
+    runtime: Runtime, folder: Path, patiences_ms: Sequence[int], **settings: str
 ) -> Iterator[Door]:
-    runtime = stack.runtime(namespaces())
-    folder = tmp_path_factory.mktemp("gateway")
+    """Run all workers and a gateway for each patience; further settings are the workers'."""
     provision(
         runtime,
         partitions=PARTITIONS,
@@ -111,8 +113,8 @@ def door(
     keys, foreign = SandboxKeys.generate(), SandboxKeys.generate()
     key_file = folder / "session-key"
     key_file.write_text(bytes(range(32)).hex())
-    with running_workers(runtime, folder, print, keys=keys) as workers:
-        found = Door(runtime, keys, foreign, choose_port(), choose_port(), workers)
+    with running_workers(runtime, folder, print, keys=keys, **settings) as workers:
+        ports = [choose_port() for _ in patiences_ms]
         gateways = [
             WorkerProcess(
                 GATEWAY,
@@ -126,21 +128,26 @@ def door(
                     "PITBOSS_GATEWAY_SESSION_KEY_FILE": str(key_file),
                 },
             )
-            for number, (port, patience_ms) in enumerate(
-                [(found.port, PATIENT_MS), (found.impatient_port, IMPATIENT_MS)], 1
-            )
+            for number, (port, patience_ms) in enumerate(zip(ports, patiences_ms, strict=True), 1)
         ]
         for process in gateways:
             process.start()
         try:
-            for port in (found.port, found.impatient_port):
-                assert poll(partial(_listens, port), timeout_s=30), [
-                    process.last_error() for process in gateways
-                ]
-            yield found
+            for port, process in zip(ports, gateways, strict=True):
+                assert poll(partial(listens, port), timeout_s=60), process.last_error()
+            yield Door(runtime, keys, foreign, ports[0], ports[-1], workers, gateways)
         finally:
             for process in gateways:
                 process.stop()
+
+
+@pytest.fixture(scope="package")
+def door(
+    stack: Servers, namespaces: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Door]:
+    runtime = stack.runtime(namespaces())
+    with open_door(runtime, tmp_path_factory.mktemp("gateway"), (PATIENT_MS, IMPATIENT_MS)) as door:
+        yield door
     deprovision(runtime)
 
 
@@ -150,6 +157,6 @@ async def client(door: Door) -> AsyncIterator[Client]:
         yield Client(door, session)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -30,10 +30,12 @@ async def appender_on(stack: Servers, name: str) -> AsyncIterator[tuple[RawAppen
         "message.timestamp.type": "LogAppendTime",
     }
     await admin.create_topics([NewTopic(topic, 2, 1, topic_configs=configs)])
+    appender = RawAppender(stack.kafka, "test", {topic})
     try:
-        async with RawAppender(stack.kafka, "test", {topic}) as appender:  # type: ignore[attr-defined]
-            yield appender, topic
+        await appender.start()
+        yield appender, topic
     finally:
+        await appender.stop()
         await admin.delete_topics([topic])
         await admin.close()
 

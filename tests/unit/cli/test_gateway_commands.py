@@ -10,6 +10,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from click.testing import CliRunner
 
+from gateway.calls import now_ms
+from gateway.decisions.reading import Received, read_call
+from gateway.decisions.routes import RouteTable
 from gateway.decisions.sessions import SessionKey
 from lab.sandbox.keys import SandboxKeys
 from pitboss.cli.main import cli
@@ -76,8 +79,29 @@ def test_a_call_is_signed_as_its_provider_signs(home, provider):
     assert result.exit_code == 0, result.output
     shown = json.loads(result.output)
     assert shown["answer"] is None
-    assert f"http://127.0.0.1:8088/{provider}" in shown["curl"]
-    assert Answers(DIALECTS, home.keyring())  # the keyring of these keys can be used
+    path, headers, body = parse_curl(shown["curl"])
+    route = RouteTable(DIALECTS).find(path)
+    assert route is not None
+    received = Received("POST", "", headers["content-type"], headers, body, now_ms())
+    call = read_call(
+        route,
+        received,
+        Answers(DIALECTS, home.keyring()),
+        SessionKey(bytes.fromhex(KEY_HEX)).read_token,
+        "gateway",
+    )
+    assert call.refusal is None
+    assert call.is_decided
+    assert call.record.key == b"p-1"
+
+
+def parse_curl(line: str) -> tuple[str, dict[str, str], bytes]:
+    words = shlex.split(line)
+    body = bytes.fromhex(words[1]) if words[0] == "echo" else words[-1].encode()
+    url = next(word for word in words if word.startswith("http://127.0.0.1:8088"))
+    named = [words[index + 1] for index, word in enumerate(words) if word == "-H"]
+    headers = dict(text.split(": ", 1) for text in named)
+    return url.removeprefix("http://127.0.0.1:8088"), headers, body
 
 
 @pytest.mark.parametrize("provider", sorted(BETS.keys() - {"pgsoft"}))  # its spins are both in one
