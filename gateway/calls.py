@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from gateway.appender import (
@@ -22,6 +22,7 @@ from gateway.appender import (
     RawAppender,
 )
 from gateway.attempts import Attempts, WaitingCall
+from gateway.decisions.limits import Circuit, Places, TokenBuckets
 from gateway.decisions.reading import (
     CallRecord,
     FindSession,
@@ -58,8 +59,9 @@ class CallDesk:
         attempts: Attempts,
         stats: GatewayStats,
         find_session: FindSession,
+        providers: Collection[str],
     ) -> None:
-        """Take what a call needs; nothing is started."""
+        """Take what a call needs; nothing is started. `providers` are those that are served."""
         self._settings = settings
         self._dialects = dialects
         self._answers = answers
@@ -68,7 +70,14 @@ class CallDesk:
         self._stats = stats
         self._find_session = find_session
         self._open: set[WaitingCall] = set()
-        self._in_flight = 0
+        self._places = Places(settings.in_flight_max, providers)
+        self._players = TokenBuckets(settings.player_rate, settings.player_burst)
+        self._providers = (
+            None
+            if settings.provider_rate is None
+            else TokenBuckets(settings.provider_rate, max(1.0, settings.provider_rate))
+        )
+        self._circuit = Circuit(settings.late_max, settings.trial_s)
         self._idle = asyncio.Event()
         self._idle.set()
         self.is_draining = False
@@ -79,9 +88,11 @@ class CallDesk:
         self._stats.calls[route.provider] += 1
         if self.is_draining:
             return self._refuse(route, received, "refused while stopping")
-        if self._in_flight >= self._settings.in_flight_max:
+        key = (route.provider, route.brand)
+        if self._providers is not None and not self._providers.take(key, time.monotonic()):
+            return self._refuse(route, received, "refused, above the rate of its provider")
+        if not self._places.take(route.provider):
             return self._refuse(route, received, "refused, too many calls in flight")
-        self._in_flight += 1
         self._idle.clear()
         try:
             return await self._answer(route, received)
@@ -89,8 +100,8 @@ class CallDesk:
             _LOG.exception("%s: a call failed", route.path)
             return self._refuse(route, received, "failed")
         finally:
-            self._in_flight -= 1
-            if not self._in_flight:
+            self._places.give_back(route.provider)
+            if not self._places.held:
                 self._idle.set()
 
     async def drain(self) -> None:
@@ -110,7 +121,7 @@ class CallDesk:
                 async with asyncio.timeout(share_s):
                     await self._idle.wait()
             except TimeoutError:
-                _LOG.warning("stopping with %d calls that have no answer", self._in_flight)
+                _LOG.warning("stopping with %d calls that have no answer", self._places.held)
 
     async def _answer(self, route: Route, received: Received) -> Reply:
         patience_ms = self._settings.patience_ms or route.face.patience_ms
@@ -123,6 +134,9 @@ class CallDesk:
             return call.reply
         if not waits_for_outcome(route, call):
             return await self._keep(route, call, deadline)
+        if (why := self._limit_of(route, call)) is not None:
+            self._stats.endings[why] += 1
+            return self._unavailable(call)
         while others := self._attempts.overlapping(call.drafts):
             if len(others) == 1 and others[0].asks_the_same(call):
                 return await self._join(others[0], call)
@@ -132,6 +146,18 @@ class CallDesk:
                 self._stats.endings["unavailable, behind another attempt"] += 1
                 return self._unavailable(call)
         return await self._decide(call, deadline)
+
+    def _limit_of(self, route: Route, call: ReadCall) -> str | None:
+        """Return why a call that its provider signed is not tried now; None where it is.
+
+        Only bets are limited by player: a win or a rollback that is refused comes again.
+        """
+        now_s = time.monotonic()
+        if call.is_decided:
+            key = (route.provider, route.brand, call.record.key)
+            if not self._players.take(key, now_s):
+                return "refused, above the rate of a player"
+        return None if self._circuit.lets_in(now_s) else "refused, the circuit is open"
 
     async def _keep(self, route: Route, call: ReadCall, deadline: float) -> Reply:
         """Append a call that is not waited for, and acknowledge it."""
@@ -207,9 +233,11 @@ class CallDesk:
         timer = asyncio.get_running_loop().call_at(deadline, waiting.expire)
         try:
             if await waiting.decided:
+                self._circuit.note_decided()
                 return True
         finally:
             timer.cancel()
+        self._circuit.note_late(time.monotonic())
         if not waiting.call.is_decided:
             self._stats.endings["unavailable, not decided in time"] += 1
             return False

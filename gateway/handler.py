@@ -63,6 +63,7 @@ def create_gateway(settings: GatewaySettings, dialects: Dialects = DIALECTS) -> 
         attempts,
         stats,
         _session_finder(settings.session_key),
+        table.faces,
     )
     # The last to start and the first to stop: its calls need all the others.
     server = app.supervise(GatewayServer(settings, table, desk))

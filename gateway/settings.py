@@ -29,6 +29,15 @@ class GatewaySettings:
     connector: str = "gateway"
     in_flight_max: int = 20_000
     """Calls that wait at the same time; more are answered at once as unavailable."""
+    player_rate: float = 20.0
+    """Bets of one player a second, of one provider and brand."""
+    player_burst: float = 40.0
+    provider_rate: float | None = None
+    """Calls of one provider and brand a second; None: as many as come."""
+    late_max: int = 50
+    """Calls in a row that are not decided in time, after which calls are answered at once."""
+    trial_s: float = 0.5
+    """How often one call is tried then."""
     body_timeout_s: float = 5.0
     """How long the bytes of a body may take."""
     drain_timeout_s: float = 10.0

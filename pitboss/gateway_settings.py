@@ -27,6 +27,8 @@ class DoorSettings:
     session_key: bytes | None = field(repr=False)
     patience_ms: int | None
     """None: as each provider's face says."""
+    player_rate: int
+    provider_rate: int | None
 
 
 def read_gateway_settings(environ: Mapping[str, str] | None = None) -> DoorSettings:
@@ -35,16 +37,18 @@ def read_gateway_settings(environ: Mapping[str, str] | None = None) -> DoorSetti
     port: int | None = given["gateway_port"].value
     if port is not None and port > PORT_MAX:
         raise UsageError(f"{given['gateway_port'].place} is {port}: give a port up to {PORT_MAX:,}")
-    patience_ms: int | None = given["gateway_patience_ms"].value
-    if patience_ms == 0:
-        raise UsageError(f"{given['gateway_patience_ms'].place} is 0: no call could be decided")
+    for name in ("gateway_patience_ms", "gateway_player_rate", "gateway_provider_rate"):
+        if given[name].value == 0:
+            raise UsageError(f"{given[name].place} is 0: no call would be answered from the ledger")
     key_file = given["gateway_session_key_file"]
     return DoorSettings(
         host=given["gateway_host"].value,
         port=port,
         brands=_read_brands(given["gateway_brands"]),
         session_key=None if key_file.value is None else _read_hex(key_file.value, key_file.place),
-        patience_ms=patience_ms,
+        patience_ms=given["gateway_patience_ms"].value,
+        player_rate=given["gateway_player_rate"].value,
+        provider_rate=given["gateway_provider_rate"].value,
     )
 
 

@@ -23,14 +23,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from pitboss.setting_table import (
-    BY_NAME,
-    PARK_NONE,
-    PREFIX,
-    SETTINGS,
-    Setting,
-    check_providers,
-)
+from pitboss.setting_table import BY_NAME, SETTINGS, check_providers
+from pitboss.setting_types import PARK_NONE, PREFIX, Setting
 from schemas.errors import UsageError, suggest
 
 NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")

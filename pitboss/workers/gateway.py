@@ -33,5 +33,8 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         brands=door.brands,
         connector=worker.worker_id or "gateway",
         patience_ms=door.patience_ms,
+        player_rate=door.player_rate,
+        player_burst=2 * door.player_rate,
+        provider_rate=door.provider_rate,
     )
     return create_gateway(settings).app

@@ -87,6 +87,7 @@ class Scene:
             self.attempts,
             self.stats,
             KEY.read_token,
+            ("hundredhp",),
         )
 
     def start(self, provider: str, order: CallOrder, **more: Any) -> asyncio.Task[Any]:

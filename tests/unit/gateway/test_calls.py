@@ -251,3 +251,46 @@ async def test_a_stop_takes_back_what_stays_undecided():
     await scene.desk.drain()
     assert (await first).status == 702
     assert "cancel" in scene.appender.records[1][3]
+
+
+async def test_a_player_bets_no_faster_than_allowed_and_is_still_paid():
+    scene = Scene(player_rate=1.0, player_burst=2.0)
+    bets = [scene.start("hundredhp", BET._replace(tx_id=TX7 + str(n))) for n in range(4)]
+    other = scene.start("hundredhp", BET._replace(player="p-2", tx_id=TX7 + "8"))
+    win = scene.start("hundredhp", WIN._replace(tx_id=TX7 + "9", bet_id=TX7 + "9"))
+    await settle()
+    assert len(scene.appender.records) == 4
+    for offset in range(4):
+        scene.decide(offset)
+    assert [(await bet).status for bet in bets] == [200, 200, 702, 702]
+    assert (await other).status == (await win).status == 200
+    assert scene.stats.endings["refused, above the rate of a player"] == 2
+
+
+async def test_a_provider_sends_no_faster_than_allowed():
+    scene = Scene(provider_rate=2.0)
+    calls = [scene.start("hundredhp", BET._replace(tx_id=TX7 + str(n))) for n in range(3)]
+    await settle()
+    assert len(scene.appender.records) == 2
+    scene.decide(0)
+    scene.decide(1)
+    assert sorted([(await call).status for call in calls]) == [200, 200, 702]
+
+
+async def test_while_nothing_is_decided_calls_are_answered_at_once_and_one_is_tried():
+    scene = Scene(patience_ms=30, late_max=2, trial_s=0.2)
+    for number in (1, 2):
+        assert (await scene.start("hundredhp", BET._replace(tx_id=TX7 + str(number)))).status == 702
+    appended = len(scene.appender.records)
+    assert (await scene.start("hundredhp", BET._replace(tx_id=TX7 + "3"))).status == 702
+    assert len(scene.appender.records) == appended
+    assert scene.stats.endings["refused, the circuit is open"] == 1
+    await asyncio.sleep(0.25)
+    tried = scene.start("hundredhp", BET._replace(tx_id=TX7 + "4"))
+    await settle()
+    scene.decide(appended)
+    assert (await tried).status == 200
+    after = scene.start("hundredhp", BET._replace(tx_id=TX7 + "5"))
+    await settle()
+    scene.decide(appended + 1)
+    assert (await after).status == 200
