@@ -137,19 +137,22 @@ class RawAppender(Service):
         self._lanes: dict[str, list[_Lane]] = {}
         self._ready: deque[_Lane] = deque()
         self._wake = asyncio.Event()
+        self._replacing = asyncio.Lock()
         self._retired: set[asyncio.Task[None]] = set()
         self.replaced = 0
         """Producers that were given up after a failed batch."""
 
     async def on_start(self) -> None:
         """Connect, and find the partitions. Raises Unavailable without broker or topic."""
-        producer = self._producer = await self._start_producer()
+        producer = await self._start_producer()
         for topic in sorted(self._topics):
             try:
                 partitions = await producer.partitions_for(topic)
             except UnknownTopicOrPartitionError as error:
+                await stop_client(producer)
                 raise Unavailable(describe_missing(topic)) from error
             self._lanes[topic] = [_Lane(topic, number) for number in sorted(partitions)]
+        self._producer = producer
 
     async def on_stop(self) -> None:
         """Wait for what is being sent, and close."""
@@ -257,14 +260,15 @@ class RawAppender(Service):
 
     async def _replace(self, failed: AIOKafkaProducer) -> None:
         """Make another producer, unless an earlier failure has done so."""
-        if self._producer is not failed:
-            return
-        self.replaced += 1
-        try:
-            self._producer = await self._start_producer()
-        except PitbossError as error:
-            await self.crash(Fatal(f"no producer to append with: {error}"))
-            return
+        async with self._replacing:
+            if self._producer is not failed:
+                return
+            self.replaced += 1
+            try:
+                self._producer = await self._start_producer()
+            except PitbossError as error:
+                await self.crash(Fatal(f"no producer to append with: {error}"))
+                return
         # What it still sends for other partitions is acknowledged before it is closed.
         closing = asyncio.ensure_future(stop_client(failed))
         self._retired.add(closing)
