@@ -66,13 +66,12 @@ class Client:
         writer, face = find_writers((provider,))[provider], DIALECTS[provider].face
         assert face is not None
         keys = self.door.keys if signed == "own" else self.door.foreign
-        now_ms = time.time_ns() // 1_000_000
+        at_ms = order.at_ms or time.time_ns() // 1_000_000
         token = order.token or SESSION_KEY.make_token(
             PlayerSession(order.player, order.currency, ENDS_S)
         )
-        order = order._replace(token=token, at_ms=order.at_ms or now_ms)
-        intent = make_intent(writer, order)
-        return make_request(writer, face, intent, Sending(now_ms, sending), keys.of(provider))
+        intent = make_intent(writer, order._replace(token=token, at_ms=at_ms))
+        return make_request(writer, face, intent, Sending(at_ms, sending), keys.of(provider))
 
     async def send(
         self,
