@@ -34,7 +34,7 @@ from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import describe_missing
 from runtime.kafka.records import Headers
-from schemas.errors import Fatal, PitbossError, Unavailable
+from schemas.errors import Fatal, PitbossError, RejectCode, Rejected, Unavailable
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,16 +47,12 @@ _REFUSED: Final = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTim
 """Errors after which nothing of the batch is in the log, because of one of its records."""
 
 
-class AppendRefused(PitbossError):
+class AppendRefused(Rejected):
     """The broker does not take this record: it is not in the log."""
 
-    code = "APPEND_REFUSED"
 
-
-class AppendUncertain(PitbossError):
+class AppendUncertain(Unavailable):
     """The record may be in the log or not, and its place is not known."""
-
-    code = "APPEND_UNCERTAIN"
 
 
 class Place(NamedTuple):
@@ -67,10 +63,8 @@ class Place(NamedTuple):
     timestamp: int
 
 
-class AppendWithdrawn(PitbossError):
+class AppendWithdrawn(Unavailable):
     """The record was taken back before anything of it was sent: it is not in the log."""
-
-    code = "APPEND_WITHDRAWN"
 
 
 class PendingAppend:
@@ -251,7 +245,9 @@ class RawAppender(Service):
                 lane.waiting.extendleft(reversed(entries))
                 lane.singles += len(entries)
             else:
-                _settle_all(entries, AppendRefused(_describe_refused(lane, error)))
+                is_time = isinstance(error, InvalidTimestampError)
+                code = RejectCode.BAD_TIME if is_time else RejectCode.TOO_LARGE
+                _settle_all(entries, AppendRefused(code, _describe_refused(lane, error)))
         else:
             _settle_all(entries, AppendUncertain(_uncertain(lane, repr(error))))
         await self._replace(producer)

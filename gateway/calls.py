@@ -217,7 +217,7 @@ class CallDesk:
             place = await append.place
         except PitbossError as error:
             if isinstance(error, AppendRefused | AppendUncertain):
-                _LOG.warning("%s: %s", error.code, error)
+                _LOG.warning("%s", error)
             return None
         finally:
             timer.cancel()

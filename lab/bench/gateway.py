@@ -298,7 +298,7 @@ async def _wait_for_port(port: int, processes: Mapping[str, MeasuredProcess]) ->
         await asyncio.sleep(0.1)
 
 
-class _Connection:
+class _KeptConnection:
     """A connection that is kept, with one request at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -306,7 +306,7 @@ class _Connection:
         self._writer = writer
 
     @classmethod
-    async def open(cls, port: int) -> _Connection:
+    async def open(cls, port: int) -> _KeptConnection:
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def call(self, request: bytes) -> None:
@@ -324,7 +324,7 @@ class _Connection:
 
 async def _call_on(load: _Load, end_s: float) -> None:
     """Call again and again until the end, or until no signed bets are left."""
-    connection = await _Connection.open(load.port)
+    connection = await _KeptConnection.open(load.port)
     while load.stock:
         began_s = time.perf_counter()
         if began_s >= end_s:
@@ -337,7 +337,7 @@ async def _call_on(load: _Load, end_s: float) -> None:
 
 async def _call_when_due(load: _Load, due: deque[float]) -> None:
     """Take the next due time whenever the connection is free; the wait counts from then."""
-    connection = await _Connection.open(load.port)
+    connection = await _KeptConnection.open(load.port)
     while due:
         due_s, request = due.popleft(), load.stock.popleft()
         wait_s = due_s - time.perf_counter()

@@ -42,7 +42,7 @@ from pitboss.settings import Runtime, runtime_of, worker_environment
 from pitboss.workers import GATEWAY
 from runtime.kafka.producer import OutRecord
 
-PEER_PACKAGES = ("fastapi==0.139.2", "uvicorn[standard]==0.49.0", "psycopg-pool==3.3.1")
+PEER_PACKAGES = ("fastapi==0.165.0", "uvicorn[standard]==0.54.0", "psycopg-pool==3.3.3")
 PLAYERS = 200
 POOL_SIZE = 20
 _UNITS = 10**15

@@ -18,6 +18,7 @@ from lab.conformance.calls import CallOrder, make_intent, make_request
 from lab.conformance.writers.find import find_writers
 from lab.conformance.writers.writer import Sending
 from schemas import codec
+from schemas.errors import RejectCode
 from schemas.events import Attempt, WalletOutcome
 from streams.providers.answers import Answers
 from streams.providers.registry import DIALECTS
@@ -54,7 +55,7 @@ class FakeAppender:
         pending = PendingAppend(key, value, headers)
         if self.refuses:
             self.refuses -= 1
-            pending.fail(AppendRefused("too large"))
+            pending.fail(AppendRefused(RejectCode.TOO_LARGE, "too large"))
             return pending
         offset = len(self.records)
         self.records.append((topic, key, value, dict(headers)))
