@@ -27,7 +27,8 @@ from pitboss.provider_settings import (
     check_providers,
     format_brands,
 )
-from pitboss.setting_table import BY_NAME, PARK_NONE, PREFIX, SETTINGS, Setting, SettingType
+from pitboss.setting_table import BY_NAME, SETTINGS
+from pitboss.setting_types import PARK_NONE, PREFIX, Setting, SettingType
 from schemas.errors import UsageError, suggest
 
 NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")

@@ -31,6 +31,10 @@ COMMANDS = {
     "run": ("pitboss.cli.run:run", "Run workers and restart them when they end."),
     "pause": ("pitboss.cli.pause:pause", "Pause the workers of a role."),
     "resume": ("pitboss.cli.pause:resume", "Resume the workers of a role."),
+    "gateway": (
+        "pitboss.cli.gateway:gateway",
+        "Show what providers call, and make a call as one does.",
+    ),
     "schemas": (
         "pitboss.cli.schemas:schemas",
         "Show and check the contracts of the topics.",

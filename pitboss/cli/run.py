@@ -15,6 +15,7 @@ from pitboss.cli.suggestions import PROVIDER, NameChoice
 from pitboss.embedded.keeper import StackKeeper
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import resolve_runtime
+from pitboss.gateway_settings import read_gateway_settings
 from pitboss.ops.pauses import list_pauses
 from pitboss.ops.provision import provision
 from pitboss.ops.raw_topics import read_stored
@@ -26,7 +27,7 @@ from pitboss.settings import (
     read_settings,
     read_worker_settings,
 )
-from pitboss.workers import READS_KEYS, ROLES
+from pitboss.workers import ALL_ROLES, GATEWAY, READS_KEYS, ROLES
 from pitboss.workers.checks import check_unsigned, check_worker_settings, format_unchecked
 from pitboss.workers.role_locks import hold_roles
 from pitboss.workers.supervisor import Supervisor, workers_for
@@ -34,13 +35,13 @@ from schemas.errors import UsageError
 
 
 @click.command()
-@click.argument("role", type=NameChoice([*ROLES, "all"]))
+@click.argument("role", type=NameChoice([*ALL_ROLES, "all"]))
 @click.option(
     "--workers",
     default=1,
     show_default=True,
     type=click.IntRange(1, 64),
-    help="Processes of each role.",
+    help="Processes of each role; the gateway has one.",
 )
 @click.option(
     "--provider",
@@ -74,9 +75,12 @@ def run(
     error and exit code 2. A role runs once in a home, unless each has its own PITBOSS_WORKER_ID.
     An embedded server that has ended, as Kafka does on a full disk, is started again once there is
     space; one that `pitboss down` has stopped is not.
+
+    `all` has a gateway where PITBOSS_GATEWAY_PORT is set. There is one gateway process: a
+    transaction that is sent again must meet its first attempt.
     """
     settings, worker = read_settings(), read_worker_settings()
-    roles = ROLES if role == "all" else (role,)
+    roles = _roles_of(role, workers)
     if unsigned:
         worker = replace(worker, unsigned=(worker.unsigned or frozenset()) | set(unsigned))
     if not READS_KEYS.isdisjoint(roles):
@@ -102,6 +106,14 @@ def run(
     if supervisor.usage_error is not None:
         click.echo(f"error: {supervisor.usage_error}", err=True)
         context.exit(UsageError.exit_code)
+
+
+def _roles_of(role: str, workers: int) -> tuple[str, ...]:
+    if role == GATEWAY and workers > 1:
+        raise UsageError("a gateway has one process: leave --workers out")
+    if role != "all":
+        return (role,)
+    return ROLES if read_gateway_settings().port is None else ALL_ROLES
 
 
 def _read_providers(
@@ -142,8 +154,16 @@ def _supervise(
         if pause.component in roles:
             _report(f"{pause.component} is {pause}; `pitboss resume {pause.component}` ends that")
     processes = workers_for(
-        roles, runtime, home=settings.home, each=workers, log_prefix=worker.worker_id
+        [role for role in roles if role != GATEWAY],
+        runtime,
+        home=settings.home,
+        each=workers,
+        log_prefix=worker.worker_id,
     )
+    if GATEWAY in roles:
+        processes += workers_for(
+            [GATEWAY], runtime, home=settings.home, log_prefix=worker.worker_id
+        )
     supervisor = Supervisor(processes, _report)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())

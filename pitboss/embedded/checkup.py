@@ -51,6 +51,7 @@ def run_checkup(settings: StackSettings) -> list[CheckupFinding]:
         *_check_variables(),
         _check("keys", "correct the keys file", lambda: _keys(settings)),
         _check("dialects", "correct the dialects file", lambda: _dialects(settings)),
+        _check("gateway", "correct its settings", _gateway),
         *_pauses(settings),
         *_raw_topics(settings),
     ]
@@ -164,6 +165,22 @@ def _dialects(settings: StackSettings) -> str:
     configure_dialects(worker)
     lines = list_dialect_settings(read_dialect_settings(worker))
     return f"{given.value}: {', '.join(lines)}" if lines else "all settings as released"
+
+
+def _gateway() -> str:
+    from gateway.decisions.sessions import SessionKey
+    from gateway.settings import PORT_DEFAULT
+    from pitboss.gateway_settings import read_gateway_settings
+
+    door = read_gateway_settings()
+    if door.session_key is not None:
+        SessionKey(door.session_key)
+    port = PORT_DEFAULT if door.port is None else door.port
+    sessions = "no session key" if door.session_key is None else "a session key"
+    if is_free(port):
+        start = "`pitboss run gateway`" if door.port is None else "`pitboss run all`"
+        return f"does not run; {start} starts it on {door.host}:{port}, with {sessions}"
+    return f"{door.host}:{port} is listened on; {sessions}"
 
 
 def _pauses(settings: StackSettings) -> Iterator[CheckupFinding]:

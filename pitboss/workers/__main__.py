@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from pitboss.embedded.state import resolve_runtime
 from pitboss.settings import read_settings, read_values, read_worker_settings
-from pitboss.workers import READS_RAW, ROLES
+from pitboss.workers import ALL_ROLES, READS_RAW
 from pitboss.workers.compose import compose
 from runtime.kafka.app import PitbossApp
 from runtime.kafka.process import MB, run_worker
@@ -32,8 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     for library in ("aiokafka", "faust", "mode"):
         # They log each start of each of their services at INFO; a worker that works logs nothing.
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
-    if len(arguments) != 1 or arguments[0] not in ROLES:
-        roles = ", ".join(ROLES)
+    if len(arguments) != 1 or arguments[0] not in ALL_ROLES:
+        roles = ", ".join(ALL_ROLES)
         sys.stderr.write(f"usage: python -m pitboss.workers ROLE, one of {roles}\n")
         return UsageError.exit_code
     [role] = arguments

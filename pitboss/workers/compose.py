@@ -37,6 +37,8 @@ def _create_app(role: str, runtime: Runtime, worker: WorkerSettings) -> PitbossA
             from pitboss.workers.fraud import create_app
         case "drift":
             from pitboss.workers.drift import create_app
+        case "gateway":
+            from pitboss.workers.gateway import create_app
         case _:
             message = f"{role!r} is not a role of a worker"
             raise ValueError(message)

@@ -51,6 +51,7 @@ from streams.providers.fields import (
     require,
     text_of,
 )
+from streams.providers.http_face import RECORD_BYTES_MAX, HttpCall, HttpFace
 from streams.providers.signatures import HmacSha256
 
 _DECIMALS_OWN: Final = {"CLP": 2, "CVE": 0, "IDR": 0, "ISK": 2}
@@ -194,6 +195,13 @@ class Adyen(Dialect):
 
     provider: ClassVar[str] = "adyen"
     version: ClassVar[str] = "1"
+    face: ClassVar[HttpFace | None] = HttpFace(
+        (HttpCall("/notifications", ("any event code",)),),
+        waits=False,
+        patience_ms=10_000,
+        patience_source="docs.adyen.com, webhooks: 10 seconds",
+        body_bytes_max=RECORD_BYTES_MAX,
+    )
 
     unsigned_allowed: frozenset[str] = frozenset()
     accept_test: bool = False

@@ -57,6 +57,7 @@ from streams.providers.fields import (
     seen_at,
     text_of,
 )
+from streams.providers.http_face import HttpCall, HttpFace
 from streams.providers.references import id_or_none, reference_or_none
 from streams.providers.signatures import Hmac, window_verdict
 from streams.providers.times import ms_of_epoch
@@ -214,6 +215,9 @@ class Stripe(Dialect):
 
     provider: ClassVar[str] = "stripe"
     version: ClassVar[str] = "1"
+    face: ClassVar[HttpFace | None] = HttpFace(
+        (HttpCall("", ("any type",)),), "application/json", (SIGNATURE_HEADER,), True, waits=False
+    )
     releases_are_refunds: ClassVar[bool] = True
     """Whether `amount_refunded` holds what was authorised and never captured."""
 

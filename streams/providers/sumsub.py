@@ -51,6 +51,7 @@ from streams.providers.fields import (
     require,
     text_of,
 )
+from streams.providers.http_face import HttpCall, HttpFace
 from streams.providers.references import reference_or_none
 from streams.providers.signatures import Digest, Hmac
 from streams.providers.times import ms_of_text
@@ -152,6 +153,14 @@ class Sumsub(Dialect):
 
     provider: ClassVar[str] = "sumsub"
     version: ClassVar[str] = "1"
+    face: ClassVar[HttpFace | None] = HttpFace(
+        (HttpCall("", ("any type",)),),
+        signature_headers=(DIGEST_HEADER, ALGORITHM_HEADER),
+        signs_bytes=True,
+        waits=False,
+        patience_ms=5_000,
+        patience_source="docs.sumsub.com, user-verification-webhooks: 5 seconds",
+    )
 
     deciding_levels: frozenset[str] = frozenset()
     accept_sandbox: bool = False

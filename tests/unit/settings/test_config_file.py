@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pitboss.setting_table import SETTINGS, SettingType, format_reference
+from pitboss.setting_table import SETTINGS, format_reference
+from pitboss.setting_types import SettingType
 from pitboss.settings import (
     OperatorSettings,
     WorkerSettings,
