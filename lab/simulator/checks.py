@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, Final
 
@@ -22,11 +23,10 @@ from lab.simulator.tables import Row, Server
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import LogEvent
 from ledger_sink.rules.journal import QUARANTINED
+from ledger_sink.rules.quarantine import replace_quarantined
 from ledger_sink.store.groups import CONSUMER, Slice
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.log_check import checksum
-from replay.audit.evidence import TableEvidence, TopicEvidence
-from replay.audit.quarantines import booked_log
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import (
@@ -64,13 +64,11 @@ class Evidence:
 
     def __init__(self, simulation: Simulation) -> None:
         decode = codec.decoder(WalletTransaction)
-        closings = simulation.server.tables["closing"].rows.values()
-        quarantined = {
-            (row["part"], row["source_offset"]) for row in closings if row["action"] == QUARANTINED
-        }
-        booked, self.unapproved = booked_log(
-            TRANSACTIONS, _read_log(simulation), TableEvidence(quarantined=quarantined)
-        )
+        booked = _read_log(simulation)
+        self.unapproved: list[str] = []
+        for row in simulation.server.tables["closing"].rows.values():
+            if row["action"] == QUARANTINED:
+                self._replace(simulation, booked, row["part"], row["source_offset"])
         self.log = {
             (partition, log_event.source.offset): log_event
             for partition, events in booked.items()
@@ -88,6 +86,20 @@ class Evidence:
             for row in tables[name].rows.values():
                 self.answers[row["part"], row["source_offset"]].append(row)
 
+    def _replace(
+        self, simulation: Simulation, booked: dict[int, list[LogEvent]], partition: int, offset: int
+    ) -> None:
+        """Put what is booked in the place of a record that is quarantined."""
+        [record], _ = simulation.broker.topics[TRANSACTIONS][partition].between(offset, 1)
+        place = Position(TRANSACTIONS, partition, offset)
+        replaced = replace_quarantined(
+            booked[partition], place, checksum(record.key, record.value), record.timestamp
+        )
+        if replaced is None:
+            self.unapproved.append(f"{place} is quarantined without an approval in the log")
+        else:
+            booked[partition] = replaced
+
     def slices(self) -> Iterator[Slice]:
         """Yield the batches with their events, in the order of the commits."""
         for row in self.batches:
@@ -100,20 +112,15 @@ class Evidence:
             yield Slice(row["part"], row["from_offset"], row["next_offset"], events)
 
 
-def _read_log(simulation: Simulation) -> TopicEvidence:
-    decode, topics = codec.decoder(WalletTransaction), TopicEvidence()
+def _read_log(simulation: Simulation) -> dict[int, list[LogEvent]]:
+    decode, events = codec.decoder(WalletTransaction), defaultdict[int, list[LogEvent]](list)
     for partition, log in enumerate(simulation.broker.topics[TRANSACTIONS]):
         for record in log.records:
             place = Position(TRANSACTIONS, partition, record.offset)
-            topics.log_checksums[place] = checksum(record.key, record.value)
-            try:
+            with suppress(Rejected):  # of a newer release
                 event = decode(record.value or b"")
-            except Rejected:
-                topics.newer_records[place] = record.timestamp
-                continue
-            log_event = LogEvent(event, place, record.timestamp)
-            topics.log.setdefault(partition, []).append(log_event)
-    return topics
+                events[partition].append(LogEvent(event, place, record.timestamp))
+    return events
 
 
 async def find_failures(simulation: Simulation) -> list[str]:
