@@ -40,6 +40,7 @@ def test_the_bytes_of_a_bet_under_the_path_of_a_win_are_refused_with_a_signal():
     assert purse(book) == (9_000, 0, 0)
     signals = [MessageEncoder("log").encode_signal(one) for one in book.decisions]
     assert [signal is not None for signal in signals] == [False, False, True]
+    assert signals[2] is not None
     assert b"OTHER_OPERATION" in signals[2][1]
 
 
