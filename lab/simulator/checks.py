@@ -15,7 +15,7 @@ from lab.conformance.intents import Identity
 from lab.simulator.database import SimulatedDatabase
 from lab.simulator.intents import AttemptKey, SimulatedIntent
 from lab.simulator.oracle import Oracle
-from lab.simulator.oracle_rules import OTHER_BRAND
+from lab.simulator.oracle_rules import OTHER_BRAND, OTHER_OPERATION
 from lab.simulator.oracle_state import OracleAnswer
 from lab.simulator.process import Process
 from lab.simulator.simulation import Simulation
@@ -386,19 +386,22 @@ def _check_alerts(simulation: Simulation) -> Iterator[str]:
 
 
 def _check_signals(simulation: Simulation) -> Iterator[str]:
-    """Check that exactly the decisions about events of another brand have a risk signal."""
+    """Check that exactly the decisions about events of another brand or operation have a signal."""
     decode = codec.decoder(RiskSignal)
     signalled = {
         signal.attributes["event_id"]
         for log in simulation.broker.topics[SIGNALS]
         for record in log.records
-        if (signal := decode(record.value or b"")).kind == SignalKind.OTHER_BRAND
+        if (signal := decode(record.value or b"")).kind in _LEDGER_SIGNALS
     }
     entries = simulation.server.tables["entry"].rows.values()
-    causes = {row["event_id"] for row in entries if row["reason"] == OTHER_BRAND}
+    causes = {row["event_id"] for row in entries if row["reason"] in (OTHER_BRAND, OTHER_OPERATION)}
     for event_id in sorted(signalled ^ causes):
         what = "a signal without a cause" if event_id in signalled else "a cause without a signal"
         yield f"{event_id}: {what}"
+
+
+_LEDGER_SIGNALS = frozenset({SignalKind.OTHER_BRAND, SignalKind.OTHER_OPERATION})
 
 
 async def _check_replay(simulation: Simulation, evidence: Evidence) -> list[str]:

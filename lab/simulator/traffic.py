@@ -59,6 +59,7 @@ class SimulatedTraffic:
             (7, self.repeat),
             (3, self.conflict),
             (3, self.repeat_under_other_brand),
+            (2, self.repeat_as_other_operation),
             (14, self.call),
             (4, self.call_again),
             (5, self.pop_held_back),
@@ -392,10 +393,22 @@ class SimulatedTraffic:
         if intent.cancels is not None:
             return [intent]
         other = self.rng.choice([one for one in (*BRANDS, DEFAULT_BRAND) if one != intent.brand])
-        reference = None if intent.reference is None else (other, *intent.reference[1:])
-        others = tuple((other, *identity[1:]) for identity in intent.other_references)
-        identity = (other, *intent.identity[1:])
-        return [replace(intent, identity=identity, reference=reference, other_references=others)]
+        identities = (intent.reference, *intent.other_references)
+        reference, *others = ((other, *one[1:]) if one else None for one in identities)
+        own, more = (other, *intent.identity[1:]), tuple(filter(None, others))
+        return [replace(intent, identity=own, reference=reference, other_references=more)]
+
+    def repeat_as_other_operation(self) -> list[SimulatedIntent]:
+        """Return a bet's bytes as a win, or those of a win without a bet as a bet."""
+        intent = self.repeat()[0]
+        kinds = {"BET": Verb.WIN, "WIN": Verb.BET}
+        leg = intent.legs[0]
+        if intent.provider != "hub88" or intent.reference is not None or leg.kind not in kinds:
+            return [intent]
+        verb = kinds[leg.kind]
+        legs = (leg._replace(kind=KINDS[verb]),)
+        identity = (*intent.identity[:2], operation_of("hub88", verb), intent.identity[3])
+        return [replace(intent, verb=verb, identity=identity, legs=legs)]
 
     def conflict(self) -> list[SimulatedIntent]:
         """Return an earlier intent with another amount."""
@@ -463,13 +476,8 @@ class SimulatedTraffic:
 
     def heartbeat(self) -> list[SimulatedIntent]:
         """Return a heartbeat of the cashier."""
-        return [
-            simulated_intent(
-                self._identity(self.players[0], "house", Verb.HEARTBEAT),
-                None,
-                (IntentLeg("HEARTBEAT"),),
-            )
-        ]
+        identity = self._identity(self.players[0], "house", Verb.HEARTBEAT)
+        return [simulated_intent(identity, None, (IntentLeg("HEARTBEAT"),))]
 
 
 def group_into_records(

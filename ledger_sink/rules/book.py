@@ -14,12 +14,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from ledger_sink.rules.accounts import BONUS, CASH, HELD, player_account
-from ledger_sink.rules.amounts import (
-    CURRENCIES_DIFFER,
-    OUT_OF_RANGE,
-    PERIOD_ARCHIVED,
-    Unpostable,
-)
+from ledger_sink.rules.amounts import CURRENCIES_DIFFER, OUT_OF_RANGE, PERIOD_ARCHIVED, Unpostable
 from ledger_sink.rules.journal import (
     SETTLED,
     Action,

@@ -19,6 +19,7 @@ from pitboss.gateway_settings import read_gateway_settings
 from pitboss.ops.pauses import list_pauses
 from pitboss.ops.provision import provision
 from pitboss.ops.raw_topics import read_stored
+from pitboss.ops.shared_settings import collect
 from pitboss.provider_settings import ALL_PROVIDERS
 from pitboss.settings import (
     Runtime,
@@ -148,6 +149,7 @@ def _supervise(
             providers=providers or worker.providers,
             raw_partitions=worker.raw_partitions,
             may_change=False,
+            shared=collect(worker),
             report=progress.report,
         )
     for pause in list_pauses(runtime):
