@@ -29,6 +29,19 @@ WITHDRAWALS: Final = (10, 100, 400, 3_000, 20_000)
 HUGE: Final = 9 * 10**18
 """Two of these are more than a wallet can hold."""
 _RECENT: Final = 12
+_LIMITS: Final = (0, 100, 2_000, 10_000)
+_APPROVALS: Final = {
+    Verb.ASSIGNMENT_PROPOSED: Verb.ASSIGNMENT_APPROVED,
+    Verb.RETURN_PROPOSED: Verb.RETURN_APPROVED,
+}
+_ITEM_VERBS: Final = (
+    Verb.SUSPENSE_ASSIGNED,
+    Verb.SUSPENSE_ASSIGNED,
+    Verb.SUSPENSE_RETURNED,
+    Verb.ITEM_ANSWERED,
+    *_APPROVALS,
+    Verb.ASSIGNMENT_PROPOSED,
+)
 
 
 class SimulatedTraffic:
@@ -54,6 +67,8 @@ class SimulatedTraffic:
             (3, self.reversal),
             (9, self.withdrawal),
             (2, self.adjustment),
+            (5, self.open_item),
+            (1, self.limit),
             (6, self.bonus),
             (4, self.state),
             (7, self.repeat),
@@ -69,7 +84,8 @@ class SimulatedTraffic:
         intents: list[SimulatedIntent] = []
         for player in self.players:
             intents += self._deposit(player, self.rng.choice(DEPOSITS), is_opened=True)
-        return intents
+        limits = [intent for _ in range(3) for intent in self.limit()]
+        return [*limits, *self.held_back_intents(), *intents]
 
     def step(self) -> list[SimulatedIntent]:
         """Return the next intents, in their order."""
@@ -263,6 +279,8 @@ class SimulatedTraffic:
         identity = self._identity(player, "adyen", Verb.DEPOSIT)
         paid = simulated_intent(identity, None, (moved,), opened.identity)
         self._remember("payment", paid)
+        if not is_opened or moved.minor != minor:
+            self._remember("misfit", paid)
         if not is_opened:
             return [paid]
         return [opened, paid] if self.rng.random() < 0.7 else [paid, opened]
@@ -284,7 +302,8 @@ class SimulatedTraffic:
             leg = leg._replace(minor=2 * (leg.minor or 0))
         elif draw < 2 * _MISFIT_SHARE:
             leg = leg._replace(currency="SEK")
-        return [simulated_intent(identity, None, (leg,), payment.identity)]
+        reversal = simulated_intent(identity, None, (leg,), payment.identity)
+        return [self._remember("misfit", reversal) if draw < 2 * _MISFIT_SHARE else reversal]
 
     def withdrawal(self) -> list[SimulatedIntent]:
         """Return one of a withdrawal's four messages, in any order."""
@@ -335,6 +354,61 @@ class SimulatedTraffic:
             identity, whose, (IntentLeg("ADJUSTMENT"),), reference, actor=actor
         )
         return [self._remember("proposal", proposed), approved]
+
+    def limit(self) -> list[SimulatedIntent]:
+        """Return a new limit of one operator: proposed, and approved by the same or another one."""
+        player = self._player()
+        leg = IntentLeg("PROPOSAL", self.rng.choice(_LIMITS), self._currency(player))
+        identity = self._identity(player, "house", Verb.LIMIT_PROPOSED)
+        proposed = simulated_intent(identity, None, (leg,), actor="anna")
+        approved = simulated_intent(
+            self._identity(player, "house", Verb.LIMIT_APPROVED),
+            None,
+            (IntentLeg("OPERATOR_LIMIT"),),
+            identity,
+            actor=self.rng.choice(("anna", "bert", "bert", "bert")),
+        )
+        return self._approve_later(proposed, approved)
+
+    def open_item(self) -> list[SimulatedIntent]:
+        """Return what an operator does with an event: most of them wait for no one.
+
+        Money in suspense is assigned to a player or returned, by one operator or two; other items
+        are answered. Some acts come twice, or for two players.
+        """
+        kind = "misfit" if self.rng.random() < 0.9 else "payment"
+        event = self._recent_intent(kind) or self._recent_intent("payment")
+        if event is None:
+            return self.deposit()
+        verb = self.rng.choice(_ITEM_VERBS)
+        if verb is Verb.ITEM_ANSWERED and self._history:
+            event = self.rng.choice(self._history[-40:])
+        player, brand = self._player(), event.brand
+        identity = (brand, *self._identity(player, "house", verb)[1:])
+        owner = player if verb in {Verb.SUSPENSE_ASSIGNED, Verb.ASSIGNMENT_PROPOSED} else None
+        act = simulated_intent(
+            identity, owner, (IntentLeg(KINDS[verb]),), event.identity, actor="anna"
+        )
+        if verb not in _APPROVALS:
+            return [act]
+        approval = _APPROVALS[verb]
+        approved = simulated_intent(
+            (brand, *self._identity(player, "house", approval)[1:]),
+            owner if self.rng.random() < 0.95 else None if owner is None else self._player(),
+            (IntentLeg(KINDS[approval]),),
+            identity,
+            actor=self.rng.choice(("anna", "bert", "bert", "bert")),
+        )
+        return self._approve_later(act, approved)
+
+    def _approve_later(
+        self, proposed: SimulatedIntent, approved: SimulatedIntent
+    ) -> list[SimulatedIntent]:
+        """Return a proposal; its approval comes mostly after it has been decided."""
+        if self.rng.random() < 0.2:
+            return [proposed, approved]
+        self._held_back.append(approved)
+        return [proposed]
 
     def bonus(self) -> list[SimulatedIntent]:
         """Return a bonus that is granted, mostly with a requirement, released or forfeited."""

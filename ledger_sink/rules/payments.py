@@ -16,12 +16,15 @@ from ledger_sink.rules import accounts
 from ledger_sink.rules.accounts import CASH
 from ledger_sink.rules.alerts import event_alert
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
-from ledger_sink.rules.book import Posting
+from ledger_sink.rules.book import NO_PLAYER
+from ledger_sink.rules.journal import ASSIGNED, Entry
+from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.references import (
     booked_target,
     decisions_of_target,
     select_target_wallet,
 )
+from ledger_sink.rules.suspense import WHOLE_MOVED, is_moved_by_person, whole_of
 from schemas.events import FraudAlert, Kind, Leg, Outcome, Position, WalletTransaction
 from schemas.identity import HOUSE_REFERENCES
 from schemas.policies import LedgerPolicy
@@ -47,7 +50,13 @@ _KINDS: Final = frozenset({Kind.DEPOSIT.value, Kind.DEPOSIT_REVERSAL.value})
 
 
 def deposit(posting: Posting, leg: Leg) -> Verdict:
-    """Give the player a payment, or what comes back to one."""
+    """Give the player a payment, or what comes back to one.
+
+    A payment of an entry whose whole a person has moved out of suspense moves nothing: its money is
+    where the person has put it.
+    """
+    if is_moved_by_person(posting, whole_of(posting.event)):
+        return WHOLE_MOVED
     misfit = _misfit(posting, leg)
     if misfit is not None:
         return _place_in_suspense(posting, leg, misfit)
@@ -61,6 +70,8 @@ def deposit(posting: Posting, leg: Leg) -> Verdict:
 
 def deposit_reversal(posting: Posting, leg: Leg) -> Verdict:
     """Take a deposit back from cash: a chargeback or a refund. The player may be in debt then."""
+    if is_moved_by_person(posting, whole_of(posting.event)):
+        return WHOLE_MOVED
     misfit = _misfit(posting, leg)
     if misfit is not None:
         return _place_in_suspense(posting, leg, misfit)
@@ -130,7 +141,7 @@ def _misfit(posting: Posting, leg: Leg) -> Verdict | None:
     """
     if not compares_with_payment(posting.event, posting.policy):
         return None
-    payment = booked_target(posting)
+    payment = booked_target(posting) or _assigned_payment(posting)
     if payment is None:
         return PAYMENT_IN_SUSPENSE if _is_payment_in_suspense(posting) else None
     if payment.answer.currency != currency_of(leg):
@@ -139,6 +150,15 @@ def _misfit(posting: Posting, leg: Leg) -> Verdict | None:
         return None
     paid = sum(transfer.amount_minor for transfer in posting.book.movements(payment))
     return ABOVE_PAYMENT if minor_of(leg) > paid else None
+
+
+def _assigned_payment(posting: Posting) -> Entry | None:
+    """Return the assignment by which a person gave the payment to this player, or None."""
+    closing = posting.book.closings.get((posting.log_event.reference_id or "", NO_PLAYER))
+    if closing is None or closing.action != ASSIGNED:
+        return None
+    entries = posting.book.entries.get(closing.by_event_id, [])
+    return next((one for one in entries if one.player_id == posting.event.player_id), None)
 
 
 def _is_payment_in_suspense(posting: Posting) -> bool:

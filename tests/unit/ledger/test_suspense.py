@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from ledger_sink.rules.book import Book
-from schemas.events import PART, Cause
+from schemas.causes import PART
+from schemas.events import Cause
 from schemas.identity import ENTRY
 from schemas.policies import LedgerPolicy
 from tests.support.ledger_events import book_of, deposit, house, leg, transaction, win
