@@ -32,15 +32,9 @@ async def read_player(database: LedgerDatabase, player_id: str) -> PlayerView:
     return PlayerView(player_id, wallets, state)
 
 
-async def read_open_proposals(
-    database: LedgerDatabase, event_id: str | None = None
-) -> list[Proposal]:
-    """Return adjustments that are not approved yet, oldest first.
-
-    With an event id only that one, if it is open.
-    """
-    rows = await database.query(_SQL["open_proposals"], {"event_id": event_id})
-    return [Proposal(*row) for row in rows]
+async def read_open_proposals(database: LedgerDatabase) -> list[Proposal]:
+    """Return acts that a second operator has not approved yet, oldest first."""
+    return [Proposal(*row) for row in await database.query(_SQL["open_proposals"])]
 
 
 async def read_debts(database: LedgerDatabase) -> list[Wallet]:

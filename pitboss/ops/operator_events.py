@@ -19,16 +19,17 @@ from typing import Any, Final
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
 
 from pitboss.settings import Runtime, WorkerSettings, read_keyring
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
-from schemas.errors import Unavailable, UsageError
+from schemas.errors import Rejected, Unavailable, UsageError
 from schemas.events import Attempt, DeadLetter, Position, WalletOutcome, WalletTransaction
 from schemas.topics import OUTCOMES, dead_letter_topic, raw_topic
-from streams.providers.house import SIGNATURE_HEADER
+from streams.providers.house import SIGNATURE_HEADER, House
 
 PROVIDER: Final = "house"
 CONNECTOR: Final = b"pitboss-cli"
@@ -67,6 +68,16 @@ def build_record(
             raise UsageError(message) from error
         headers.append((SIGNATURE_HEADER, hmac.digest(secret, body, "sha256").hex().encode()))
     return body, headers
+
+
+def check_event(body: bytes) -> None:
+    """Read an event as the normaliser will. Raises UsageError for what it would reject."""
+    sizes = (None, 0, len(body))
+    record = ConsumerRecord(raw_topic(PROVIDER), 0, 0, 0, 0, None, body, *sizes, ())
+    try:
+        House().reader(None)(record, {})
+    except Rejected as error:
+        raise UsageError(f"{error.reason.value}: {error.detail}; nothing was appended") from error
 
 
 def active_signing_key(keyring: Mapping[str, Any], now_ms: int) -> Mapping[str, str] | None:
@@ -117,15 +128,18 @@ async def submit(
     wait_s: float,
     warn: Callable[[str], None] = ignore_warning,
 ) -> SubmittedEvent:
-    """Append an event of a player and wait up to `wait_s` s for its outcome or dead letter.
+    """Append an operator's event and wait up to `wait_s` s for its outcome or dead letter.
 
-    `warn` is called before the append if it will probably be rejected. Raises Unavailable without
-    a broker, UsageError without topics or a usable key.
+    An event without a player has its own id as the key. `warn` is called before the append if it
+    will probably be rejected. Raises Unavailable without a broker, UsageError without topics or a
+    usable key, and for an event that the normaliser would reject.
     """
     now_ms = time.time_ns() // 1_000_000
     signing_key = active_signing_key(read_keyring(worker), now_ms)
     body, headers = build_record(event, signing_key, brand, now_ms)
-    topic, key = runtime.topic(raw_topic(PROVIDER)), str(event["player_id"]).encode()
+    check_event(body)
+    key = str(event.get("player_id") or event["id"]).encode()
+    topic = runtime.topic(raw_topic(PROVIDER))
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.house"))
     consumer = AIOKafkaConsumer(
         bootstrap_servers=runtime.bootstrap_servers, isolation_level="read_committed"
