@@ -243,7 +243,7 @@ def _read_item(entry_id: str) -> OpenEntry:
     item = query_ledger(partial(read_open_entry, event_id=event_id))
     if item is None:
         raise UsageError(
-            f"event {event_id} waits for no one: `pitboss ledger entry {event_id}` shows what"
+            f"event {event_id} is not open: `pitboss ledger entry {event_id}` shows what"
             " became of it, `pitboss ledger open` what is open"
         )
     return item
