@@ -91,12 +91,13 @@ def acts(draw):
     if act == "answer" or draw(st.booleans()):
         return [house(alone[act], f"{name}-{act}-{item}-{player}", leg(kind, None, None), **named)]
     proposed = f"{operation}.proposed"
-    second = {**who, "cause": Cause("operator", "o", draw(st.sampled_from(["ann", "bob", "bob"])))}
+    second_actor = draw(st.sampled_from(["ann", "bob", "bob"]))
+    second = {**who, "cause": Cause("operator", "o", second_actor)}
     return [
         house(proposed, f"{name}-{player}-{item}", leg("PROPOSAL", None, None), **named),
         house(
             f"{operation}.approved",
-            f"{name}-{player}-{item}-{second['cause'].actor}",
+            f"{name}-{player}-{item}-{second_actor}",
             leg(kind, None, None),
             reference=(proposed, f"{name}-{player}-{item}"),
             **second,
