@@ -41,6 +41,13 @@ SELECT player_id, currency, version, debit, credit, amount_minor, cash_minor, bo
  WHERE part = %(part)s AND source_offset >= %(first)s AND source_offset < %(next)s
  ORDER BY source_offset, event_id, decision, player_id, currency, version, debit, credit, amount_minor
 
+-- name: oldest_from
+-- When the first of the rows from an offset on was booked. One of them may have no time of its decision.
+SELECT min(coalesce(decided_at_ms, occurred_at_ms)) FROM entry WHERE part = %(part)s AND source_offset >= %(next)s
+
+-- name: hashes
+SELECT part, number, hash FROM seal WHERE part = ANY(%(parts)s)
+
 -- name: insert_seal
 INSERT INTO seal (part, number, form, from_offset, next_offset, digests, hash)
 VALUES (%(part)s, %(number)s, %(form)s, %(from_offset)s, %(next_offset)s, %(digests)s, %(hash)s)
