@@ -258,7 +258,7 @@ def find_gaps(
     if not has_booked(connection, topic):
         return []
     if not signed:
-        return [SealFault("checkpoints", "there is no checkpoint of this ledger by this key")]
+        return [SealFault("checkpoints", "no checkpoint of this ledger by this key was found")]
     count, faults = signed[-1].content().number, []
     if count < at_least:
         plural = "s" if count > 1 else ""

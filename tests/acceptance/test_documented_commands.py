@@ -60,6 +60,8 @@ ON_THE_STACK = (
     "pitboss ledger history",
     "pitboss ledger round",
     "pitboss ledger proposals",
+    "pitboss ledger limit",
+    "pitboss ledger open",
     "pitboss player",
     "pitboss alerts list",
     "pitboss topics lag",

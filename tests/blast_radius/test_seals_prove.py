@@ -50,7 +50,7 @@ def test_what_was_never_sealed_is_said_to_be_so(run, tmp_path):
     assert WELL not in shown
     assert run("verify", "--json", code=3)["state"] == "NOT_SEALED"
     shown = run("verify", "--public-key", f"{key}.pub", code=1)
-    assert "there is no checkpoint" in shown
+    assert "no checkpoint of this ledger" in shown
     assert WELL not in shown
     run("seal", "--key", key)
     assert WELL in run("verify", "--public-key", f"{key}.pub")
@@ -75,10 +75,10 @@ def test_a_ledger_that_was_changed_and_sealed_anew_is_found_without_a_kept_file(
         changed = "SELECT ctid FROM entry WHERE outcome = 'POSTED' LIMIT 3"
         owner.execute(f"UPDATE entry SET game_id = 'another' WHERE ctid IN ({changed})".encode())
     asyncio.run(_empty_topic(runtime))
-    assert "there is no checkpoint" in run("verify", *public, code=1)
+    assert "no checkpoint of this ledger" in run("verify", *public, code=1)
     refused = run("seal", "--key", key, code=70)
     assert "CHECKPOINTS_WENT_BACK" in refused
-    assert "there is no checkpoint" in run("verify", *public, code=1)
+    assert "no checkpoint of this ledger" in run("verify", *public, code=1)
 
 
 def test_rows_beyond_the_last_checkpoint_may_be_young_but_not_old(run, runtime, tmp_path):
