@@ -13,6 +13,7 @@ import msgspec
 
 from fraud_agents.detectors import BetVelocity, Observation
 from fraud_agents.detectors.base import NEVER
+from fraud_agents.detectors.d01_bet_velocity import REOPENED
 from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.rules import Rule, find_rule
 from fraud_agents.windows import SECOND_MS
@@ -20,6 +21,9 @@ from schemas.events import FraudAlert
 
 _SINCE_FIRST_SEEN: Final = ("late_events", "duplicate_events")
 """Evidence that counts from a key's first record on; a re-run sees only the last records."""
+
+
+_SINCE_CLOSED: Final = ("revision", "status", "occurred_at", f"evidence.{REOPENED}")
 
 
 class WindowSecond(msgspec.Struct, frozen=True):
@@ -112,10 +116,12 @@ def _seconds(alert: FraudAlert, rule: Rule, counts: Counter[int]) -> list[Window
 
 
 def _differences(alert: FraudAlert, raised: Sequence[FraudAlert]) -> list[str]:
+    is_reopened = REOPENED in alert.evidence
     same = [
         again
         for again in raised
-        if (again.alert_id, again.revision) == (alert.alert_id, alert.revision)
+        if again.alert_id == alert.alert_id
+        if again.revision == alert.revision or (is_reopened and again.severity == alert.severity)
     ]
     if not same:
         others = ", ".join(again.alert_id for again in raised) or "none"
@@ -125,6 +131,8 @@ def _differences(alert: FraudAlert, raised: Sequence[FraudAlert]) -> list[str]:
         f"{name}: published {published[name]!r}, found {found.get(name)!r}"
         for name in published
         if published[name] != found.get(name)
+        # Other players' records had closed it before; they are not read again.
+        if not (is_reopened and name in _SINCE_CLOSED)
     ]
 
 

@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 from aiokafka.structs import TopicPartition
 
+from fraud_agents.activations import Marker, Timeline, switch_rules
 from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.enforcement import Enforcement
-from fraud_agents.rules import Rule, rule_set_name
+from fraud_agents.rule_feed import ReleaseRules, RuleFeed, RuleSource
+from fraud_agents.rule_set import RuleSet
+from fraud_agents.rules import Rule
 from fraud_agents.settings import GROUP, FraudSettings
 from fraud_agents.snapshots import SnapshotClaim, SnapshotStore
 from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
@@ -32,7 +37,7 @@ from schemas import codec
 from schemas.errors import Fenced, OffsetHole, Rejected, Unavailable, UsageError
 from schemas.events import FraudAlert, WalletTransaction
 from schemas.identity import HOUSE
-from schemas.topics import ALERTS, TRANSACTIONS, qualified_name, raw_topic
+from schemas.topics import ALERTS, RULES, TRANSACTIONS, qualified_name, raw_topic
 
 SNAPSHOT_STAGGER: Final = 16
 """Partitions claimed together take their first snapshots at this many different points of the
@@ -65,12 +70,18 @@ class OwnedPartition:
     enforcement: Enforcement | None = None
     is_consistent: bool = True
     """False while the detectors are between two records: their state must not be kept."""
+    timeline: Timeline = field(default_factory=Timeline)
+    unrecorded: Marker | None = None
+    """A marker that the database may have or not: no record at or behind it may be judged yet."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while records are judged, and while the offset of the next marker is chosen."""
 
-    def observe(self, batch: RecordBatch) -> None:
+    def observe(self, batch: RecordBatch, rule_set_at: Callable[[int], RuleSet]) -> None:
         """Show the detectors the records of a batch that they have not seen.
 
-        It does not await, so the detectors stop at the batch's end. Raises OffsetHole for a batch
-        that begins beyond the next record.
+        Rules change at the records that the activation markers name. It does not await, so the
+        detectors stop at the batch's end. Raises OffsetHole for a batch that begins beyond the next
+        record.
         """
         if self.next_offset == LOG_START:
             self.next_offset = self.saved_offset = batch.from_offset
@@ -79,10 +90,14 @@ class OwnedPartition:
         self.is_consistent = False
         decode, encode = codec.decoder(WalletTransaction), codec.encoder(FraudAlert)
         observe, seen = self.detectors.observe, self.next_offset
+        switches = deque(self.timeline.switches_from(seen))
         for record in batch.records:
             offset = record.offset
             if offset < seen:
                 continue  # the batch is tried again, after the database or the broker was away
+            if switches and switches[0].from_offset <= offset:
+                for alert in switch_rules(self.detectors, switches, offset, rule_set_at):
+                    self._publish(alert, encode(alert))
             try:
                 event = decode(record.value or b"")
             except Rejected as error:
@@ -95,7 +110,7 @@ class OwnedPartition:
 
     def _publish(self, alert: FraudAlert, value: bytes) -> None:
         self.alerts.append((alert.key.encode(), value, (), None))
-        if self.enforcement is None:
+        if self.enforcement is None or not self.detectors.may_stop(alert):
             return
         is_blocked = self.detectors.is_blocked(alert)
         order = self.enforcement.record_for(alert, is_blocked=is_blocked)
@@ -117,7 +132,7 @@ class FraudAgent:
 
     def __init__(
         self,
-        rules: Sequence[Rule],
+        rules: Sequence[Rule] | RuleSource,
         store: SnapshotStore,
         producer: BatchProducer,
         dead_letters: KafkaDeadLetterSink,
@@ -128,8 +143,8 @@ class FraudAgent:
         snapshot_interval_ms: int,
         snapshot_records: int,
     ) -> None:
-        self.rule_set = rule_set_name(rules)
-        self._rules = tuple(rules)
+        self._source = ReleaseRules(rules) if isinstance(rules, Sequence) else rules
+        self._rule_sets: dict[int, RuleSet] = {}
         self._store = store
         self._producer = producer
         self._dead_letters = dead_letters
@@ -141,6 +156,12 @@ class FraudAgent:
         self._owned: dict[TopicPartition, OwnedPartition] = {}
         self._database_away_until_s = 0.0
 
+    def _rule_set_at(self, position: int) -> RuleSet:
+        found = self._rule_sets.get(position)
+        if found is None:
+            found = self._rule_sets[position] = self._source.book.rule_set_at(position)
+        return found
+
     async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Take partitions over at their snapshots.
 
@@ -148,13 +169,23 @@ class FraudAgent:
 
         Raises Unavailable, and UsageError for a snapshot that this release cannot read.
         """
-        claims = await self._store.claim([tp.partition for tp in partitions], self.rule_set)
+        claims = await self._store.claim([tp.partition for tp in partitions])
+        positions = [marker.position for claim in claims for marker in claim.markers]
+        await self._source.reach(max([0, *positions]))
         by_partition = {claim.partition: claim for claim in claims}
-        self._owned = {tp: self._restore_partition(by_partition[tp.partition]) for tp in partitions}
-        return {tp: owned.next_offset for tp, owned in self._owned.items()}
+        owned = {tp: self._restore_partition(by_partition[tp.partition]) for tp in partitions}
+        for tp in partitions:
+            await self._record_release(owned[tp], by_partition[tp.partition])
+        self._owned = owned
+        return {tp: one.next_offset for tp, one in owned.items()}
 
     def _restore_partition(self, claim: SnapshotClaim) -> OwnedPartition:
-        detectors, next_offset = PartitionDetectors(self._rules, claim.partition), LOG_START
+        timeline = Timeline(claim.markers)
+        position = timeline.judged_before(claim.next_offset)
+        if position is None:
+            position = self._source.book.position
+        detectors = PartitionDetectors(self._rule_set_at(position), claim.partition)
+        next_offset = LOG_START
         if claim.state is not None:
             next_offset = claim.next_offset
             try:
@@ -165,14 +196,6 @@ class FraudAgent:
                     f"read: {error}; run the release that wrote it, or delete its row of "
                     "fraud.snapshot to watch all that the log still holds"
                 ) from error
-            if claim.rule_set != self.rule_set:
-                logger.warning(
-                    "partition %d: rules %s apply from offset %d on, in place of %s",
-                    claim.partition,
-                    self.rule_set,
-                    claim.next_offset,
-                    claim.rule_set,
-                )
         now_s = asyncio.get_running_loop().time()
         saved_at_s = (
             now_s - self._interval_s * (claim.partition % SNAPSHOT_STAGGER) / SNAPSHOT_STAGGER
@@ -185,6 +208,73 @@ class FraudAgent:
             next_offset,
             saved_at_s,
             enforcement=self._enforcement,
+            timeline=timeline,
+        )
+
+    async def _record_release(self, owned: OwnedPartition, claim: SnapshotClaim) -> None:
+        """Record the rules from the snapshot's offset on, where no marker says the same.
+
+        A partition that is new begins with the rules as they are now. Where another release wrote
+        the markers, with other rules, they keep their offsets and positions, over this one's rules.
+        """
+        start, timeline = claim.next_offset, owned.timeline
+        if claim.rule_set == owned.detectors.rule_set:
+            return
+        in_force = timeline.judged_before(start + 1)
+        position = self._source.book.position if in_force is None else in_force
+        for marker in (Marker(start, position), *timeline.switches_from(start + 1)):
+            named = msgspec.structs.replace(
+                marker, rule_set=self._rule_set_at(marker.position).name
+            )
+            if named in claim.markers:
+                continue
+            await self._store.activate(owned.partition, owned.epoch, named)
+            timeline.add(named)
+            if claim.state is not None:
+                logger.warning(
+                    "partition %d: rules %s apply from offset %d on, in place of %s",
+                    claim.partition,
+                    named.rule_set,
+                    named.from_offset,
+                    claim.rule_set,
+                )
+
+    async def adopt_rules(self) -> None:
+        """Let every partition go on under the present rules, each from an offset of its own.
+
+        That is the end of the partition's log, so no record behind it was judged yet, by this
+        worker or by one before. Where the database is away, the change waits for it.
+        """
+        for owned in list(self._owned.values()):
+            last = owned.timeline.last
+            if last is None or last.position >= self._source.book.position:
+                continue
+            try:
+                await self._adopt(owned)
+            except (Unavailable, Fenced) as error:
+                logger.warning("partition %d keeps its rules for now: %s", owned.partition, error)
+
+    async def _adopt(self, owned: OwnedPartition) -> None:
+        async with owned.lock:
+            if owned.unrecorded is None:
+                last, position = owned.timeline.last, self._source.book.position
+                end = await self._source.end_offset(owned.partition)
+                from_offset = max(end, owned.next_offset, last.from_offset if last else 0)
+                name = self._rule_set_at(position).name
+                owned.unrecorded = Marker(from_offset, position, name)
+            await self._record(owned)
+
+    async def _record(self, owned: OwnedPartition) -> None:
+        marker = owned.unrecorded
+        assert marker is not None
+        await self._store.activate(owned.partition, owned.epoch, marker)
+        owned.timeline.add(marker)
+        owned.unrecorded = None
+        logger.info(
+            "partition %d: rules %s apply from offset %d on",
+            owned.partition,
+            marker.rule_set,
+            marker.from_offset,
         )
 
     async def handle(self, batch: RecordBatch) -> None:
@@ -194,7 +284,11 @@ class FraudAgent:
         unsaved because the database is away.
         """
         owned = self._owned[batch.tp]
-        owned.observe(batch)
+        async with owned.lock:
+            waiting = owned.unrecorded
+            if waiting is not None and batch.next_offset > waiting.from_offset:
+                await self._record(owned)
+            owned.observe(batch, self._rule_set_at)
         if owned.orders:  # before the alerts: money may be about to leave
             await self._producer.send_keyed(self._house_topic, owned.orders)
             owned.orders.clear()
@@ -236,7 +330,11 @@ class FraudAgent:
     async def _save(self, owned: OwnedPartition) -> None:
         next_offset = owned.next_offset
         await self._store.save(
-            owned.partition, owned.epoch, next_offset, self.rule_set, owned.detectors.state()
+            owned.partition,
+            owned.epoch,
+            next_offset,
+            owned.detectors.rule_set,
+            owned.detectors.state(),
         )
         owned.saved_offset, owned.saved_at_s = next_offset, asyncio.get_running_loop().time()
         self._database_away_until_s = 0.0
@@ -272,8 +370,10 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
     log = qualified_name(TRANSACTIONS, settings.namespace)
     producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, consumer)))
     store = app.supervise(SnapshotStore(settings.database_url, GROUP, TRANSACTIONS))
+    rules_topic = qualified_name(RULES, settings.namespace)
+    feed = app.supervise(RuleFeed(settings.bootstrap_servers, rules_topic, log, settings.rules))
     agent = FraudAgent(
-        settings.rules,
+        feed,
         store,
         producer,
         KafkaDeadLetterSink(producer, "fraud", settings.code_version),
@@ -283,6 +383,7 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
         snapshot_interval_ms=settings.snapshot_interval_ms,
         snapshot_records=settings.snapshot_records,
     )
+    feed.on_change = agent.adopt_rules
     return add_agent(
         app,
         IntakeSettings(

@@ -39,6 +39,33 @@ class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, value=moved)
 
 
+class RuleScope(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Events that a rule looks at: one of the names in each list; an empty list means all."""
+
+    regions: list[str] = []
+    brands: list[str] = []
+    games: list[str] = []
+
+    def includes(self, region: str, brand: str, game_id: str | None) -> bool:
+        """Return whether an event with these names is looked at."""
+        return (
+            (not self.regions or region in self.regions)
+            and (not self.brands or brand in self.brands)
+            and (not self.games or game_id in self.games)
+        )
+
+
+class ControlGroup(msgspec.Struct, frozen=True):
+    """Share of would-be blocks that are held for review instead, so that precision is measured.
+
+    A player whose alert exposes `exposed_minor_max` or more, in euro cents, is blocked all the
+    same; so is one whose money is unknown.
+    """
+
+    percent: int
+    exposed_minor_max: int
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One version of one rule. Raises UsageError for numbers that contradict each other.
 
@@ -72,6 +99,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stops_player: bool = True
     """Whether its alerts may block or hold the player; not where another is at fault: a provider,
     a game, the operator."""
+    detector: str = ""
+    """The detector that applies it, where it is not named like the rule."""
+    owner: str = ""
+    scope: RuleScope | None = None
+    control: ControlGroup | None = None
 
     def __post_init__(self) -> None:
         name = f"rule {self.rule_id} version {self.version}"
@@ -92,6 +124,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 f"{name}: idle_ms {self.idle_ms} forgets a key before its episode can close"
             )
         self.window_spec()
+
+    @property
+    def detector_id(self) -> str:
+        """Name of the detector that applies the rule."""
+        return self.detector or self.rule_id
 
     def limit(self, name: str, region: str = "") -> int:
         """Return a number of the rule: the region's own where it has one."""
@@ -162,35 +199,6 @@ def make_rule(
         words=words or {},
         stops_player=stops_player,
     )
-
-
-D01_VERSION_1: Final = Rule(
-    rule_id="D01",
-    version=1,
-    severity="hold",
-    threshold=500,
-    unit="bets",
-    window_ms=60_000,
-    grace_ms=120_000,
-    dedup_horizon_ms=180_000,
-    close_below=400,
-    cooldown_ms=300_000,
-    idle_ms=600_000,
-    reason=(
-        "500 bets a minute is 20 times the 24 rounds a minute that Great Britain's 2.5 s slot "
-        "cycle allows (UKGC RTS, since 2021-10-31) and 40 times the 12 of Germany's 5 s (GlueStV "
-        "22a): nobody at one game gets there by hand. Grace: a worker that was killed has "
-        "caught up within 30 s; four times that. Dedup horizon: window and grace together, the "
-        "least with which no window can hold one event twice. Close below 400: a steady 500 a "
-        "minute varies by 22 (Poisson), so 400 is 4.5 deviations away and does not flap. "
-        "Cool-down 5 min: at most 12 alerts an hour a player, whose money is on hold all the "
-        "while. Idle 10 min: twice the cool-down. What a key sends after such a pause is judged "
-        "by itself; longer would keep in memory, and in every snapshot, players who have left."
-    ),
-)
-
-PAST_RULES: Final = (D01_VERSION_1,)
-"""Rules that raised alerts and are not active any more: those alerts can still be explained."""
 
 
 def find_rule(rules: Sequence[Rule], rule_id: str, version: int, digest: str) -> Rule:

@@ -8,11 +8,13 @@ claim increments the partition's epoch, so its previous owner can write nothing 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection
 from typing import Any, Final, LiteralString, NamedTuple
 
 from mode import Service
 
+from fraud_agents.activations import Marker
 from runtime.postgres import migrations as files
 from runtime.postgres.database import Database
 from runtime.postgres.migrations import Migration, MigrationSet
@@ -33,6 +35,8 @@ class SnapshotClaim(NamedTuple):
     next_offset: int
     rule_set: str | None
     state: bytes | None
+    markers: tuple[Marker, ...] = ()
+    """Activations of the partition's rules, by offset."""
 
 
 def _statements() -> dict[str, LiteralString]:
@@ -55,28 +59,40 @@ class SnapshotStore(Service):
         self._database = _Snapshots(database_url, "pitboss.fraud")
         self._names = {"consumer": consumer, "topic": topic}
 
-    async def claim(self, partitions: Collection[int], rule_set: str) -> list[SnapshotClaim]:
-        """Take partitions over; record `rule_set` as their rules from the snapshots' offsets on."""
+    async def claim(self, partitions: Collection[int]) -> list[SnapshotClaim]:
+        """Take partitions over, with their snapshots and the activations of their rules."""
+        parts = {**self._names, "parts": sorted(partitions)}
+        markers: dict[int, list[Marker]] = defaultdict(list)
         async with self._database.transaction() as connection:
             # Binary: in hex a state would be twice as long.
-            cursor = await connection.execute(
-                _statements()["claim"],
-                {**self._names, "parts": sorted(partitions)},
-                binary=True,
-            )
-            claims = [SnapshotClaim(*row) for row in await cursor.fetchall()]
-            changed = [claim for claim in claims if claim.rule_set != rule_set]
-            if changed:
-                await connection.execute(
-                    _statements()["activate"],
-                    {
-                        **self._names,
-                        "rule_set": rule_set,
-                        "parts": [claim.partition for claim in changed],
-                        "from_offsets": [claim.next_offset for claim in changed],
-                    },
-                )
-        return claims
+            cursor = await connection.execute(_statements()["claim"], parts, binary=True)
+            rows = await cursor.fetchall()
+            # After the claim: from here on no other owner adds a marker.
+            found = await connection.execute(_statements()["markers"], parts)
+            for partition, *marker in await found.fetchall():
+                markers[partition].append(Marker(*marker))
+        return [SnapshotClaim(*row)._replace(markers=tuple(markers[row[0]])) for row in rows]
+
+    async def activate(self, partition: int, epoch: int, marker: Marker) -> None:
+        """Record from which offset on a partition's records are judged by which rules.
+
+        Raises Fenced where another worker has claimed the partition.
+        """
+        row = {
+            **self._names,
+            "part": partition,
+            "epoch": epoch,
+            "from_offset": marker.from_offset,
+            "rules_position": marker.position,
+            "rule_set": marker.rule_set,
+        }
+        async with self._database.transaction() as connection:
+            if (await connection.execute(_statements()["activate"], row)).rowcount == 1:
+                return
+        raise Fenced(
+            f"{self._names['topic']}-{partition}@{marker.from_offset}: claimed by another worker, "
+            "which activates its rules"
+        )
 
     async def save(
         self, partition: int, epoch: int, next_offset: int, rule_set: str, state: bytes

@@ -41,6 +41,7 @@ class Kind(StrEnum):
     ANSWER = "ANSWER"
     PROPOSAL = "PROPOSAL"
     OPERATOR_LIMIT = "OPERATOR_LIMIT"
+    QUARANTINE = "QUARANTINE"
     INFORMATIONAL = "INFORMATIONAL"
     HEARTBEAT = "HEARTBEAT"
 
@@ -75,6 +76,7 @@ class SignalKind(StrEnum):
     STALE_SIGNATURE = (
         "STALE_SIGNATURE"  # a signed record from outside the replay window; its event is in the log
     )
+    OTHER_BRAND = "OTHER_BRAND"  # an event whose player belongs to another brand; nothing is booked
 
 
 class Outcome(StrEnum):
@@ -446,6 +448,7 @@ class FraudAlert(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     exposed_minor: int | None = None
     currency: str | None = None
+    handling: str = "normal"
 
 
 class SchemaDrift(msgspec.Struct, frozen=True, gc=False):

@@ -152,6 +152,11 @@ def fingerprint(
     return digest.hexdigest()
 
 
+def quarantined_record(source: Position, checksum: int) -> str:
+    """Return the name of a record of the log: its place, and the CRC-32 of its key and value."""
+    return f"{source.topic}-{source.partition}@{source.offset}#{checksum:08x}"
+
+
 HOUSE: Final = "house"
 HOUSE_REFERENCES: Final = frozenset({"deposit.opened", "withdrawal.requested"})
 """Operations of the house dialect that a payment provider's notice refers to by our reference."""

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from schemas import events
+from schemas import events, rule_changes
 from schemas.compiler.avro_types import AvroJson
 from schemas.errors import Fatal, RejectCode, Rejected
 
@@ -34,6 +34,7 @@ RECORDS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
         "dead-letter": events.DeadLetter,
         "schema-drift": events.SchemaDrift,
         "game-result": events.GameResult,
+        "rule-change": rule_changes.RuleChange,
     }
 )
 """The class of each subject's record; it has the fields of the subject's latest version."""

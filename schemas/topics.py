@@ -25,6 +25,8 @@ SETTLEMENTS: Final = "sports.settlements.v1"
 GAME_RESULTS: Final = "game.results.v1"
 SIGNALS: Final = "risk.signals.v1"
 ALERTS: Final = "risk.alerts.v1"
+RULES: Final = "risk.rules.v1"
+"""Changes of the detectors' rules, in one partition: their order there is their order."""
 DRIFT: Final = "schema.drift.v1"
 SAMPLES: Final = "schema.samples.v1"
 """Raw records that the normaliser hands to drift, with headers that say where they are from."""
@@ -115,6 +117,7 @@ _INTERNAL: Final = (
     Topic(GAME_RESULTS, "game id", "game-result", retention_ms=-1),
     Topic(SIGNALS, "player id, else provider", "risk-signal", retention_ms=90 * DAY_MS),
     Topic(ALERTS, "the detector's key", "fraud-alert", retention_ms=-1),
+    Topic(RULES, "rule id", "rule-change", retention_ms=-1, partitions=1),
     Topic(DRIFT, "drift id", "schema-drift", retention_ms=-1, cleanup="compact", partitions=1),
     Topic(SAMPLES, "that of the raw record", None, retention_ms=7 * DAY_MS, partitions=1),
     Topic(CHECKPOINTS, "the ledger's database", None, retention_ms=-1, partitions=1),
@@ -134,7 +137,9 @@ def catalogue(
             raw_topic(name),
             _RAW_KEY,
             None,
-            90 * DAY_MS,
+            # The broker would delete by its own clock. One that jumps, or that was at its epoch,
+            # would take what nothing has read; `pitboss topics trim` goes by what was read.
+            -1,
             timestamp_type="LogAppendTime",
             partitions=raw_partitions,
         )

@@ -10,7 +10,7 @@ episode has been quiet for the cool-down.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from heapq import heappop, heappush
 from typing import Any, ClassVar, Final, Generic, TypeVar
@@ -275,14 +275,12 @@ class KeyedDetector(Generic[S]):
             heappush(self._timers, (quiet_ms, name, _CLOSE))
             return None
         del self._cases[name]
-        return msgspec.structs.replace(
-            case.alert,
-            status=AlertStatus.CLOSED.value,
-            revision=case.alert.revision + 1,
-            observed=case.observed,
-            exposed_minor=case.exposed_minor,
-            occurred_at=due_ms,
-        )
+        return _closing_of(case, due_ms)
+
+    def close_cases(self, is_kept: Callable[[FraudAlert], bool]) -> list[FraudAlert]:
+        """Forget the open alerts that are not kept, and return the records that close them."""
+        over = [name for name, case in self._cases.items() if not is_kept(case.alert)]
+        return [_closing_of(self._cases.pop(name), self.watermark_ms) for name in over]
 
     # --- snapshots ---------------------------------------------------------------------------
 
@@ -316,6 +314,17 @@ class KeyedDetector(Generic[S]):
         self.watermark_ms = watermark_ms
         self._states = OrderedDict((key, (touched_ms, own)) for key, touched_ms, own in states)
         self._cases, self._timers = cases, timers
+
+
+def _closing_of(case: OpenCase, at_ms: int) -> FraudAlert:
+    return msgspec.structs.replace(
+        case.alert,
+        status=AlertStatus.CLOSED.value,
+        revision=case.alert.revision + 1,
+        observed=case.observed,
+        exposed_minor=case.exposed_minor,
+        occurred_at=at_ms,
+    )
 
 
 def _is_news(case: OpenCase, finding: Finding) -> bool:

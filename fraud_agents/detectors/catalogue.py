@@ -62,6 +62,9 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
     d20_limit_breach.RULE,
 )
 
+PAST_RULES: Final[tuple[Rule, ...]] = (d01_bet_velocity.VERSION_1,)
+"""Rules that raised alerts and are not active any more: those alerts can still be explained."""
+
 
 class DetectorType(Protocol):
     """Class of a detector."""

@@ -10,7 +10,8 @@ the normaliser had to move, are counted as late and not checked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
 from sys import intern
 from typing import ClassVar, Final
 
@@ -35,20 +36,38 @@ from schemas.events import AlertStatus, FraudAlert, Kind, Leg, OffsetRange, Wall
 from schemas.identity import alert_id
 from schemas.topics import TRANSACTIONS
 
-STATE_VERSION: Final = 2
+STATE_VERSION: Final = 3
 
-RULE: Final = Rule(
+VERSION_1: Final = Rule(
     rule_id="D01",
-    version=2,
+    version=1,
     severity="hold",
     threshold=500,
     unit="bets",
     window_ms=60_000,
     grace_ms=120_000,
     dedup_horizon_ms=180_000,
-    close_below=96,
+    close_below=400,
     cooldown_ms=300_000,
     idle_ms=600_000,
+    reason=(
+        "500 bets a minute is 20 times the 24 rounds a minute that Great Britain's 2.5 s slot "
+        "cycle allows (UKGC RTS, since 2021-10-31) and 40 times the 12 of Germany's 5 s (GlueStV "
+        "22a): nobody at one game gets there by hand. Grace: a worker that was killed has "
+        "caught up within 30 s; four times that. Dedup horizon: window and grace together, the "
+        "least with which no window can hold one event twice. Close below 400: a steady 500 a "
+        "minute varies by 22 (Poisson), so 400 is 4.5 deviations away and does not flap. "
+        "Cool-down 5 min: at most 12 alerts an hour a player, whose money is on hold all the "
+        "while. Idle 10 min: twice the cool-down. What a key sends after such a pause is judged "
+        "by itself; longer would keep in memory, and in every snapshot, players who have left."
+    ),
+)
+"""Before the warning and its wider closing level; its alerts can still be explained."""
+
+RULE: Final = msgspec.structs.replace(
+    VERSION_1,
+    version=2,
+    close_below=96,
     title="Bet velocity",
     reason=(
         "500 bets a minute is 20 times the 24 rounds a minute that Great Britain's 2.5 s slot "
@@ -65,6 +84,9 @@ RULE: Final = Rule(
     limits={"warn": Limit(120, "bets", "our default: five times the fastest legal slot cycle")},
 )
 
+REOPENED: Final = "reopened"
+"""Evidence of an alert that was closed before a provider that lags behind had sent all its bets."""
+
 _BET: Final = Kind.BET.value
 # Bounds of caches: names come from outside, and their number is unknown.
 _SHARED_LABELS_MAX: Final = 65_536
@@ -72,23 +94,30 @@ _BRANDS_MAX: Final = 1_024
 
 
 class Episode(msgspec.Struct, array_like=True):
-    """A period of too many bets, one alert.
+    """A period of too many bets, one alert: its last record.
 
-    `busy_ms`: the last event time in a window above the closing level. `alert` is the record that
-    opened it, until the threshold is reached; then it is None, since nothing is added any more.
+    `busy_ms`: the last event time in a window above the closing level. `quiet_ms`: the alert is
+    closed when the log's event time gets here; a provider that lags behind the others by an hour
+    has bets that are an hour old. An alert that is closed and becomes busy again goes on.
     """
 
-    alert_id: str
+    alert: FraudAlert
     busy_ms: int
-    alert: FraudAlert | None = None
+    quiet_ms: int
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the last record is the one that closed it."""
+        return self.alert.status == AlertStatus.CLOSED
 
 
 class D01State(msgspec.Struct, frozen=True, array_like=True):
-    """A snapshot of the detector; episodes in the order of their opening."""
+    """A snapshot of the detector; episodes in the order of their opening, timers sorted."""
 
     version: int
     windows: KeyedState
     episodes: dict[str, Episode]
+    timers: list[tuple[int, str]]
 
 
 def _has_bet(legs: list[Leg]) -> bool:
@@ -108,7 +137,6 @@ class BetVelocity:
     kinds: ClassVar[frozenset[str] | None] = None  # every record moves the watermark
     topic: ClassVar[str] = TRANSACTIONS
     sees_repeats: ClassVar[bool] = True  # counted in the evidence
-    next_due_ms: int = NEVER
 
     def __init__(self, rule: Rule, partition: int) -> None:
         self.rule = rule
@@ -116,6 +144,7 @@ class BetVelocity:
         self._partition = partition
         self._windows = KeyedWindows(rule.window_spec(), rule.idle_ms)
         self._episodes: dict[str, Episode] = {}
+        self._timers: list[tuple[int, str]] = []
         self._key_prefixes: dict[str, str] = {}
         self._labels: dict[Label, Label] = {}
         self._opens_at = min([rule.threshold, *(one.value for one in rule.limits.values())])
@@ -143,47 +172,88 @@ class BetVelocity:
         if episode is not None and at_ms <= episode.busy_ms + self.rule.cooldown_ms:
             return self._continue(key, episode, window, at_ms)
         span = window.peak(at_ms, self._opens_at)
-        if span is None:
-            if episode is not None:
-                del self._episodes[key]
-            return ()
-        return (self._open(key, player_id, window, span, at_ms),)
+        alerts: list[FraudAlert] = []
+        if episode is not None:
+            del self._episodes[key]
+            if not episode.is_closed:
+                alerts.append(_closed(episode.alert, at_ms))
+        if span is not None:
+            alerts.append(self._open(key, player_id, window, span, at_ms))
+        return alerts
+
+    @property
+    def next_due_ms(self) -> int:
+        """Event time at which the first episode may be over."""
+        return self._timers[0][0] if self._timers else NEVER
 
     def advance(self, watermark_ms: int) -> Sequence[FraudAlert]:
-        """Return nothing: a count depends on bets alone."""
-        del watermark_ms
-        return ()
+        """Close the alerts that have been quiet for the cool-down, in the log's event time."""
+        closed: list[FraudAlert] = []
+        while self._timers and self._timers[0][0] <= watermark_ms:
+            due_ms, key = heappop(self._timers)
+            episode = self._episodes.get(key)
+            if episode is None or episode.is_closed:
+                continue
+            if episode.quiet_ms > due_ms:
+                heappush(self._timers, (episode.quiet_ms, key))
+                continue
+            episode.alert = _closed(episode.alert, due_ms)
+            closed.append(episode.alert)
+        return closed
+
+    def close_cases(self, is_kept: Callable[[FraudAlert], bool]) -> Sequence[FraudAlert]:
+        """Forget the open alerts that are not kept, and return the records that close them."""
+        over = [key for key, episode in self._episodes.items() if not is_kept(episode.alert)]
+        dropped = [self._episodes.pop(key) for key in over]
+        at_ms = self._windows.watermark_ms
+        return [_closed(one.alert, at_ms) for one in dropped if not one.is_closed]
 
     def _continue(
         self, key: str, episode: Episode, window: SlidingWindow, at_ms: int
     ) -> Sequence[FraudAlert]:
-        if at_ms > episode.busy_ms and window.peak(at_ms, self.rule.close_below) is not None:
-            episode.busy_ms = at_ms
-        opened = episode.alert
-        if opened is None:
-            return ()
-        span = window.peak(at_ms, self.rule.threshold)
-        if span is None:
-            return ()
-        assert opened.player_id is not None
-        episode.alert = None
-        whole = self._alert(key, opened.player_id, window, span, at_ms)
-        return (
-            msgspec.structs.replace(
+        is_busy = at_ms > episode.busy_ms and window.peak(at_ms, self.rule.close_below) is not None
+        if is_busy:
+            self._keep_busy(key, episode, at_ms)
+        before = episode.alert
+        has_reached = before.threshold == self.rule.threshold
+        span = None if has_reached else window.peak(at_ms, self.rule.threshold)
+        if span is not None:
+            assert before.player_id is not None
+            whole = self._alert(key, before.player_id, window, span, at_ms)
+            episode.alert = msgspec.structs.replace(
                 whole,
-                alert_id=opened.alert_id,
-                episode_start=opened.episode_start,
+                alert_id=before.alert_id,
+                episode_start=before.episode_start,
                 status=AlertStatus.UPDATED.value,
-                revision=opened.revision + 1,
-            ),
-        )
+                revision=before.revision + 1,
+            )
+        elif is_busy and episode.is_closed:
+            episode.alert = msgspec.structs.replace(
+                before,
+                status=AlertStatus.UPDATED.value,
+                revision=before.revision + 1,
+                occurred_at=at_ms,
+            )
+        if episode.alert is before:
+            return ()
+        if before.status == AlertStatus.CLOSED:
+            evidence = {**episode.alert.evidence, REOPENED: "true"}
+            episode.alert = msgspec.structs.replace(episode.alert, evidence=evidence)
+            self._keep_busy(key, episode, max(episode.busy_ms, at_ms), is_new=True)
+        return (episode.alert,)
+
+    def _keep_busy(self, key: str, episode: Episode, at_ms: int, *, is_new: bool = False) -> None:
+        episode.busy_ms = at_ms
+        episode.quiet_ms = self._windows.watermark_ms + self.rule.cooldown_ms
+        if is_new:
+            heappush(self._timers, (episode.quiet_ms, key))
 
     def _open(
         self, key: str, player_id: str, window: SlidingWindow, span: Span, at_ms: int
     ) -> FraudAlert:
         alert = self._alert(key, player_id, window, span, at_ms)
-        may_rise = alert.observed < self.rule.threshold
-        self._episodes[key] = Episode(alert.alert_id, at_ms, alert if may_rise else None)
+        self._episodes[key] = episode = Episode(alert, at_ms, 0)
+        self._keep_busy(key, episode, at_ms, is_new=True)
         return alert
 
     def _alert(
@@ -239,7 +309,9 @@ class BetVelocity:
     def state(self) -> bytes:
         """Return windows, watermark and open episodes as bytes."""
         return msgspec.msgpack.encode(
-            D01State(STATE_VERSION, dump_windows(self._windows), self._episodes)
+            D01State(
+                STATE_VERSION, dump_windows(self._windows), self._episodes, sorted(self._timers)
+            )
         )
 
     def restore(self, state: bytes) -> None:
@@ -250,4 +322,10 @@ class BetVelocity:
                 f"state version {saved.version} of D01; this program reads {STATE_VERSION}"
             )
         restore_windows(self._windows, saved.windows)
-        self._episodes = dict(saved.episodes)
+        self._episodes, self._timers = dict(saved.episodes), list(saved.timers)
+
+
+def _closed(alert: FraudAlert, at_ms: int) -> FraudAlert:
+    return msgspec.structs.replace(
+        alert, status=AlertStatus.CLOSED.value, revision=alert.revision + 1, occurred_at=at_ms
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from fraud_agents.rules import Rule
@@ -47,6 +47,9 @@ class Detector(Protocol):
 
     def advance(self, watermark_ms: int) -> Sequence[FraudAlert]:
         """Raise the watermark and return what is due."""
+
+    def close_cases(self, is_kept: Callable[[FraudAlert], bool]) -> Sequence[FraudAlert]:
+        """Forget the open alerts that are not kept, and return the records that close them."""
 
     def state(self) -> bytes:
         """Return everything that future answers depend on; equal states give equal bytes."""

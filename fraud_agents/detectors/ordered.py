@@ -43,9 +43,10 @@ class OrderedDetectors:
     def __init__(self, rules: Sequence[Rule], inputs: Sequence[InputId], scope: Scope) -> None:
         self.rule_set = rule_set_name(rules)
         self.detectors = tuple(
-            SIGNAL_DETECTORS[rule.rule_id](rule, 0)
+            SIGNAL_DETECTORS[rule.detector_id](rule, 0)
             for rule in rules
-            if rule.rule_id in SIGNAL_DETECTORS and SIGNAL_DETECTORS[rule.rule_id].scope is scope
+            if rule.detector_id in SIGNAL_DETECTORS
+            and SIGNAL_DETECTORS[rule.detector_id].scope is scope
         )
         self._merge: OrderedMerge[Signal] = OrderedMerge(inputs, GRACE_MS)
         self._repeats = {name: RepeatFilter() for name in self._merge.inputs}

@@ -6,15 +6,20 @@ SELECT %(consumer)s, %(topic)s, part FROM unnest(%(parts)s::int[]) AS part ORDER
     ON CONFLICT (consumer, topic, part) DO UPDATE SET epoch = s.epoch + 1, claimed_at = now()
 RETURNING part, epoch, next_offset, rule_set, state
 
+-- name: markers
+SELECT part, from_offset, rules_position, rule_set FROM fraud.activation
+ WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = ANY(%(parts)s::int[])
+ ORDER BY part, from_offset
+
 -- name: activate
--- A worker that died between its claim and its first snapshot may come back with other rules: the last ones apply.
-INSERT INTO fraud.activation (consumer, topic, part, from_offset, rule_set)
-SELECT %(consumer)s, %(topic)s, part, from_offset, %(rule_set)s
-  FROM unnest(%(parts)s::int[], %(from_offsets)s::bigint[]) AS u (part, from_offset)
- ORDER BY part
+-- Only the owner adds a marker. One at an offset of which no record was judged yet may be replaced.
+INSERT INTO fraud.activation (consumer, topic, part, from_offset, rule_set, rules_position)
+SELECT s.consumer, s.topic, s.part, %(from_offset)s, %(rule_set)s, %(rules_position)s
+  FROM fraud.snapshot AS s
+ WHERE s.consumer = %(consumer)s AND s.topic = %(topic)s AND s.part = %(part)s AND s.epoch = %(epoch)s
+   FOR UPDATE
     ON CONFLICT (consumer, topic, part, from_offset)
-    DO UPDATE SET rule_set = EXCLUDED.rule_set, activated_at = now()
-        WHERE fraud.activation.rule_set <> EXCLUDED.rule_set
+    DO UPDATE SET rule_set = EXCLUDED.rule_set, rules_position = EXCLUDED.rules_position, activated_at = now()
 
 -- name: save
 UPDATE fraud.snapshot

@@ -15,17 +15,31 @@ from lab.simulator.database import SimulatedDatabase
 from lab.simulator.intents import AttemptKey, SimulatedIntent
 from lab.simulator.oracle import Oracle
 from lab.simulator.oracle_operators import OPERATOR_KINDS
+from lab.simulator.oracle_rules import OTHER_BRAND
 from lab.simulator.oracle_state import OracleAnswer
 from lab.simulator.process import Process
 from lab.simulator.simulation import Simulation
 from lab.simulator.tables import Row, Server
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import LogEvent
+from ledger_sink.rules.journal import QUARANTINED
 from ledger_sink.store.groups import CONSUMER, Slice
 from ledger_sink.store.ledger import PostgresLedger
+from ledger_sink.store.log_check import checksum
+from replay.audit.evidence import TableEvidence, TopicEvidence
+from replay.audit.quarantines import booked_log
 from schemas import codec
-from schemas.events import FraudAlert, Position, WalletBalance, WalletOutcome, WalletTransaction
-from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
+from schemas.errors import Rejected
+from schemas.events import (
+    FraudAlert,
+    Position,
+    RiskSignal,
+    SignalKind,
+    WalletBalance,
+    WalletOutcome,
+    WalletTransaction,
+)
+from schemas.topics import ALERTS, BALANCES, OUTCOMES, SIGNALS, TRANSACTIONS, UNRESOLVED
 
 _ANSWER: Final = ("outcome", "reason", "currency", "available_minor", "version")
 _MISFITS: Final = frozenset(
@@ -52,12 +66,18 @@ class Evidence:
 
     def __init__(self, simulation: Simulation) -> None:
         decode = codec.decoder(WalletTransaction)
-        self.log: dict[tuple[int, int], LogEvent] = {}
-        for partition, log in enumerate(simulation.broker.topics[TRANSACTIONS]):
-            for record in log.records:
-                position = Position(TRANSACTIONS, partition, record.offset)
-                event = decode(record.value or b"")
-                self.log[partition, record.offset] = LogEvent(event, position, record.timestamp)
+        closings = simulation.server.tables["closing"].rows.values()
+        quarantined = {
+            (row["part"], row["source_offset"]) for row in closings if row["action"] == QUARANTINED
+        }
+        booked, self.unapproved = booked_log(
+            TRANSACTIONS, _read_log(simulation), TableEvidence(quarantined=quarantined)
+        )
+        self.log = {
+            (partition, log_event.source.offset): log_event
+            for partition, events in booked.items()
+            for log_event in events
+        }
         self.unresolved = [
             decode(record.value or b"")
             for log in simulation.broker.topics[UNRESOLVED]
@@ -82,19 +102,38 @@ class Evidence:
             yield Slice(row["part"], row["from_offset"], row["next_offset"], events)
 
 
+def _read_log(simulation: Simulation) -> TopicEvidence:
+    decode, topics = codec.decoder(WalletTransaction), TopicEvidence()
+    for partition, log in enumerate(simulation.broker.topics[TRANSACTIONS]):
+        for record in log.records:
+            place = Position(TRANSACTIONS, partition, record.offset)
+            topics.log_checksums[place] = checksum(record.key, record.value)
+            try:
+                event = decode(record.value or b"")
+            except Rejected:
+                topics.newer_records[place] = record.timestamp
+                continue
+            log_event = LogEvent(event, place, record.timestamp)
+            topics.log.setdefault(partition, []).append(log_event)
+    return topics
+
+
 async def find_failures(simulation: Simulation) -> list[str]:
     """Return every rule that does not hold, the most serious first."""
     evidence = Evidence(simulation)
     failures = [*simulation.server.violations]
     for group in simulation.groups.values():
         failures += group.unexpected_exits
+    failures += evidence.unapproved
     failures += _check_positions(simulation, evidence)
+    failures += _check_unbookable(simulation, evidence)
     failures += _check_intents(simulation, evidence)
     failures += _check_oracle(simulation, evidence)
     failures += gaps_of(simulation.server)
     failures += _check_outcomes(simulation, evidence)
     failures += _check_balances(simulation)
     failures += _check_alerts(simulation)
+    failures += _check_signals(simulation)
     failures += await _check_replay(simulation, evidence)
     return failures
 
@@ -126,7 +165,9 @@ def _check_positions(simulation: Simulation, evidence: Evidence) -> Iterator[str
 def _check_intents(simulation: Simulation, evidence: Evidence) -> Iterator[str]:
     """Check that the log contains every intent unchanged, and nothing else."""
     seen: set[AttemptKey] = set()
-    for log_event in evidence.log.values():
+    for place, log_event in evidence.log.items():
+        if place in simulation.unbookable:
+            continue
         event, key = log_event.event, _attempt_key(log_event.event)
         seen.add(key)
         intent = simulation.intents.get(key)
@@ -139,6 +180,18 @@ def _check_intents(simulation: Simulation, evidence: Evidence) -> Iterator[str]:
     for event in evidence.unresolved:
         if _attempt_key(event) not in seen:
             yield f"{event.provider_tx_id} is no longer parked and not in the log"
+
+
+def _check_unbookable(simulation: Simulation, evidence: Evidence) -> Iterator[str]:
+    """Check what became of unbookable events, and of the steps to quarantine them."""
+    for place, expected in simulation.unbookable.expected_answers():
+        found = [(row["outcome"], row["reason"]) for row in evidence.answers[place]]
+        if found != [expected]:
+            yield f"{TRANSACTIONS}-{place[0]}@{place[1]}: answered {found}, expected {expected}"
+    transfers = simulation.server.tables["transfer"].rows.values()
+    for place in {(row["part"], row["source_offset"]) for row in transfers}:
+        if place in simulation.unbookable:
+            yield f"{TRANSACTIONS}-{place[0]}@{place[1]} has moved money"
 
 
 def _check_oracle(simulation: Simulation, evidence: Evidence) -> Iterator[str]:
@@ -335,6 +388,22 @@ def _check_alerts(simulation: Simulation) -> Iterator[str]:
     misfits = {row["event_id"] for row in entries if row["reason"] in _MISFITS}
     for event_id in sorted(alerted ^ (debts | misfits)):
         what = "an alert without a cause" if event_id in alerted else "a cause without an alert"
+        yield f"{event_id}: {what}"
+
+
+def _check_signals(simulation: Simulation) -> Iterator[str]:
+    """Check that exactly the decisions about events of another brand have a risk signal."""
+    decode = codec.decoder(RiskSignal)
+    signalled = {
+        signal.attributes["event_id"]
+        for log in simulation.broker.topics[SIGNALS]
+        for record in log.records
+        if (signal := decode(record.value or b"")).kind == SignalKind.OTHER_BRAND
+    }
+    entries = simulation.server.tables["entry"].rows.values()
+    causes = {row["event_id"] for row in entries if row["reason"] == OTHER_BRAND}
+    for event_id in sorted(signalled ^ causes):
+        what = "a signal without a cause" if event_id in signalled else "a cause without a signal"
         yield f"{event_id}: {what}"
 
 

@@ -18,6 +18,7 @@ from lab.simulator.oracle_operators import OPERATOR_KINDS, OperatorRules
 from lab.simulator.oracle_state import BONUS, CASH, HELD, OracleDecision, Verdict
 from schemas.money import exponent_of
 
+OTHER_BRAND: Final = "PLAYER_OF_OTHER_BRAND"
 _IN_DEBT: Final = {"POSTED": "BOOKED_INTO_DEBT", "CANCELLED": "REVERSED_INTO_DEBT"}
 
 
@@ -29,6 +30,8 @@ class OracleRules(OperatorRules):
         state, intent, player = self.state, self.intent, self.player
         if player is None:
             return self._decide_without_player()
+        if self._is_of_other_brand(player):
+            return self._refuse_other_brand()
         closed = state.closing_of(intent.identity, player)
         if closed not in (None, "PAID", "SETTLED"):
             return ("TOMBSTONED", "ROLLBACK_PRECEDED")
@@ -50,6 +53,18 @@ class OracleRules(OperatorRules):
             (v for v in verdicts if v not in (BOOKED, NOTED)),
             BOOKED if BOOKED in verdicts else NOTED,
         )
+
+    def _is_of_other_brand(self, player: str) -> bool:
+        kinds = {leg.kind for leg in self.intent.legs}
+        moves_money = bool(kinds - {"PLAYER_STATE", "INFORMATIONAL", "HEARTBEAT", "ROUND_CLOSE"})
+        return moves_money and self.state.brands.get(player, self.intent.brand) != self.intent.brand
+
+    def _refuse_other_brand(self) -> Verdict:
+        """Refuse a decision; put payments into suspense; do nothing about anything else."""
+        if self.intent.decides:
+            return ("REFUSED_BLOCKED", OTHER_BRAND)
+        self._suspend_payments()
+        return ("UNRESOLVED", OTHER_BRAND)
 
     def replace_debt_reason(
         self, verdict: Verdict, before: Mapping[tuple[str, str], Mapping[str, int]]
@@ -115,7 +130,12 @@ class OracleRules(OperatorRules):
             if misfit and misfit[0] == "UNRESOLVED":
                 self.move_in_house(currency, *self._suspense_accounts(leg), minor)
                 return misfit
-            self.move(currency, *simple[leg.kind], minor)
+            suspended = self._suspended_by_sum(leg)
+            self.move_in_house(currency, *self._suspense_accounts(leg), suspended)
+            if suspended < minor or not minor:
+                self.move(currency, *simple[leg.kind], minor - suspended)
+            if suspended:
+                return ("UNRESOLVED", "ABOVE_PAYMENT")
             return misfit or BOOKED if leg.kind != "BONUS_GRANT" else self._grant(currency)
         if leg.kind == "WIN":
             return self._win(promotions if leg.is_free else f"provider:{provider}", currency, minor)
@@ -131,9 +151,8 @@ class OracleRules(OperatorRules):
             "CANCEL": self._cancel,
             "WITHDRAWAL": self._withdrawal,
             "WITHDRAWAL_REVERSAL": self._refuse,
+            **dict.fromkeys(OPERATOR_KINDS, self.operator_leg),
         }
-        if leg.kind in OPERATOR_KINDS:
-            return self.operator_leg(leg)
         return rules[leg.kind](leg) if leg.kind in rules else NOTED
 
     def _bet(self, leg: IntentLeg) -> Verdict:
@@ -212,7 +231,7 @@ class OracleRules(OperatorRules):
             if is_limit
             else standings.get((player, intent.source))
         )
-        if old and old[0] > at_ms:
+        if old and old[0] > at_ms and intent.source not in ("operator", "alert"):
             return ("POSTED", "STALE_STATE")
         if is_limit:
             limits[player, leg.currency or ""] = (at_ms, leg.minor)
@@ -282,6 +301,28 @@ class OracleRules(OperatorRules):
         paid = sum(minor for _, _, _, minor, _ in payment.movements)
         return ("UNRESOLVED", "ABOVE_PAYMENT") if (leg.minor or 0) > paid else None
 
+    def _suspended_by_sum(self, leg: IntentLeg) -> int:
+        """Return how much of a leg waits in suspense, by what was taken of its payment before."""
+        state, intent, minor = self.state, self.intent, leg.minor or 0
+        payment = intent.reference
+        if leg.kind not in ("DEPOSIT", "DEPOSIT_REVERSAL") or payment is None:
+            return 0
+        is_compared = state.policy(intent).reversal_beyond_payment != "BOOK"
+        if payment[1] == "house" or not is_compared:
+            return 0
+        key = (self.player, payment, leg.currency or "")
+        taken, waiting = state.reversals.get(key, (0, 0))
+        if leg.kind == "DEPOSIT":
+            given = min(waiting, minor)
+            state.reversals[key] = (taken - minor + given, waiting - given)
+            return given
+        posted = state.posted_decision(payment, self.player) or self.assigned_payment(payment)
+        if posted is not None and taken + minor > sum(move[3] for move in posted.movements):
+            state.reversals[key] = (taken, waiting + minor)
+            return minor
+        state.reversals[key] = (taken + minor, waiting)
+        return 0
+
     def _opened_misfit(self, leg: IntentLeg) -> Verdict | None:
         """Return how a payment differs from the deposit that was opened for its provider."""
         state, intent = self.state, self.intent
@@ -303,12 +344,15 @@ class OracleRules(OperatorRules):
         psp, suspense = f"psp:{self.intent.provider}", f"suspense:{self.intent.provider}"
         return (psp, suspense) if leg.kind == "DEPOSIT" else (suspense, psp)
 
-    def _decide_without_player(self) -> Verdict:
+    def _suspend_payments(self) -> None:
         for leg in self.intent.legs:
             if leg.kind in ("DEPOSIT", "DEPOSIT_REVERSAL"):
                 self.move_in_house(
                     leg.currency or "", *self._suspense_accounts(leg), leg.minor or 0
                 )
+
+    def _decide_without_player(self) -> Verdict:
+        self._suspend_payments()
         kinds, reference = {leg.kind for leg in self.intent.legs}, self.intent.reference
         if kinds <= OPERATOR_KINDS:
             return self.operator_leg(self.intent.legs[0])

@@ -59,6 +59,10 @@ class OracleState:
         )
         self.versions: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.house: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.brands: dict[str, str] = {}
+        """By player, the brand under which the player's money moved first."""
+        self.reversals: dict[tuple[str | None, Identity, str], tuple[int, int]] = {}
+        """By player, payment and currency: taken from the player, and waiting in suspense."""
         self.standings: dict[tuple[str, str], tuple[int, str]] = {}
         self.limits: dict[tuple[str, str], tuple[int, int | None]] = {}
         self.wagering: dict[tuple[str, str], tuple[int, int]] = {}

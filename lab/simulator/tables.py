@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ledger_sink.store.database import LockTimeout
+from runtime.postgres.database import DataRefused
 from schemas.errors import InvariantBroken, Unavailable
 
 Row = dict[str, Any]
@@ -39,6 +40,8 @@ KEYS: Final[dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]]] = {
 
 _SERIAL: Final = {"batch": "sequence", "barrier": "id"}
 _LOCK_TIMEOUT_S: Final = 20.0
+TEXT_MAX: Final = 2_000
+"""Characters of a text: a longer one may not fit into PostgreSQL's index."""
 
 
 class Table:
@@ -164,7 +167,8 @@ class Server:
         """Write all rows and changes, or none.
 
         Raises Unavailable if another session has booked one of the events meanwhile, and
-        InvariantBroken if a row violates a key or a constraint.
+        InvariantBroken if a row violates a key or a constraint, DataRefused for a text that is too
+        long.
         """
         self.check(session)
         seen: set[tuple[str, tuple[Any, ...]]] = set()
@@ -184,6 +188,8 @@ class Server:
             violation = table.constraint_violation(row)
             if violation is not None:
                 raise InvariantBroken(f"{name}: {violation}: {row}")
+            if any(isinstance(value, str) and len(value) > TEXT_MAX for value in row.values()):
+                raise DataRefused(f"{name}: a text is too long")
             seen.add((name, key))
         for name, row in session.inserts:
             self.tables[name].insert(row)

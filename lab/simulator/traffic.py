@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from lab.conformance.intents import KINDS, IntentLeg, Verb
+from lab.conformance.intents import DEFAULT_BRAND, KINDS, IntentLeg, Verb
 from lab.simulator.bundle import BUNDLE
 from lab.simulator.intents import SimulatedIntent, simulated_intent
 from lab.simulator.operator_traffic import BRANDS, RECENT, OperatorTraffic
@@ -49,6 +49,7 @@ class SimulatedTraffic(OperatorTraffic):
             (4, self.state),
             (7, self.repeat),
             (3, self.conflict),
+            (3, self.repeat_under_other_brand),
             (14, self.call),
             (4, self.call_again),
             (5, self.pop_held_back),
@@ -292,6 +293,20 @@ class SimulatedTraffic(OperatorTraffic):
     def repeat(self) -> list[SimulatedIntent]:
         """Return an earlier intent again."""
         return [self.rng.choice(self._history[-40:])] if self._history else self.bet()
+
+    def repeat_under_other_brand(self) -> list[SimulatedIntent]:
+        """Return an earlier intent again, by a connector whose brand header has changed or is gone.
+
+        What it refers to is then of that brand, too.
+        """
+        intent = self.repeat()[0]
+        if intent.cancels is not None:
+            return [intent]
+        other = self.rng.choice([one for one in (*BRANDS, DEFAULT_BRAND) if one != intent.brand])
+        reference = None if intent.reference is None else (other, *intent.reference[1:])
+        others = tuple((other, *identity[1:]) for identity in intent.other_references)
+        identity = (other, *intent.identity[1:])
+        return [replace(intent, identity=identity, reference=reference, other_references=others)]
 
     def conflict(self) -> list[SimulatedIntent]:
         """Return an earlier intent with another amount."""

@@ -32,9 +32,16 @@ async def read_player(database: LedgerDatabase, player_id: str) -> PlayerView:
     return PlayerView(player_id, wallets, state)
 
 
+async def read_brand(database: LedgerDatabase, player_id: str) -> str | None:
+    """Return the brand that a player belongs to; None where no money has moved."""
+    rows = await database.query(_SQL["brand_of_player"], {"player": player_id})
+    return rows[0][0] if rows else None
+
+
 async def read_open_proposals(database: LedgerDatabase) -> list[Proposal]:
     """Return acts that a second operator has not approved yet, oldest first."""
-    return [Proposal(*row) for row in await database.query(_SQL["open_proposals"])]
+    rows = await database.query(_SQL["open_proposals"])
+    return [Proposal(*row) for row in rows]
 
 
 async def read_debts(database: LedgerDatabase) -> list[Wallet]:

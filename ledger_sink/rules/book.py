@@ -27,6 +27,7 @@ from ledger_sink.rules.journal import (
     OperatorLimit,
     PlayerState,
     Proposal,
+    Quarantine,
     Transfer,
     Wallet,
 )
@@ -44,7 +45,8 @@ class LogEvent(msgspec.Struct, gc=False):
     `logged_at` is the record's time in the log, epoch ms. `reference_ids` are the events that a
     reference may mean that does not say its operation: the rules choose `reference_id` among them.
     `members` are the events that are decided with this one, itself included and first; empty but
-    for the first event of a group.
+    for the first event of a group. `quarantine`: the event cannot be booked, and two people have
+    decided that the ledger goes on behind it.
     """
 
     event: WalletTransaction
@@ -53,6 +55,7 @@ class LogEvent(msgspec.Struct, gc=False):
     reference_id: str | None = None
     reference_ids: tuple[str, ...] = ()
     members: tuple[LogEvent, ...] = ()
+    quarantine: Quarantine | None = None
 
     def __post_init__(self) -> None:
         """Compute the referenced id once: reading, deciding and writing all need it."""
@@ -118,8 +121,12 @@ class Book:
     entries: dict[str, list[Entry]] = field(default_factory=dict)
     closings: dict[tuple[str, str], Closing] = field(default_factory=dict)
     wallets: dict[tuple[str, str], Wallet] = field(default_factory=dict)
+    brands: dict[str, str] = field(default_factory=dict)
+    """By player, the brand of the event that moved the player's money first."""
     states: dict[str, PlayerState] = field(default_factory=dict)
     transfers_of: dict[tuple[str, int], list[Transfer]] = field(default_factory=dict)
+    misread_players: dict[str, str] = field(default_factory=dict)
+    """Players of whom a wallet cannot be read by this configuration, with the reason."""
     archived_event_ids: set[str] = field(default_factory=set)
     """Events whose movements are not in the tables any more."""
     proposals: dict[str, Proposal] = field(default_factory=dict)
@@ -151,6 +158,12 @@ class Book:
             if self._currencies:
                 self._currencies.setdefault(player_id, set()).add(currency)
         return wallet
+
+    def add_wallet(self, wallet: Wallet) -> None:
+        """Add a wallet as it is stored, or as an earlier group has left it."""
+        self.wallets[wallet.player_id, wallet.currency] = wallet
+        if wallet.brand:
+            self.brands[wallet.player_id] = wallet.brand
 
     def has_wallets(self, player_id: str) -> bool:
         """Return whether money has ever moved for the player, in any currency."""

@@ -12,6 +12,7 @@ from ledger_sink.rules.amounts import (
     Verdict,
 )
 from ledger_sink.rules.book import NO_PLAYER
+from ledger_sink.rules.brands import is_of_other_brand, refuse_other_brand
 from ledger_sink.rules.closings import pay_out, take_whole_back
 from ledger_sink.rules.journal import PAID, REVERSED, SETTLED
 from ledger_sink.rules.leg_rules import LEG_RULES
@@ -39,7 +40,13 @@ PLAYER_UNKNOWN: Final = (Outcome.UNRESOLVED.value, "PLAYER_UNKNOWN")
 
 _OF_CURRENCY: Final = frozenset({CURRENCY_UNKNOWN, CURRENCIES_DIFFER})
 _OF_OPERATOR: Final = frozenset(
-    {Kind.SUSPENSE_RETURN, Kind.ANSWER, Kind.PROPOSAL, Kind.OPERATOR_LIMIT}
+    {
+        Kind.SUSPENSE_RETURN,
+        Kind.ANSWER,
+        Kind.PROPOSAL,
+        Kind.OPERATOR_LIMIT,
+        Kind.QUARANTINE,
+    }
 )
 """The legs of operators that need no player."""
 
@@ -62,6 +69,8 @@ def decide(posting: Posting) -> Verdict:
     event = posting.event
     if event.player_id is None:
         return _decide_without_player(posting)
+    if is_of_other_brand(posting, event.player_id):
+        return refuse_other_brand(posting)
     closing = posting.book.closing(event.event_id, event.player_id)
     if closing is not None and closing.action == SETTLED:
         closing = None
@@ -106,6 +115,16 @@ def _mark_debt(posting: Posting, verdict: Verdict) -> Verdict:
     return REVERSED_INTO_DEBT if verdict[0] == Outcome.CANCELLED else BOOKED_INTO_DEBT
 
 
+def _decide_own_event(posting: Posting) -> Verdict | None:
+    """Decide an event of ours that is about another event; None for one of a provider."""
+    event = posting.event
+    if event.cause is not None and event.cause.type == DIVIDED:
+        return take_whole_back(posting)
+    if event.legs and event.legs[0].kind in _OF_OPERATOR:
+        return _verdict_of([LEG_RULES[leg.kind](posting, leg) for leg in event.legs])
+    return None
+
+
 def _decide_without_player(posting: Posting) -> Verdict:
     """Decide an event that names no player, after the resolver has given up; that is final.
 
@@ -115,10 +134,8 @@ def _decide_without_player(posting: Posting) -> Verdict:
     """
     event = posting.event
     kinds = {leg.kind for leg in event.legs}
-    if event.cause is not None and event.cause.type == DIVIDED:
-        return take_whole_back(posting)
-    if kinds <= _OF_OPERATOR:
-        return _verdict_of([LEG_RULES[leg.kind](posting, leg) for leg in event.legs])
+    if (verdict := _decide_own_event(posting)) is not None:
+        return verdict
     if not kinds.isdisjoint((Kind.DEPOSIT, Kind.DEPOSIT_REVERSAL)):
         moved_before = _move_to_suspense(posting)
         if moved_before is not None:

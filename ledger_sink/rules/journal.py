@@ -22,6 +22,7 @@ Action = Literal[
     "ASSIGNED",
     "RETURNED",
     "ANSWERED",
+    "QUARANTINED",
 ]
 """How an event is closed. ASSIGNED, RETURNED and ANSWERED are the acts of a person.
 
@@ -95,8 +96,9 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
     by_event_id: str
 
 
-WalletSnapshot = tuple[int, int, int, int, str, int, int]
-"""A wallet's cash, bonus and held, version, and the event and position that moved it last."""
+WalletSnapshot = tuple[int, int, int, int, str, int, int, str]
+"""A wallet's cash, bonus and held, version, the event and position that moved it last, its brand.
+"""
 
 
 class Wallet(msgspec.Struct, gc=False):
@@ -112,6 +114,8 @@ class Wallet(msgspec.Struct, gc=False):
     event_id: str = ""
     partition: int = 0
     source_offset: int = 0
+    brand: str = ""
+    """The brand of the event that moved it first; empty before that."""
 
     @property
     def available_minor(self) -> int:
@@ -128,12 +132,13 @@ class Wallet(msgspec.Struct, gc=False):
             self.event_id,
             self.partition,
             self.source_offset,
+            self.brand,
         )
 
     def restore(self, snapshot: WalletSnapshot) -> None:
         """Return to the state of a snapshot."""
         self.cash_minor, self.bonus_minor, self.held_minor, self.version = snapshot[:4]
-        self.event_id, self.partition, self.source_offset = snapshot[4:]
+        self.event_id, self.partition, self.source_offset, self.brand = snapshot[4:]
 
 
 class PlayerState(msgspec.Struct, frozen=True, gc=False):
@@ -145,6 +150,8 @@ class PlayerState(msgspec.Struct, frozen=True, gc=False):
     - `limits`: by currency, the largest single bet in minor units, or None.
     - `wagering`: by currency, what is still to be bet before bonus money becomes cash, in minor
       units, and the wallet version that it began at; 0 left is a requirement that was met.
+    - `reversals`: by `payment's event id:currency`, what was taken from the payment and not given
+      back: from the player's money, and what waits in suspense. It has no time.
     - `fractions`: by `provider:currency`, what the player's jackpot contributions sum to beyond
       what was moved for them, as decimal text of minor units.
     """
@@ -155,6 +162,7 @@ class PlayerState(msgspec.Struct, frozen=True, gc=False):
     wagering: Mapping[str, tuple[int, int]] = _NOTHING
     event_id: str = ""
     fractions: Mapping[str, str] = _NOTHING
+    reversals: Mapping[str, tuple[int, int]] = _NOTHING
 
     @property
     def is_blocked(self) -> bool:
@@ -213,6 +221,22 @@ class OpenItem(msgspec.Struct, frozen=True, gc=False):
     opened_at_ms: int
 
 
+class Quarantine(msgspec.Struct, frozen=True, gc=False):
+    """The step of two people past a record of the log that cannot be booked.
+
+    `record` names it by place and checksum. `event_id` is the id under which it is closed,
+    `by_event_id` that of the approval.
+    """
+
+    record: str
+    brand: str
+    event_id: str
+    by_event_id: str
+    proposed_by: str
+    approved_by: str
+    reason: str
+
+
 class OpenedDeposit(msgspec.Struct, frozen=True, gc=False):
     """A deposit that the cashier opened, with the payment provider that will confirm it."""
 
@@ -233,6 +257,7 @@ PAID: Final[Action] = "PAID"
 REFUSED: Final[Action] = "REFUSED"
 APPROVED: Final[Action] = "APPROVED"
 SETTLED: Final[Action] = "SETTLED"
+QUARANTINED: Final[Action] = "QUARANTINED"
 ASSIGNED: Final[Action] = "ASSIGNED"
 RETURNED: Final[Action] = "RETURNED"
 ANSWERED: Final[Action] = "ANSWERED"

@@ -12,6 +12,7 @@ from ledger_sink.rules import (
     bonus,
     closings,
     payments,
+    quarantine,
     refusals,
     suspense,
     two_people,
@@ -66,6 +67,7 @@ LEG_RULES: Final[dict[str, LegRule]] = {
     Kind.ANSWER: suspense.answer,
     Kind.PROPOSAL: suspense.remember_proposal,
     Kind.OPERATOR_LIMIT: two_people.set_limit,
+    Kind.QUARANTINE: quarantine.note_quarantine,
     Kind.INFORMATIONAL: adjustments.note_event,
     Kind.HEARTBEAT: adjustments.note_event,
 }

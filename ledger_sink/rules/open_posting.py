@@ -54,6 +54,8 @@ class Posting(msgspec.Struct, gc=False):
     """What the event contributed to jackpots less what is moved for it; see `fractions`."""
     opened: OpenedDeposit | None = None
     """The deposit that the event opens."""
+    gives_brand: bool = False
+    """Whether the event is the first that moves the player's money."""
     wallet_before: tuple[Wallet, bool, WalletSnapshot] | None = None
     """The wallet that is moved, whether an earlier event had moved it, and its state before."""
     state_before: tuple[PlayerState | None, str] | None = None
@@ -174,6 +176,10 @@ class Posting(msgspec.Struct, gc=False):
         if self.wallet_before is None:
             self.wallet_before = (wallet, key in changed, wallet.snapshot())
         source = self.log_event.source
+        if not wallet.brand:
+            brands = self.book.brands
+            self.gives_brand = self.gives_brand or wallet.player_id not in brands
+            wallet.brand = brands.setdefault(wallet.player_id, self.event.brand)
         wallet.cash_minor, wallet.bonus_minor, wallet.held_minor = cash, bonus, held
         wallet.version += 1
         wallet.event_id = self.event.event_id
@@ -192,6 +198,8 @@ class Posting(msgspec.Struct, gc=False):
             wallet.restore(snapshot)
             if not was_changed:
                 del book.changed_wallets[wallet.player_id, wallet.currency]
+            if self.gives_brand:
+                book.brands.pop(wallet.player_id, None)
         if self.transfers:
             del book.new_transfers[-len(self.transfers) :]
             self.transfers = []

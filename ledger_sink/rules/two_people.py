@@ -74,7 +74,7 @@ def approval_refusal(posting: Posting, proposal: Proposal) -> Verdict | None:
     """Return why this approval does nothing: closed already, or by the proposer; None if it may."""
     if posting.book.closing(proposal.event_id, proposal.player_id) is not None:
         return ALREADY_CLOSED
-    if _comparable(actor_of(posting)) in ("", _comparable(proposal.actor)):
+    if comparable_actor(actor_of(posting)) in ("", comparable_actor(proposal.actor)):
         return SELF_APPROVAL
     return None
 
@@ -111,6 +111,6 @@ def actor_of(posting: Posting) -> str:
     return "" if cause is None or cause.actor is None else cause.actor
 
 
-def _comparable(actor: str) -> str:
-    """Return a name without case and surplus blanks."""
-    return " ".join(actor.casefold().split())
+def comparable_actor(actor: str | None) -> str:
+    """Return a name without case and surplus blanks; empty for None."""
+    return " ".join((actor or "").casefold().split())

@@ -23,12 +23,13 @@ from ledger_sink.rules.journal import (
     Transfer,
     Wallet,
 )
-from ledger_sink.rules.payments import compares_with_payment, names_opened_deposit
+from ledger_sink.rules.payments import names_opened_deposit
 from ledger_sink.rules.references import WINS, checks_bet_of_win, protects_settled_bets
+from ledger_sink.rules.reversals import compares_with_payment
 from ledger_sink.rules.suspense import OF_ITEMS, whole_of
 from ledger_sink.store.copy_rows import month_of, previous_month
 from ledger_sink.store.statements import plain_array, statements
-from schemas.errors import InvariantBroken
+from schemas.errors import Rejected
 from schemas.events import Attempt, Kind, WalletTransaction
 from schemas.identity import HOUSE, names_entry
 from schemas.money import exponent_of
@@ -85,6 +86,9 @@ def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPo
         event = log_event.event
         player_id = event.player_id
         event_ids.add(event.event_id)
+        if log_event.quarantine is not None:
+            event_ids.update(member.event.event_id for member in log_event.members)
+            continue
         if player_id is not None:
             players[player_id] = log_event.source.partition
             if len(event.legs) > 1 and any(leg.kind == Kind.WAGERING for leg in event.legs):
@@ -121,6 +125,16 @@ def _add_members(
                 _add_reference(read_set, member.event, reference_id, checking, policies)
 
 
+def _add_act(read_set: ReadSet, event: WalletTransaction, reference_id: str, kind: str) -> None:
+    """Add what an act of operators names: an open item, a proposal, or a quarantine."""
+    read_set.event_ids.add(reference_id)
+    if kind == Kind.QUARANTINE:
+        return
+    read_set.crosses_partitions = True
+    names_item = event.reference is not None and names_entry(event.provider, event.reference)
+    (read_set.open_items if names_item else read_set.proposals).add(reference_id)
+
+
 def _add_reference(
     read_set: ReadSet,
     event: WalletTransaction,
@@ -133,15 +147,13 @@ def _add_reference(
     `checking`: the providers whose policy looks at the bet that a win names.
     """
     player_id = event.player_id
+    kinds = [leg.kind for leg in event.legs]
+    if kinds[0] in OF_ITEMS or Kind.QUARANTINE in kinds:
+        _add_act(read_set, event, reference_id, kinds[0])
+        return
     if player_id is None:
         read_set.crosses_partitions = True
-    kinds = [leg.kind for leg in event.legs]
-    if kinds[0] in OF_ITEMS:
-        read_set.crosses_partitions = True
-        read_set.event_ids.add(reference_id)
-        names_item = event.reference is not None and names_entry(event.provider, event.reference)
-        (read_set.open_items if names_item else read_set.proposals).add(reference_id)
-    elif not CLOSING_KINDS.isdisjoint(kinds):
+    if not CLOSING_KINDS.isdisjoint(kinds):
         read_set.event_ids.add(reference_id)
         read_set.reversible.add(reference_id)
     elif not WINS.isdisjoint(kinds):
@@ -171,12 +183,15 @@ class PendingReads:
     """None where every player is in the cache."""
 
     async def fill(self, book: Book) -> None:
-        """Add the answers to a book. Raises InvariantBroken for a wallet with other decimals."""
+        """Add the answers to a book."""
         _add_entries(book, await self.entries.fetchall())
         for row in await self.closings.fetchall():
             book.closings[row[0], row[1]] = Closing(*row)
         for row in await self.wallets.fetchall() if self.wallets else ():
-            book.wallets[row[0], row[1]] = _check_scale(Wallet(*row))
+            wallet = Wallet(*row)
+            book.add_wallet(wallet)
+            if (misread := _check_scale(wallet)) is not None:
+                book.misread_players[wallet.player_id] = misread
         for row in await self.states.fetchall() if self.states else ():
             book.states[row[0]] = PlayerState(*row)
 
@@ -199,15 +214,19 @@ def _add_entries(book: Book, rows: Iterable[Sequence[Any]]) -> None:
         book.entries.setdefault(event_id, []).append(entry)
 
 
-def _check_scale(wallet: Wallet) -> Wallet:
-    exponent = exponent_of(wallet.currency)
-    if wallet.scale != exponent:
-        message = (
-            f"wallet {wallet.player_id}:{wallet.currency} was opened with {wallet.scale} decimals,"
-            f" the currency now has {exponent}; its amounts would be read wrong"
-        )
-        raise InvariantBroken(message)
-    return wallet
+def _check_scale(wallet: Wallet) -> str | None:
+    """Return why a wallet's amounts would be read wrong; None where they are not."""
+    name = f"wallet {wallet.player_id}:{wallet.currency}"
+    try:
+        exponent = exponent_of(wallet.currency)
+    except Rejected as error:
+        return f"{name} was opened in a currency that is not configured now: {error.detail}"
+    if wallet.scale == exponent:
+        return None
+    return (
+        f"{name} was opened with {wallet.scale} decimals, the currency now has {exponent}; its"
+        " amounts would be read wrong"
+    )
 
 
 async def send_reads(

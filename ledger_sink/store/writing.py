@@ -166,6 +166,7 @@ def _state_columns(book: Book) -> dict[str, Any]:
         "wagering": [_json(state.wagering) for state in states],
         "event_ids": [state.event_id for state in states],
         "fractions": [_json(state.fractions) for state in states],
+        "reversals": [_json(state.reversals) for state in states],
     }
 
 
@@ -213,4 +214,5 @@ def _wallet_columns(wallets: Sequence[Wallet]) -> dict[str, Any]:
         "event_ids": plain_array([wallet.event_id for wallet in wallets]),
         "parts": plain_array([wallet.partition for wallet in wallets]),
         "offsets": plain_array([wallet.source_offset for wallet in wallets]),
+        "brands": text_array([wallet.brand for wallet in wallets]),
     }

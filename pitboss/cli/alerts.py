@@ -12,10 +12,9 @@ import msgspec
 from rich.text import Text
 
 from fraud_agents.alerts import PublishedAlert, follow_alerts, read_alerts, read_records
-from fraud_agents.detectors import DEFAULT_RULES
+from fraud_agents.detectors import DEFAULT_RULES, PAST_RULES
 from fraud_agents.enforcement import brand_of
 from fraud_agents.explanation import Explanation, explain, first_offset_of
-from fraud_agents.rules import PAST_RULES
 from ledger_sink.rules import debts, payments
 from pitboss.cli import screen
 from pitboss.cli.operator_commands import (

@@ -11,6 +11,7 @@ import msgspec
 from ledger_sink.queries.open_items import read_limits
 from ledger_sink.queries.people import read_debts as debts_of
 from ledger_sink.queries.people import read_open_proposals
+from ledger_sink.rules.journal import Proposal
 from ledger_sink.rules.two_people import ACTS
 from pitboss.cli import screen
 from pitboss.cli.ledger_limits import limit, needs_second_person, print_how_to_approve
@@ -29,7 +30,6 @@ from pitboss.cli.operator_commands import (
 )
 from pitboss.cli.suggestions import CURRENCY
 from schemas.errors import UsageError
-from schemas.identity import event_id
 from schemas.money import exponent_of, format_minor
 
 _APPROVALS: Final = {
@@ -76,24 +76,38 @@ def adjust(
 @wait_option
 @dry_run_option
 @json_option
-def approve(*, proposal_id: str, actor: str, brand: str, **how: Any) -> None:
+def approve(*, proposal_id: str, actor: str, brand: str | None, **how: Any) -> None:
     """Approve another person's proposal; `pitboss ledger proposals` lists them."""
-    targets = {event_id(brand, "house", operation, proposal_id) for operation in ACTS}
-    found = [one for one in query_ledger(read_open_proposals) if one.event_id in targets]
-    if not found:
-        raise UsageError(
-            f"no open proposal {proposal_id} of brand {brand}: see `pitboss ledger proposals`"
-        )
+    proposal = _find_proposal(proposal_id, brand)
     # The ledger decides who may approve. A repeated approval has the same id: it is booked once.
     event = {
-        "operation": _APPROVALS[found[0].act],
-        "id": str(uuid.uuid5(uuid.UUID(found[0].event_id), actor)),
+        "operation": _APPROVALS[proposal.act],
+        "id": str(uuid.uuid5(uuid.UUID(proposal.event_id), actor)),
         "proposal_id": proposal_id,
         "actor": actor,
     }
-    if found[0].player_id:
-        event["player_id"] = found[0].player_id
-    submit_and_print(event, brand=brand, **how)
+    if proposal.player_id:
+        event["player_id"] = proposal.player_id
+    submit_and_print(event, brand=proposal.brand, **how)
+
+
+def _find_proposal(proposal_id: str, brand: str | None) -> Proposal:
+    """Return the open proposal of an id, of any brand if none is given.
+
+    Raises UsageError where there is none, or one of each of several brands.
+    """
+    found = [
+        one
+        for one in query_ledger(read_open_proposals)
+        if one.id == proposal_id and brand in (None, one.brand)
+    ]
+    if not found:
+        whose = "" if brand is None else f" of brand {brand}"
+        raise UsageError(f"no open proposal {proposal_id}{whose}: see `pitboss ledger proposals`")
+    if len(found) > 1:
+        brands = ", ".join(one.brand for one in found)
+        raise UsageError(f"proposal {proposal_id} is open in the brands {brands}: give --brand")
+    return found[0]
 
 
 @click.command()

@@ -9,7 +9,7 @@ import msgspec
 
 from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.rules import Limit, Rule
-from pitboss.cli import screen
+from pitboss.cli import rule_changes, screen
 from pitboss.cli.suggestions import DETECTOR_RULE, SuggestingGroup
 from schemas.errors import UsageError
 
@@ -18,7 +18,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead
 
 @click.group(cls=SuggestingGroup)
 def rules() -> None:
-    """Show the rules of the detectors."""
+    """Show the rules of the detectors, and change them while the worker runs."""
 
 
 @rules.command("list")
@@ -82,3 +82,14 @@ def _find(rule_id: str) -> Rule:
             return rule
     known = ", ".join(rule.rule_id for rule in DEFAULT_RULES)
     raise UsageError(f"rule {rule_id} is not known: there are {known}")
+
+
+for _command in (
+    rule_changes.status,
+    rule_changes.publish,
+    rule_changes.activate,
+    rule_changes.pause,
+    rule_changes.snooze,
+    rule_changes.diff,
+):
+    rules.add_command(_command)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pitboss.embedded.accounts import server_account
+from pitboss.embedded.free_space import free_space, nearest_folder
 from pitboss.embedded.jars import KAFKA_VERSION, checksums, jar_folder, source_name
 from pitboss.embedded.kafka import java_program, kafka_answers
 from pitboss.embedded.ports import is_free
@@ -19,9 +18,6 @@ from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import resolve_runtime
 from pitboss.settings import StackSettings, WorkerSettings, show_values, unknown_variables
 from schemas.errors import PitbossError, UsageError
-
-DISK_BYTES_MIN = 5 * 1024**3
-"""An hour of a benchmark at full speed writes about this much to both logs."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +46,12 @@ def run_checkup(settings: StackSettings) -> list[CheckupFinding]:
         _jars(settings),
         _check("account", "start pitboss as an ordinary user", lambda: _account(settings)),
         _home(settings.home),
-        _disk(settings.home),
+        _disk(settings),
         *_servers(settings),
         *_check_variables(),
         _check("keys", "correct the keys file", lambda: _keys(settings)),
+        _check("dialects", "correct the dialects file", lambda: _dialects(settings)),
+        _check("gateway", "correct its settings", _gateway),
         *_pauses(settings),
         *_raw_topics(settings),
     ]
@@ -96,7 +94,7 @@ def _home(home: Path) -> CheckupFinding:
 
     Permissions are not enough: root seems to be allowed to write where it cannot.
     """
-    present, way_out = _nearest(home), "set PITBOSS_HOME to a directory that you may write to"
+    present, way_out = nearest_folder(home), "set PITBOSS_HOME to a directory that you may write to"
     try:
         with tempfile.TemporaryFile(dir=present):
             pass
@@ -107,21 +105,10 @@ def _home(home: Path) -> CheckupFinding:
     return CheckupFinding("home", is_ok=True, detail=f"{home} {verdict}")
 
 
-def _nearest(home: Path) -> Path:
-    """Return the deepest folder of a path that exists.
-
-    Uses `os.path`, which treats a path that it may not read as missing.
-    """
-    folders = (home, *home.parents)
-    return next(path for path in folders if os.path.exists(path))  # noqa: PTH110 - as stated
-
-
-def _disk(home: Path) -> CheckupFinding:
-    present = _nearest(home)
-    free = shutil.disk_usage(present).free
-    detail = f"{free / 1024**3:.1f} GB free at {present}"
-    way_out = "free some, or set PITBOSS_HOME to a larger disk"
-    return CheckupFinding("disk", free >= DISK_BYTES_MIN, detail, way_out)
+def _disk(settings: StackSettings) -> CheckupFinding:
+    space = free_space(settings)
+    way_out = "free some, set PITBOSS_HOME to a larger disk, or lower PITBOSS_DISK_FREE_MIN_MB"
+    return CheckupFinding("disk", space.is_enough, str(space), way_out)
 
 
 def _servers(settings: StackSettings) -> Iterator[CheckupFinding]:
@@ -163,6 +150,37 @@ def _keys(settings: StackSettings) -> str:
     unchecked = format_unchecked(check_worker_settings(worker))
     found = "no keys file" if keys_file is None else f"{keys_file} can be used"
     return f"{found}; {unchecked or 'each live provider that signs has a key'}"
+
+
+def _dialects(settings: StackSettings) -> str:
+    """Return the installation's settings of dialects. Raises UsageError for what is wrong."""
+    from pitboss.setting_files import (
+        configure_dialects,
+        list_dialect_settings,
+        read_dialect_settings,
+    )
+
+    given = settings.values["dialects_file"]
+    worker = WorkerSettings(dialects_file=given.value, dialects_place=given.place)
+    configure_dialects(worker)
+    lines = list_dialect_settings(read_dialect_settings(worker))
+    return f"{given.value}: {', '.join(lines)}" if lines else "all settings as released"
+
+
+def _gateway() -> str:
+    from gateway.decisions.sessions import SessionKey
+    from gateway.settings import PORT_DEFAULT
+    from pitboss.gateway_settings import read_gateway_settings
+
+    door = read_gateway_settings()
+    if door.session_key is not None:
+        SessionKey(door.session_key)
+    port = PORT_DEFAULT if door.port is None else door.port
+    sessions = "no session key" if door.session_key is None else "a session key"
+    if is_free(port):
+        start = "`pitboss run gateway`" if door.port is None else "`pitboss run all`"
+        return f"does not run; {start} starts it on {door.host}:{port}, with {sessions}"
+    return f"{door.host}:{port} is listened on; {sessions}"
 
 
 def _pauses(settings: StackSettings) -> Iterator[CheckupFinding]:

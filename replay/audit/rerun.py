@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from fraud_agents.activations import Timeline, rerun_partition
 from fraud_agents.detectors import DEFAULT_RULES
-from fraud_agents.detectors.partition import PartitionDetectors
+from fraud_agents.rule_book import RuleBook
 from ledger_sink.booking.committer import EVENTS_PER_TRANSACTION_MAX
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import LogEvent
@@ -92,19 +93,23 @@ def _groups(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
         yield group
 
 
-def rerun_detectors(log: Mapping[int, Iterable[LogEvent]]) -> dict[str, FraudAlert]:
-    """Return the alerts that the default rules raise over a whole log by partition.
+def rerun_detectors(
+    log: Mapping[int, Iterable[LogEvent]],
+    book: RuleBook | None = None,
+    timelines: Mapping[int, Timeline] | None = None,
+) -> dict[str, FraudAlert]:
+    """Return the alerts that the rules raise over a whole log by partition.
 
-    Each record of an alert is a value of its own: see `name_record`.
+    `timelines` say from which offsets on which rules of the `book` apply; without them it is the
+    rules of the release. Each record of an alert is a value of its own: see `name_record`.
     """
+    book = book or RuleBook(DEFAULT_RULES)
     found: dict[str, FraudAlert] = {}
     for partition, records in log.items():
-        detectors = PartitionDetectors(DEFAULT_RULES, partition)
-        for log_event in records:
-            found |= {
-                name_record(alert): alert
-                for alert in detectors.observe(log_event.event, log_event.source.offset)
-            }
+        timeline = (timelines or {}).get(partition, Timeline())
+        events = ((one.source.offset, one.event) for one in records)
+        for alert, _ in rerun_partition(events, partition, timeline, book.rule_set_at):
+            found[name_record(alert)] = alert
     return found
 
 

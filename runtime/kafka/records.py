@@ -81,7 +81,8 @@ class FetchedRecord:
     def headers(self) -> Headers:
         """Headers; raises Rejected if the name of one is not UTF-8, which brokers do not check."""
         if self._headers is None:
-            self._headers = _decode_headers(self._message)
+            found = decode_headers(self._message)
+            self._headers = _UNREADABLE if found is None else found
         if self._headers is _UNREADABLE:
             raise Rejected(RejectCode.BAD_HEADER, "the name of a header is not UTF-8")
         return self._headers
@@ -95,13 +96,14 @@ _UNREADABLE: Final[Headers] = [("", None)]
 """Stands for headers that cannot be decoded; compared by identity."""
 
 
-def _decode_headers(message: Message) -> Headers:
+def decode_headers(message: Message) -> Headers | None:
+    """Return a message's headers; None where the name of one is not UTF-8. To be called once."""
     # The first call fails with a SystemError around the UnicodeDecodeError (confluent-kafka
     # 2.16.0), and a second one would return a tuple with a null pointer: it must not be made.
     try:
         return message.headers() or ()  # type: ignore[return-value]  # of a consumer, only bytes
     except (SystemError, UnicodeDecodeError):
-        return _UNREADABLE
+        return None
 
 
 def readable_headers(record: RawRecord) -> Headers:

@@ -5,11 +5,13 @@ There is one class per operation, with its leg, reference and cause.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
-from schemas.causes import PSP
+from schemas.causes import PSP, QUARANTINE
+from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Cause, Kind, Leg, Reference
 from schemas.identity import ENTRY, ENTRY_ID
 from schemas.money import amount_from_text
@@ -23,6 +25,8 @@ from streams.providers.fields import (
     signed_currency_of,
     text_of,
 )
+
+_RECORD: Final = re.compile(r"[a-z0-9_.]{1,128}-\d{1,9}@\d{1,18}#[0-9a-f]{8}", re.ASCII)
 
 EntryId: TypeAlias = Annotated[str, msgspec.Meta(pattern=f"^{ENTRY_ID}$")]
 """The id of an event in the ledger, as its views print it."""
@@ -317,6 +321,49 @@ class _PlayerUnlimited(_PlayerState, frozen=True, gc=False, kw_only=True, tag="p
         return Leg(self.kind.value, None, currency_of(Amount(0, 0), self.currency))
 
 
+class _Quarantine(HouseMessage, frozen=True, gc=False, kw_only=True):
+    """A step past a record of the log that cannot be booked.
+
+    It names no player, so its id is its key, which the sender chooses for the record's partition.
+    """
+
+    kind: ClassVar[Kind] = Kind.QUARANTINE
+    record: str
+    """Place in the log and CRC-32: `topic-partition@offset#0123abcd`."""
+    actor: Id
+    reason: Note
+
+    def player(self) -> str | None:
+        return None
+
+    def reference(self) -> Reference | None:
+        return Reference("quarantined", self._record())
+
+    def cause(self) -> Cause | None:
+        actor = text_of(self.actor, "actor")
+        return Cause(QUARANTINE, self._record(), actor, note_of(self.reason))
+
+    def _record(self) -> str:
+        if not _RECORD.fullmatch(self.record):
+            raise Rejected(
+                RejectCode.BAD_FIELD,
+                "record is not a place and a checksum: topic-partition@offset#0123abcd",
+            )
+        return self.record
+
+
+class _QuarantineProposed(
+    _Quarantine, frozen=True, gc=False, kw_only=True, tag="quarantine.proposed"
+):
+    pass
+
+
+class _QuarantineApproved(
+    _Quarantine, frozen=True, gc=False, kw_only=True, tag="quarantine.approved"
+):
+    pass
+
+
 class _Heartbeat(HouseMessage, frozen=True, gc=False, kw_only=True, tag="heartbeat"):
     kind: ClassVar[Kind] = Kind.HEARTBEAT
 
@@ -350,6 +397,8 @@ _Body: TypeAlias = (
     | _PlayerReleased
     | _PlayerLimited
     | _PlayerUnlimited
+    | _QuarantineProposed
+    | _QuarantineApproved
     | _Heartbeat
 )
 BODY: Final[msgspec.json.Decoder[_Body]] = msgspec.json.Decoder(_Body)

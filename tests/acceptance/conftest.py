@@ -8,7 +8,7 @@ import pytest
 
 from lab.sandbox.actions import PROVIDERS
 from pitboss.demo.environment import running_workers
-from pitboss.ops.provision import deprovision, provision
+from pitboss.ops.provision import provision
 from pitboss.settings import Runtime
 from tests.support.fix_stack import Servers
 from tests.support.operator_limits import set_limit
@@ -18,7 +18,10 @@ PARTITIONS = 6
 
 @pytest.fixture(scope="package")
 def installation(
-    stack: Servers, namespaces: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+    stack: Servers,
+    namespaces: Callable[[], str],
+    leftovers: list[Runtime],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Runtime]:
     """A namespace with its workers running; every test uses players of its own.
 
@@ -36,4 +39,4 @@ def installation(
     with running_workers(runtime, tmp_path_factory.mktemp("installation"), print):
         set_limit(runtime, "EUR", "50")
         yield runtime
-    deprovision(runtime)
+    leftovers.append(runtime)

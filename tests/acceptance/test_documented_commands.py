@@ -70,6 +70,8 @@ ON_THE_STACK = (
 """Commands that are run on the installation which the session's tests share, in the order of each page."""
 
 ELSEWHERE = {
+    "pitboss ledger quarantine": "test_people.py",
+    "pitboss topics skip": "test_people.py",
     "python connector.py": "test_docs.py",
     "python scratch/connector.py": "test_docs.py",
     "python balances.py": "test_docs.py",
@@ -81,11 +83,14 @@ ELSEWHERE = {
     "pitboss down": "test_embedded_stack.py",
     "pitboss run": "test_supervisor.py",
     "pitboss pause": "test_pause.py",
+    "pitboss gateway": "test_gateway_commands.py",
+    "pitboss sandbox keyring": "test_sandbox_cli.py",
     "pitboss resume": "test_pause.py",
     "pitboss dlt show": "test_dlt.py",
     "pitboss dlt drop": "test_dlt.py",
     "pitboss bench normalise": "test_bench_normalise.py",
     "pitboss bench adapters": "test_bench_adapters.py",
+    "pitboss replay export": "test_export_cli.py",
 }
 """Commands that another test runs: what it runs is not always word for word what the page shows."""
 

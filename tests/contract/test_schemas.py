@@ -119,12 +119,14 @@ def test_ids_are_those_that_others_have_stored():
         "player-event/v2": 810302,
         "fraud-alert/v1": 810401,
         "fraud-alert/v2": 810402,
+        "fraud-alert/v3": 810403,
         "dead-letter/v1": 810501,
         "market-settlement/v1": 810601,
         "market-settlement/v2": 810602,
         "risk-signal/v1": 810701,
         "schema-drift/v1": 810801,
         "game-result/v1": 810901,
+        "rule-change/v1": 811001,
     }
 
 

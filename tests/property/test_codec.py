@@ -203,7 +203,7 @@ def test_arrays_in_any_number_of_blocks_are_read(blocks, sized):
         "a", "D01", 1, "info", "k", None, "t", 0, 0, 1, 2, 3, "bets", 4, [], [], {"a": "b"}
     )
     written = codec.encoder(events.FraudAlert)(alert)
-    tail = b"\0\2\2a\2b\0\x08OPEN\2\0\0\0"  # no samples, one piece of evidence, the rest by default
+    tail = b"\0\2\2a\2b\0\x08OPEN\2\0\0\0\x0cnormal"  # no samples, one piece of evidence, the rest by default
     assert written.endswith(b"\0" + tail)
     array = b""
     for block in blocks:

@@ -19,8 +19,8 @@ from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import Slice
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
-from pitboss.embedded.databases import create_database, drop_database
-from pitboss.ops.topic_admin import create_topics, delete_topics
+from pitboss.embedded.databases import create_database
+from pitboss.ops.topic_admin import create_topics
 from pitboss.settings import Runtime
 from replay.audit.checks import check_offsets, check_topics
 from replay.audit.evidence import (
@@ -276,13 +276,12 @@ async def _book(scene: SettledScene) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def everything(stack, namespaces):
+async def everything(stack, namespaces, leftovers):
     runtime = stack.runtime(namespaces())
     create_database(runtime)
     async with settled_scene(runtime) as scene:
         yield scene, await scene.read_everything()
-    drop_database(runtime)
-    await delete_topics(runtime.bootstrap_servers, runtime.namespace)
+    leftovers.append(runtime)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import ConsumerRecord
 
+from fraud_agents.detectors.d01_bet_velocity import VERSION_1 as D01_VERSION_1
 from fraud_agents.handler import create_app
-from fraud_agents.rules import D01_VERSION_1
 from fraud_agents.settings import FraudSettings
 from fraud_agents.snapshots import migrate
 from pitboss.ops.topic_admin import create_topics

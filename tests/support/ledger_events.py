@@ -10,6 +10,7 @@ import msgspec
 
 from ledger_sink.rules.book import Book, DecidedEvent, LogEvent
 from ledger_sink.rules.posting import post
+from runtime.kafka.partitioner import partition_for
 from schemas.events import Amount, Attempt, Cause, Leg, Position, Reference, WalletTransaction
 from schemas.identity import event_id, fingerprint
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
@@ -120,6 +121,25 @@ def limit_events(minor: int, currency: str = "EUR") -> tuple[WalletTransaction, 
             reference=("limit.proposed", name),
             cause=next(by),
         ),
+    )
+
+
+def quarantine(
+    operation: str, record: str, actor: str, partition: int = 0, partitions: int = 1
+) -> WalletTransaction:
+    """The proposal or approval of a quarantine, under an id that is a key of its partition."""
+    tx_id = next(
+        tx_id
+        for tx_id in (f"{record}-{operation}-{actor}-{n}" for n in count())
+        if partition_for(tx_id.encode(), partitions) == partition
+    )
+    return house(
+        f"quarantine.{operation}",
+        tx_id,
+        leg("QUARANTINE", None, None),
+        player=None,
+        reference=("quarantined", record),
+        cause=Cause("quarantine", record, actor, "because"),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from schemas import events
+from schemas import events, rule_changes
 
 INT = st.integers(-(2**31), 2**31 - 1)
 LONG = (
@@ -116,6 +116,7 @@ RECORDS: dict[type[msgspec.Struct], st.SearchStrategy[Any]] = {
         headers=_some(_fields(events.Header)),
     ),
     events.SchemaDrift: _fields(events.SchemaDrift, source=POSITION),
+    rule_changes.RuleChange: _fields(rule_changes.RuleChange, percent=st.none() | INT),
     events.GameResult: _fields(events.GameResult, attempt=ATTEMPT, time_source=TIME_SOURCE),
 }
 

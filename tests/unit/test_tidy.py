@@ -45,7 +45,7 @@ BANNED_PHRASES = re.compile(
     r"(nobody|somebody|whoever|is no(?! longer\b)|that is none|he|his)\b",
     re.IGNORECASE,
 )
-RULES_WORDS = {("fraud_agents/rules.py", "nobody")}
+RULES_WORDS = {("fraud_agents/detectors/d01_bet_velocity.py", "nobody")}
 """Words of a rule that raised alerts: they are in its digest, which those alerts name."""
 IRREGULAR_PARTICIPLES = {
     *("told", "said", "begun", "known", "done", "held", "taken", "gone", "found", "made"),

@@ -37,12 +37,13 @@ SELECT event_id::text, player_id, action, by_event_id::text
  WHERE event_id = ANY(%(event_ids)s::uuid[])
 
 -- name: known_wallets
-SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id::text, part, source_offset
+SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id::text, part, source_offset,
+       brand
   FROM wallet
  WHERE player_id = ANY(%(players)s)
 
 -- name: known_states
-SELECT player_id, standings, limits, wagering, event_id::text, fractions
+SELECT player_id, standings, limits, wagering, event_id::text, fractions, reversals
   FROM player_state
  WHERE player_id = ANY(%(players)s)
 
@@ -178,23 +179,23 @@ SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(actions)s::te
 -- name: upsert_wallets
 -- A wallet only moves forward; a row that does not is another writer's, and the row count shows it.
 INSERT INTO wallet AS w (player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id, part,
-                         source_offset)
+                         source_offset, brand)
 SELECT * FROM unnest(%(players)s::text[], %(currencies)s::text[], %(scales)s::int[], %(cash)s::bigint[],
                      %(bonus)s::bigint[], %(held)s::bigint[], %(versions)s::bigint[], %(event_ids)s::uuid[],
-                     %(parts)s::int[], %(offsets)s::bigint[])
+                     %(parts)s::int[], %(offsets)s::bigint[], %(brands)s::text[])
     ON CONFLICT (player_id, currency) DO UPDATE
    SET cash_minor = excluded.cash_minor, bonus_minor = excluded.bonus_minor, held_minor = excluded.held_minor,
        version = excluded.version, event_id = excluded.event_id, part = excluded.part,
-       source_offset = excluded.source_offset
+       source_offset = excluded.source_offset, brand = excluded.brand
  WHERE w.version < excluded.version
 
 -- name: upsert_states
-INSERT INTO player_state (player_id, standings, limits, wagering, event_id, fractions)
+INSERT INTO player_state (player_id, standings, limits, wagering, event_id, fractions, reversals)
 SELECT * FROM unnest(%(players)s::text[], %(standings)s::jsonb[], %(limits)s::jsonb[], %(wagering)s::jsonb[],
-                     %(event_ids)s::uuid[], %(fractions)s::jsonb[])
+                     %(event_ids)s::uuid[], %(fractions)s::jsonb[], %(reversals)s::jsonb[])
     ON CONFLICT (player_id) DO UPDATE
    SET standings = excluded.standings, limits = excluded.limits, wagering = excluded.wagering,
-       event_id = excluded.event_id, fractions = excluded.fractions
+       event_id = excluded.event_id, fractions = excluded.fractions, reversals = excluded.reversals
 
 -- name: insert_proposals
 INSERT INTO proposal (event_id, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms, act, item_id)

@@ -6,6 +6,9 @@ SELECT currency, scale, cash_minor, bonus_minor, held_minor, version
  WHERE player_id = %(player)s
  ORDER BY currency
 
+-- name: brand_of_player
+SELECT brand FROM wallet WHERE player_id = %(player)s AND brand <> '' LIMIT 1
+
 -- name: state_of_player
 SELECT player_id, standings, limits, wagering, event_id::text
   FROM player_state

@@ -349,6 +349,7 @@ def test_what_is_shown_and_what_is_not(installation, pitboss, monkeypatch, tmp_p
     assert token in pitboss("show", place, "--reveal-secrets").stdout
 
     keys_file = tmp_path / "keys.json"
+    keys_file.touch(mode=0o600)
     keys_file.write_text(json.dumps(KEYS.keyring()))
     monkeypatch.setenv("PITBOSS_KEYS_FILE", str(keys_file))
     hidden = json.loads(pitboss("show", oddly, "--json").stdout)

@@ -9,7 +9,7 @@ import pytest
 
 from pitboss.demo.environment import running_workers
 from pitboss.ops import operator_events
-from pitboss.ops.provision import deprovision, provision
+from pitboss.ops.provision import provision
 from pitboss.settings import WorkerSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.prove]
@@ -17,12 +17,12 @@ WAIT_S = 60.0
 
 
 @pytest.fixture
-def installation(stack, namespaces, tmp_path):
+def installation(stack, namespaces, leftovers, tmp_path):
     runtime = stack.runtime(namespaces())
     provision(runtime, partitions=3, raw_partitions=3, providers=("hub88", "house"))
     with running_workers(runtime, tmp_path, print, PITBOSS_FRAUD_ENFORCE="block"):
         yield runtime
-    deprovision(runtime)
+    leftovers.append(runtime)
 
 
 def submit(runtime, **event) -> str:

@@ -41,6 +41,8 @@ WRITER = {
     "public.opened_deposit": {S, I},
     "public.installation": {S, I},
     "public.raw_topics": {S, I},
+    "public.unmasked_export": {S, I},
+    "public.archive_file": {S, I, U},
     "public.wallet": {S, I, U},
     "public.closing": {S, I, U},
     "public.player_state": {S, I, U},
@@ -54,6 +56,8 @@ WRITER = {
     "dead_letters.action": {S, I},
     "dead_letters.jam": {S, I, U},
     "dead_letters.parked": {S, I, U},
+    "dead_letters.letter": {S, I, U, D},
+    "dead_letters.letter_position": {S, I, U, D},
     "fraud.snapshot": {S, I, U},
     "fraud.activation": {S, I, U},
 }

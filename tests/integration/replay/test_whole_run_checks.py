@@ -9,8 +9,7 @@ import pytest_asyncio
 
 from fraud_agents.detectors import D01_BET_VELOCITY
 from ledger_sink.rules.debts import debt_alert
-from pitboss.embedded.databases import create_database, drop_database
-from pitboss.ops.topic_admin import delete_topics
+from pitboss.embedded.databases import create_database
 from replay.audit.evidence import TopicEvidence
 from replay.audit.rerun import rerun_detectors
 from runtime.kafka.producer import BatchProducer, ProducerSettings
@@ -28,13 +27,12 @@ BETS = D01_BET_VELOCITY.limits["warn"].value + 10  # one record an alert: a warn
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def scene(stack, namespaces):
+async def scene(stack, namespaces, leftovers):
     runtime = stack.runtime(namespaces())
     create_database(runtime)
     async with settled_scene(runtime) as scene:
         yield scene
-    drop_database(runtime)
-    await delete_topics(runtime.bootstrap_servers, runtime.namespace)
+    leftovers.append(runtime)
 
 
 @pytest.fixture

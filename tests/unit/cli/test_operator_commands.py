@@ -35,7 +35,7 @@ LETTER = DeadLetter(
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     def invoke(found: SubmittedEvent, *options: str, env: dict[str, str] | None = None):
-        async def submit(_runtime, _worker, _event, _brand, _wait_s, warn):
+        async def submit(_runtime, _worker, _event, _brand, _wait_s, warn, log_partition):
             warn(UNSIGNED)
             return found
 
@@ -94,6 +94,7 @@ def test_no_answer_promises_nothing_and_names_the_id_to_approve(run):
 
 def test_a_shell_without_the_key_of_the_running_workers_is_warned_with_their_file(run, tmp_path):
     keys = tmp_path / "keys.json"
+    keys.touch(mode=0o600)
     keys.write_text(json.dumps({"house": {"hmac_hex": "aa" * 32}}))
     with hold_roles(tmp_path, "", ["normalise"], workers=1, keys_file=keys):
         done = run(SubmittedEvent(ATTEMPT))

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from fraud_agents.detectors import D01_BET_VELOCITY, DEFAULT_RULES, BetVelocity, Detector
+from fraud_agents.detectors.d01_bet_velocity import VERSION_1 as D01_VERSION_1
 from fraud_agents.detectors.evidence import (
     counts_text,
     even_sample,
@@ -20,7 +21,7 @@ from fraud_agents.detectors.evidence import (
     variation_thousandths,
 )
 from fraud_agents.detectors.partition import PartitionDetectors
-from fraud_agents.rules import D01_VERSION_1, Rule, rule_set_name
+from fraud_agents.rules import Rule, rule_set_name
 from schemas import codec
 from schemas.errors import UsageError
 from schemas.events import FraudAlert, Leg, OffsetRange
@@ -209,9 +210,48 @@ def test_an_episode_is_over_after_the_cool_down_and_no_earlier():
         log = Log()
         log.burst(T0, 500)
         log.burst(T0 + 49_900 + pause_ms, 500)
-        assert len(log.alerts) == episodes
-    assert log.alerts[0].alert_id != log.alerts[1].alert_id
-    assert log.alerts[1].episode_start == T0 + 49_900 + 260_101
+        assert len([alert for alert in log.alerts if alert.status == "OPEN"]) == episodes
+    first, closed, second = log.alerts
+    assert (closed.alert_id, closed.status, closed.revision) == (first.alert_id, "CLOSED", 2)
+    assert second.alert_id != first.alert_id
+    assert second.episode_start == T0 + 49_900 + 260_101
+
+
+def closings(log: Log, at_ms: int) -> list[tuple[str, int, int]]:
+    """Return what is closed when the log's event time gets to `at_ms`."""
+    found = log.detector.advance(at_ms)
+    log.alerts += found
+    return [(alert.status, alert.revision, alert.occurred_at) for alert in found]
+
+
+def test_an_alert_is_closed_when_the_log_has_gone_on_for_the_cool_down():
+    log = Log()
+    log.burst(T0, 500)
+    last_ms = T0 + 49_900
+    assert log.detector.next_due_ms <= last_ms + 300_000
+    assert closings(log, last_ms + 299_999) == []
+    log.burst(last_ms + 200_000, 500)  # busy again before the cool-down is over
+    busy_ms = last_ms + 200_000 + 49_900
+    assert closings(log, busy_ms + 299_999) == []
+    restored = Log()
+    restored.detector.restore(log.detector.state())
+    for one in (log, restored):
+        assert closings(one, busy_ms + 300_000) == [("CLOSED", 2, busy_ms + 300_000)]
+        assert closings(one, busy_ms + 900_000) == []
+        assert one.detector.next_due_ms > busy_ms + 900_000
+    assert log.detector.state() == restored.detector.state()
+
+
+def test_a_closed_alert_of_a_provider_that_lags_behind_goes_on():
+    """Its bets are minutes old; the log's event time has passed the cool-down between two of them."""
+    log = Log()
+    log.burst(T0, 500)
+    log.bet(T0 + 400_000, player="other")
+    assert closings(log, T0 + 400_000) == [("CLOSED", 2, T0 + 349_900)]
+    again = log.bet(T0 + 50_000)
+    assert (again.status, again.revision, again.alert_id) == ("UPDATED", 3, log.alerts[0].alert_id)
+    assert log.burst(T0 + 50_100, 100) == []
+    assert closings(log, T0 + 700_000) == [("CLOSED", 4, T0 + 700_000)]
 
 
 def test_a_straggler_does_not_shorten_an_episode():

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from fraud_agents.detectors import BetVelocity
+from fraud_agents.detectors.d01_bet_velocity import VERSION_1 as D01_VERSION_1
 from fraud_agents.explanation import explain, first_offset_of
-from fraud_agents.rules import D01_VERSION_1
 from schemas.errors import UsageError
 from schemas.events import Leg
 from tests.support.fraud_log import bet

@@ -1,0 +1,172 @@
+"""The topic of rule changes as a worker follows it, and the ends of the log's partitions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import ConsumerStoppedError, KafkaError, UnknownTopicOrPartitionError
+from aiokafka.structs import TopicPartition
+from mode import Service
+
+from fraud_agents.rule_book import RuleBook
+from fraud_agents.rules import Rule
+from runtime.kafka.clients import METADATA_AGE_MS, is_retriable, stop_client
+from runtime.kafka.tasks import crash_on_stray_cancel
+from schemas import codec
+from schemas.errors import Rejected, Unavailable
+from schemas.rule_changes import RuleChange
+
+POLL_MS: Final = 200
+RETRY_S: Final = 2.0
+REACH_S: Final = 30.0
+"""A marker's position is in the topic before the marker is written, so it is read at once."""
+
+
+class RuleSource(Protocol):
+    """What the agent needs of the rules: the book as read so far, and where the log ends."""
+
+    book: RuleBook
+
+    async def reach(self, position: int) -> None:
+        """Wait until the topic's end at the start, and `position`, are read.
+
+        Raises Unavailable.
+        """
+
+    async def end_offset(self, partition: int) -> int:
+        """Return the end of a partition of the log: no record at or behind it was ever judged.
+
+        Raises Unavailable.
+        """
+
+
+class ReleaseRules:
+    """The rules of the release alone, which do not change while the process runs."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.book = RuleBook(rules)
+
+    async def reach(self, position: int) -> None:
+        """Do nothing: there is nothing to read."""
+
+    async def end_offset(self, partition: int) -> int:
+        """Return the log's start, where the rules of the release begin."""
+        del partition
+        return 0
+
+
+class RuleFeed(Service):
+    """The changes of the rules, read in no group by every worker, and followed for ever."""
+
+    def __init__(
+        self, bootstrap_servers: str, topic: str, log: str, rules: Sequence[Rule], **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.book = RuleBook(rules)
+        self.on_change: Callable[[], Awaitable[None]] | None = None
+        """Called after each poll of the topic; it has to be cheap where nothing changed."""
+        self._bootstrap_servers = bootstrap_servers
+        self._topic = topic
+        self._log = log
+        self._is_read = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._consumer: AIOKafkaConsumer | None = None
+        self._decode = codec.decoder(RuleChange)
+
+    async def reach(self, position: int) -> None:
+        """Wait until the topic's end at the start, and `position`, are read."""
+        try:
+            async with asyncio.timeout(REACH_S):
+                await self._is_read.wait()
+                while self.book.position < position:
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            raise Unavailable(
+                f"{self._topic} is not read up to {position} within {REACH_S:g} s, but to "
+                f"{self.book.position}"
+            ) from None
+
+    async def end_offset(self, partition: int) -> int:
+        """Return the end of a partition of the log."""
+        tp = TopicPartition(self._log, partition)
+        consumer = self._consumer
+        if consumer is None:
+            raise Unavailable(f"{self._topic} is not being read")
+        try:
+            return int((await consumer.end_offsets([tp]))[tp])
+        except KafkaError as error:
+            raise Unavailable(f"the broker does not state the end of {tp}: {error!r}") from error
+
+    @Service.task
+    @crash_on_stray_cancel
+    async def _listen(self) -> None:
+        while not self.should_stop:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._bootstrap_servers,
+                client_id="fraud.rules",
+                group_id=None,
+                auto_offset_reset="earliest",
+                enable_auto_commit=False,
+                metadata_max_age_ms=METADATA_AGE_MS,
+            )
+            try:
+                await consumer.start()
+                await self._follow(consumer)
+            except ConsumerStoppedError:
+                return
+            except UnknownTopicOrPartitionError:
+                self._take_as_empty()
+                await self.sleep(RETRY_S)
+            except KafkaError as error:
+                if not is_retriable(error):
+                    raise
+                self.log.warning("no changes of rules reach this worker: %s", error)
+                await self.sleep(RETRY_S)
+            finally:
+                self._consumer = None
+                await stop_client(consumer)
+
+    def _take_as_empty(self) -> None:
+        """Go on with the rules of the release where the topic does not exist."""
+        if not self._is_read.is_set():
+            self.log.warning(
+                "the rules of the release apply: topic %s does not exist; "
+                "`pitboss topics create` makes it",
+                self._topic,
+            )
+            self._is_read.set()
+
+    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+        tp = TopicPartition(self._topic, 0)
+        if self._topic not in await consumer.topics():
+            raise UnknownTopicOrPartitionError
+        consumer.assign([tp])
+        consumer.seek(tp, self.book.position)
+        self._consumer = consumer
+        end = (await consumer.end_offsets([tp]))[tp]
+        while not self.should_stop:
+            self._fold(await consumer.getmany(timeout_ms=POLL_MS))
+            if await consumer.position(tp) < end:
+                continue
+            self._is_read.set()
+            if self.on_change is not None:
+                await self.on_change()
+
+    def _fold(self, fetched: Mapping[Any, Iterable[Any]]) -> None:
+        for records in fetched.values():
+            for record in records:
+                place = f"{record.topic}-{record.partition}@{record.offset}"
+                try:
+                    change = self._decode(record.value or b"")
+                except Rejected as error:
+                    self.log.warning("%s: not a change of rules, skipped: %s", place, error)
+                    self.book.skip(record.offset)
+                    continue
+                reason = self.book.apply(change, record.offset)
+                if reason is not None:
+                    self.log.warning("%s: refused: %s", place, reason)
+        self._moved.set()
