@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from ledger_sink.rules.amounts import Verdict
-from ledger_sink.rules.book import Posting
+from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.payments import move_to_suspense
 from schemas.events import Kind, Outcome, WalletTransaction
 

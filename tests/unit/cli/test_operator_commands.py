@@ -7,12 +7,13 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from pitboss.cli import operator_commands
-from pitboss.cli.ledger_corrections import adjust
+from pitboss.cli import ledger_corrections, operator_commands
+from pitboss.cli.main import cli
 from pitboss.ops import operator_events
 from pitboss.ops.operator_events import UNSIGNED, SubmittedEvent
 from pitboss.settings import runtime_of
 from pitboss.workers.role_locks import hold_roles
+from schemas.errors import UsageError
 from schemas.events import Attempt, DeadLetter, Position
 
 ATTEMPT = Attempt("provider.house.raw.v1", 14, 39, 0)
@@ -33,7 +34,7 @@ LETTER = DeadLetter(
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    def invoke(found: SubmittedEvent, *options: str):
+    def invoke(found: SubmittedEvent, *options: str, env: dict[str, str] | None = None):
         async def submit(_runtime, _worker, _event, _brand, _wait_s, warn, log_partition):
             warn(UNSIGNED)
             return found
@@ -41,12 +42,29 @@ def run(monkeypatch, tmp_path):
         runtime = runtime_of("b:1", "postgresql://u@h/d", "")
         monkeypatch.setattr(operator_commands, "resolve_runtime", lambda _: runtime)
         monkeypatch.setattr(operator_events, "submit", submit)
+        monkeypatch.setattr(ledger_corrections, "query_ledger", lambda _: {})
         arguments = ["p-1", "5", "EUR", "--by", "kim", "--reason", "test", *options]
         home = {"PITBOSS_HOME": str(tmp_path), "PITBOSS_NAMESPACE": "", "PITBOSS_KEYS_FILE": ""}
-        env = {"PITBOSS_ADJUST_ALONE": "", "PITBOSS_KAFKA": "", "PITBOSS_DATABASE": "", **home}
-        return CliRunner().invoke(adjust, arguments, env=env)
+        none = {"PITBOSS_ADJUST_ALONE": "", "PITBOSS_KAFKA": "", "PITBOSS_DATABASE": "", **home}
+        return CliRunner().invoke(cli, ["ledger", "adjust", *arguments], env=none | (env or {}))
 
     return invoke
+
+
+def test_a_limit_in_the_environment_decides_nothing_and_is_refused(run):
+    done = run(SubmittedEvent(ATTEMPT), env={"PITBOSS_ADJUST_ALONE": "EUR:9999"})
+    assert done.exit_code == 2
+    assert "pitboss ledger limit set" in done.stderr
+
+
+def test_what_the_normaliser_would_reject_is_not_appended():
+    event = {"operation": "adjustment", "player_id": "p", "amount": "1", "currency": "EUR"}
+    event |= {"actor": "e\x1b[31mvil", "reason": "a test"}
+    body, _ = operator_events.build_record(event, None, "default", 1)
+    with pytest.raises(UsageError, match=r"actor.*nothing was appended"):
+        operator_events.check_event(body)
+    body, _ = operator_events.build_record(event | {"actor": "ann"}, None, "default", 1)
+    operator_events.check_event(body)
 
 
 def test_a_dead_letter_ends_the_command_with_its_code_and_without_an_id_to_approve(run):
