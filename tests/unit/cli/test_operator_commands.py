@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 import pytest
 from click.testing import CliRunner
 
-from pitboss.cli import ledger_corrections, operator_commands
+from ledger_sink.queries.open_items import OpenEntry
+from pitboss.cli import ledger_corrections, ledger_open, operator_commands
 from pitboss.cli.main import cli
 from pitboss.ops import operator_events
 from pitboss.ops.operator_events import UNSIGNED, SubmittedEvent
@@ -90,6 +92,37 @@ def test_no_answer_promises_nothing_and_names_the_id_to_approve(run):
     assert "no outcome within 0.5 s: it comes once the workers have read it" in done.stdout
     assert "pitboss dlt list" in done.stdout
     assert "pitboss ledger approve" in done.stdout
+
+
+def test_the_command_to_approve_names_a_brand_only_if_it_was_given(run):
+    whoever = run(SubmittedEvent(ATTEMPT)).stdout
+    assert "--brand" not in whoever
+    assert "--brand zeta --by" in run(SubmittedEvent(ATTEMPT), "--brand", "zeta").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "submitted"), [((), None), (("--brand", "acme"), "acme"), (("--brand", "b"), None)]
+)
+def test_suspense_of_one_brand_goes_to_a_player_of_another_only_where_that_is_said(
+    monkeypatch, options, submitted
+):
+    """Two brands may both have a player of this id: the person may mean the other one."""
+    item = OpenEntry(
+        *("suspense", "PLAYER_UNKNOWN", str(uuid.uuid4()), "adyen", "zeta", "AUTHORISATION"),
+        *("d-1", None, "EUR", 500, 1, 0, 7),
+    )
+    brands = []
+    monkeypatch.setattr(ledger_open, "_read_suspense", lambda _: item)
+    monkeypatch.setattr(ledger_open, "query_ledger", lambda _: {})
+    monkeypatch.setattr(ledger_open, "find_brand", lambda _: "acme", raising=False)
+    monkeypatch.setattr(
+        ledger_open, "submit_and_print", lambda _, brand, **__: brands.append(brand)
+    )
+    arguments = ["assign", item.event_id, "p-1", "--by", "kim", "--reason", "test", *options]
+    done = CliRunner().invoke(cli, ["ledger", "suspense", *arguments])
+    assert brands == ([] if submitted is None else [submitted])
+    assert done.exit_code == (2 if submitted is None else 0)
+    assert submitted or "player p-1 is of brand acme" in done.stderr
 
 
 def test_a_shell_without_the_key_of_the_running_workers_is_warned_with_their_file(run, tmp_path):

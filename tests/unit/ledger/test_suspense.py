@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from ledger_sink.rules.book import Book
+from ledger_sink.store.reading import collect_read_set
 from schemas.causes import PART
 from schemas.events import Cause
 from schemas.identity import ENTRY
@@ -16,6 +17,7 @@ from tests.support.ledger_events import (
     house,
     leg,
     limit_events,
+    log_event,
     transaction,
     win,
 )
@@ -233,6 +235,23 @@ def test_parts_of_a_whole_that_a_person_has_moved_move_nothing_and_are_open(act)
         10_000,
     ]
     assert not any(item.in_suspense for item in book.open_items.values())
+
+
+def test_a_part_that_comes_under_another_brand_than_its_players_is_not_suspended_again():
+    """Its whole is where a person has put it, so the money in suspense would not exist."""
+    of_other_brand = msgspec.structs.replace(deposit("d-2", 100, player="p-2"), brand="zeta")
+    moved = (*limit_events(10_000), whole(), assign("s-1", whole()))
+    book = book_of(of_other_brand, *moved, part("x", 3_000, "p-2"))
+    assert reasons(book)[-1] == "UNRESOLVED WHOLE_MOVED"
+    assert house_money(book, "suspense:camt") == 0
+    assert not any(item.in_suspense for item in book.open_items.values())
+
+
+@pytest.mark.parametrize("provider", ["house", "hub88"])
+def test_an_event_of_the_log_without_a_leg_is_read_for_and_noted(provider):
+    empty = transaction("o", "e-1", provider=provider, reference=("bet", "b-1"), cause=by("ann"))
+    assert collect_read_set([log_event(empty)], {}).event_ids == {empty.event_id}
+    assert reasons(book_of(empty)) == ["INFORMATIONAL NO_MONEY"]
 
 
 def test_a_whole_that_was_divided_first_is_not_there_to_be_assigned():
