@@ -43,11 +43,14 @@ def needs_second_person(
     return abs(amount_minor) > (0 if limit is None else limit.amount_minor)
 
 
-def print_how_to_approve(proposal_id: str, brand: str, how: Mapping[str, Any]) -> None:
-    """Say on the screen by which command a second person approves a proposal."""
+def print_how_to_approve(proposal_id: str, brand: str | None, how: Mapping[str, Any]) -> None:
+    """Say on the screen by which command a second person approves a proposal.
+
+    Without a brand it is found in any.
+    """
     if how["as_json"] or how["dry_run"]:
         return
-    of_brand = "" if brand == "default" else f" --brand {brand}"
+    of_brand = "" if brand is None else f" --brand {brand}"
     click.echo(
         f"a second person has to approve it: pitboss ledger approve {proposal_id}{of_brand}"
         " --by <who>"

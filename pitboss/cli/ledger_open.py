@@ -26,6 +26,7 @@ from pitboss.cli.ledger_queries import format_money, print_json, read_ledger, sh
 from pitboss.cli.operator_commands import (
     by_option,
     dry_run_option,
+    find_brand,
     json_option,
     query_ledger,
     reason_option,
@@ -181,10 +182,23 @@ def suspense() -> None:
 @suspense.command()
 @click.argument("entry_id", metavar="ID")
 @click.argument("player_id", metavar="PLAYER")
+@click.option("--brand", help="The brand of the player, where it is not that of the event.")
 @_act_options
-def assign(*, entry_id: str, player_id: str, actor: str, reason: str, **how: Any) -> None:
+def assign(
+    *, entry_id: str, player_id: str, brand: str | None, actor: str, reason: str, **how: Any
+) -> None:
     """Give the money of the event ID to PLAYER; what suspense is owed is taken from them."""
-    _move_out(_read_suspense(entry_id), "assignment", player_id, actor, reason, how)
+    item = _read_suspense(entry_id)
+    brand, of_player = brand or item.brand, find_brand(player_id)
+    if of_player not in (None, brand):
+        raise UsageError(
+            f"player {player_id} is of brand {of_player}, not {brand}: if the money of"
+            f" {item.event_id}, which came for brand {item.brand}, is theirs, give"
+            f" --brand {of_player}"
+        )
+    _move_out(
+        msgspec.structs.replace(item, brand=brand), "assignment", player_id, actor, reason, how
+    )
 
 
 @suspense.command("return")

@@ -251,7 +251,7 @@ def test_a_part_that_comes_under_another_brand_than_its_players_is_not_suspended
 def test_an_event_of_the_log_without_a_leg_is_read_for_and_noted(provider):
     empty = transaction("o", "e-1", provider=provider, reference=("bet", "b-1"), cause=by("ann"))
     assert collect_read_set([log_event(empty)], {}).event_ids == {empty.event_id}
-    assert reasons(book_of(empty)) == ["INFORMATIONAL NO_MONEY"]
+    assert reasons(book_of(empty)) == ["INFORMATIONAL NOTED"]
 
 
 def test_a_whole_that_was_divided_first_is_not_there_to_be_assigned():
