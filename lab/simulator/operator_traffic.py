@@ -130,7 +130,9 @@ class OperatorTraffic:
         verb = self.rng.choice(_ITEM_VERBS)
         if verb is Verb.ITEM_ANSWERED and self._history:
             event = self.rng.choice(self._history[-40:])
-        player, brand = self._player(), event.brand
+        brand = event.brand
+        own = [player for player in self.players if self._brand(player) == brand]
+        player = self.rng.choice(own if own and self.rng.random() < 0.9 else self.players)
         identity = (brand, *self._identity(player, "house", verb)[1:])
         owner = player if verb in {Verb.SUSPENSE_ASSIGNED, Verb.ASSIGNMENT_PROPOSED} else None
         act = simulated_intent(
