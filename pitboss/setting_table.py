@@ -283,11 +283,11 @@ SETTINGS: Final = (
     Setting(
         "adjust_alone",
         SettingType.AMOUNTS,
-        "`pitboss ledger adjust`",
-        "The largest adjustment that one person makes alone, by currency. In the file a table: "
-        '`adjust_alone = {EUR = 100, BTC = "0.01"}`',
+        "`pitboss ledger adjust`, `pitboss ledger suspense`",
+        "Decides nothing: they refuse to act while it is set. What one person may move alone is "
+        "the ledger's own limit (`pitboss ledger limit`)",
         "EUR:100,JPY:15000",
-        default_text="none: every adjustment needs two people",
+        default_text="none",
         unit="major units",
     ),
     Setting(

@@ -422,13 +422,10 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
 
 @dataclass(frozen=True)
 class OperatorSettings:
-    """Rights of an operator at the command line."""
+    """What the environment states of an operator's rights; the ledger's own limits decide."""
 
     adjust_alone: Mapping[str, str] = field(default_factory=dict)
-    """Largest adjustment that one operator makes alone, in major units, by currency.
-
-    A larger one, or one in another currency, needs two operators.
-    """
+    """Amounts in major units by currency. Not used: commands refuse to act while it is set."""
 
 
 def read_operator_settings(environ: Mapping[str, str] | None = None) -> OperatorSettings:

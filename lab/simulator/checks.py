@@ -15,6 +15,7 @@ from lab.conformance.intents import Identity
 from lab.simulator.database import SimulatedDatabase
 from lab.simulator.intents import AttemptKey, SimulatedIntent
 from lab.simulator.oracle import Oracle
+from lab.simulator.oracle_operators import OPERATOR_KINDS
 from lab.simulator.oracle_rules import OTHER_BRAND, OTHER_OPERATION
 from lab.simulator.oracle_state import OracleAnswer
 from lab.simulator.process import Process
@@ -48,9 +49,10 @@ _MISFITS: Final = frozenset(
     }
 )
 _BALANCE: Final = ("cash_minor", "bonus_minor", "held_minor", "version", "event_id")
+_WITHOUT_PLAYER: Final = frozenset({"INFORMATIONAL", *OPERATOR_KINDS})
 _REPLAYED: Final = (
     *("entry", "repeat", "transfer", "wallet", "closing", "player_state", "proposal", "batch"),
-    "opened_deposit",
+    *("opened_deposit", "open_item", "operator_limit"),
 )
 
 
@@ -254,6 +256,7 @@ def _check_money(simulation: Simulation, oracle: Oracle) -> Iterator[str]:
             if not account.startswith("player:"):
                 house[account, row["currency"]] += sign * row["amount_minor"]
     yield from _differences("account", house, oracle.house, 0)
+    yield from _check_suspense(simulation, house)
     total: defaultdict[str, int] = defaultdict(int)
     for (_, currency), balances in wallets.items():
         total[currency] += sum(balances)
@@ -262,6 +265,16 @@ def _check_money(simulation: Simulation, oracle: Oracle) -> Iterator[str]:
     for currency, rest in total.items():
         if rest:
             yield f"{currency}: players and house together hold {rest}, expected 0"
+
+
+def _check_suspense(simulation: Simulation, house: Mapping[tuple[str, str], int]) -> Iterator[str]:
+    """Check that suspense holds what its open items state, and nothing else."""
+    held: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for row in simulation.server.tables["open_item"].rows.values():
+        if row["in_suspense"]:
+            held[f"suspense:{row['provider']}", row["currency"]] += row["amount_minor"]
+    accounts = {key: minor for key, minor in house.items() if key[0].startswith("suspense:")}
+    yield from _differences("open items of", held, accounts, 0)
 
 
 def _differences(
@@ -296,7 +309,7 @@ def _check_found_players(
             first_identity.get(reference, len(simulation.intents))
             < first_use[candidate.identity, reference]
         )
-        is_given_up = event.player_id is None and candidate.legs[0].kind != "INFORMATIONAL"
+        is_given_up = event.player_id is None and candidate.legs[0].kind not in _WITHOUT_PLAYER
         if is_given_up and was_there and any(owners):
             yield f"{log_event}: no player found, although its reference {reference} came before it"
 

@@ -186,7 +186,7 @@ class Oracle(OracleState):
         self, intent: SimulatedIntent, player: str | None, known: list[OracleDecision]
     ) -> bool:
         last = known[-1]
-        if len(known) >= _DECISIONS_MAX:
+        if len(known) >= _DECISIONS_MAX or intent.identity in self.item_ends:
             return False
         if last.answer.reason == "PLAYER_UNKNOWN" and player is not None:
             return not last.movements and intent.content == last.intent.content

@@ -11,10 +11,10 @@ from lab.simulator.oracle_ledger import (
     CLOSED,
     NOTED,
     NOTHING,
-    OracleLedger,
     Unbookable,
     bet_movements,
 )
+from lab.simulator.oracle_operators import OPERATOR_KINDS, OperatorRules
 from lab.simulator.oracle_state import BONUS, CASH, HELD, OracleDecision, Verdict
 from schemas.money import exponent_of
 
@@ -23,7 +23,7 @@ OTHER_BRAND: Final = "PLAYER_OF_OTHER_BRAND"
 _IN_DEBT: Final = {"POSTED": "BOOKED_INTO_DEBT", "CANCELLED": "REVERSED_INTO_DEBT"}
 
 
-class OracleRules(OracleLedger):
+class OracleRules(OperatorRules):
     """Decides one intent and applies the decision to the oracle's state."""
 
     def decide(self) -> Verdict:
@@ -166,12 +166,13 @@ class OracleRules(OracleLedger):
             )
         rules = {
             "BET": self._bet,
-            "ADJUSTMENT": self._adjustment,
+            "ADJUSTMENT": self.adjustment,
             "PLAYER_STATE": self._state,
             "ROLLBACK": self._rollback,
             "CANCEL": self._cancel,
             "WITHDRAWAL": self._withdrawal,
             "WITHDRAWAL_REVERSAL": self._refuse,
+            **dict.fromkeys(OPERATOR_KINDS, self.operator_leg),
         }
         return rules[leg.kind](leg) if leg.kind in rules else NOTED
 
@@ -242,26 +243,6 @@ class OracleRules(OracleLedger):
             del self.state.wagering[self.player or "", currency]
         return BOOKED if taken == minor else ("POSTED", "BONUS_IN_PART")
 
-    def _adjustment(self, leg: IntentLeg) -> Verdict:
-        intent, player = self.intent, self.player or ""
-        currency, minor = leg.currency or "", leg.minor or 0
-        if intent.reference:
-            proposals = self.state.decisions.get(intent.reference, [])
-            if not proposals or proposals[0].player != player:
-                return ("REFUSED_REFERENCE", "PROPOSAL_NOT_SEEN")
-            if (intent.reference, player) in self.state.closings:
-                return CLOSED
-            if intent.actor == proposals[0].intent.actor:
-                return ("REFUSED_REFERENCE", "SELF_APPROVAL")
-            self.state.closings[intent.reference, player] = "APPROVED"
-            currency, minor = (
-                proposals[0].intent.legs[0].currency or "",
-                proposals[0].intent.legs[0].minor or 0,
-            )
-        accounts = ("adjustments", CASH) if minor >= 0 else (CASH, "adjustments")
-        self.move(currency, *accounts, abs(minor))
-        return BOOKED
-
     def _state(self, leg: IntentLeg) -> Verdict:
         intent, player, at_ms = self.intent, self.player or "", self.intent_at_ms
         limits, standings = self.state.limits, self.state.standings
@@ -330,11 +311,13 @@ class OracleRules(OracleLedger):
         payment = state.posted_decision(intent.reference, self.player)
         if intent.reference[1] == "house":
             return None
+        payment = payment or self.assigned_payment(intent.reference)
         if payment is None:
             seen = state.decisions_of(intent.reference, self.player)
             is_suspended = bool(seen) and seen[-1].answer.reason.startswith("OPENED_")
             return ("UNRESOLVED", "PAYMENT_IN_SUSPENSE") if is_suspended else None
-        if payment.intent.legs[0].currency != leg.currency:
+        currency = payment.intent.legs[0].currency or payment.movements[0][0]
+        if currency != leg.currency:
             return ("UNRESOLVED", "PAYMENT_CURRENCY_DIFFERS")
         paid = sum(minor for _, _, _, minor, _ in payment.movements)
         return ("UNRESOLVED", "ABOVE_PAYMENT") if (leg.minor or 0) > paid else None
@@ -354,7 +337,7 @@ class OracleRules(OracleLedger):
             given = min(waiting, minor)
             state.reversals[key] = (taken - minor + given, waiting - given)
             return given
-        posted = state.posted_decision(payment, self.player)
+        posted = state.posted_decision(payment, self.player) or self.assigned_payment(payment)
         if posted is not None and taken + minor > sum(move[3] for move in posted.movements):
             state.reversals[key] = (taken, waiting + minor)
             return minor
@@ -392,6 +375,8 @@ class OracleRules(OracleLedger):
     def _decide_without_player(self) -> Verdict:
         self._suspend_payments()
         kinds, reference = {leg.kind for leg in self.intent.legs}, self.intent.reference
+        if kinds <= OPERATOR_KINDS:
+            return self.operator_leg(self.intent.legs[0])
         if kinds <= {"INFORMATIONAL", "HEARTBEAT"}:
             return NOTED
         if reference is not None and reference not in self.state.decisions:

@@ -48,7 +48,8 @@ class OracleState:
 
     `standings` has the newest player state by player and source, `limits` the newest limit by
     player and currency, each with its time; `wagering` the requirement by player and currency:
-    the amount left to bet, and the wallet's version at its grant.
+    the amount left to bet, and the wallet's version at its grant. `operator_limits` is by currency
+    what one operator may move alone, `item_ends` the act by which an operator closed an open item.
     """
 
     def __init__(self, policies: Mapping[str, LedgerPolicy]) -> None:
@@ -68,6 +69,8 @@ class OracleState:
         self.answers: dict[tuple[Identity, AttemptKey], OracleAnswer] = {}
         self.decisions: dict[Identity, list[OracleDecision]] = {}
         self.closings: dict[tuple[Identity, str | None], str] = {}
+        self.operator_limits: dict[str, int] = {}
+        self.item_ends: dict[Identity, Identity] = {}
 
     def available(self, player: str | None) -> dict[str, int]:
         """Return what a player can bet now, by currency of the wallets in which money moved."""

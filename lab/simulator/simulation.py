@@ -55,7 +55,7 @@ class Simulation:
         self.rng = rng
         self.policies = policies
         self.broker = Broker(partitions, rng)
-        self.server = Server()
+        self.server = Server(partitions)
         self.intents: dict[AttemptKey, SimulatedIntent] = {}
         self.intent_times_ms: dict[AttemptKey, int] = {}
         """The provider's time of each intent, which may be wrong by days."""

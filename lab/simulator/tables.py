@@ -30,6 +30,8 @@ KEYS: Final[dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]]] = {
     "player_state": (("player_id",), ()),
     "proposal": (("event_id",), ()),
     "opened_deposit": (("event_id",), ()),
+    "open_item": (("event_id",), ()),
+    "operator_limit": (("currency",), ()),
     "parked": (("part", "source_offset"), (("event_id",),)),
     "barrier": (("id",), ()),
     "crossing": (("only_row",), ()),
@@ -73,6 +75,10 @@ class Table:
         for columns, index in self._by.items():
             index[tuple(row.get(column) for column in columns)].append(row)
 
+    def delete(self, key: tuple[Any, ...]) -> None:
+        """Remove a row, if it is there; for tables without further indexes."""
+        self.rows.pop(key, None)
+
     def constraint_violation(self, row: Row) -> str | None:
         """Return the constraint that a row violates, or None."""
         if self.name == "transfer" and (row["amount_minor"] <= 0 or row["debit"] == row["credit"]):
@@ -96,7 +102,9 @@ class SimulatedSession:
 class Server:
     """Database server: tables, sessions, claims of positions, and violations of the claims."""
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int = 0) -> None:
+        """Make empty tables; `partitions` is the log's count, as the installation knows it."""
+        self.partitions = partitions
         self.tables = {name: Table(name) for name in KEYS}
         self.tables["crossing"].insert({"only_row": True, "count": 0})
         self.sessions: list[SimulatedSession] = []

@@ -39,7 +39,7 @@ async def read_brand(database: LedgerDatabase, player_id: str) -> str | None:
 
 
 async def read_open_proposals(database: LedgerDatabase) -> list[Proposal]:
-    """Return adjustments that are not approved yet, oldest first."""
+    """Return acts that a second operator has not approved yet, oldest first."""
     rows = await database.query(_SQL["open_proposals"])
     return [Proposal(*row) for row in rows]
 

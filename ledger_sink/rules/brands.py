@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Final
 
 from ledger_sink.rules.amounts import Verdict
-from ledger_sink.rules.book import Posting
+from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.payments import move_to_suspense
+from ledger_sink.rules.suspense import WHOLE_MOVED, is_moved_by_person, whole_of
 from schemas.events import Kind, Outcome, WalletTransaction
 
 PLAYER_OF_OTHER_BRAND: Final = "PLAYER_OF_OTHER_BRAND"
@@ -54,6 +55,8 @@ def refuse_other_brand(posting: Posting) -> Verdict:
     event = posting.event
     if event.decision_required:
         return _REFUSED
+    if is_moved_by_person(posting, whole_of(event)):
+        return WHOLE_MOVED
     for leg in event.legs:
         if leg.kind in _MONEY_IN_SUSPENSE and leg.amount is not None and leg.currency is not None:
             move_to_suspense(posting, leg)

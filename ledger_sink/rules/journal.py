@@ -12,8 +12,19 @@ from schemas.events import Attempt
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
-Action = Literal["REVERSED", "CANCELLED", "PAID", "REFUSED", "APPROVED", "SETTLED", "QUARANTINED"]
-"""How an event is closed.
+Action = Literal[
+    "REVERSED",
+    "CANCELLED",
+    "PAID",
+    "REFUSED",
+    "APPROVED",
+    "SETTLED",
+    "ASSIGNED",
+    "RETURNED",
+    "ANSWERED",
+    "QUARANTINED",
+]
+"""How an event is closed. ASSIGNED, RETURNED and ANSWERED are the acts of a person.
 
 SETTLED is not an end: a win has named the bet, and its provider's policy says whether a rollback
 may still come.
@@ -165,7 +176,11 @@ class PlayerState(msgspec.Struct, frozen=True, gc=False):
 
 
 class Proposal(msgspec.Struct, frozen=True, gc=False):
-    """An adjustment that waits for a second operator; `amount_minor` has a sign."""
+    """An act that waits for a second operator; `amount_minor` has a sign.
+
+    `player_id` is empty where no player is concerned. `act` is ADJUST, ASSIGN, RETURN or LIMIT;
+    `item_id` the event whose money an ASSIGN or RETURN moves.
+    """
 
     event_id: str
     player_id: str
@@ -176,6 +191,34 @@ class Proposal(msgspec.Struct, frozen=True, gc=False):
     brand: str
     id: str
     occurred_at_ms: int
+    act: str = "ADJUST"
+    item_id: str | None = None
+
+
+class OperatorLimit(msgspec.Struct, frozen=True, gc=False):
+    """The most that one operator may move alone in a currency, and the event that set it."""
+
+    currency: str
+    amount_minor: int
+    event_id: str
+
+
+class OpenItem(msgspec.Struct, frozen=True, gc=False):
+    """A decision that waits for a person: UNRESOLVED, and neither answered nor decided again.
+
+    `amount_minor` is what suspense holds for it (below zero: what it is owed) if `in_suspense`,
+    else what the event is about, None where that is not known. `opened_at_ms` is its time in the
+    log.
+    """
+
+    event_id: str
+    decision: int
+    provider: str
+    player_id: str | None
+    currency: str | None
+    amount_minor: int | None
+    in_suspense: bool
+    opened_at_ms: int
 
 
 class Quarantine(msgspec.Struct, frozen=True, gc=False):
@@ -215,3 +258,13 @@ REFUSED: Final[Action] = "REFUSED"
 APPROVED: Final[Action] = "APPROVED"
 SETTLED: Final[Action] = "SETTLED"
 QUARANTINED: Final[Action] = "QUARANTINED"
+ASSIGNED: Final[Action] = "ASSIGNED"
+RETURNED: Final[Action] = "RETURNED"
+ANSWERED: Final[Action] = "ANSWERED"
+BY_PERSON: Final = frozenset({ASSIGNED, RETURNED, ANSWERED})
+"""The ends of an open item that a person has made."""
+
+ADJUST: Final = "ADJUST"
+ASSIGN: Final = "ASSIGN"
+RETURN: Final = "RETURN"
+LIMIT: Final = "LIMIT"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from ledger_sink.rules.amounts import Verdict
-from ledger_sink.rules.book import Posting
+from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.references import select_named_wallet
 from schemas.events import Outcome, WalletTransaction
 from schemas.identity import event_id

@@ -17,13 +17,19 @@ from ledger_sink.rules import accounts
 from ledger_sink.rules.accounts import CASH
 from ledger_sink.rules.alerts import event_alert
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
-from ledger_sink.rules.book import Posting
+from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.references import (
-    booked_target,
     decisions_of_target,
     select_target_wallet,
 )
-from ledger_sink.rules.reversals import compares_with_payment, give_back, paid_minor, take
+from ledger_sink.rules.reversals import (
+    compares_with_payment,
+    give_back,
+    paid_minor,
+    payment_of,
+    take,
+)
+from ledger_sink.rules.suspense import WHOLE_MOVED, is_moved_by_person, whole_of
 from schemas.events import FraudAlert, Kind, Leg, Outcome, Position, WalletTransaction
 from schemas.identity import HOUSE_REFERENCES
 
@@ -46,7 +52,13 @@ _OPENED_REASONS: Final = frozenset({OPENED_AMOUNT_DIFFERS, OPENED_CURRENCY_DIFFE
 
 
 def deposit(posting: Posting, leg: Leg) -> Verdict:
-    """Give the player a payment, or what comes back to one."""
+    """Give the player a payment, or what comes back to one.
+
+    A payment of an entry whose whole a person has moved out of suspense moves nothing: its money is
+    where the person has put it.
+    """
+    if is_moved_by_person(posting, whole_of(posting.event)):
+        return WHOLE_MOVED
     misfit = _misfit(posting, leg)
     if misfit is not None:
         return _place_in_suspense(posting, leg, misfit)
@@ -66,6 +78,8 @@ def deposit(posting: Posting, leg: Leg) -> Verdict:
 
 def deposit_reversal(posting: Posting, leg: Leg) -> Verdict:
     """Take a deposit back from cash: a chargeback or a refund. The player may be in debt then."""
+    if is_moved_by_person(posting, whole_of(posting.event)):
+        return WHOLE_MOVED
     misfit = _misfit(posting, leg)
     if misfit is not None:
         return _place_in_suspense(posting, leg, misfit)
@@ -133,7 +147,7 @@ def _misfit(posting: Posting, leg: Leg) -> Verdict | None:
     """
     if not compares_with_payment(posting.event, posting.policy):
         return None
-    payment = booked_target(posting)
+    payment = payment_of(posting)
     if payment is None:
         return PAYMENT_IN_SUSPENSE if _is_payment_in_suspense(posting) else None
     if payment.answer.currency != currency_of(leg):

@@ -9,10 +9,11 @@ correction may take a balance below zero while a bet may not.
 from __future__ import annotations
 
 from ledger_sink.rules.amounts import Unpostable, Verdict
-from ledger_sink.rules.book import Book, DecidedEvent, LogEvent, Posting
+from ledger_sink.rules.book import Book, DecidedEvent, LogEvent
 from ledger_sink.rules.decision import decide, unpostable_verdict
 from ledger_sink.rules.group_posting import post_group
 from ledger_sink.rules.leg_rules import LEG_RULES
+from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.quarantine import post_quarantined
 from ledger_sink.rules.references import choose_target
 from ledger_sink.rules.repeats import earlier_answer, may_be_decided_again, repeat_answer

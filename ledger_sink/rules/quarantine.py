@@ -12,10 +12,11 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
-from ledger_sink.rules.adjustments import ALREADY_CLOSED, comparable_actor
 from ledger_sink.rules.amounts import NOTED, Verdict
-from ledger_sink.rules.book import NO_PLAYER, Book, DecidedEvent, LogEvent, Posting
-from ledger_sink.rules.journal import QUARANTINED, Answer, Closing, Entry, Quarantine
+from ledger_sink.rules.book import NO_PLAYER, Book, DecidedEvent, LogEvent
+from ledger_sink.rules.journal import QUARANTINED, Answer, Closing, Entry, OpenItem, Quarantine
+from ledger_sink.rules.open_posting import Posting
+from ledger_sink.rules.two_people import ALREADY_CLOSED, comparable_actor
 from schemas.causes import QUARANTINE
 from schemas.events import (
     Attempt,
@@ -223,6 +224,9 @@ def _answer_quarantined(book: Book, member: LogEvent) -> DecidedEvent:
     book.transfers_of[event.event_id, 0] = []
     decided = DecidedEvent(member, answer, 0)
     book.decisions.append(decided)
+    # Not what it is about: its amounts may be what cannot be booked.
+    about = (event.event_id, 0, event.provider, event.player_id, None, None, False)
+    book.open_item(OpenItem(*about, member.logged_at or event.appended_at))
     return decided
 
 

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
-from ledger_sink.rules.book import Posting
 from ledger_sink.rules.journal import BLOCKED, FREE, HELD, PlayerState, Wallet
+from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.references import select_named_wallet
 from schemas.causes import DELAYED
 from schemas.errors import InvariantBroken

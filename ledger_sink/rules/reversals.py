@@ -14,8 +14,9 @@ from typing import Final
 import msgspec
 
 from ledger_sink.rules.amounts import currency_of, minor_of
-from ledger_sink.rules.book import Posting
-from ledger_sink.rules.journal import Entry
+from ledger_sink.rules.book import NO_PLAYER
+from ledger_sink.rules.journal import ASSIGNED, Entry
+from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.references import booked_target
 from schemas.events import Kind, Leg, WalletTransaction
 from schemas.identity import HOUSE_REFERENCES
@@ -30,6 +31,20 @@ def compares_with_payment(event: WalletTransaction, policy: LedgerPolicy) -> boo
         return False
     names_payment = event.reference.operation not in HOUSE_REFERENCES
     return names_payment and any(leg.kind in _KINDS for leg in event.legs)
+
+
+def _assigned_payment(posting: Posting) -> Entry | None:
+    """Return the assignment by which a person gave the payment to this player, or None."""
+    closing = posting.book.closings.get((posting.log_event.reference_id or "", NO_PLAYER))
+    if closing is None or closing.action != ASSIGNED:
+        return None
+    entries = posting.book.entries.get(closing.by_event_id, [])
+    return next((one for one in entries if one.player_id == posting.event.player_id), None)
+
+
+def payment_of(posting: Posting) -> Entry | None:
+    """Return the payment that the reference means; None if it did not come to this player."""
+    return booked_target(posting) or _assigned_payment(posting)
 
 
 def paid_minor(posting: Posting, payment: Entry) -> int | None:
@@ -47,7 +62,7 @@ def take(posting: Posting, leg: Leg) -> bool:
     if not compares_with_payment(posting.event, posting.policy):
         return True
     taken, suspended = _sums(posting, leg)
-    payment = booked_target(posting)
+    payment = payment_of(posting)
     paid = None if payment is None else paid_minor(posting, payment)
     fits = paid is None or taken + minor_of(leg) <= paid
     if fits:

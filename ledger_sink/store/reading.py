@@ -8,13 +8,16 @@ from typing import Any
 
 from psycopg import AsyncConnection, AsyncCursor
 
-from ledger_sink.rules.book import Book, LogEvent
+from ledger_sink.rules.book import NO_PLAYER, Book, LogEvent
 from ledger_sink.rules.closings import CLOSING_KINDS
 from ledger_sink.rules.journal import (
+    ASSIGNED,
     Answer,
     Closing,
     Entry,
     OpenedDeposit,
+    OpenItem,
+    OperatorLimit,
     PlayerState,
     Proposal,
     Transfer,
@@ -24,14 +27,19 @@ from ledger_sink.rules.operations import twin_ids
 from ledger_sink.rules.payments import names_opened_deposit
 from ledger_sink.rules.references import WINS, checks_bet_of_win, protects_settled_bets
 from ledger_sink.rules.reversals import compares_with_payment
+from ledger_sink.rules.suspense import OF_ITEMS, whole_of
 from ledger_sink.store.copy_rows import month_of, previous_month
 from ledger_sink.store.statements import plain_array, statements
 from schemas.errors import Rejected
 from schemas.events import Attempt, Kind, WalletTransaction
+from schemas.identity import HOUSE, names_entry
 from schemas.money import exponent_of
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 
 _SQL = statements("ledger")
+
+_LIMITED = frozenset({Kind.ADJUSTMENT.value, *OF_ITEMS})
+"""The legs of operators that may move money."""
 
 
 @dataclass(slots=True)
@@ -50,10 +58,17 @@ class ReadSet:
     """
     proposals: set[str] = field(default_factory=set)
     opened_deposits: set[str] = field(default_factory=set)
+    open_items: set[str] = field(default_factory=set)
+    payments: set[str] = field(default_factory=set)
+    """Payments that refunds and chargebacks refer to: a person may have given one to its player."""
+    is_limited: bool = False
+    """Whether an operator acts alone, so that the limits have to be read."""
     newly_wagering: set[str] = field(default_factory=set)
     """Players whose bonus money has to be wagered from within this group on."""
     crosses_partitions: bool = False
-    """Whether an event without a player refers to another, which may be of any partition."""
+    """Whether an event refers to another that may be of any partition: one without a player does,
+    and the acts of operators on limits and open items.
+    """
 
 
 def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPolicy]) -> ReadSet:
@@ -85,9 +100,20 @@ def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPo
                 read_set.newly_wagering.add(player_id)
         if log_event.reference_id is not None:
             _add_reference(read_set, event, log_event.reference_id, checking, policies)
+        if event.cause is not None or event.provider == HOUSE:
+            _add_cause(read_set, event)
         if log_event.members or log_event.reference_ids:
             _add_members(read_set, log_event, checking, policies)
     return read_set
+
+
+def _add_cause(read_set: ReadSet, event: WalletTransaction) -> None:
+    """Add what is read for an operator's act, and for a payment whose whole may have come."""
+    whole_id = whole_of(event)
+    if whole_id is not None:
+        read_set.event_ids.add(whole_id)
+    if event.provider == HOUSE and any(leg.kind in _LIMITED for leg in event.legs):
+        read_set.is_limited = True
 
 
 def _add_members(
@@ -104,6 +130,16 @@ def _add_members(
                 _add_reference(read_set, member.event, reference_id, checking, policies)
 
 
+def _add_act(read_set: ReadSet, event: WalletTransaction, reference_id: str, kind: str) -> None:
+    """Add what an act of operators names: an open item, a proposal, or a quarantine."""
+    read_set.event_ids.add(reference_id)
+    if kind == Kind.QUARANTINE:
+        return
+    read_set.crosses_partitions = True
+    names_item = event.reference is not None and names_entry(event.provider, event.reference)
+    (read_set.open_items if names_item else read_set.proposals).add(reference_id)
+
+
 def _add_reference(
     read_set: ReadSet,
     event: WalletTransaction,
@@ -117,8 +153,8 @@ def _add_reference(
     """
     player_id = event.player_id
     kinds = [leg.kind for leg in event.legs]
-    if Kind.QUARANTINE in kinds:
-        read_set.event_ids.add(reference_id)
+    if kinds and (kinds[0] in OF_ITEMS or Kind.QUARANTINE in kinds):
+        _add_act(read_set, event, reference_id, kinds[0])
         return
     if player_id is None:
         read_set.crosses_partitions = True
@@ -133,6 +169,7 @@ def _add_reference(
     elif compares_with_payment(event, policies.get(event.provider, DEFAULT_POLICY)):
         read_set.event_ids.add(reference_id)
         read_set.reversible.add(reference_id)
+        read_set.payments.add(reference_id)
     elif names_opened_deposit(event):
         read_set.opened_deposits.add(reference_id)
     elif Kind.ADJUSTMENT in kinds:
@@ -222,8 +259,43 @@ async def read_follow_ups(
     await read_repeats(connection, book, events)
     await read_opened_deposits(connection, book, read_set)
     bets = await read_proposals_and_bets(connection, book, read_set)
+    await read_open_items(connection, book, read_set)
+    assignments = await read_assignments(connection, book, read_set)
     months = recent_months(one.event.appended_at for one in events)
-    await read_reversible(connection, book, read_set.reversible | bets, months)
+    await read_reversible(connection, book, read_set.reversible | bets | assignments, months)
+
+
+async def read_open_items(connection: AsyncConnection[Any], book: Book, read_set: ReadSet) -> None:
+    """Add the items that operators name, themselves or by a proposal, and the limits."""
+    proposed = {book.proposals[one].item_id for one in read_set.proposals if one in book.proposals}
+    item_ids = sorted(read_set.open_items.union(one for one in proposed if one is not None))
+    if item_ids:
+        columns = {"event_ids": plain_array(item_ids)}
+        cursor = await connection.execute(_SQL["known_open_items"], columns)
+        for row in await cursor.fetchall():
+            book.open_items[row[0]] = OpenItem(*row)
+        cursor = await connection.execute(_SQL["known_closings"], columns)
+        for row in await cursor.fetchall():
+            book.closings[row[0], row[1]] = Closing(*row)
+    if read_set.is_limited:
+        cursor = await connection.execute(_SQL["known_limits"])
+        for row in await cursor.fetchall():
+            book.operator_limits[row[0]] = OperatorLimit(*row)
+
+
+async def read_assignments(
+    connection: AsyncConnection[Any], book: Book, read_set: ReadSet
+) -> set[str]:
+    """Add the assignments by which payments came to their players. Returns their ids."""
+    closings = [book.closings.get((payment, NO_PLAYER)) for payment in read_set.payments]
+    assigned = {one.by_event_id for one in closings if one is not None and one.action == ASSIGNED}
+    unknown = sorted(assigned.difference(book.entries))
+    if unknown:
+        cursor = await connection.execute(
+            _SQL["known_entries"], {"event_ids": plain_array(unknown)}
+        )
+        _add_entries(book, await cursor.fetchall())
+    return assigned
 
 
 async def read_opened_deposits(

@@ -10,7 +10,8 @@ GRANT SELECT, INSERT, UPDATE ON wallet, closing, player_state, stream_position, 
 GRANT SELECT, UPDATE ON crossing TO pitboss_writer;
 GRANT SELECT, INSERT, UPDATE ON archive_file TO pitboss_writer;
 GRANT SELECT ON month_away TO pitboss_writer;
-GRANT SELECT, INSERT, UPDATE, DELETE ON barrier TO pitboss_writer;
+GRANT SELECT, INSERT, UPDATE ON operator_limit TO pitboss_writer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON barrier, open_item TO pitboss_writer;
 
 GRANT SELECT, INSERT, UPDATE (is_done, to_part, to_offset) ON dead_letters.action TO pitboss_writer;
 GRANT SELECT, INSERT, UPDATE ON dead_letters.jam, dead_letters.parked TO pitboss_writer;
@@ -19,7 +20,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON dead_letters.letter, dead_letters.letter
 
 -- Not: positions of workers, and the bytes of events that wait for their player.
 GRANT SELECT ON entry, repeat, transfer, seal, batch, proposal, opened_deposit, installation TO pitboss_reader;
-GRANT SELECT ON wallet, closing, player_state, month_away, raw_topics, unmasked_export, archive_file, shared_settings
+GRANT SELECT ON wallet, closing, player_state, month_away, raw_topics, unmasked_export, archive_file, shared_settings,
+    open_item, operator_limit
     TO pitboss_reader;
 GRANT SELECT ON dead_letters.action, dead_letters.jam, dead_letters.parked TO pitboss_reader;
 GRANT SELECT ON dead_letters.letter, dead_letters.letter_position TO pitboss_reader;

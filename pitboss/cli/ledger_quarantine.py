@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ledger_sink.rules.adjustments import comparable_actor
 from ledger_sink.rules.quarantine import APPROVED, PROPOSED
+from ledger_sink.rules.two_people import comparable_actor
 from pitboss.cli.dlt_filter import PLACE, check_audit_text, parse_source
 from pitboss.cli.operator_commands import (
     by_option,

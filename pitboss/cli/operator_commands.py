@@ -14,8 +14,8 @@ import click
 import msgspec
 
 from ledger_sink.queries.people import read_brand
-from ledger_sink.rules.adjustments import ALREADY_CLOSED
 from ledger_sink.rules.refusals import STALE_STATE
+from ledger_sink.rules.two_people import ALREADY_CLOSED
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli.ledger_queries import read_ledger
 from pitboss.cli.option_types import FiniteFloat

@@ -19,6 +19,7 @@ from typing import Any, Final
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
 
 from pitboss.setting_files import read_keyring
 from pitboss.settings import Runtime, WorkerSettings
@@ -29,7 +30,7 @@ from schemas import codec
 from schemas.errors import Rejected, Unavailable, UsageError
 from schemas.events import Attempt, DeadLetter, Position, WalletOutcome, WalletTransaction
 from schemas.topics import OUTCOMES, TRANSACTIONS, dead_letter_topic, raw_topic
-from streams.providers.house import SIGNATURE_HEADER
+from streams.providers.house import SIGNATURE_HEADER, House
 
 PROVIDER: Final = "house"
 CONNECTOR: Final = b"pitboss-cli"
@@ -68,6 +69,16 @@ def build_record(
             raise UsageError(message) from error
         headers.append((SIGNATURE_HEADER, hmac.digest(secret, body, "sha256").hex().encode()))
     return body, headers
+
+
+def check_event(body: bytes) -> None:
+    """Read an event as the normaliser will. Raises UsageError for what it would reject."""
+    sizes = (None, 0, len(body))
+    record = ConsumerRecord(raw_topic(PROVIDER), 0, 0, 0, 0, None, body, *sizes, ())
+    try:
+        House().reader(None)(record, {})
+    except Rejected as error:
+        raise UsageError(f"{error.reason.value}: {error.detail}; nothing was appended") from error
 
 
 def active_signing_key(keyring: Mapping[str, Any], now_ms: int) -> Mapping[str, str] | None:
@@ -126,11 +137,13 @@ async def submit(
 
     Its key is its player, or its id if it names none. With `log_partition` its record in that
     partition of the log is waited for, too. `warn` is called before the append if it will probably
-    be rejected. Raises Unavailable without a broker, UsageError without topics or a usable key.
+    be rejected. Raises Unavailable without a broker, UsageError without topics or a usable key,
+    and for an event that the normaliser would reject.
     """
     now_ms = time.time_ns() // 1_000_000
     signing_key = active_signing_key(read_keyring(worker), now_ms)
     body, headers = build_record(event, signing_key, brand, now_ms)
+    check_event(body)
     topic = runtime.topic(raw_topic(PROVIDER))
     key = str(event["player_id"] if "player_id" in event else event["id"]).encode()
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.house"))

@@ -6,13 +6,14 @@ There is one class per operation, with its leg, reference and cause.
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Final, Literal, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
 from schemas.causes import PSP, QUARANTINE
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Cause, Kind, Leg, Reference
+from schemas.identity import ENTRY, ENTRY_ID
 from schemas.money import amount_from_text
 from streams.providers.fields import (
     CurrencyText,
@@ -26,6 +27,9 @@ from streams.providers.fields import (
 )
 
 _RECORD: Final = re.compile(r"[a-z0-9_.]{1,128}-\d{1,9}@\d{1,18}#[0-9a-f]{8}", re.ASCII)
+
+EntryId: TypeAlias = Annotated[str, msgspec.Meta(pattern=f"^{ENTRY_ID}$")]
+"""The id of an event in the ledger, as its views print it."""
 
 
 class HouseMessage(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="operation"):
@@ -147,6 +151,95 @@ class _AdjustmentApproved(
 
     def cause(self) -> Cause | None:
         return Cause("operator", text_of(self.id, "id"), text_of(self.actor, "actor"), "approved")
+
+
+class _OfOperator(HouseMessage, frozen=True, gc=False, kw_only=True):
+    """An operator's act on an open item, which `entry_id` names, or on a limit."""
+
+    actor: Id
+    reason: Note = "approved"
+
+    def player(self) -> str | None:
+        return None
+
+    def cause(self) -> Cause | None:
+        return Cause(
+            "operator", text_of(self.id, "id"), text_of(self.actor, "actor"), note_of(self.reason)
+        )
+
+
+class _OfItem(_OfOperator, frozen=True, gc=False, kw_only=True):
+    entry_id: EntryId
+
+    def reference(self) -> Reference | None:
+        return Reference(ENTRY, self.entry_id)
+
+
+class _OfProposal(_OfOperator, frozen=True, gc=False, kw_only=True):
+    proposes: ClassVar[str]
+    proposal_id: Id
+
+    def reference(self) -> Reference | None:
+        return Reference(self.proposes, text_of(self.proposal_id, "proposal_id"))
+
+
+class _SuspenseAssigned(_OfItem, frozen=True, gc=False, kw_only=True, tag="suspense.assigned"):
+    kind: ClassVar[Kind] = Kind.SUSPENSE_ASSIGNMENT
+    player_id: Id
+
+    def player(self) -> str | None:
+        return text_of(self.player_id, "player_id")
+
+
+class _AssignmentProposed(
+    _SuspenseAssigned, frozen=True, gc=False, kw_only=True, tag="suspense.assignment.proposed"
+):
+    kind: ClassVar[Kind] = Kind.PROPOSAL
+
+
+class _AssignmentApproved(
+    _OfProposal, frozen=True, gc=False, kw_only=True, tag="suspense.assignment.approved"
+):
+    kind: ClassVar[Kind] = Kind.SUSPENSE_ASSIGNMENT
+    proposes: ClassVar[str] = "suspense.assignment.proposed"
+    player_id: Id
+
+    def player(self) -> str | None:
+        return text_of(self.player_id, "player_id")
+
+
+class _SuspenseReturned(_OfItem, frozen=True, gc=False, kw_only=True, tag="suspense.returned"):
+    kind: ClassVar[Kind] = Kind.SUSPENSE_RETURN
+
+
+class _ReturnProposed(_OfItem, frozen=True, gc=False, kw_only=True, tag="suspense.return.proposed"):
+    kind: ClassVar[Kind] = Kind.PROPOSAL
+
+
+class _ReturnApproved(
+    _OfProposal, frozen=True, gc=False, kw_only=True, tag="suspense.return.approved"
+):
+    kind: ClassVar[Kind] = Kind.SUSPENSE_RETURN
+    proposes: ClassVar[str] = "suspense.return.proposed"
+
+
+class _ItemAnswered(_OfItem, frozen=True, gc=False, kw_only=True, tag="item.answered"):
+    kind: ClassVar[Kind] = Kind.ANSWER
+
+
+class _LimitProposed(_OfOperator, frozen=True, gc=False, kw_only=True, tag="limit.proposed"):
+    kind: ClassVar[Kind] = Kind.PROPOSAL
+    amount: str
+    currency: CurrencyText
+
+    def leg(self) -> Leg:
+        amount = amount_from_text(self.amount)
+        return Leg(self.kind.value, amount, currency_of(amount, self.currency))
+
+
+class _LimitApproved(_OfProposal, frozen=True, gc=False, kw_only=True, tag="limit.approved"):
+    kind: ClassVar[Kind] = Kind.OPERATOR_LIMIT
+    proposes: ClassVar[str] = "limit.proposed"
 
 
 class _Bonus(_Money, frozen=True, gc=False, kw_only=True):
@@ -287,6 +380,15 @@ _Body: TypeAlias = (
     | _Adjustment
     | _AdjustmentProposed
     | _AdjustmentApproved
+    | _SuspenseAssigned
+    | _AssignmentProposed
+    | _AssignmentApproved
+    | _SuspenseReturned
+    | _ReturnProposed
+    | _ReturnApproved
+    | _ItemAnswered
+    | _LimitProposed
+    | _LimitApproved
     | _BonusGranted
     | _BonusReleased
     | _BonusForfeited

@@ -77,9 +77,10 @@ def withdraw(runtime: Runtime, player: str, tx_id: str) -> str:
 
 def test_blocks_holds_and_limits_are_events_of_the_log(installation: Runtime):
     player = "ruled"
-    assert outcome_of(
-        installation, "ledger", "adjust", player, "50", "EUR", *WHO, PITBOSS_ADJUST_ALONE="EUR:50"
-    ) == (0, "POSTED BOOKED")
+    assert outcome_of(installation, "ledger", "adjust", player, "50", "EUR", *WHO) == (
+        0,
+        "POSTED BOOKED",
+    )
     assert outcome_of(installation, "player", "block", player, "--alert", "A-1", *WHO) == (
         0,
         "POSTED BOOKED",
@@ -125,18 +126,17 @@ def test_blocks_holds_and_limits_are_events_of_the_log(installation: Runtime):
 
 def test_a_large_correction_needs_a_second_person_and_a_debt_is_an_alert(installation: Runtime):
     player = "corrected"
-    dry = run(installation, "ledger", "adjust", player, "-20.00", "EUR", "--dry-run", *WHO)
+    dry = run(installation, "ledger", "adjust", player, "-60.00", "EUR", "--dry-run", *WHO)
     assert "adjustment.proposed" in dry.output
     proposed = run(
         installation,
         "ledger",
         "adjust",
         player,
-        "-20.00",
+        "-60.00",
         "EUR",
         *WHO,
         "--json",
-        PITBOSS_ADJUST_ALONE="EUR:19",
     )
     event = read_json(proposed)["said"]
     assert event["operation"] == "adjustment.proposed"
@@ -148,12 +148,12 @@ def test_a_large_correction_needs_a_second_person_and_a_debt_is_an_alert(install
     )
     assert outcome_of(installation, *approve, "--by", "lee") == (0, "POSTED BOOKED_INTO_DEBT")
     assert "no open proposal" in run(installation, *approve, "--by", "lee").output
-    assert [w["cash_minor"] for w in show_player(installation, player)["wallets"]] == [-2_000]
+    assert [w["cash_minor"] for w in show_player(installation, player)["wallets"]] == [-6_000]
     assert player in run(installation, "ledger", "debts").output
     assert player in {
         one["player_id"] for one in read_json(run(installation, "ledger", "debts", "--json"))
     }
-    assert asyncio.run(_alert_of(installation, player)).observed == 2_000
+    assert asyncio.run(_alert_of(installation, player)).observed == 6_000
 
 
 async def _alert_of(runtime: Runtime, player: str) -> FraudAlert:
@@ -228,7 +228,6 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
             "50",
             "EUR",
             *WHO,
-            PITBOSS_ADJUST_ALONE="EUR:50",
         )[0]
         == 0
     )

@@ -104,6 +104,26 @@ def house(operation: str, tx_id: str, *legs: Leg, **more: Any) -> WalletTransact
     return transaction(operation, tx_id, *legs, provider="house", round_id=None, **more)
 
 
+def limit_events(minor: int, currency: str = "EUR") -> tuple[WalletTransaction, WalletTransaction]:
+    """Two people let one person move up to an amount in a currency."""
+    name, by = (
+        f"{currency}-{minor}",
+        (Cause("operator", "o", who, "a test") for who in ("ann", "bob")),
+    )
+    proposed = leg("PROPOSAL", minor, currency)
+    return (
+        house("limit.proposed", name, proposed, player=None, cause=next(by)),
+        house(
+            "limit.approved",
+            name,
+            leg("OPERATOR_LIMIT", None, None),
+            player=None,
+            reference=("limit.proposed", name),
+            cause=next(by),
+        ),
+    )
+
+
 def quarantine(
     operation: str, record: str, actor: str, partition: int = 0, partitions: int = 1
 ) -> WalletTransaction:

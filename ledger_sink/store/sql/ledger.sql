@@ -48,9 +48,18 @@ SELECT player_id, standings, limits, wagering, event_id::text, fractions, revers
  WHERE player_id = ANY(%(players)s)
 
 -- name: known_proposals
-SELECT event_id::text, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms
+SELECT event_id::text, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms, act, item_id::text
   FROM proposal
  WHERE event_id = ANY(%(event_ids)s::uuid[])
+
+-- name: known_open_items
+SELECT event_id::text, decision, provider, player_id, currency, amount_minor, in_suspense, opened_at_ms
+  FROM open_item
+ WHERE event_id = ANY(%(event_ids)s::uuid[])
+
+-- name: known_limits
+SELECT currency, amount_minor, event_id::text
+  FROM operator_limit
 
 -- name: known_opened_deposits
 SELECT event_id::text, player_id, psp, currency, amount_minor
@@ -189,10 +198,27 @@ SELECT * FROM unnest(%(players)s::text[], %(standings)s::jsonb[], %(limits)s::js
        event_id = excluded.event_id, fractions = excluded.fractions, reversals = excluded.reversals
 
 -- name: insert_proposals
-INSERT INTO proposal (event_id, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms)
+INSERT INTO proposal (event_id, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms, act, item_id)
 SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(currencies)s::text[], %(amounts)s::bigint[],
                      %(actors)s::text[], %(reasons)s::text[], %(brands)s::text[], %(ids)s::text[],
-                     %(times)s::bigint[])
+                     %(times)s::bigint[], %(acts)s::text[], %(items)s::uuid[])
+
+-- name: delete_open_items
+DELETE FROM open_item WHERE event_id = ANY(%(event_ids)s::uuid[])
+
+-- name: upsert_open_items
+INSERT INTO open_item (event_id, decision, provider, player_id, currency, amount_minor, in_suspense, opened_at_ms)
+SELECT * FROM unnest(%(event_ids)s::uuid[], %(decisions)s::smallint[], %(providers)s::text[], %(players)s::text[],
+                     %(currencies)s::text[], %(amounts)s::bigint[], %(in_suspense)s::boolean[], %(times)s::bigint[])
+    ON CONFLICT (event_id) DO UPDATE
+   SET decision = excluded.decision, player_id = excluded.player_id, currency = excluded.currency,
+       amount_minor = excluded.amount_minor, in_suspense = excluded.in_suspense, opened_at_ms = excluded.opened_at_ms
+
+-- name: upsert_limits
+INSERT INTO operator_limit (currency, amount_minor, event_id)
+SELECT * FROM unnest(%(currencies)s::text[], %(amounts)s::bigint[], %(event_ids)s::uuid[])
+    ON CONFLICT (currency) DO UPDATE
+   SET amount_minor = excluded.amount_minor, event_id = excluded.event_id
 
 -- name: insert_opened_deposits
 INSERT INTO opened_deposit (event_id, player_id, psp, currency, amount_minor)

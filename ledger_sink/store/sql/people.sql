@@ -15,7 +15,8 @@ SELECT player_id, standings, limits, wagering, event_id::text
  WHERE player_id = %(player)s
 
 -- name: open_proposals
-SELECT p.event_id::text, p.player_id, p.currency, p.amount_minor, p.actor, p.reason, p.brand, p.id, p.occurred_at_ms
+SELECT p.event_id::text, p.player_id, p.currency, p.amount_minor, p.actor, p.reason, p.brand, p.id, p.occurred_at_ms,
+       p.act, p.item_id::text
   FROM proposal p
  WHERE NOT EXISTS (SELECT FROM closing c WHERE c.event_id = p.event_id AND c.player_id = p.player_id)
  ORDER BY p.occurred_at_ms, p.event_id

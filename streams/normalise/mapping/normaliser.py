@@ -48,8 +48,16 @@ VALUE_MAX_BYTES: Final = 1_000_000
 DETAIL_CHARACTERS_MAX: Final = 300
 BRAND_DEFAULT: Final = "default"
 
-_WITHOUT_MONEY: Final = frozenset(
-    {Kind.INFORMATIONAL.value, Kind.HEARTBEAT.value, Kind.QUARANTINE.value}
+_WITHOUT_PLAYER: Final = frozenset(
+    {
+        Kind.INFORMATIONAL.value,
+        Kind.HEARTBEAT.value,
+        Kind.SUSPENSE_RETURN.value,
+        Kind.ANSWER.value,
+        Kind.PROPOSAL.value,
+        Kind.OPERATOR_LIMIT.value,
+        Kind.QUARANTINE.value,
+    }
 )
 _CONTEXT_TEXT_MAX: Final = 64
 _CACHE_MAX: Final = 4096
@@ -280,7 +288,7 @@ def _destination(draft: Draft) -> tuple[str, bytes]:
     if draft.player_id is not None:
         return TRANSACTIONS, draft.player_id.encode()
     for leg in draft.legs:
-        if leg.kind not in _WITHOUT_MONEY:
+        if leg.kind not in _WITHOUT_PLAYER:
             break
     else:
         return TRANSACTIONS, draft.provider_tx_id.encode()

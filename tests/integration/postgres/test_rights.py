@@ -51,6 +51,8 @@ WRITER = {
     "public.parked": {S, I, U},
     "public.crossing": {S, U},
     "public.barrier": {S, I, U, D},
+    "public.open_item": {S, I, U, D},
+    "public.operator_limit": {S, I, U},
     "public.month_away": {S},
     "dead_letters.action": {S, I},
     "dead_letters.jam": {S, I, U},
