@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pitboss.cli.replay_export import export
+from pitboss.cli.replay_ledger import ledger_command
 from pitboss.cli.suggestions import SuggestingGroup
 
 
@@ -13,5 +14,5 @@ def replay() -> None:
     """Export, rebuild and check what the topics remember."""
 
 
-for command in (export,):
+for command in (export, ledger_command):
     replay.add_command(command)
