@@ -89,6 +89,8 @@ ELSEWHERE = {
     "pitboss bench normalise": "test_bench_normalise.py",
     "pitboss bench adapters": "test_bench_adapters.py",
     "pitboss replay export": "test_export_cli.py",
+    "pitboss replay sql": "test_outputs.py",
+    "pitboss replay compare": "test_outputs.py",
     "pitboss replay ledger": "test_replay_ledger_cli.py",
     "pitboss archive status": "test_archive_cli.py",
     "pitboss archive verify": "test_archive_cli.py",
