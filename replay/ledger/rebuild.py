@@ -6,7 +6,7 @@ The log is read in windows of each partition, so the memory does not grow with i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,12 +14,15 @@ import msgspec
 
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import LogEvent
+from ledger_sink.rules.journal import Quarantine
+from ledger_sink.rules.quarantine import QuarantineSearch, quarantined_event
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import Slice
 from ledger_sink.store.ledger import PostgresLedger
+from ledger_sink.store.log_check import checksum
 from ledger_sink.store.migrate import migrate
 from replay.audit.rerun import group_slices
-from replay.log.blocks import Bounds, LogSource
+from replay.log.blocks import Bounds, LogBlock, LogSource
 from runtime.postgres.statements import statements_of
 from schemas import codec
 from schemas.errors import InvariantBroken, Rejected, UsageError
@@ -43,6 +46,8 @@ class LedgerPrefix(msgspec.Struct, frozen=True):
     """Of the last batch; 0 without one."""
     ends: dict[int, int]
     """Offset behind the last booked record, by partition."""
+    quarantined: set[tuple[int, int]] = set()
+    """Places of records that two people quarantined, and behind which the ledger went on."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,12 @@ async def read_prefix(
             )
         ends[partition] = end
     batches = [(partition, begin, end) for _, partition, begin, end in rows]
-    return LedgerPrefix(batches, rows[-1][0] if rows else 0, ends)
+    quarantined = {
+        (partition, offset)
+        for partition, offset in await database.query(SQL["quarantined"])
+        if offset < ends.get(partition, 0)
+    }
+    return LedgerPrefix(batches, rows[-1][0] if rows else 0, ends, quarantined)
 
 
 async def rebuild_ledger(
@@ -97,7 +107,7 @@ async def rebuild_ledger(
     migrate(database_url)
     database = LedgerDatabase(database_url, "pitboss.replay")
     ledger = PostgresLedger(database, policies, topic=topic)
-    reader = WindowReader(source, topic, prefix.ends)
+    reader = WindowReader(source, topic, prefix.ends, prefix.quarantined)
     try:
         [(entries,)] = await database.query(SQL["entries"])
         if entries:
@@ -117,10 +127,17 @@ async def rebuild_ledger(
 class WindowReader:
     """Reads the events of batches in any order of partitions, a window of each at a time."""
 
-    def __init__(self, source: LogSource, topic: str, ends: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        source: LogSource,
+        topic: str,
+        ends: Mapping[int, int],
+        quarantined: Collection[tuple[int, int]] = (),
+    ) -> None:
         self._source = source
         self._topic = topic
         self._ends = ends
+        self._quarantined = quarantined
         self._waiting: dict[int, deque[LogEvent]] = {}
         self._reached: dict[int, int] = {}
         self._decode = codec.decoder(WalletTransaction)
@@ -147,21 +164,57 @@ class WindowReader:
         return taken
 
     def _read(self, partition: int, window: Bounds) -> Iterator[LogEvent]:
-        for block in self._source.read(self._topic, partition, *window):
-            parts = zip(block.offsets, block.timestamps_ms, block.values, strict=True)
-            for offset, timestamp_ms, value in parts:
-                event = self._event(partition, offset, value)
+        # Read to its end first: a quarantine is searched for with the same source.
+        for block in [*self._source.read(self._topic, partition, *window)]:
+            for index, offset in enumerate(block.offsets):
+                place = Position(self._topic, partition, offset)
+                if (partition, offset) in self._quarantined:
+                    yield self._quarantined_event(place, block, index)
+                    continue
+                event = self._event(place, block.values[index])
                 if event is not None:
-                    yield LogEvent(event, Position(self._topic, partition, offset), timestamp_ms)
+                    yield LogEvent(event, place, block.timestamps_ms[index])
 
-    def _event(self, partition: int, offset: int, value: Any) -> WalletTransaction | None:
+    def _event(self, place: Position, value: Any) -> WalletTransaction | None:
         try:
             return self._decode(value)
         except UnknownSchema as error:
             raise InvariantBroken(
-                f"{self._topic}-{partition}@{offset}: {error}: rebuild with the release that wrote "
-                "it, or a later one"
+                f"{place.topic}-{place.partition}@{place.offset}: {error}: rebuild with the "
+                "release that wrote it, or a later one"
             ) from error
         except Rejected:
             self.unreadable += 1
+            return None
+
+    def _quarantined_event(self, place: Position, block: LogBlock, index: int) -> LogEvent:
+        """Return what the ledger booked in the place of a quarantined record.
+
+        The approval lies behind it in its partition. Raises InvariantBroken where it does not.
+        """
+        search = QuarantineSearch(place, checksum(block.keys[index], block.values[index]))
+        end = self._source.bounds(self._topic)[place.partition][1]
+        for later in self._source.read(self._topic, place.partition, place.offset + 1, end):
+            for value in later.values:
+                quarantine = self._observe(search, value)
+                if quarantine is not None:
+                    return quarantined_event(
+                        place,
+                        block.timestamps_ms[index],
+                        self._readable(block.values[index]),
+                        quarantine,
+                    )
+        raise InvariantBroken(
+            f"{place.topic}-{place.partition}@{place.offset} is quarantined without an approval in "
+            "the log"
+        )
+
+    def _observe(self, search: QuarantineSearch, value: Any) -> Quarantine | None:
+        event = self._readable(value)
+        return None if event is None else search.observe(event)
+
+    def _readable(self, value: Any) -> WalletTransaction | None:
+        try:
+            return self._decode(value)
+        except Rejected:
             return None

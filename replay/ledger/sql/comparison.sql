@@ -4,6 +4,9 @@
 -- name: batches
 SELECT sequence, part, from_offset, next_offset FROM batch ORDER BY sequence
 
+-- name: quarantined
+SELECT part, source_offset FROM closing WHERE action = 'QUARANTINED'
+
 -- name: entries
 SELECT count(*) FROM entry
 
