@@ -312,6 +312,24 @@ SETTINGS: Final = (
         unit="MB",
     ),
     Setting(
+        "archive",
+        SettingType.TEXT,
+        "`archive`, `pitboss replay`, `pitboss archive`",
+        "Folder, or URL that fsspec reaches, where the topics are kept as files. See "
+        "[archive.md](../howto/archive.md)",
+        "/var/lib/pitboss/archive",
+        default_text="none: nothing is archived",
+    ),
+    Setting(
+        "archive_span_ms",
+        SettingType.NUMBER,
+        "`archive`",
+        "The longest stretch of time in one file; what is newer than that is not archived yet",
+        "3600000",
+        default=3_600_000,
+        unit="milliseconds",
+    ),
+    Setting(
         "export",
         SettingType.TEXT,
         "`pitboss replay`",

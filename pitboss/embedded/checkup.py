@@ -16,6 +16,7 @@ from pitboss.embedded.ports import is_free
 from pitboss.embedded.postgres import postgres_programs
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import resolve_runtime
+from pitboss.ops.exports import missing_packages
 from pitboss.settings import StackSettings, WorkerSettings, show_values, unknown_variables
 from runtime.postgres.roles import Role
 from schemas.errors import PitbossError, UsageError
@@ -53,6 +54,7 @@ def run_checkup(settings: StackSettings) -> list[CheckupFinding]:
         _check("keys", "correct the keys file", lambda: _keys(settings)),
         _check("dialects", "correct the dialects file", lambda: _dialects(settings)),
         _check("gateway", "correct its settings", _gateway),
+        *_archive(settings),
         *_pauses(settings),
         *_raw_topics(settings),
         *_shared_settings(settings),
@@ -183,6 +185,21 @@ def _gateway() -> str:
         start = "`pitboss run gateway`" if door.port is None else "`pitboss run all`"
         return f"does not run; {start} starts it on {door.host}:{port}, with {sessions}"
     return f"{door.host}:{port} is listened on; {sessions}"
+
+
+def _archive(settings: StackSettings) -> Iterator[CheckupFinding]:
+    """Yield whether the archive can be listed, if one is set."""
+    target = settings.values["archive"].value
+    if not target:
+        return
+
+    def inspect() -> str:
+        with missing_packages("run archive"):
+            from replay.archive.store import open_store
+
+            return f"{target} holds {len(open_store(target).list())} files"
+
+    yield _check("archive", "correct PITBOSS_ARCHIVE", inspect)
 
 
 def _pauses(settings: StackSettings) -> Iterator[CheckupFinding]:

@@ -120,7 +120,7 @@ def test_suspense_of_one_brand_goes_to_a_player_of_another_only_where_that_is_sa
         amount_minor=500,
         since_ms=1,
         partition=0,
-        offset=7,
+        source_offset=7,
     )
     brands = []
     monkeypatch.setattr(ledger_open, "_read_suspense", lambda _: item)
