@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,15 @@ def fragile(private_stack: Stack, namespace: str, tmp_path: Path) -> Iterator[Do
     with open_door(runtime, tmp_path, (PATIENCE_MS,)) as door:
         yield door
     deprovision(runtime)
+
+
+async def fund_patiently(client: Client, player: str) -> None:
+    """The workers may just have started: the same message is sent until it is decided."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(AssertionError):
+                await fund(client, player)
+                return
 
 
 async def balances(runtime: Runtime) -> dict[str, int]:
@@ -79,7 +89,7 @@ async def test_books_agree_whatever_is_killed(
         for provider in SUCCESS:
             players = [f"{provider}-{n}" for n in range(PLAYERS)]
             for player in players:
-                await fund(client, player)
+                await fund_patiently(client, player)
             models.append(ProviderModel(client, provider, rng, dict.fromkeys(players, START_MINOR)))
 
         async def play(model: ProviderModel, index: int, player: str) -> None:
