@@ -21,7 +21,7 @@ from tests.acceptance.gateway.conftest import Client, Door, listens, open_door
 from tests.acceptance.gateway.provider_model import SUCCESS, ProviderModel
 from tests.acceptance.gateway.test_wallets import frozen_ledger, fund
 from tests.support.fix_stack import SEED
-from tests.support.stack_faults import kill_server, restart_server
+from tests.support.stack_faults import kill_until_port_is_free, restart_server
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.prove]
 
@@ -71,7 +71,7 @@ async def strike(door: Door, stack: Stack, what: str) -> None:
             await asyncio.sleep(PATIENCE_MS / 1000 * 1.5)
     else:
         server = stack.kafka if what == "broker" else stack.postgres
-        await asyncio.to_thread(kill_server, server)
+        await asyncio.to_thread(kill_until_port_is_free, server)
         await asyncio.to_thread(restart_server, stack, server)
 
 
