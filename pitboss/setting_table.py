@@ -225,6 +225,16 @@ SETTINGS: Final = (
         default_text="none: the default brand, without a region",
     ),
     Setting(
+        "gateway_currency",
+        SettingType.TEXT,
+        "`gateway`",
+        "Currency of every wallet, where all have the same: for calls of Pragmatic Play that bear "
+        "no session token",
+        "EUR",
+        default="",
+        default_text="none: such a call gets the answer to an unknown session",
+    ),
+    Setting(
         "gateway_session_key_file",
         SettingType.PATH,
         "`gateway`",
