@@ -23,7 +23,7 @@ from tests.faults.test_fraud_kill import EXIT_WITHIN_S, by_id, production_worker
 from tests.support import fraud_log
 from tests.support.fraud_log import PARTITIONS, T0, append, bet, burst, read_alerts
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults]
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.prove]
 
 RULE = {
     "rule": "D01",
