@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.detectors.partition import PartitionDetectors
@@ -19,6 +19,7 @@ from lab.bench.broker import BrokerView
 from lab.bench.machine import this_commit, this_machine
 from lab.bench.observation import STALL_S, ReportCount, load
 from lab.bench.processes import BenchFailed, MeasuredProcess, ProcessCommand, machine_cpu_s
+from lab.bench.progress import BenchProgress
 from lab.bench.rates import Latencies, Pair, Rate, RateSample, Spread, rate_of
 from lab.bench.report import BenchEnvironment, FigureRow, pair_as_json, range_text, spread_as_json
 from lab.fraud.story import PlayerStory, Stream
@@ -38,19 +39,6 @@ _STATE_EVENTS: Final = 40_000
 _CHUNK: Final = 2_000
 _DELAY_PER_S: Final = 1_000
 _BURST: Final = 120
-
-
-class BenchProgress(Protocol):
-    """Where the bench reports what it does."""
-
-    def begin(self, step: str) -> None:
-        """Begin a step."""
-
-    def update(self, done: int, total: int) -> None:
-        """Report how far the step is."""
-
-    def end(self, result: str) -> None:
-        """End the step with its result."""
 
 
 @dataclass(frozen=True)

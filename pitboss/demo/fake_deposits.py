@@ -1,6 +1,6 @@
 """The demo of fake deposits: $250,000 made up through an affiliate, and no cent of it leaves.
 
-Twenty-five players of one affiliate each open a deposit of $10 at the cashier. Whoever has the
+Twenty-five players of one affiliate each open a deposit of $10 at the cashier. A person with the
 secret of the payment provider's webhook then sends a notice of $10,000 for each, well signed, so
 the ledger credits it. Detector D02 finds that more is credited than was opened; with enforcement
 on, its block reaches the ledger's decisions through the log. A second later every player asks for

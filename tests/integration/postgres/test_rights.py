@@ -54,6 +54,7 @@ WRITER = {
     "dead_letters.parked": {S, I, U},
     "fraud.snapshot": {S, I, U},
     "fraud.activation": {S, I, U},
+    "fraud.case_action": {S, I},
 }
 HIDDEN_FROM_READERS = {
     "public.stream_position",
