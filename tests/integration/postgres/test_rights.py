@@ -61,6 +61,7 @@ WRITER = {
     "dead_letters.letter_position": {S, I, U, D},
     "fraud.snapshot": {S, I, U},
     "fraud.activation": {S, I, U},
+    "fraud.case_action": {S, I},
 }
 HIDDEN_FROM_READERS = {
     "public.stream_position",
