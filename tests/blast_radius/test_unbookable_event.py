@@ -130,10 +130,10 @@ async def test_whatever_cannot_be_booked_is_found_and_passed_by_its_quarantine(s
     long = "".join(chr(0x4E00 + n % 20_000) for n in range(0, 90_000, 7))
     bad = [
         transaction("teleport", "t", Leg("TELEPORT"), player=STUCK),
-        win("below zero", -5, "b", player=STUCK),
-        transaction("win", "doge", leg("WIN", 5, "DOGE"), player=STUCK),
-        win("nul\0", 5, "b", player=STUCK),
-        win("long", 5, "b", player=long),
+        deposit("below zero", -5, player=STUCK),
+        transaction("AUTHORISATION", "doge", leg("DEPOSIT", 5, "DOGE"), player=STUCK),
+        deposit("nul\0", 5, player=STUCK),
+        deposit("long", 5, player=long),
         call(win("g-1", 5, "b", player=STUCK), win("g-2", 5, "b", player=STUCK))[1],
     ]
     values = [*map(scene.encode, bad), of_a_newer_release(scene)]
