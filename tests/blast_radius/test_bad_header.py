@@ -1,4 +1,7 @@
-"""A header that no client can decode, on one provider's topic: a dead letter, and no other provider notices."""
+"""A header that no client can decode, on one provider's topic: a dead letter, and no other provider notices.
+
+That the client's failure is noticed in a busy worker, too, is shown by test_librdkafka.py.
+"""
 
 from __future__ import annotations
 
