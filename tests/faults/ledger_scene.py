@@ -163,9 +163,7 @@ class Scene:
             drop_database(empty)
         assert {check.name: check.detail for check in checks if not check.holds} == {}, self.logs()
         assert {(a.partition, a.source_offset) for a in tables.answers} == {
-            (sourced.source.partition, sourced.source.offset)
-            for log in topics.log.values()
-            for sourced in log
+            (place.partition, place.offset) for place in topics.log_offsets
         }
 
     def rows(self, query: str):
