@@ -98,6 +98,9 @@ class WorkerProcess:
         assert not self.is_alive, f"{self.name} runs already"
         self.wait(0)
         roll_log(self.log)
+        # It holds ids of players.
+        self.log.touch(mode=0o600)
+        self.log.chmod(0o600)
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - a command of our own

@@ -66,18 +66,9 @@ def book_records(records, brands=None):
     return book, rejected
 
 
-def first_deposit():
-    body = {
-        "operation": "adjustment",
-        "id": "a-1",
-        "at": "2026-09-21T00:00:00Z",
-        "player_id": "p-1",
-        "amount": "100.00",
-        "currency": "EUR",
-        "actor": "kim",
-        "reason": "a test",
-    }
-    return raw_record("house", orjson.dumps(body), {"brand": "default"}, offset=0)
+def first_win():
+    """Return a win that names no bet: the player's first money."""
+    return hub88("win", "first", 100, 0)
 
 
 def bet_and_win(first, brand=None):
@@ -90,7 +81,7 @@ def bet_and_win(first, brand=None):
 def test_the_same_bet_and_win_under_two_brands_are_booked_once():
     book, rejected = book_records(
         [
-            first_deposit(),
+            first_win(),
             *bet_and_win(1),
             hub88("win", "w", 50, 3, of="b"),
             hub88("win", "w", 50, 4, of="b", brand="acme"),
@@ -112,7 +103,7 @@ def test_the_same_bet_and_win_under_two_brands_are_booked_once():
 
 
 def test_an_event_of_another_brand_gives_a_signal_the_same_from_memory_and_tables():
-    book, _ = book_records([first_deposit(), hub88("bet", "b", 10, 1, brand="acme")])
+    book, _ = book_records([first_win(), hub88("bet", "b", 10, 1, brand="acme")])
     decided = book.decisions[-1]
     event, answer = decided.log_event.event, decided.answer
     encoder = MessageEncoder("wallet.transactions.v1")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hmac
 import json
+import stat
 
 import pytest
 
 from pitboss.setting_files import read_keyring
-from pitboss.settings import WorkerSettings
+from pitboss.settings import WorkerSettings, runtime_of
+from pitboss.workers.supervisor import WorkerProcess
 from schemas.errors import RejectCode, UsageError
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser, RejectedItem
 from streams.providers.dialect import Draft
@@ -102,3 +104,15 @@ def test_a_keys_file_that_others_can_read_is_refused_with_what_to_do(tmp_path, m
         read_keyring(WorkerSettings(keys_file=file))
     file.chmod(0o600)
     assert "house" in read_keyring(WorkerSettings(keys_file=file))
+
+
+def test_a_workers_log_is_its_owners_alone(tmp_path):
+    nowhere = runtime_of("127.0.0.1:1", "postgresql://u@127.0.0.1:1/postgres", "logs")
+    process = WorkerProcess("steady", nowhere, home=tmp_path, module="tests.faults.stub_worker")
+    process.log.parent.mkdir(parents=True)
+    process.log.write_text("of an earlier release")
+    try:
+        process.start()
+        assert stat.S_IMODE(process.log.stat().st_mode) == 0o600
+    finally:
+        process.kill()

@@ -10,7 +10,7 @@ from ledger_sink.rules.book import Book
 from ledger_sink.rules.posting import post
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.registry import DIALECTS
-from tests.blast_radius.test_brands import first_deposit, hub88
+from tests.blast_radius.test_brands import first_win, hub88
 from tests.support.dialect_records import raw_record
 from tests.support.ledger_events import log_event, purse
 
@@ -32,7 +32,7 @@ def book_records(*records):
 
 def test_the_bytes_of_a_bet_under_the_path_of_a_win_are_refused_with_a_signal():
     bet = hub88("bet", "b", 10, 1)
-    book = book_records(first_deposit(), bet, as_operation(bet, "win", 2))
+    book = book_records(first_win(), bet, as_operation(bet, "win", 2))
     assert [(one.answer.outcome, one.answer.reason) for one in book.decisions[1:]] == [
         ("POSTED", "BOOKED"),
         ("UNRESOLVED", "ID_OF_OTHER_OPERATION"),
@@ -47,7 +47,7 @@ def test_the_bytes_of_a_bet_under_the_path_of_a_win_are_refused_with_a_signal():
 def test_a_win_under_the_path_of_a_bet_is_refused_and_stays_refused():
     win = hub88("win", "w", 10, 1)
     forged = as_operation(win, "bet", 2)
-    book = book_records(first_deposit(), win, forged, as_operation(win, "bet", 3))
+    book = book_records(first_win(), win, forged, as_operation(win, "bet", 3))
     answers = [(one.answer.outcome, one.answer.reason) for one in book.decisions[2:]]
     assert answers == [("REFUSED_REFERENCE", "ID_OF_OTHER_OPERATION")] * 2
     assert purse(book) == (11_000, 0, 0)
@@ -58,7 +58,7 @@ def test_what_was_refused_does_not_stop_the_real_one(again):
     bet = hub88("bet", "b", 10, 1)
     forged = [as_operation(bet, "win", 1 + number) for number in range(again)]
     retry = as_operation(bet, "bet", 9)
-    book = book_records(first_deposit(), bet, *forged, retry, hub88("win", "w", 50, 10, of="b"))
+    book = book_records(first_win(), bet, *forged, retry, hub88("win", "w", 50, 10, of="b"))
     assert [one.answer.outcome for one in book.decisions[-2:]] == ["EXISTS", "POSTED"]
     assert purse(book) == (14_000, 0, 0)
 
