@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -129,10 +128,10 @@ class Committer:
         The slice of an event that cannot be booked fails alone, and the others are committed
         without it. Where it is not known which slice that is, each is committed by itself.
         """
-        began_s = time.monotonic()
+        began_s = asyncio.get_running_loop().time()
         try:
             applied = await self._store.commit_group(group.slices, later)
-            self._size.note_commit(group.events, time.monotonic() - began_s)
+            self._size.note_commit(group.events, asyncio.get_running_loop().time() - began_s)
             await self._publisher.enqueue(applied)
         except UnbookableEvent as error:
             failed = {error.source.partition}
@@ -147,7 +146,7 @@ class Committer:
             for slice_ in group.slices:
                 await self._commit_slices(group.select({slice_.partition}), ())
         except Exception as error:  # noqa: BLE001  # the caller tries again or ends the process
-            self._note_failure(group, time.monotonic() - began_s, error)
+            self._note_failure(group, asyncio.get_running_loop().time() - began_s, error)
             group.fail(error)
         else:
             for pending, slice_, rest in zip(group.pending, group.slices, group.rests, strict=True):

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
@@ -255,7 +254,7 @@ class Resolver:
                 waited_for[name] = max(end, waited_for.get(name, 0))
         if not waited_for:
             return set()
-        now_s = time.monotonic()
+        now_s = asyncio.get_running_loop().time()
         if now_s - self._looked_s >= barriers.LOOK_EVERY_S:
             self._looked_s = now_s
             topics = {name.rpartition("-")[0] for name in waited_for}
@@ -275,9 +274,9 @@ class Resolver:
         self, found: Sequence[OpenBarrier], normalised: EndOffsets, booked: EndOffsets
     ) -> None:
         old = [barrier for barrier in found if barrier.age_s >= barriers.OLD_AFTER_S]
-        if not old or time.monotonic() - self._warned_s < WARN_EVERY_S:
+        if not old or asyncio.get_running_loop().time() - self._warned_s < WARN_EVERY_S:
             return
-        self._warned_s = time.monotonic()
+        self._warned_s = asyncio.get_running_loop().time()
         for barrier in old:
             logger.warning("%s", describe_wait(barrier, barrier.waits_for(normalised, booked)))
 
