@@ -108,8 +108,19 @@ def test_suspense_of_one_brand_goes_to_a_player_of_another_only_where_that_is_sa
 ):
     """Two brands may both have a player of this id: the person may mean the other one."""
     item = OpenEntry(
-        *("suspense", "PLAYER_UNKNOWN", str(uuid.uuid4()), "adyen", "zeta", "AUTHORISATION"),
-        *("d-1", None, "EUR", 500, 1, 0, 7),
+        kind="suspense",
+        reason="PLAYER_UNKNOWN",
+        event_id=str(uuid.uuid4()),
+        provider="adyen",
+        brand="zeta",
+        operation="AUTHORISATION",
+        provider_tx_id="d-1",
+        player_id=None,
+        currency="EUR",
+        amount_minor=500,
+        since_ms=1,
+        partition=0,
+        source_offset=7,
     )
     brands = []
     monkeypatch.setattr(ledger_open, "_read_suspense", lambda _: item)
