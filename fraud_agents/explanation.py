@@ -15,9 +15,11 @@ from fraud_agents.detectors import BetVelocity, Observation
 from fraud_agents.detectors.base import NEVER
 from fraud_agents.detectors.d01_bet_velocity import REOPENED
 from fraud_agents.detectors.partition import PartitionDetectors
+from fraud_agents.rule_set import RuleEntry, RuleSet, RuleState
 from fraud_agents.rules import Rule, find_rule
 from fraud_agents.windows import SECOND_MS
 from schemas.events import FraudAlert
+from schemas.rule_changes import AlertHandling
 
 _SINCE_FIRST_SEEN: Final = ("late_events", "duplicate_events")
 """Evidence that counts from a key's first record on; a re-run sees only the last records."""
@@ -81,7 +83,9 @@ def explain(
         rules, alert.rule_id, alert.rule_version, alert.evidence.get("rule_digest", "")
     )
     [source] = alert.sources
-    watch, read = PartitionDetectors([rule], source.partition, source.topic), 0
+    is_trial = alert.handling == AlertHandling.SHADOW
+    entry = RuleEntry(rule, RuleState.SHADOW if is_trial else RuleState.ACTIVE)
+    watch, read = PartitionDetectors(RuleSet((entry,)), source.partition, source.topic), 0
     raised: list[FraudAlert] = []
     for offset, event in events:
         if offset <= source.last_offset:
@@ -89,7 +93,8 @@ def explain(
             read += 1
     [detector] = watch.detectors
     # Timers were due at records of other players, which are not read again.
-    raised += detector.advance(NEVER)
+    due = (watch.rules.handle(one, entry) for one in detector.advance(NEVER))
+    raised += [one for one in due if one is not None]
     seconds: list[WindowSecond] = []
     if isinstance(detector, BetVelocity):
         before = detector.contributions(
@@ -131,6 +136,8 @@ def _differences(alert: FraudAlert, raised: Sequence[FraudAlert]) -> list[str]:
         f"{name}: published {published[name]!r}, found {found.get(name)!r}"
         for name in published
         if published[name] != found.get(name)
+        # A snooze is of the installation, not of the rule.
+        if not (name == "handling" and alert.handling == AlertHandling.SNOOZED)
         # Other players' records had closed it before; they are not read again.
         if not (is_reopened and name in _SINCE_CLOSED)
     ]

@@ -209,7 +209,7 @@ def find_rule(rules: Sequence[Rule], rule_id: str, version: int, digest: str) ->
     for rule in rules:
         if (rule.rule_id, rule.version, rule.digest) == (rule_id, version, digest):
             return rule
-    known = rule_set_name(rules)
+    known = ", ".join(f"{rule.rule_id}@{rule.version}" for rule in rules)
     raise UsageError(
         f"rule {rule_id}@{version}#{digest} is unknown to this release, which has {known}: "
         "run the release that raised the alert"

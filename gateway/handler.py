@@ -41,7 +41,9 @@ def create_gateway(settings: GatewaySettings, dialects: Dialects = DIALECTS) -> 
     Raises UsageError for keys that cannot be used, and where no provider is to be served.
     """
     check_keyring(settings.keyring, dialects, "the keys file")
-    table = RouteTable(dialects, settings.providers, settings.brands, settings.namespace)
+    table = RouteTable(
+        dialects, settings.providers, settings.brands, settings.namespace, settings.currency
+    )
     name = qualified_name(NAME, settings.namespace)
     app = create_app(AppSettings(name, settings.bootstrap_servers))
     stats, attempts = GatewayStats(), Attempts()

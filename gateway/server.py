@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 from typing import Any, Final
 
@@ -51,6 +52,7 @@ class GatewayServer(Service):
 
     async def on_start(self) -> None:
         """Listen. Raises UsageError where the address cannot be had."""
+        _allow_open_files()
         loop = asyncio.get_running_loop()
         server = web.Server(
             self._handle,
@@ -129,3 +131,12 @@ class GatewayServer(Service):
         except HTTPRequestEntityTooLarge:
             return _TOO_LARGE
         return body if len(body) <= bytes_max else _TOO_LARGE
+
+
+def _allow_open_files() -> None:
+    """Let the process hold as many connections as the system allows it.
+
+    Without a free descriptor nothing is accepted from anyone, and the usual limit is 1,024.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -26,6 +26,8 @@ class GatewaySettings:
     """Providers that are served; None: all that call over HTTP."""
     brands: Mapping[str, str] = field(default_factory=dict)
     """Region by brand; without any there is the default brand, under the shorter URLs."""
+    currency: str = ""
+    """Of every wallet, for calls that name neither a currency nor a session; empty: none."""
     connector: str = "gateway"
     in_flight_max: int = 20_000
     """Calls that wait at the same time; more are answered at once as unavailable."""

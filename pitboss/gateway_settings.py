@@ -24,6 +24,8 @@ class DoorSettings:
     """None where it is not set: `run all` starts no gateway then."""
     brands: Mapping[str, str]
     """Region by brand; without any there is the default brand."""
+    currency: str
+    """Of every wallet; empty where wallets differ."""
     session_key: bytes | None = field(repr=False)
     patience_ms: int | None
     """None: as each provider's face says."""
@@ -45,6 +47,7 @@ def read_gateway_settings(environ: Mapping[str, str] | None = None) -> DoorSetti
         host=given["gateway_host"].value,
         port=port,
         brands=_read_brands(given["gateway_brands"]),
+        currency=given["gateway_currency"].value,
         session_key=None if key_file.value is None else _read_hex(key_file.value, key_file.place),
         patience_ms=given["gateway_patience_ms"].value,
         player_rate=given["gateway_player_rate"].value,

@@ -225,6 +225,16 @@ SETTINGS: Final = (
         default_text="none: the default brand, without a region",
     ),
     Setting(
+        "gateway_currency",
+        SettingType.TEXT,
+        "`gateway`",
+        "Currency of every wallet, where all have the same: for calls of Pragmatic Play that bear "
+        "no session token",
+        "EUR",
+        default="",
+        default_text="none: such a call gets the answer to an unknown session",
+    ),
+    Setting(
         "gateway_session_key_file",
         SettingType.PATH,
         "`gateway`",
@@ -310,6 +320,24 @@ SETTINGS: Final = (
         "2048",
         default=1024,
         unit="MB",
+    ),
+    Setting(
+        "archive",
+        SettingType.TEXT,
+        "`archive`, `pitboss replay`, `pitboss archive`",
+        "Folder, or URL that fsspec reaches, where the topics are kept as files. See "
+        "[archive.md](../howto/archive.md)",
+        "/var/lib/pitboss/archive",
+        default_text="none: nothing is archived",
+    ),
+    Setting(
+        "archive_span_ms",
+        SettingType.NUMBER,
+        "`archive`",
+        "The longest stretch of time in one file; what is newer than that is not archived yet",
+        "3600000",
+        default=3_600_000,
+        unit="milliseconds",
     ),
     Setting(
         "export",

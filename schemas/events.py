@@ -76,6 +76,7 @@ class SignalKind(StrEnum):
     STALE_SIGNATURE = (
         "STALE_SIGNATURE"  # a signed record from outside the replay window; its event is in the log
     )
+    OTHER_OPERATION = "OTHER_OPERATION"  # an id that is known under another operation; not booked
     OTHER_BRAND = "OTHER_BRAND"  # an event whose player belongs to another brand; nothing is booked
 
 

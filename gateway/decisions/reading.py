@@ -170,6 +170,8 @@ def make_headers(
     if session is not None:
         headers.append((PLAYER_HEADER, session.player.encode()))
         headers.append((CURRENCY_HEADER, session.currency.encode()))
+    elif route.currency and route.call.needs_session:
+        headers.append((CURRENCY_HEADER, route.currency.encode()))
     for name in route.face.signature_headers:
         text = received.headers.get(name)
         if text is not None:

@@ -20,7 +20,11 @@ DEFAULT_BRAND: Final = ""
 
 
 class Route(NamedTuple):
-    """What one path means. `http_path` is the header of that name: the path without the brand."""
+    """What one path means. `http_path` is the header of that name: the path without the brand.
+
+    `currency` is that of every wallet, for calls whose session says none; empty where wallets
+    differ.
+    """
 
     path: str
     provider: str
@@ -30,6 +34,7 @@ class Route(NamedTuple):
     http_path: str
     call: HttpCall
     face: HttpFace
+    currency: str = ""
 
 
 class RouteTable:
@@ -41,6 +46,7 @@ class RouteTable:
         providers: Collection[str] | None = None,
         brands: Mapping[str, str] | None = None,
         namespace: str = "",
+        currency: str = "",
     ) -> None:
         """Make the table for `providers` (None: all with a face) and `brands` (brand → region).
 
@@ -52,7 +58,7 @@ class RouteTable:
             route.path: route
             for brand, region in (brands or {DEFAULT_BRAND: ""}).items()
             for provider, face in self.faces.items()
-            for route in _routes(provider, face, brand, region, namespace)
+            for route in _routes(provider, face, brand, region, namespace, currency)
         }
 
     def find(self, path: str) -> Route | None:
@@ -90,10 +96,10 @@ def _faces(
 
 
 def _routes(
-    provider: str, face: HttpFace, brand: str, region: str, namespace: str
+    provider: str, face: HttpFace, brand: str, region: str, namespace: str, currency: str
 ) -> Iterable[Route]:
     topic = qualified_name(raw_topic(provider), namespace)
-    base = base_path(provider, brand)
+    base, plain = base_path(provider, brand), base_path(provider, DEFAULT_BRAND)
     for call in face.calls:
-        http_path = base_path(provider, DEFAULT_BRAND) + call.path
-        yield Route(base + call.path, provider, brand, region, topic, http_path, call, face)
+        paths = base + call.path, plain + call.path
+        yield Route(paths[0], provider, brand, region, topic, paths[1], call, face, currency)

@@ -48,6 +48,11 @@ class BrokerView:
         partitions = await self.partitions(topic)
         return sum((await self._consumer.end_offsets(partitions)).values())
 
+    async def committed_sum(self, group: str, topic: str) -> int:
+        """Return the sum of the offsets that a group has committed on a topic."""
+        found = await self._admin.list_consumer_group_offsets(group)
+        return sum(one.offset for tp, one in found.items() if tp.topic == topic and one.offset > 0)
+
     async def end_offsets(self, topic: str) -> dict[TopicPartition, int]:
         """Return the end offset of each partition."""
         ends: dict[TopicPartition, int] = await self._consumer.end_offsets(

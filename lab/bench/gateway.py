@@ -44,8 +44,6 @@ CPU_RATIO_MAX: Final = 1.4
 BEST_RATE_RATIO_MIN: Final = 2.0
 BEST_CPU_RATIO_MAX: Final = 0.7
 
-PEER_VARIABLE: Final = "GATEWAY_PEER"
-"""The variable with the settings of the peer: uvicorn starts its processes itself."""
 PEER_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS wallet (
     player text NOT NULL, currency text NOT NULL, units bigint NOT NULL,
@@ -63,8 +61,10 @@ _STOCK_SHARE: Final = 1.5
 
 
 class GatewayPeerSettings(msgspec.Struct, frozen=True):
-    """Settings of the peer, as JSON in `PEER_VARIABLE`."""
+    """The one argument of the peer, as JSON."""
 
+    port: int
+    processes: int
     database_url: str
     public_key_pem: str
     pool_size: int

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from lab.simulator.database import SimulatedDatabase
 from lab.simulator.intents import AttemptKey, SimulatedIntent
 from lab.simulator.oracle import Oracle
 from lab.simulator.oracle_operators import OPERATOR_KINDS
-from lab.simulator.oracle_rules import OTHER_BRAND
+from lab.simulator.oracle_rules import OTHER_BRAND, OTHER_OPERATION
 from lab.simulator.oracle_state import OracleAnswer
 from lab.simulator.process import Process
 from lab.simulator.simulation import Simulation
@@ -23,11 +24,10 @@ from lab.simulator.tables import Row, Server
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import LogEvent
 from ledger_sink.rules.journal import QUARANTINED
+from ledger_sink.rules.quarantine import replace_quarantined
 from ledger_sink.store.groups import CONSUMER, Slice
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.log_check import checksum
-from replay.audit.evidence import TableEvidence, TopicEvidence
-from replay.audit.quarantines import booked_log
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import (
@@ -66,13 +66,11 @@ class Evidence:
 
     def __init__(self, simulation: Simulation) -> None:
         decode = codec.decoder(WalletTransaction)
-        closings = simulation.server.tables["closing"].rows.values()
-        quarantined = {
-            (row["part"], row["source_offset"]) for row in closings if row["action"] == QUARANTINED
-        }
-        booked, self.unapproved = booked_log(
-            TRANSACTIONS, _read_log(simulation), TableEvidence(quarantined=quarantined)
-        )
+        booked = _read_log(simulation)
+        self.unapproved: list[str] = []
+        for row in simulation.server.tables["closing"].rows.values():
+            if row["action"] == QUARANTINED:
+                self._replace(simulation, booked, row["part"], row["source_offset"])
         self.log = {
             (partition, log_event.source.offset): log_event
             for partition, events in booked.items()
@@ -90,6 +88,20 @@ class Evidence:
             for row in tables[name].rows.values():
                 self.answers[row["part"], row["source_offset"]].append(row)
 
+    def _replace(
+        self, simulation: Simulation, booked: dict[int, list[LogEvent]], partition: int, offset: int
+    ) -> None:
+        """Put what is booked in the place of a record that is quarantined."""
+        [record], _ = simulation.broker.topics[TRANSACTIONS][partition].between(offset, 1)
+        place = Position(TRANSACTIONS, partition, offset)
+        replaced = replace_quarantined(
+            booked[partition], place, checksum(record.key, record.value), record.timestamp
+        )
+        if replaced is None:
+            self.unapproved.append(f"{place} is quarantined without an approval in the log")
+        else:
+            booked[partition] = replaced
+
     def slices(self) -> Iterator[Slice]:
         """Yield the batches with their events, in the order of the commits."""
         for row in self.batches:
@@ -102,20 +114,15 @@ class Evidence:
             yield Slice(row["part"], row["from_offset"], row["next_offset"], events)
 
 
-def _read_log(simulation: Simulation) -> TopicEvidence:
-    decode, topics = codec.decoder(WalletTransaction), TopicEvidence()
+def _read_log(simulation: Simulation) -> dict[int, list[LogEvent]]:
+    decode, events = codec.decoder(WalletTransaction), defaultdict[int, list[LogEvent]](list)
     for partition, log in enumerate(simulation.broker.topics[TRANSACTIONS]):
         for record in log.records:
             place = Position(TRANSACTIONS, partition, record.offset)
-            topics.log_checksums[place] = checksum(record.key, record.value)
-            try:
+            with suppress(Rejected):  # of a newer release
                 event = decode(record.value or b"")
-            except Rejected:
-                topics.newer_records[place] = record.timestamp
-                continue
-            log_event = LogEvent(event, place, record.timestamp)
-            topics.log.setdefault(partition, []).append(log_event)
-    return topics
+                events[partition].append(LogEvent(event, place, record.timestamp))
+    return events
 
 
 async def find_failures(simulation: Simulation) -> list[str]:
@@ -392,19 +399,22 @@ def _check_alerts(simulation: Simulation) -> Iterator[str]:
 
 
 def _check_signals(simulation: Simulation) -> Iterator[str]:
-    """Check that exactly the decisions about events of another brand have a risk signal."""
+    """Check that exactly the decisions about events of another brand or operation have a signal."""
     decode = codec.decoder(RiskSignal)
     signalled = {
         signal.attributes["event_id"]
         for log in simulation.broker.topics[SIGNALS]
         for record in log.records
-        if (signal := decode(record.value or b"")).kind == SignalKind.OTHER_BRAND
+        if (signal := decode(record.value or b"")).kind in _LEDGER_SIGNALS
     }
     entries = simulation.server.tables["entry"].rows.values()
-    causes = {row["event_id"] for row in entries if row["reason"] == OTHER_BRAND}
+    causes = {row["event_id"] for row in entries if row["reason"] in (OTHER_BRAND, OTHER_OPERATION)}
     for event_id in sorted(signalled ^ causes):
         what = "a signal without a cause" if event_id in signalled else "a cause without a signal"
         yield f"{event_id}: {what}"
+
+
+_LEDGER_SIGNALS = frozenset({SignalKind.OTHER_BRAND, SignalKind.OTHER_OPERATION})
 
 
 async def _check_replay(simulation: Simulation, evidence: Evidence) -> list[str]:

@@ -18,6 +18,7 @@ from lab.simulator.oracle_operators import OPERATOR_KINDS, OperatorRules
 from lab.simulator.oracle_state import BONUS, CASH, HELD, OracleDecision, Verdict
 from schemas.money import exponent_of
 
+OTHER_OPERATION: Final = "ID_OF_OTHER_OPERATION"
 OTHER_BRAND: Final = "PLAYER_OF_OTHER_BRAND"
 _IN_DEBT: Final = {"POSTED": "BOOKED_INTO_DEBT", "CANCELLED": "REVERSED_INTO_DEBT"}
 
@@ -30,8 +31,9 @@ class OracleRules(OperatorRules):
         state, intent, player = self.state, self.intent, self.player
         if player is None:
             return self._decide_without_player()
-        if self._is_of_other_brand(player):
-            return self._refuse_other_brand()
+        foreign = self._refuse_foreign(player)
+        if foreign is not None:
+            return foreign
         closed = state.closing_of(intent.identity, player)
         if closed not in (None, "PAID", "SETTLED"):
             return ("TOMBSTONED", "ROLLBACK_PRECEDED")
@@ -54,10 +56,29 @@ class OracleRules(OperatorRules):
             BOOKED if BOOKED in verdicts else NOTED,
         )
 
+    def _refuse_foreign(self, player: str) -> Verdict | None:
+        if self._is_of_other_brand(player):
+            return self._refuse_other_brand()
+        if self._is_known_as_other_operation():
+            return ("REFUSED_REFERENCE" if self.intent.decides else "UNRESOLVED", OTHER_OPERATION)
+        return None
+
     def _is_of_other_brand(self, player: str) -> bool:
         kinds = {leg.kind for leg in self.intent.legs}
         moves_money = bool(kinds - {"PLAYER_STATE", "INFORMATIONAL", "HEARTBEAT", "ROUND_CLOSE"})
         return moves_money and self.state.brands.get(player, self.intent.brand) != self.intent.brand
+
+    def _is_known_as_other_operation(self) -> bool:
+        brand, provider, own, tx_id = self.intent.identity
+        exclusive = self.state.policy(self.intent).exclusive_operations
+        if own not in exclusive:
+            return False
+        return any(
+            decision.answer.reason != OTHER_OPERATION
+            for operation in exclusive
+            if operation != own
+            for decision in self.state.decisions.get((brand, provider, operation, tx_id), [])
+        )
 
     def _refuse_other_brand(self) -> Verdict:
         """Refuse a decision; put payments into suspense; do nothing about anything else."""

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from lab.conformance.intents import DEFAULT_BRAND, KINDS, IntentLeg, Verb
 from lab.simulator.bundle import BUNDLE
-from lab.simulator.intents import SimulatedIntent, simulated_intent
+from lab.simulator.intents import SimulatedIntent, operation_of, simulated_intent
 from lab.simulator.operator_traffic import BRANDS, RECENT, OperatorTraffic
 
 BETS: Final = (0, 10, 100, 400, 2_500)
@@ -50,6 +50,7 @@ class SimulatedTraffic(OperatorTraffic):
             (7, self.repeat),
             (3, self.conflict),
             (3, self.repeat_under_other_brand),
+            (2, self.repeat_as_other_operation),
             (14, self.call),
             (4, self.call_again),
             (5, self.pop_held_back),
@@ -303,10 +304,22 @@ class SimulatedTraffic(OperatorTraffic):
         if intent.cancels is not None:
             return [intent]
         other = self.rng.choice([one for one in (*BRANDS, DEFAULT_BRAND) if one != intent.brand])
-        reference = None if intent.reference is None else (other, *intent.reference[1:])
-        others = tuple((other, *identity[1:]) for identity in intent.other_references)
-        identity = (other, *intent.identity[1:])
-        return [replace(intent, identity=identity, reference=reference, other_references=others)]
+        identities = (intent.reference, *intent.other_references)
+        reference, *others = ((other, *one[1:]) if one else None for one in identities)
+        own, more = (other, *intent.identity[1:]), tuple(filter(None, others))
+        return [replace(intent, identity=own, reference=reference, other_references=more)]
+
+    def repeat_as_other_operation(self) -> list[SimulatedIntent]:
+        """Return a bet's bytes as a win, or those of a win without a bet as a bet."""
+        intent = self.repeat()[0]
+        kinds = {"BET": Verb.WIN, "WIN": Verb.BET}
+        leg = intent.legs[0]
+        if intent.provider != "hub88" or intent.reference is not None or leg.kind not in kinds:
+            return [intent]
+        verb = kinds[leg.kind]
+        legs = (leg._replace(kind=KINDS[verb]),)
+        identity = (*intent.identity[:2], operation_of("hub88", verb), intent.identity[3])
+        return [replace(intent, verb=verb, identity=identity, legs=legs)]
 
     def conflict(self) -> list[SimulatedIntent]:
         """Return an earlier intent with another amount."""
@@ -374,13 +387,8 @@ class SimulatedTraffic(OperatorTraffic):
 
     def heartbeat(self) -> list[SimulatedIntent]:
         """Return a heartbeat of the cashier."""
-        return [
-            simulated_intent(
-                self._identity(self.players[0], "house", Verb.HEARTBEAT),
-                None,
-                (IntentLeg("HEARTBEAT"),),
-            )
-        ]
+        identity = self._identity(self.players[0], "house", Verb.HEARTBEAT)
+        return [simulated_intent(identity, None, (IntentLeg("HEARTBEAT"),))]
 
 
 def group_into_records(

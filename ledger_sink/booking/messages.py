@@ -9,6 +9,7 @@ from ledger_sink.rules import debts, payments
 from ledger_sink.rules.book import DecidedEvent
 from ledger_sink.rules.brands import PLAYER_OF_OTHER_BRAND
 from ledger_sink.rules.journal import Wallet
+from ledger_sink.rules.operations import ID_OF_OTHER_OPERATION
 from schemas import codec
 from schemas.events import (
     Attempt,
@@ -47,7 +48,10 @@ _PLAYER_MESSAGES: Final[dict[str, str]] = {
 
 
 _ALERTING: Final = debts.REASONS | payments.REASONS
-SIGNALS_BY_REASON: Final = {PLAYER_OF_OTHER_BRAND: SignalKind.OTHER_BRAND}
+SIGNALS_BY_REASON: Final = {
+    PLAYER_OF_OTHER_BRAND: SignalKind.OTHER_BRAND,
+    ID_OF_OTHER_OPERATION: SignalKind.OTHER_OPERATION,
+}
 """The reasons that raise a risk signal."""
 
 
@@ -123,7 +127,7 @@ class MessageEncoder:
         )
 
     def encode_signal(self, decided: DecidedEvent) -> Message | None:
-        """Return the risk signal about an event of another brand, if this decision found one."""
+        """Return the risk signal about an event, if this decision made one."""
         answer, event = decided.answer, decided.log_event.event
         if answer.reason not in SIGNALS_BY_REASON or decided.decision is None:
             return None

@@ -14,6 +14,7 @@ two people have decided (`ledger_sink.rules.quarantine`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from runtime.postgres.database import DataRefused
 from schemas import codec
 from schemas.errors import PartitionStuck, Rejected
 from schemas.events import Position, WalletTransaction
+
+logger = logging.getLogger(__name__)
 
 
 class LogReader(Protocol):
@@ -216,6 +219,13 @@ class PartitionBooking:
             await self._committer.submit(slice_)
         except (UnbookableEvent, DataRefused) as error:
             raise PartitionStuck(f"{booked}: its quarantine cannot be booked: {error}") from error
+        logger.warning(
+            "%s is quarantined: proposed by %s, approved by %s: %s",
+            quarantine.record,
+            quarantine.proposed_by,
+            quarantine.approved_by,
+            quarantine.reason,
+        )
         return source.offset + 1
 
     async def _find_quarantine(self, stuck: StuckRecord) -> Quarantine | None:

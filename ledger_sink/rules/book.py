@@ -13,10 +13,7 @@ from typing import Final
 
 import msgspec
 
-from ledger_sink.rules.amounts import (
-    PERIOD_ARCHIVED,
-    Unpostable,
-)
+from ledger_sink.rules.amounts import PERIOD_ARCHIVED, Unpostable
 from ledger_sink.rules.journal import (
     SETTLED,
     Answer,

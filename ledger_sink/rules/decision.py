@@ -17,6 +17,7 @@ from ledger_sink.rules.closings import pay_out, take_whole_back
 from ledger_sink.rules.journal import PAID, REVERSED, SETTLED
 from ledger_sink.rules.leg_rules import LEG_RULES
 from ledger_sink.rules.open_posting import Posting
+from ledger_sink.rules.operations import twin_refusal
 from ledger_sink.rules.payments import move_to_suspense
 from ledger_sink.rules.references import (
     BET_NOT_FOUND,
@@ -69,8 +70,9 @@ def decide(posting: Posting) -> Verdict:
     event = posting.event
     if event.player_id is None:
         return _decide_without_player(posting)
-    if is_of_other_brand(posting, event.player_id):
-        return refuse_other_brand(posting)
+    verdict = _refuse_foreign(posting, event.player_id)
+    if verdict is not None:
+        return verdict
     closing = posting.book.closing(event.event_id, event.player_id)
     if closing is not None and closing.action == SETTLED:
         closing = None
@@ -87,6 +89,13 @@ def decide(posting: Posting) -> Verdict:
     if posting.log_event.reference_id is not None and protects_settled_bets(posting.policy):
         mark_settled(posting)
     return _mark_debt(posting, _verdict_of(verdicts))
+
+
+def _refuse_foreign(posting: Posting, player_id: str) -> Verdict | None:
+    """Return the verdict on an event of another brand, or under the id of another operation."""
+    if is_of_other_brand(posting, player_id):
+        return refuse_other_brand(posting)
+    return twin_refusal(posting)
 
 
 def _find_refusal(posting: Posting) -> Verdict | None:

@@ -9,6 +9,7 @@ else (docs/explanation/adr/0015-quarantine.md).
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Final
 
 from ledger_sink.rules.amounts import NOTED, Verdict
@@ -108,6 +109,25 @@ def quarantined_event(
             return log_event
     stand_in = _stand_in(source, timestamp, event, quarantine)
     return LogEvent(stand_in, source, timestamp, quarantine=quarantine)
+
+
+def replace_quarantined(
+    events: Sequence[LogEvent], source: Position, checksum: int, timestamp: int
+) -> list[LogEvent] | None:
+    """Return a partition's events as they are booked where a record of it is quarantined.
+
+    `timestamp` is that of the record, which need not be among the events. None if they hold no
+    approval of its quarantine.
+    """
+    search = QuarantineSearch(source, checksum)
+    behind = (one.event for one in events if one.source.offset > source.offset)
+    quarantine = next(filter(None, map(search.observe, behind)), None)
+    if quarantine is None:
+        return None
+    own = next((one.event for one in events if one.source == source), None)
+    booked = quarantined_event(source, timestamp, own, quarantine)
+    others = [one for one in events if one.source != source]
+    return sorted([*others, booked], key=lambda one: one.source.offset)
 
 
 def _stand_in(

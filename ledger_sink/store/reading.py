@@ -23,6 +23,7 @@ from ledger_sink.rules.journal import (
     Transfer,
     Wallet,
 )
+from ledger_sink.rules.operations import twin_ids
 from ledger_sink.rules.payments import names_opened_deposit
 from ledger_sink.rules.references import WINS, checks_bet_of_win, protects_settled_bets
 from ledger_sink.rules.reversals import compares_with_payment
@@ -82,6 +83,7 @@ def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPo
         for provider, policy in policies.items()
         if checks_bet_of_win(policy) or protects_settled_bets(policy)
     }
+    excluding = {name for name, policy in policies.items() if policy.exclusive_operations}
     for log_event in events:
         event = log_event.event
         player_id = event.player_id
@@ -89,6 +91,9 @@ def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPo
         if log_event.quarantine is not None:
             event_ids.update(member.event.event_id for member in log_event.members)
             continue
+        if event.provider in excluding:
+            for member in log_event.members or (log_event,):
+                event_ids.update(twin_ids(member.event, policies[event.provider]))
         if player_id is not None:
             players[player_id] = log_event.source.partition
             if len(event.legs) > 1 and any(leg.kind == Kind.WAGERING for leg in event.legs):

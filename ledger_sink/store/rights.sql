@@ -3,7 +3,7 @@
 
 -- Booked rows are never changed.
 GRANT SELECT, INSERT ON entry, repeat, transfer, seal, batch, proposal, opened_deposit, installation, raw_topics,
-    unmasked_export TO pitboss_writer;
+    unmasked_export, shared_settings TO pitboss_writer;
 
 -- Current state: projections of booked rows, positions, events that wait for their player.
 GRANT SELECT, INSERT, UPDATE ON wallet, closing, player_state, stream_position, parked TO pitboss_writer;
@@ -20,7 +20,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON dead_letters.letter, dead_letters.letter
 
 -- Not: positions of workers, and the bytes of events that wait for their player.
 GRANT SELECT ON entry, repeat, transfer, seal, batch, proposal, opened_deposit, installation TO pitboss_reader;
-GRANT SELECT ON wallet, closing, player_state, month_away, raw_topics, unmasked_export, archive_file, open_item, operator_limit
+GRANT SELECT ON wallet, closing, player_state, month_away, raw_topics, unmasked_export, archive_file, shared_settings,
+    open_item, operator_limit
     TO pitboss_reader;
 GRANT SELECT ON dead_letters.action, dead_letters.jam, dead_letters.parked TO pitboss_reader;
 GRANT SELECT ON dead_letters.letter, dead_letters.letter_position TO pitboss_reader;

@@ -17,6 +17,14 @@ from fraud_agents.enforcement import brand_of
 from fraud_agents.explanation import Explanation, explain, first_offset_of
 from ledger_sink.rules import debts, payments
 from pitboss.cli import screen
+from pitboss.cli.alert_cases import (
+    assign_action,
+    assignee_option,
+    close_action,
+    read_actions,
+    record_action,
+    verdict_option,
+)
 from pitboss.cli.operator_commands import (
     by_option,
     dry_run_option,
@@ -28,11 +36,13 @@ from pitboss.cli.option_types import period_options
 from pitboss.cli.suggestions import RULE, SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.periods import check_period, is_within
+from pitboss.ops.rule_changes import read_book
 from pitboss.settings import Runtime, read_settings
 from schemas import codec
 from schemas.errors import Rejected, UsageError
 from schemas.events import FraudAlert, WalletTransaction
 from schemas.money import exponent_of, format_minor
+from schemas.rule_changes import AlertHandling
 from schemas.topics import ALERTS
 
 BAR_WIDTH = 30
@@ -43,7 +53,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead
 
 @click.group(cls=SuggestingGroup)
 def alerts() -> None:
-    """Show the detectors' findings, read from the topic of alerts, and release their players."""
+    """Show the detectors' findings, release their players, and record what people found."""
 
 
 @alerts.command("list")
@@ -81,11 +91,14 @@ def list_command(
 @json_option
 def show(*, alert_id: str, as_json: bool) -> None:
     """Show one alert with all its evidence. The first digits of the id are enough."""
-    found = _find(_runtime(), alert_id)
+    runtime = _runtime()
+    found = _find(runtime, alert_id)
     if as_json:
         click.echo(msgspec.json.encode(found.alert))
         return
     screen.show_pairs(_lines(found.alert))
+    for action in read_actions(runtime, found.alert.alert_id):
+        click.echo(f"{_time(action.made_at)}  {action}")
     if found.closed is not None:
         click.echo(f"closed at {_time(found.closed.occurred_at)}")
     if found.is_contradicted:
@@ -149,6 +162,40 @@ def release(
 
 
 @alerts.command()
+@click.argument("alert_id")
+@assignee_option
+@by_option
+@reason_option
+@dry_run_option
+@json_option
+def assign(
+    *, alert_id: str, assignee: str, actor: str, reason: str, dry_run: bool, as_json: bool
+) -> None:
+    """Give an alert to a person; also one whose case was closed, which opens it again."""
+    runtime = _runtime()
+    found = _find(runtime, alert_id).alert.alert_id
+    action = assign_action(assignee, actor, reason)
+    record_action(runtime, found, action, dry_run=dry_run, as_json=as_json)
+
+
+@alerts.command("close")
+@click.argument("alert_id")
+@verdict_option
+@by_option
+@reason_option
+@dry_run_option
+@json_option
+def close_command(
+    *, alert_id: str, verdict: str, actor: str, reason: str, dry_run: bool, as_json: bool
+) -> None:
+    """Close an alert's case with a verdict. It lifts no block: see `pitboss alerts release`."""
+    runtime = _runtime()
+    found = _find(runtime, alert_id).alert.alert_id
+    action = close_action(verdict, actor, reason)
+    record_action(runtime, found, action, dry_run=dry_run, as_json=as_json)
+
+
+@alerts.command()
 @click.option("--from-start", is_flag=True, help="Begin with the alerts that are there.")
 @click.option("--count", type=click.IntRange(1), help="Stop after this many.")
 @json_option
@@ -169,7 +216,8 @@ async def _watch(runtime: Runtime, *, from_start: bool, count: int | None, as_js
                 click.echo(msgspec.json.encode(alert))
             else:
                 at = _time(alert.occurred_at)
-                click.echo(f"{at}  {alert.alert_id}  {alert.severity:<6}  {alert.title}")
+                severity = _severity_text(alert).plain
+                click.echo(f"{at}  {alert.alert_id}  {severity:<6}  {alert.title}")
             seen += 1
             if seen == count:
                 return
@@ -202,7 +250,10 @@ async def _explain_from(runtime: Runtime, alert: FraudAlert, first_offset: int) 
             events.append((record.offset, decode(record.value)))
         except Rejected:
             continue  # the detectors published it as a dead letter and did not count it either
-    return explain(alert, events, (*DEFAULT_RULES, *PAST_RULES))
+    known = (*DEFAULT_RULES, *PAST_RULES)
+    if not any(rule.digest == alert.evidence.get("rule_digest") for rule in known):
+        known = (*known, *(await read_book(runtime)).rules())
+    return explain(alert, events, known)
 
 
 def _explain_ledger_alert(alert: FraudAlert) -> str:
@@ -223,12 +274,19 @@ def _show_list(found: Sequence[FraudAlert]) -> None:
             _time(alert.occurred_at),
             alert.alert_id,
             f"{alert.rule_id} v{alert.rule_version}",
-            Text(alert.severity, STYLES.get(alert.severity, "")),
+            _severity_text(alert),
             alert.player_id or alert.key,
             f"{alert.observed} {alert.unit}",
             _allowed(alert),
         )
     screen.show(table)
+
+
+def _severity_text(alert: FraudAlert) -> Text:
+    """Return the severity; in brackets that of an alert which stops no player or is milder."""
+    if alert.handling == AlertHandling.NORMAL:
+        return Text(alert.severity, STYLES.get(alert.severity, ""))
+    return Text(f"({alert.handling} {alert.severity})", "dim")
 
 
 def _allowed(alert: FraudAlert) -> str:
@@ -289,6 +347,7 @@ def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
         ("title", alert.title),
         ("rule", f"{alert.rule_id} version {alert.rule_version}"),
         ("severity", alert.severity),
+        ("handling", alert.handling),
         ("reason", alert.reason or "none"),
         ("status", f"{alert.status}, revision {alert.revision}"),
         ("exposed", _exposed(alert)),

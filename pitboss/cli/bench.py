@@ -18,10 +18,12 @@ import msgspec
 
 from lab.bench.adapters import ROUNDS
 from lab.bench.environments import RevisionBuild, build_peer
+from lab.bench.fraud import FraudSubject
 from lab.bench.ledger import EVENTS as LEDGER_EVENTS
 from lab.bench.ledger import FULL_ROWS, LedgerBenchPlan
 from lab.bench.normalise import EVENTS, EVENTS_MIN, OTHER_PEERS, NormaliseBenchPlan
 from lab.bench.observation import MeasuredSubject
+from lab.bench.peers.faust_velocity import FaustVelocitySettings
 from lab.bench.plain_faust import PlainFaustSettings
 from lab.bench.processes import ProcessCommand
 from lab.bench.raw_records import hub88_records
@@ -42,11 +44,12 @@ from pitboss.cli.bench_environment import (
 from pitboss.cli.bench_gateway import gateway_command
 from pitboss.cli.bench_latency import latency_command
 from pitboss.cli.bench_pipeline import LIFELINE, PEERS_FOLDER, QUIX_PACKAGES, pipeline_command
+from pitboss.cli.bench_replay import replay_command
 from pitboss.cli.progress import StepProgress
 from pitboss.cli.suggestions import PROVIDER, SuggestingGroup
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, runtime_of, worker_environment
-from schemas.topics import TRANSACTIONS, raw_topic
+from schemas.topics import ALERTS, TRANSACTIONS, raw_topic
 
 _PEER_PACKAGES = {
     "quix_streams": ("quix", QUIX_PACKAGES),
@@ -64,6 +67,7 @@ def bench() -> None:
 bench.add_command(latency_command)
 bench.add_command(pipeline_command)
 bench.add_command(gateway_command)
+bench.add_command(replay_command)
 
 
 @bench.command()
@@ -141,6 +145,80 @@ def adapters(rounds: int, provider: tuple[str, ...], as_json: bool, is_saved: bo
         as_json=as_json,
         save_as="adapters" if is_saved else None,
     )
+
+
+@bench.command("fraud")
+@pairs_option
+@click.option(
+    "--events",
+    default=200_000,
+    show_default=True,
+    type=click.IntRange(20_000),
+    help="Events of each of our runs; the peer gets a twentieth.",
+)
+@click.option(
+    "--step",
+    "step_s",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(1.0, 60.0),
+    help="Seconds between the starts of the peer's windows: 1 gives D01's answers, 60 is tumbling.",
+)
+@json_option
+@save_option
+@servers_option
+def fraud_command(
+    pairs: int, events: int, step_s: float, as_json: bool, is_saved: bool, may_use_given: bool
+) -> None:
+    """Measure the fraud worker with all detectors against D01 alone in a Faust windowed table."""
+    from lab.bench.fraud import FraudBenchPlan, run
+
+    with open_bench(may_use_given=may_use_given) as opened, ExitStack() as on_exit:
+        own, peer, live = (
+            on_exit.enter_context(bench_namespace(opened.servers, f"{opened.name}{suffix}"))
+            for suffix in ("", "_peer", "_live")
+        )
+        plan = FraudBenchPlan(
+            own.bootstrap_servers,
+            _fraud_worker("fraud worker", own, opened.folder / "fraud.log"),
+            _faust_velocity(peer, opened.folder, step_s),
+            _fraud_worker("fraud worker, live", live, opened.folder / "live.log"),
+            pairs,
+            events,
+            opened.origin,
+        )
+        figures = asyncio.run(run(plan, opened.progress))
+    print_figures(
+        "fraud: all detectors of the worker over the log",
+        figures,
+        as_json=as_json,
+        save_as="fraud" if is_saved else None,
+    )
+
+
+def _fraud_worker(name: str, runtime: Runtime, log: Path) -> FraudSubject:
+    environment = {**worker_environment(runtime), "PITBOSS_LOG_LEVEL": "WARNING"}
+    command = ProcessCommand(with_lifeline("pitboss.workers", "fraud"), environment, log)
+    source, alerts = runtime.topic(TRANSACTIONS), runtime.topic(ALERTS)
+    return FraudSubject(name, command, runtime.group("fraud.detect"), source, alerts)
+
+
+def _faust_velocity(runtime: Runtime, folder: Path, step_s: float) -> FraudSubject:
+    group = runtime.group("faust_velocity")
+    source, alerts = runtime.topic(TRANSACTIONS), runtime.topic(ALERTS)
+    settings = FaustVelocitySettings(
+        runtime.bootstrap_servers,
+        group,
+        source,
+        alerts,
+        PARTITIONS,
+        step_s,
+        str(folder / "velocity"),
+    )
+    module = "lab.bench.peers.faust_velocity"
+    arguments = with_lifeline(module, msgspec.json.encode(settings).decode())
+    command = ProcessCommand(arguments, worker_environment(runtime), folder / "velocity.log")
+    return FraudSubject("Faust table", command, group, source, alerts)
 
 
 @bench.command("ledger")

@@ -14,7 +14,6 @@ from lab.bench.environments import RevisionBuild, build_peer
 from lab.bench.gateway import (
     IN_FLIGHT,
     PEER_SCHEMA,
-    PEER_VARIABLE,
     RATES,
     ROUNDS,
     SECONDS,
@@ -169,16 +168,15 @@ def _peer_side(
 ) -> DoorSide:
     port = choose_port()
     pem = keys.keyring()["hub88"]["public_key_pem"]
-    settings = GatewayPeerSettings(runtime.database_url, pem, POOL_SIZE // processes)
-    environment = {
-        **RevisionBuild.environment(worker_environment(runtime)),
-        PEER_VARIABLE: msgspec.json.encode(settings).decode(),
-    }
-    arguments = (str(python), "-m", LIFELINE, "uvicorn", "--factory", "--host", "127.0.0.1")
-    more = ("--port", str(port), "--workers", str(processes), "--no-access-log", "--log-level")
-    target = "lab.bench.peers.gateway_peer:create_app"
-    log = opened.folder / f"peer-{processes}.log"
-    command = ProcessCommand((*arguments, *more, "warning", target), environment, log)
+    settings = GatewayPeerSettings(
+        port, processes, runtime.database_url, pem, POOL_SIZE // processes
+    )
+    module, text = "lab.bench.peers.gateway_peer", msgspec.json.encode(settings).decode()
+    command = ProcessCommand(
+        (str(python), "-m", LIFELINE, module, text),
+        RevisionBuild.environment(worker_environment(runtime)),
+        opened.folder / f"peer-{processes}.log",
+    )
 
     async def prepare() -> None:
         await asyncio.to_thread(_fill_wallets, runtime)

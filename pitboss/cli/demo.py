@@ -1,4 +1,4 @@
-"""`pitboss demo`: the main job end to end, with a killed worker and six checks."""
+"""`pitboss demo`: the main job end to end, with a killed worker and six checks; or a fraud."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import msgspec
 from pitboss.cli import screen
 from pitboss.cli.interrupts import unwind_on_termination
 from pitboss.cli.option_types import FiniteFloat
+from pitboss.cli.suggestions import NameChoice
 from pitboss.demo.display import DemoDisplay, check_lines, figures_table, next_steps
 from pitboss.demo.expectations import ChecksFailed
+from pitboss.demo.fake_deposits import run_fake_deposits
 from pitboss.demo.run import RATE_DEFAULT, DemoSettings, run_demo
 from pitboss.embedded.files import display_path
 from pitboss.settings import read_settings
+from schemas.money import exponent_of, format_minor
 
 EVENTS_MAX = 500_000
 """Records, events and answers are in memory at the end: 7 KB a record for the traffic alone."""
@@ -57,6 +60,14 @@ DEMO_RATE = _DemoRate(min=0)
     show_default=True,
     help="Raw records a second; 0 or max: as fast as the broker takes them.",
 )
+@click.option(
+    "--scenario",
+    default="play",
+    show_default=True,
+    type=NameChoice(("play", "fake-deposits")),
+    help="play: the main job, checked; fake-deposits: money made up through an affiliate, stopped"
+    " before it leaves, for which --events, --seed and --rate do not count.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.option("--keep", is_flag=True, help="Keep namespace, logs and servers for inspection.")
 @click.option(
@@ -67,6 +78,7 @@ def demo(
     events: int,
     seed: int,
     rate: float | None,
+    scenario: str,
     as_json: bool,
     keep: bool,
     yes_use_these_servers: bool,
@@ -77,6 +89,9 @@ def demo(
     afterwards; Ctrl-C and SIGTERM leave the servers as they were. Its exit code is 0 only if every
     check holds and every expectation about the traffic is met.
     """
+    if scenario == "fake-deposits":
+        _show_fake_deposits(as_json=as_json, keep=keep, use_given_servers=yes_use_these_servers)
+        return
     settings = DemoSettings(events, seed, rate, yes_use_these_servers, keep)
     console = screen.console(stderr=True)
     with unwind_on_termination(), DemoDisplay(console) as display:
@@ -96,6 +111,35 @@ def demo(
         raise SystemExit(1)
     for line in next_steps(_program(), result.namespace):
         console.print(line, soft_wrap=not console.is_terminal)
+
+
+def _show_fake_deposits(*, as_json: bool, keep: bool, use_given_servers: bool) -> None:
+    """Run the scenario and print its figures. Exit code 1 if money was missed or could leave."""
+    console = screen.console(stderr=True)
+    with unwind_on_termination(), DemoDisplay(console) as display:
+        found = run_fake_deposits(
+            read_settings(), display, use_given_servers=use_given_servers, keep=keep
+        )
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        refusals = ", ".join(f"{name} {count}" for name, count in found.refusals.items())
+        screen.show_pairs(
+            [
+                ("credited by false notices", _money(found.credited_minor, found.currency)),
+                ("exposed, by the alerts", _money(found.exposed_minor, found.currency)),
+                ("players blocked", f"{found.blocked_players} of {found.players}"),
+                ("slowest block", f"{found.slowest_block_ms} ms after its notice"),
+                ("withdrawals refused", f"{found.withdrawals_refused}: {refusals}"),
+                ("paid out", _money(found.paid_minor, found.currency)),
+            ]
+        )
+    if not found.holds:
+        raise SystemExit(1)
+
+
+def _money(minor: int, currency: str) -> str:
+    return f"{format_minor(minor, exponent_of(currency))} {currency}"
 
 
 def _program() -> str:

@@ -78,3 +78,29 @@ def _cells(one: Any) -> list[str]:
     seconds = "" if one.seconds_to_alert is None else f"{one.seconds_to_alert:.1f}"
     counts = (one.injections, one.near_misses, one.alerts)
     return [f"{one.recall:.3f}", f"{one.precision:.3f}", seconds, *map(str, counts)]
+
+
+@fraud.command("leakage")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="The traffic.")
+@click.option("--marked", default=2_000, show_default=True, type=click.IntRange(1))
+@json_option
+@click.pass_context
+def leakage_command(context: click.Context, *, seed: int, marked: int, as_json: bool) -> None:
+    """Check that labelled traffic does not give its labels away, in this process.
+
+    Players marked at random, whose lives are drawn like everybody else's, and as many others: the
+    score of the markers of harm has to rank them alike. Exit code 1 if it does not.
+    """
+    with requiring_lab("`pitboss fraud leakage`"):
+        from lab.fraud.leakage import AUC_BOUNDS, measure_leakage
+    found = measure_leakage(seed, marked=marked)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        table = screen.table("markers", "marked", "others")
+        for score, counts in found.scores.items():
+            table.add_row(str(score), *map(str, counts))
+        screen.show(table)
+        low, high = AUC_BOUNDS
+        click.echo(f"area under the curve {found.auc}, fair from {low} to {high}")
+    context.exit(0 if found.is_fair else 1)

@@ -18,7 +18,7 @@ from pitboss.cli.operator_commands import (
     wait_option,
 )
 from pitboss.embedded.state import resolve_runtime
-from pitboss.ops.quarantines import QuarantineCase, read_case, step_id
+from pitboss.ops.quarantines import QuarantineCase, QuarantineProposal, read_case, step_id
 from pitboss.settings import read_settings
 from runtime.dead_letters.headers import ACTOR_MAX, REASON_MAX, format_position
 from schemas.errors import UsageError
@@ -30,10 +30,18 @@ from schemas.topics import TRANSACTIONS
 @by_option
 @click.option("--why", help="The reason; kept in the log. Of a proposal.")
 @click.option("--approve", is_flag=True, help="Approve the proposal of another person.")
+@click.option(
+    "--brand",
+    default="default",
+    show_default=True,
+    help="A brand of the house, if brands are configured; an approval has that of its proposal.",
+)
 @wait_option
 @dry_run_option
 @json_option
-def quarantine(*, place: str, actor: str, why: str | None, approve: bool, **how: Any) -> None:
+def quarantine(
+    *, place: str, actor: str, why: str | None, approve: bool, brand: str, **how: Any
+) -> None:
     """Let the ledger go on behind a record of the log that it cannot book.
 
     One person proposes it with --why, another approves it with --approve. The record is then
@@ -49,7 +57,10 @@ def quarantine(*, place: str, actor: str, why: str | None, approve: bool, **how:
             "topic that cannot be read there is `pitboss topics skip`"
         )
     case = asyncio.run(read_case(runtime, source))
-    reason = _find_reason(case, actor) if approve else why
+    reason = why
+    if approve:
+        proposal = _find_proposal(case, actor)
+        brand, reason = proposal.brand, proposal.reason
     if reason is None:
         raise UsageError("a proposal needs its reason: give --why")
     check_audit_text("--why", reason, REASON_MAX)
@@ -64,7 +75,7 @@ def quarantine(*, place: str, actor: str, why: str | None, approve: bool, **how:
     # The ledger answers a proposal only when it has come to it, behind the record.
     is_waiting = not approve and not case.is_passed
     submit_and_print(
-        event, brand="default", log_partition=source.partition if is_waiting else None, **how
+        event, brand=brand, log_partition=source.partition if is_waiting else None, **how
     )
     if is_waiting and not how["as_json"] and not how["dry_run"]:
         click.echo(
@@ -73,11 +84,11 @@ def quarantine(*, place: str, actor: str, why: str | None, approve: bool, **how:
         )
 
 
-def _find_reason(case: QuarantineCase, actor: str) -> str:
-    """Return the reason of another person's proposal. Raises UsageError if there is none."""
+def _find_proposal(case: QuarantineCase, actor: str) -> QuarantineProposal:
+    """Return another person's proposal. Raises UsageError if there is none."""
     if not case.proposals:
         raise UsageError(f"{case.record} is not proposed: give --why to propose it")
     for proposal in case.proposals:
         if comparable_actor(proposal.actor) != comparable_actor(actor):
-            return proposal.reason
+            return proposal
     raise UsageError(f"{actor} has proposed it: a second person has to approve it")

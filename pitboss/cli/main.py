@@ -53,6 +53,10 @@ COMMANDS = {
     "alerts": ("pitboss.cli.alerts:alerts", "Show the detectors' findings, and explain them."),
     "fraud": ("pitboss.cli.fraud:fraud", "Show what detectors measure, and their score."),
     "replay": ("pitboss.cli.replay:replay", "Export, rebuild and check what the topics remember."),
+    "archive": (
+        "pitboss.cli.archive:archive",
+        "Show, check and restore the archive of the topics.",
+    ),
     "rules": ("pitboss.cli.rules:rules", "Show the rules of the detectors."),
     "simulate": (
         "pitboss.cli.simulate:simulate",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from pitboss.cli.replay_export import export
+from pitboss.cli.replay_ledger import ledger_command
+from pitboss.cli.replay_sql import compare, sql
 from pitboss.cli.suggestions import SuggestingGroup
 
 
@@ -13,5 +15,5 @@ def replay() -> None:
     """Export, rebuild and check what the topics remember."""
 
 
-for command in (export,):
+for command in (export, ledger_command, sql, compare):
     replay.add_command(command)

@@ -14,7 +14,9 @@ from pitboss.cli import screen
 from pitboss.cli.ledger_queries import print_json
 from pitboss.cli.option_types import DURATION, FiniteFloat, period_options
 from pitboss.cli.progress import StepProgress
+from pitboss.cli.suggestions import NameChoice
 from pitboss.embedded.state import resolve_runtime
+from pitboss.ops.archive_settings import open_log
 from pitboss.ops.exports import UnmaskedExport, check_export_policy, missing_packages
 from pitboss.ops.periods import check_period, format_time
 from pitboss.settings import Runtime, read_settings
@@ -39,7 +41,7 @@ _SCREEN_ROWS: Final = 100
 @click.option("--to-offset", type=click.IntRange(min=0), help="Before this offset.")
 @click.option(
     "--clock",
-    type=click.Choice(["append", "event"]),
+    type=NameChoice(["append", "event"]),
     default="append",
     show_default=True,
     help="What the period is about: when a record was appended, or when its event happened.",
@@ -69,7 +71,7 @@ _SCREEN_ROWS: Final = 100
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "jsonl", "csv"]),
+    type=NameChoice(["table", "jsonl", "csv"]),
     default="table",
     show_default=True,
     help="On stdout, without --out.",
@@ -137,11 +139,10 @@ def _write_result(
     runtime: Runtime, request: ExportRequest, out: Path, rate: float, *, resume: bool
 ) -> Manifest:
     from replay.export.run import export_to
-    from replay.log.broker import BrokerLog, RecordQuota
 
     name = qualified_name(request.topic, runtime.namespace)
     with ExitStack() as on_exit:
-        source = on_exit.enter_context(BrokerLog(runtime.bootstrap_servers, RecordQuota(rate)))
+        source = on_exit.enter_context(open_log(runtime, rate))
         progress = on_exit.enter_context(StepProgress())
         progress.begin(f"export of {name} to {out}")
         start_s = time.monotonic()
@@ -162,13 +163,12 @@ def _print_rows(
     from replay.export.rows import RowStats
     from replay.export.run import export_rows
     from replay.export.writers import plain_rows, to_csv, to_json_lines
-    from replay.log.broker import BrokerLog, RecordQuota
 
     name = qualified_name(request.topic, runtime.namespace)
     most = limit or (_SCREEN_ROWS if form == "table" else None)
     stats, shown = RowStats(), 0
     lines: list[dict[str, Any]] = []
-    with BrokerLog(runtime.bootstrap_servers, RecordQuota(rate)) as source:
+    with open_log(runtime, rate) as source:
         for table in export_rows(source, request, name, stats):
             left = table.num_rows if most is None else max(0, most - shown)
             rows = table.slice(0, left)

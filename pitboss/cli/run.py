@@ -16,9 +16,11 @@ from pitboss.embedded.keeper import StackKeeper
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import resolve_runtime
 from pitboss.gateway_settings import read_gateway_settings
+from pitboss.ops.archive_settings import check_target, read_archive_settings
 from pitboss.ops.pauses import list_pauses
 from pitboss.ops.provision import provision
 from pitboss.ops.raw_topics import read_stored
+from pitboss.ops.shared_settings import collect
 from pitboss.provider_settings import ALL_PROVIDERS
 from pitboss.settings import (
     Runtime,
@@ -27,7 +29,7 @@ from pitboss.settings import (
     read_settings,
     read_worker_settings,
 )
-from pitboss.workers import ALL_ROLES, GATEWAY, READS_KEYS, ROLES
+from pitboss.workers import ALL_ROLES, ARCHIVE, GATEWAY, ONE_PROCESS, READS_KEYS
 from pitboss.workers.checks import check_unsigned, check_worker_settings, format_unchecked
 from pitboss.workers.role_locks import hold_roles
 from pitboss.workers.supervisor import Supervisor, workers_for
@@ -41,7 +43,7 @@ from schemas.errors import UsageError
     default=1,
     show_default=True,
     type=click.IntRange(1, 64),
-    help="Processes of each role; the gateway has one.",
+    help="Processes of each role; gateway and archive have one.",
 )
 @click.option(
     "--provider",
@@ -76,6 +78,8 @@ def run(
     An embedded server that has ended, as Kafka does on a full disk, is started again once there is
     space; one that `pitboss down` has stopped is not.
 
+    The role archive needs PITBOSS_ARCHIVE, and `all` has it where that is set.
+
     `all` has a gateway where PITBOSS_GATEWAY_PORT is set. There is one gateway process: a
     transaction that is sent again must meet its first attempt.
     """
@@ -109,11 +113,19 @@ def run(
 
 
 def _roles_of(role: str, workers: int) -> tuple[str, ...]:
-    if role == GATEWAY and workers > 1:
-        raise UsageError("a gateway has one process: leave --workers out")
+    """Return the roles to run. Raises UsageError for one that lacks its setting."""
+    if role in ONE_PROCESS and workers > 1:
+        raise UsageError(f"the role {role} has one process: leave --workers out")
+    archive = read_archive_settings()
+    if role == ARCHIVE:
+        check_target(archive.target)
     if role != "all":
         return (role,)
-    return ROLES if read_gateway_settings().port is None else ALL_ROLES
+    left_out = {
+        *([GATEWAY] if read_gateway_settings().port is None else []),
+        *([] if archive.target else [ARCHIVE]),
+    }
+    return tuple(each for each in ALL_ROLES if each not in left_out)
 
 
 def _read_providers(
@@ -148,22 +160,25 @@ def _supervise(
             providers=providers or worker.providers,
             raw_partitions=worker.raw_partitions,
             may_change=False,
+            shared=collect(worker),
             report=progress.report,
         )
     for pause in list_pauses(runtime):
         if pause.component in roles:
             _report(f"{pause.component} is {pause}; `pitboss resume {pause.component}` ends that")
     processes = workers_for(
-        [role for role in roles if role != GATEWAY],
+        [role for role in roles if role not in ONE_PROCESS],
         runtime,
         home=settings.home,
         each=workers,
         log_prefix=worker.worker_id,
     )
-    if GATEWAY in roles:
-        processes += workers_for(
-            [GATEWAY], runtime, home=settings.home, log_prefix=worker.worker_id
-        )
+    processes += workers_for(
+        [role for role in roles if role in ONE_PROCESS],
+        runtime,
+        home=settings.home,
+        log_prefix=worker.worker_id,
+    )
     supervisor = Supervisor(processes, _report)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())

@@ -20,7 +20,7 @@ from pitboss.settings import (
     read_worker_settings,
     without_password,
 )
-from pitboss.workers import ROLES
+from pitboss.workers import ARCHIVE, ROLES
 from pitboss.workers.role_locks import RunningRole, list_running
 from schemas.errors import PitbossError, Unavailable, UsageError
 
@@ -141,7 +141,8 @@ def _show_workers(settings: StackSettings, workers: Sequence[RunningRole]) -> No
         count = "1 worker" if running.workers == 1 else f"{running.workers} workers"
         name = f" as {running.worker_id}" if running.worker_id else ""
         click.echo(f"{running.role:<9} {'runs':<10} {count:<17} pid {running.pid}{name}")
-    away = [role for role in ROLES if role not in {running.role for running in workers}]
+    wanted = (*ROLES, ARCHIVE) if settings.values["archive"].value else ROLES
+    away = [role for role in wanted if role not in {running.role for running in workers}]
     if away:
         where = " with this home" if settings.uses_given_servers else ""
         click.echo(f"no worker runs{where} of: {', '.join(away)}")

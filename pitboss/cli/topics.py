@@ -200,7 +200,7 @@ def list_skips(as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
 @_as_json
 def trim(*, older_than_ms: int, providers: Sequence[str], dry_run: bool, as_json: bool) -> None:
-    """Delete raw records that are old and that both readers, normalise and drift, have read.
+    """Delete raw records that are old and that the normaliser has read.
 
     The broker deletes no raw record by itself, whatever its clock says. For a daily job.
     """

@@ -16,7 +16,9 @@ from pitboss.embedded.ports import is_free
 from pitboss.embedded.postgres import postgres_programs
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import resolve_runtime
+from pitboss.ops.exports import missing_packages
 from pitboss.settings import StackSettings, WorkerSettings, show_values, unknown_variables
+from runtime.postgres.roles import Role
 from schemas.errors import PitbossError, UsageError
 
 
@@ -52,8 +54,10 @@ def run_checkup(settings: StackSettings) -> list[CheckupFinding]:
         _check("keys", "correct the keys file", lambda: _keys(settings)),
         _check("dialects", "correct the dialects file", lambda: _dialects(settings)),
         _check("gateway", "correct its settings", _gateway),
+        *_archive(settings),
         *_pauses(settings),
         *_raw_topics(settings),
+        *_shared_settings(settings),
     ]
 
 
@@ -183,6 +187,21 @@ def _gateway() -> str:
     return f"{door.host}:{port} is listened on; {sessions}"
 
 
+def _archive(settings: StackSettings) -> Iterator[CheckupFinding]:
+    """Yield whether the archive can be listed, if one is set."""
+    target = settings.values["archive"].value
+    if not target:
+        return
+
+    def inspect() -> str:
+        with missing_packages("run archive"):
+            from replay.archive.store import open_store
+
+            return f"{target} holds {len(open_store(target).list())} files"
+
+    yield _check("archive", "correct PITBOSS_ARCHIVE", inspect)
+
+
 def _pauses(settings: StackSettings) -> Iterator[CheckupFinding]:
     """Yield the pauses in force, if a broker answers."""
     from pitboss.ops.pauses import list_pauses
@@ -216,6 +235,31 @@ def _raw_topics(settings: StackSettings) -> Iterator[CheckupFinding]:
     for topic in unread:
         detail = f"{topic.topic} holds {topic.records} records and is read by nothing"
         yield CheckupFinding("raw topics", is_ok=False, detail=detail, way_out=topic.remedy)
+
+
+def _shared_settings(settings: StackSettings) -> Iterator[CheckupFinding]:
+    """Yield whether the settings that all processes share are those that are stored, if any are."""
+    from pitboss.ops.shared_settings import check, collect, read_stored
+
+    values = settings.values
+    worker = WorkerSettings(
+        brands=values["brands"].value or {},
+        currencies_file=values["currencies_file"].value,
+        dialects_file=values["dialects_file"].value,
+    )
+    try:
+        stored = read_stored(resolve_runtime(settings), Role.READER)
+        if stored is None:
+            return
+        check(stored, collect(worker))
+    except UsageError as error:
+        way_out = "correct the setting, or accept it: pitboss provision --accept-settings"
+        yield CheckupFinding("shared settings", is_ok=False, detail=str(error), way_out=way_out)
+        return
+    except PitbossError:
+        return  # no stack, or a server that is away
+    detail = f"as stored, accepted by {stored.accepted_by}, digest {stored.digest[:12]}"
+    yield CheckupFinding("shared settings", is_ok=True, detail=detail)
 
 
 def list_settings(settings: StackSettings) -> list[dict[str, str]]:

@@ -127,14 +127,14 @@ async def _read_on(
     """Read what is behind the index, and store it where this session may."""
     decode = codec.decoder(DeadLetter)
     found = FoundLetters()
-    tails = {tp: _Tail(starts[tp], starts[tp]) for tp in bounds if starts[tp] < bounds[tp][1]}
+    tails = {tp: _Tail(starts[tp], starts[tp]) for tp in bounds}
+    topics = {tp.topic for tp in bounds if starts[tp] < bounds[tp][1]}
     async with _open(runtime, Role.WRITER) as index:
         writer = _IndexWriter(index) if stores else None
         if writer is not None:
             await writer.tidy(bounds)
-        if not tails:
+        if not topics:
             return found
-        topics = {tp.topic for tp in tails}
         async for record in read_topics(runtime.bootstrap_servers, topics, starts):
             tail = tails[TopicPartition(record.topic, record.partition)]
             tail.next_offset = record.offset + 1
@@ -151,8 +151,10 @@ async def _read_on(
                 await writer.add(tail.take(TopicPartition(record.topic, record.partition)))
         if writer is not None:
             for tp, tail in tails.items():
-                tail.next_offset = bounds[tp][1]
-                await writer.add(tail.take(tp))
+                # What came meanwhile was read, too.
+                tail.next_offset = max(tail.next_offset, bounds[tp][1])
+                if tail.next_offset > tail.from_offset:
+                    await writer.add(tail.take(tp))
     return found
 
 

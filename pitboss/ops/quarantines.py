@@ -29,6 +29,7 @@ class QuarantineProposal:
 
     actor: str
     reason: str
+    brand: str
     place: str
 
 
@@ -86,7 +87,7 @@ async def _read_proposals(
                 if len(search.proposals) > known and event.cause is not None:
                     cause, at = event.cause, Position(place.topic, place.partition, record.offset)
                     proposal = QuarantineProposal(
-                        cause.actor or "", cause.reason or "", format_position(at)
+                        cause.actor or "", cause.reason or "", event.brand, format_position(at)
                     )
                     found.append(proposal)
     if search is None:

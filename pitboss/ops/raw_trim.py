@@ -1,4 +1,4 @@
-"""Deleting raw records that are old and that every reader has read.
+"""Deleting raw records that are old and that the normaliser has read.
 
 The broker itself deletes none: it would go by its clock, and a clock that jumps would take records
 that nothing has read.
@@ -11,10 +11,9 @@ import re
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import KafkaError
 
 from pitboss.ops.topic_admin import admin_client
@@ -23,11 +22,7 @@ from runtime.kafka.broker_queries import fetch_group_offsets, list_partitions
 from runtime.kafka.clients import start_client, stop_client
 from schemas.errors import Unavailable
 from schemas.topics import raw_pattern
-from streams.drift.settings import NAME as DRIFT
 from streams.normalise.handler import NAME as NORMALISE
-
-READERS: Final = (NORMALISE, DRIFT)
-"""Groups that read raw topics."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ async def trim_raw_topics(
     *,
     dry_run: bool = False,
 ) -> list[TrimmedPartition]:
-    """Delete what is older by this machine's clock and was read by every reader.
+    """Delete what is older by this machine's clock and was normalised.
 
     `providers` None means the raw topics of all. Raises Unavailable.
     """
@@ -60,11 +55,11 @@ async def trim_raw_topics(
         if not partitions:
             return []
         try:
-            ends = await _read_by_all(admin, runtime, partitions)
+            reached = await fetch_group_offsets(admin, runtime.group(NORMALISE), partitions)
             starts, recent = await _bounds(servers, partitions, older_than_ms)
             cuts = {}
             for tp in partitions:
-                cut = min(ends[tp], recent[tp])
+                cut = min(reached[tp] or 0, recent[tp])
                 if cut > starts[tp]:
                     cuts[tp] = cut
             if cuts and not dry_run:
@@ -75,15 +70,6 @@ async def trim_raw_topics(
         TrimmedPartition(tp.topic, tp.partition, cut, cut - starts[tp])
         for tp, cut in sorted(cuts.items())
     ]
-
-
-async def _read_by_all(
-    admin: AIOKafkaAdminClient, runtime: Runtime, partitions: Collection[TopicPartition]
-) -> dict[TopicPartition, int]:
-    reached = [
-        await fetch_group_offsets(admin, runtime.group(reader), partitions) for reader in READERS
-    ]
-    return {tp: min(offsets[tp] or 0 for offsets in reached) for tp in partitions}
 
 
 async def _bounds(

@@ -10,8 +10,14 @@ ROLES: Final = ("normalise", "ledger", "resolve", "fraud", "drift")
 GATEWAY: Final = "gateway"
 """The role that answers providers over HTTP: where connectors do so, it is not needed."""
 
-ALL_ROLES: Final = (*ROLES, GATEWAY)
+ARCHIVE: Final = "archive"
+"""The role that copies topics into files; it runs where an archive is set."""
+
+ALL_ROLES: Final = (*ROLES, GATEWAY, ARCHIVE)
 """Every role of a worker process."""
+
+ONE_PROCESS: Final = frozenset({GATEWAY, ARCHIVE})
+"""Roles that run once in an installation."""
 
 READS_RAW: Final = frozenset({"normalise", "drift", "resolve", GATEWAY})
 """Roles that need to know whose raw topics are read."""

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pitboss.embedded.state import resolve_runtime
+from pitboss.ops.shared_settings import adopt_stored
+from pitboss.setting_files import configure_dialects, read_currencies
 from pitboss.settings import read_settings, read_values, read_worker_settings
 from pitboss.workers import ALL_ROLES, READS_RAW
 from pitboss.workers.compose import compose
 from runtime.kafka.app import PitbossApp
 from runtime.kafka.process import MB, run_worker
 from schemas.errors import UsageError
+from schemas.money import configure_currencies
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,8 +44,11 @@ def main(arguments: Sequence[str]) -> int:
     async def create() -> PitbossApp:
         settings = read_settings()
         runtime = resolve_runtime(settings)
+        configure_currencies(read_currencies(worker))
+        configure_dialects(worker)
+        shared = await adopt_stored(runtime, worker)
         if role not in READS_RAW:
-            return compose(role, runtime, worker)
+            return compose(role, runtime, shared)
         from pitboss.ops.raw_topics import resolve_raw_topics
 
         raw = await resolve_raw_topics(runtime, worker)
@@ -50,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
             from pitboss.workers.checks import check_unsigned
 
             check_unsigned(worker, raw.providers, are_ours=not settings.uses_given_servers)
-        return compose(role, runtime, replace(worker, providers=raw.providers))
+        return compose(role, runtime, replace(shared, providers=raw.providers))
 
     return run_worker(create, rss_max_bytes=rss_max_mb * MB)
 

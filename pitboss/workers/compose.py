@@ -39,6 +39,8 @@ def _create_app(role: str, runtime: Runtime, worker: WorkerSettings) -> PitbossA
             from pitboss.workers.drift import create_app
         case "gateway":
             from pitboss.workers.gateway import create_app
+        case "archive":
+            from pitboss.workers.archive import create_app
         case _:
             message = f"{role!r} is not a role of a worker"
             raise ValueError(message)

@@ -32,6 +32,7 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         session_key=door.session_key,
         providers=worker.providers,
         brands=door.brands,
+        currency=door.currency,
         connector=worker.worker_id or "gateway",
         patience_ms=door.patience_ms,
         player_rate=door.player_rate,

@@ -59,10 +59,9 @@ class TopicEvidence:
     """Number of items of a raw record, where it is more than one."""
     log: dict[int, list[LogEvent]] = field(default_factory=dict)
     log_offsets: set[Position] = field(default_factory=set)
-    log_checksums: dict[Position, int] = field(default_factory=dict)
-    """Of the records of the log: CRC-32 of key and value, by which a quarantine names them."""
-    newer_records: dict[Position, int] = field(default_factory=dict)
-    """Records of the log that are not events of this release, with their times in the log."""
+    log_records: dict[Position, tuple[int, int]] = field(default_factory=dict)
+    """Of the records of the log: the CRC-32 of key and value, by which a quarantine names them, and
+    the time in the log."""
     unresolved: set[Position] = field(default_factory=set)
     without_player: dict[Position, tuple[str, Attempt]] = field(default_factory=dict)
     """Event and attempt of each record on the topic of events without a player."""
@@ -223,13 +222,12 @@ class _TopicReaders:
     def _read_log(self, where: Position, record: Any) -> None:
         topics = self._topics
         topics.log_offsets.add(where)
-        topics.log_checksums[where] = checksum(record.key, record.value)
+        topics.log_records[where] = checksum(record.key, record.value), record.timestamp
         try:
             event = self._transaction(record.value)
         except Rejected:
             # The ledger makes a dead letter, which `offsets_accounted` checks; at a record of a
             # newer release it waits.
-            topics.newer_records[where] = record.timestamp
             return
         topics.log.setdefault(where.partition, []).append(LogEvent(event, where, record.timestamp))
         topics.attempts.add(event.attempt)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ledger_sink.rules.book import LogEvent
-from ledger_sink.rules.journal import Quarantine
-from ledger_sink.rules.quarantine import QuarantineSearch, quarantined_event
+from ledger_sink.rules.quarantine import replace_quarantined
 from replay.audit.evidence import TableEvidence, TopicEvidence
 from schemas.events import Position
 
@@ -23,32 +22,11 @@ def booked_log(
     unapproved = []
     for partition, offset in sorted(tables.quarantined):
         place = Position(log_topic, partition, offset)
-        events = log.get(partition, [])
-        found = _find_quarantine(place, topics, events)
-        if found is None:
+        checksum, timestamp = topics.log_records.get(place, (0, 0))
+        replaced = replace_quarantined(log.get(partition, []), place, checksum, timestamp)
+        if replaced is None:
             name = f"{log_topic}-{partition}@{offset}"
             unapproved.append(f"{name} is quarantined without an approval in the log")
-            continue
-        own = next((one for one in events if one.source == place), None)
-        if own is None:
-            booked = quarantined_event(place, topics.newer_records[place], None, found)
         else:
-            booked = quarantined_event(place, own.logged_at or 0, own.event, found)
-        others = [one for one in events if one.source != place]
-        log[partition] = sorted([*others, booked], key=lambda one: one.source.offset)
+            log[partition] = replaced
     return log, unapproved
-
-
-def _find_quarantine(
-    place: Position, topics: TopicEvidence, events: Sequence[LogEvent]
-) -> Quarantine | None:
-    checksum = topics.log_checksums.get(place)
-    if checksum is None:
-        return None
-    search = QuarantineSearch(place, checksum)
-    for one in events:
-        if one.source.offset > place.offset:
-            quarantine = search.observe(one.event)
-            if quarantine is not None:
-                return quarantine
-    return None

@@ -6,6 +6,7 @@ fetches; how many records it takes a second is bounded.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
@@ -60,6 +61,29 @@ class RecordQuota:
             self._sleep(max(0.0, self._free_at_s - now_s))
 
 
+def list_topics(bootstrap_servers: str, prefix: str) -> list[str]:
+    """Return the names of a namespace's topics, without its prefix.
+
+    Without a namespace, names that begin like one and a topic of ours are another's. Raises
+    Unavailable.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "client.id": CLIENT_ID})
+    try:
+        names = admin.list_topics(timeout=_ANSWER_TIMEOUT_S).topics
+    except KafkaException as error:
+        message = f"the broker at {bootstrap_servers} does not list its topics: {error}"
+        raise Unavailable(message) from error
+    mine = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+    return sorted(name for name in mine if _OURS.fullmatch(name))
+
+
+_OURS: Final = re.compile(
+    r"(wallet|player|sports|game|risk|schema|audit|provider|pitboss)\.[a-z0-9_.]+\.v\d+(\.dlt)?",
+    re.ASCII,
+)
+"""First words of the catalogue's topics, and of raw topics."""
+
+
 class BrokerLog:
     """A `LogSource` over one broker; a context that closes its client."""
 
@@ -102,6 +126,10 @@ class BrokerLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the client."""
         self._consumer.close()
 
     def bounds(self, topic: str) -> Mapping[int, Bounds]:

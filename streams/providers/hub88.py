@@ -160,7 +160,11 @@ class Hub88(Dialect):
     )
 
     policy: LedgerPolicy = field(
-        default=LedgerPolicy(win_without_bet="REFUSE", win_after_rollback="REFUSE")
+        default=LedgerPolicy(
+            win_without_bet="REFUSE",
+            win_after_rollback="REFUSE",
+            exclusive_operations=("bet", "win"),
+        )
     )
     rollback_of: str = "bet"
     unknown_rollback_succeeds: bool = True

@@ -19,8 +19,13 @@ KNOWN_BYTES_MAX: Final = 256 * 1024
 SEEN_MAX: Final = 1_000
 """Tags seen for the first time that are remembered at a time."""
 
+DECLARATIONS_MAX: Final = 20
+
 _TAG: Final = re.compile(rb"<[^>]*>")
-_VALUE: Final = re.compile(rb"""=[ \t\r\n]*(?:"[^"<&]*"|'[^'<&]*')""")
+_VALUE: Final = re.compile(rb"""=[ \t\r\n]*(?:"[^"<]*"|'[^'<]*')""")
+"""The value of an attribute. No match reaches over the `<` of a tag, so within a tag each begins at
+the `=` behind a name, whatever text is before it."""
+
 _PLAIN: Final = re.compile(rb"""</?[^"'&<>!?]+>""")
 _NAMESPACE: Final = re.compile(rb"\sxml", re.IGNORECASE)
 _DECLARATION: Final = re.compile(
@@ -42,25 +47,37 @@ class KnownNames:
         self._known: set[bytes] = set()
         self._known_bytes = 0
         self._seen: dict[bytes, None] = {}
+        self._declarations: set[bytes] = set()
 
     def covers(self, body: bytes) -> bool:
         """Return whether all names of a body are known; those that are new are seen from now on."""
         if len(body) > SCANNED_BYTES_MAX or body[:1] != b"<" or b"\0" in body:
             return False
+        if body[:5] == b"<?xml":
+            end = body.find(b"?>") + 2
+            if not self._is_usual(body[:end]):
+                return False
+            body = body[end:]
+        if (references := body.count(b"&")) and len(_REFERENCE.findall(body)) != references:
+            return False
+        if b"=" in body:
+            body = _VALUE.sub(b"=", body)
         tags = _TAG.findall(body)
         if len(tags) != body.count(b"<"):
             return False
-        if (references := body.count(b"&")) and len(_REFERENCE.findall(body)) != references:
-            return False
-        unknown = {tag for tag in set(tags) - self._known if not self._is_known_without_values(tag)}
-        if tags[0][:2] == b"<?" and _DECLARATION.fullmatch(tags[0]):
-            unknown.discard(tags[0])
+        unknown = set(tags) - self._known
         for tag in unknown:
-            self._learn(_VALUE.sub(b"=", tag))
+            self._learn(tag)
         return not unknown
 
-    def _is_known_without_values(self, tag: bytes) -> bool:
-        return b"=" in tag and _VALUE.sub(b"=", tag) in self._known
+    def _is_usual(self, declaration: bytes) -> bool:
+        if declaration in self._declarations:
+            return True
+        if _DECLARATION.fullmatch(declaration) is None:
+            return False
+        if len(self._declarations) < DECLARATIONS_MAX:
+            self._declarations.add(declaration)
+        return True
 
     def _learn(self, tag: bytes) -> None:
         if _PLAIN.fullmatch(tag) is None or _NAMESPACE.search(tag):

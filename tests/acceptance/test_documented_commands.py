@@ -91,12 +91,19 @@ ELSEWHERE = {
     "pitboss bench normalise": "test_bench_normalise.py",
     "pitboss bench adapters": "test_bench_adapters.py",
     "pitboss replay export": "test_export_cli.py",
+    "pitboss replay sql": "test_outputs.py",
+    "pitboss replay compare": "test_outputs.py",
+    "pitboss replay ledger": "test_replay_ledger_cli.py",
+    "pitboss archive status": "test_archive_cli.py",
+    "pitboss archive verify": "test_archive_cli.py",
+    "pitboss archive restore": "test_archive_cli.py",
 }
 """Commands that another test runs: what it runs is not always word for word what the page shows."""
 
 PARSED_ONLY = {
     "pitboss bench ledger": "loads the servers for minutes",
     "pitboss bench latency": "loads the servers for minutes",
+    "pitboss bench replay": "loads the servers for minutes; test_bench_replay.py runs it at a small size",
     "pitboss bench pipeline": "loads the servers for minutes; test_bench_pipeline.py runs it at a small size",
     "make": "its targets run the linters, the tests and the demo themselves; .ci/run runs them",
     "source .venv/bin/activate": "changes the reader's own shell",

@@ -16,10 +16,11 @@ from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.events import Leg, Position, WalletTransaction
 from schemas.identity import quarantined_record
+from schemas.registry import released_registry
 from schemas.topics import TRANSACTIONS
 from tests.blast_radius.steady_bets import steady_bets
 from tests.faults.ledger_scene import PARTITIONS, PATIENCE_S, Scene, new_scene, traffic
-from tests.support.ledger_events import bet, deposit, quarantine, transaction
+from tests.support.ledger_events import bet, call, deposit, leg, quarantine, transaction, win
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -116,6 +117,51 @@ async def test_a_quarantine_by_two_people_lets_the_partition_go_on_and_a_replay_
         ("POSTED", "RECORD_QUARANTINED"),
         ("REFUSED_REFERENCE", "RECORD_NOT_WAITING"),
     ]
+    await scene.proven()
+
+
+def of_a_newer_release(scene: Scene) -> bytes:
+    newer = max(schema.id for schema in released_registry()) + 1
+    return b"\0" + newer.to_bytes(4, "big") + scene.encode(deposit("newer", 1, player=STUCK))[5:]
+
+
+async def test_whatever_cannot_be_booked_is_found_and_passed_by_its_quarantine(scene):
+    """What the rules, the tables and the schemas do not take, in one partition and many transactions."""
+    long = "".join(chr(0x4E00 + n % 20_000) for n in range(0, 90_000, 7))
+    bad = [
+        transaction("teleport", "t", Leg("TELEPORT"), player=STUCK),
+        win("below zero", -5, "b", player=STUCK),
+        transaction("win", "doge", leg("WIN", 5, "DOGE"), player=STUCK),
+        win("nul\0", 5, "b", player=STUCK),
+        win("long", 5, "b", player=long),
+        call(win("g-1", 5, "b", player=STUCK), win("g-2", 5, "b", player=STUCK))[1],
+    ]
+    values = [*map(scene.encode, bad), of_a_newer_release(scene)]
+    good = [scene.encode(deposit(f"good {n}", 1, player=STUCK)) for n in range(len(values) + 1)]
+    in_turns = [value for pair in zip(good, values, strict=False) for value in pair] + good[-1:]
+    topic = scene.runtime.topic(TRANSACTIONS)
+    settings = ProducerSettings(scene.runtime.bootstrap_servers, "test")
+    async with BatchProducer(settings) as producer:
+        await producer.send_keyed(topic, [(STUCK.encode(), value, (), None) for value in in_turns])
+    for offset, value in enumerate(in_turns):
+        if value in values:
+            place = Position(topic, STUCK_PARTITION, offset)
+            record = quarantined_record(place, checksum(STUCK.encode(), value))
+            await append_quarantine(scene, "proposed", record, "ann")
+            await append_quarantine(scene, "approved", record, "bob")
+    with scene.worker("ledger-1") as process:
+        await scene.published(processes=[process])
+    answers = scene.rows(
+        "SELECT source_offset, outcome, reason, transfers FROM entry WHERE source_offset <"
+        f" {len(in_turns)} ORDER BY source_offset"
+    )
+    assert answers == [
+        (offset, "UNRESOLVED", "QUARANTINED", 0)
+        if value in values
+        else (offset, "POSTED", "BOOKED", 1)
+        for offset, value in enumerate(in_turns)
+    ]
+    assert scene.rows("SELECT cash_minor FROM wallet") == [(len(good),)]
     await scene.proven()
 
 

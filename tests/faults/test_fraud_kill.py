@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import psycopg
@@ -167,6 +168,79 @@ async def test_killed_over_and_over_while_catching_up(log, tmp_path):
             return fraud_log.snapshots(log) == goal
 
         await fraud_log.wait_until(at_the_end, f"snapshots at {goal}")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(EXIT_WITHIN_S) == 0
+    assert by_id(await read_alerts(log)) == expected
+
+
+EVENTS = 1_000_000
+CHUNK = 20_000
+
+
+def long_log(rng: random.Random, count: int) -> Iterator[WalletTransaction]:
+    """Bets of many players, among them bursts over and under the threshold, and copies; in order of time."""
+    bursts: dict[str, int] = {}
+    at_ms = T0
+    for number in range(count):
+        at_ms += rng.randrange(4)
+        if rng.random() < 0.00004:
+            bursts[f"fast-{number}"] = rng.choice([100, 130, 480, 520, 600])
+        player = f"quiet-{rng.randrange(20_000)}"
+        if bursts and rng.random() < 0.4:
+            player = rng.choice(sorted(bursts))
+            bursts[player] -= 1
+            if not bursts[player]:
+                del bursts[player]
+        # One in a hundred is sent again later, under the same id.
+        tx = f"t{number - rng.randrange(1, 500)}" if rng.random() < 0.01 else f"t{number}"
+        yield bet(player, at_ms, tx)
+
+
+async def append_and_watch(runtime, count: int) -> dict[str, FraudAlert]:
+    """Append the log in chunks; return what the detectors say of it, read once and undisturbed."""
+    watches = [PartitionDetectors(DEFAULT_RULES, part) for part in range(PARTITIONS)]
+    offsets, alerts = [0] * PARTITIONS, []
+    for chunk in batched(long_log(random.Random(SEED), count), CHUNK):
+        for event in chunk:
+            part = fraud_log.partition_of(event.player_id or "")
+            alerts += watches[part].observe(event, offsets[part])
+            offsets[part] += 1
+        await append(runtime, chunk)
+    assert await fraud_log.ends(runtime) == dict(enumerate(offsets))
+    return by_id(alerts)
+
+
+def batched(events: Iterator[WalletTransaction], size: int) -> Iterator[list[WalletTransaction]]:
+    while chunk := list(islice(events, size)):
+        yield chunk
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(1_800)
+async def test_a_million_events_and_two_kills(log, tmp_path):
+    """The production worker with its own snapshots: the alerts are those of a run that nothing disturbed."""
+    count = int(os.environ.get("PITBOSS_TEST_FRAUD_EVENTS", EVENTS))
+    expected = await append_and_watch(log, count)
+    assert len(expected) >= count // 50_000
+    output, kills = tmp_path / "worker.log", 0
+    for share in (0.3, 0.65):
+        with running(production_worker(log), output) as process:
+
+            async def is_there(share: float = share) -> bool:
+                return sum((await fraud_log.committed_offsets(log)).values()) >= share * count
+
+            await fraud_log.wait_until(is_there, f"{share:.0%} of the log", timeout_s=600)
+            process.send_signal(signal.SIGKILL)
+            process.wait(EXIT_WITHIN_S)
+        kills += sum((await fraud_log.committed_offsets(log)).values()) < count
+    assert kills == 2, "the worker was at the end before it was killed"
+    with running(production_worker(log), output) as process:
+        goal = await fraud_log.ends(log)
+
+        async def is_through() -> bool:
+            return await fraud_log.committed_offsets(log) == goal
+
+        await fraud_log.wait_until(is_through, f"the group at {goal}", timeout_s=600)
         process.send_signal(signal.SIGTERM)
         assert process.wait(EXIT_WITHIN_S) == 0
     assert by_id(await read_alerts(log)) == expected

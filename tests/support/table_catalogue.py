@@ -84,6 +84,8 @@ def _value(name: str, kind: str, number: int, place: int) -> sql.Composable:
             return sql.Literal(bytes([number]))
         case "text" if name == "action":
             return sql.Literal("DROP")
+        case "text" if name == "kind":
+            return sql.Literal("CLOSED")
         case "text":
             return sql.Literal(f"{name}-{number}")
         case _:

@@ -6,16 +6,19 @@ The same signature check as ours, an idempotency table, `FOR UPDATE` on the wall
 
 from __future__ import annotations
 
-import os
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from multiprocessing import Process
 from typing import Any, Final
 
 import msgspec
+import uvicorn
 from fastapi import FastAPI, Request, Response
 from psycopg_pool import AsyncConnectionPool
 
-from lab.bench.gateway import PEER_VARIABLE, GatewayPeerSettings
+from lab.bench.gateway import GatewayPeerSettings
 from streams.providers.signatures import RsaSha256
 
 
@@ -30,9 +33,8 @@ class _Bet(msgspec.Struct, frozen=True):
 _BODY: Final = msgspec.json.Decoder(_Bet)
 
 
-def create_app() -> FastAPI:
-    """Create the app; uvicorn calls it in each of its processes."""
-    settings = msgspec.json.decode(os.environ[PEER_VARIABLE], type=GatewayPeerSettings)
+def create_app(settings: GatewayPeerSettings) -> FastAPI:
+    """Create the app of one process."""
     matches = RsaSha256(settings.public_key_pem).matches
     pool = AsyncConnectionPool(
         settings.database_url,
@@ -104,3 +106,22 @@ async def _book(connection: Any, bet: _Bet) -> tuple[str, int]:
 
 def _answer(fields: dict[str, Any]) -> Response:
     return Response(msgspec.json.encode(fields), media_type="application/json")
+
+
+def serve(settings: GatewayPeerSettings) -> None:
+    """Serve in this process, on the port that all processes share."""
+    listener = socket.create_server(("127.0.0.1", settings.port), reuse_port=True, backlog=1_024)
+    config = uvicorn.Config(create_app(settings), access_log=False, log_level="warning")
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def main(text: str) -> None:
+    """Serve with so many processes until SIGTERM; `text` are the settings as JSON."""
+    settings = msgspec.json.decode(text, type=GatewayPeerSettings)
+    for _ in range(settings.processes - 1):
+        Process(target=serve, args=(settings,), daemon=True).start()
+    serve(settings)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

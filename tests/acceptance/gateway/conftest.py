@@ -34,6 +34,7 @@ OTHERS = ("house", "adyen", "stripe", "sumsub", "uof")
 SESSION_KEY = SessionKey(bytes(range(32)))
 PATIENT_MS, IMPATIENT_MS = 20_000, 1_500
 ENDS_S = 4_000_000_000
+SESSION_KEY_FILE = "session-key"
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Door:
     impatient_port: int
     workers: dict[str, WorkerProcess]
     gateways: list[WorkerProcess]
+    folder: Path
 
     def url(self, provider: str, path: str, port: int = 0) -> str:
         return f"http://127.0.0.1:{port or self.port}/{provider}{path}"
@@ -98,6 +100,17 @@ class Client:
         return await self.send(provider, request, port)
 
 
+def gateway_environment(
+    folder: Path, runtime: Runtime, port: int, patience_ms: int
+) -> dict[str, str]:
+    return {
+        "PITBOSS_KEYS_FILE": str(folder / runtime.namespace / "keys.json"),
+        "PITBOSS_GATEWAY_PORT": str(port),
+        "PITBOSS_GATEWAY_PATIENCE_MS": str(patience_ms),
+        "PITBOSS_GATEWAY_SESSION_KEY_FILE": str(folder / SESSION_KEY_FILE),
+    }
+
+
 @contextmanager
 def open_door(
     runtime: Runtime, folder: Path, patiences_ms: Sequence[int], **settings: str
@@ -110,8 +123,7 @@ def open_door(
         providers=(*PROVIDERS, *OTHERS),
     )
     keys, foreign = SandboxKeys.generate(), SandboxKeys.generate()
-    key_file = folder / "session-key"
-    key_file.write_text(bytes(range(32)).hex())
+    (folder / SESSION_KEY_FILE).write_text(bytes(range(32)).hex())
     with running_workers(runtime, folder, print, keys=keys, **settings) as workers:
         ports = [choose_port() for _ in patiences_ms]
         gateways = [
@@ -120,12 +132,7 @@ def open_door(
                 runtime,
                 home=folder,
                 number=number,
-                environment={
-                    "PITBOSS_KEYS_FILE": str(folder / runtime.namespace / "keys.json"),
-                    "PITBOSS_GATEWAY_PORT": str(port),
-                    "PITBOSS_GATEWAY_PATIENCE_MS": str(patience_ms),
-                    "PITBOSS_GATEWAY_SESSION_KEY_FILE": str(key_file),
-                },
+                environment=gateway_environment(folder, runtime, port, patience_ms),
             )
             for number, (port, patience_ms) in enumerate(zip(ports, patiences_ms, strict=True), 1)
         ]
@@ -134,7 +141,7 @@ def open_door(
         try:
             for port, process in zip(ports, gateways, strict=True):
                 assert poll(partial(listens, port), timeout_s=60), process.last_error()
-            yield Door(runtime, keys, foreign, ports[0], ports[-1], workers, gateways)
+            yield Door(runtime, keys, foreign, ports[0], ports[-1], workers, gateways, folder)
         finally:
             for process in gateways:
                 process.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tests.acceptance.gateway.conftest import Client, Door, listens, open_door
 from tests.acceptance.gateway.provider_model import SUCCESS, ProviderModel
 from tests.acceptance.gateway.test_wallets import frozen_ledger, fund
 from tests.support.fix_stack import SEED
-from tests.support.stack_faults import kill_server, restart_server
+from tests.support.stack_faults import kill_until_port_is_free, restart_server
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.prove]
 
@@ -35,6 +36,15 @@ def fragile(private_stack: Stack, namespace: str, tmp_path: Path) -> Iterator[Do
     with open_door(runtime, tmp_path, (PATIENCE_MS,)) as door:
         yield door
     deprovision(runtime)
+
+
+async def fund_patiently(client: Client, player: str) -> None:
+    """The workers may just have started: the same message is sent until it is decided."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(AssertionError):
+                await fund(client, player)
+                return
 
 
 async def balances(runtime: Runtime) -> dict[str, int]:
@@ -61,7 +71,7 @@ async def strike(door: Door, stack: Stack, what: str) -> None:
             await asyncio.sleep(PATIENCE_MS / 1000 * 1.5)
     else:
         server = stack.kafka if what == "broker" else stack.postgres
-        await asyncio.to_thread(kill_server, server)
+        await asyncio.to_thread(kill_until_port_is_free, server)
         await asyncio.to_thread(restart_server, stack, server)
 
 
@@ -79,7 +89,7 @@ async def test_books_agree_whatever_is_killed(
         for provider in SUCCESS:
             players = [f"{provider}-{n}" for n in range(PLAYERS)]
             for player in players:
-                await fund(client, player)
+                await fund_patiently(client, player)
             models.append(ProviderModel(client, provider, rng, dict.fromkeys(players, START_MINOR)))
 
         async def play(model: ProviderModel, index: int, player: str) -> None:

@@ -155,3 +155,22 @@ def test_watch_shows_each_alert_once_and_ends_with_ctrl_c(alerts, runtime):
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == ""
         assert process.wait(30) == 0
+
+
+def test_a_case_is_assigned_and_closed_with_a_verdict(alerts, pitboss):
+    alert_id = alerts[0].alert_id
+    by = ("--by", "kim", "--reason", "a streamer we know")
+    would = pitboss("assign", alert_id[:8], "--to", "lee", *by, "--dry-run")
+    assert would.exit_code == 0
+    assert "would be" in would.stdout
+    assert "assigned to" not in pitboss("show", alert_id).stdout
+    assert pitboss("assign", alert_id[:8], "--to", "lee", *by).exit_code == 0
+    closed = json.loads(pitboss("close", alert_id, "--verdict", "no-fraud", *by, "--json").stdout)
+    assert (closed["alert_id"], closed["value"]) == (alert_id, "no-fraud")
+    shown = pitboss("show", alert_id).stdout.splitlines()
+    assert [line.split("  ", 1)[1] for line in shown if " by kim: " in line] == [
+        "assigned to lee by kim: a streamer we know",
+        "closed as no-fraud by kim: a streamer we know",
+    ]
+    assert pitboss("close", alert_id, "--verdict", "maybe", *by).exit_code == 2
+    assert pitboss("assign", alert_id, "--to", " ", *by).exit_code == 2

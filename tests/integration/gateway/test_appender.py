@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from gateway.appender import AppendRefused, RawAppender
 from runtime.kafka.topic_reader import read_topics
-from schemas.errors import PitbossError, Unavailable
+from schemas.errors import PitbossError
 from tests.support.fix_stack import Servers
 
 pytestmark = pytest.mark.integration
@@ -93,10 +93,3 @@ async def test_a_record_that_is_withdrawn_is_not_appended(stack: Servers, namesp
         assert third.offset == 1  # type: ignore[attr-defined]
         values = [record.value async for record in read_topics(stack.kafka, {topic})]
         assert values == [b"first", b"third"]
-
-
-async def test_a_topic_that_is_missing_is_named(stack: Servers, namespace: str):
-    appender = RawAppender(stack.kafka, "test", {f"{namespace}.provider.hub88.raw.v1"})
-    with pytest.raises(Unavailable, match="PITBOSS_PROVIDERS"):
-        await appender.start()
-    await appender.stop()

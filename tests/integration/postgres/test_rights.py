@@ -43,6 +43,7 @@ WRITER = {
     "public.raw_topics": {S, I},
     "public.unmasked_export": {S, I},
     "public.archive_file": {S, I, U},
+    "public.shared_settings": {S, I},
     "public.wallet": {S, I, U},
     "public.closing": {S, I, U},
     "public.player_state": {S, I, U},
@@ -60,6 +61,7 @@ WRITER = {
     "dead_letters.letter_position": {S, I, U, D},
     "fraud.snapshot": {S, I, U},
     "fraud.activation": {S, I, U},
+    "fraud.case_action": {S, I},
 }
 HIDDEN_FROM_READERS = {
     "public.stream_position",

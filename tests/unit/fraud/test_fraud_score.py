@@ -10,13 +10,13 @@ import pytest
 
 from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.rules import Rule
+from lab.fraud.leakage import area_under_curve, measure_leakage
 from lab.fraud.scoring import CATALOGUE, Watch, run_detectors, score
-from lab.fraud.traffic import ALL_CASES, make_traffic
+from lab.fraud.traffic import ALL_CASES, HELD_OUT_SEEDS, TUNING_SEEDS, make_traffic
 from lab.fraud.truth import Level
 
 HARD_INVARIANTS = {"D01", "D02", "D12", "D14", "D15", "D16", "D18", "D20"}
-TUNED_ON = 1
-HELD_OUT = (2, 3, 4, 5)
+[TUNED_ON] = TUNING_SEEDS
 QUICK = {"D02", "D05", "D17", "D20"}
 """Detectors whose numbers are tried in every run; those of the others in `make prove`."""
 
@@ -47,7 +47,7 @@ def test_every_case_is_found_and_nothing_else():
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("seed", HELD_OUT)
+@pytest.mark.parametrize("seed", HELD_OUT_SEEDS)
 def test_seeds_that_nothing_was_tuned_on(seed):
     hold_up(scored(seed))
 
@@ -126,3 +126,27 @@ def test_snapshots_anywhere_change_no_alert():
     assert {alert.rule_id for alert in straight} == {rule.rule_id for rule in DEFAULT_RULES}
     assert cut == straight
     assert one.states() == other.states()
+
+
+def test_the_area_under_the_curve_counts_ties_half():
+    assert area_under_curve([1, 2], [1, 0]) == 3.5 / 4
+    assert area_under_curve([0], [1]) == 0.0
+    assert area_under_curve([1, 1], [1]) == 0.5
+
+
+def test_players_marked_at_random_cannot_be_told_apart_by_their_markers_of_harm():
+    found = measure_leakage(TUNED_ON, marked=300)
+    assert found.is_fair, found
+    assert min(sum(counts) for counts in found.scores.values()) > 10
+    assert set(found.scores) == {0, 1, 2}
+
+
+def test_a_leak_is_noticed():
+    assert not measure_leakage(TUNED_ON, marked=300, leak=100).is_fair
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("seed", [TUNED_ON, *HELD_OUT_SEEDS])
+def test_two_thousand_players_marked_at_random_cannot_be_told_apart(seed):
+    found = measure_leakage(seed)
+    assert (found.marked, found.is_fair) == (2_000, True), found

@@ -176,3 +176,17 @@ def test_a_cancel_names_its_attempt_behind_all_other_headers():
 
 def test_items_without_any_reference_have_an_empty_key():
     assert key_of([]) == b""
+
+
+def test_one_currency_for_all_is_stated_where_a_call_needs_one_and_has_no_session():
+    route, received = signed_call("pragmatic", BETS["pragmatic"]._replace(token="none"))
+    stated = route._replace(currency="EUR")
+    call = read(stated, received)
+    assert call.refusal is None
+    assert dict(call.record.headers)["currency"] == b"EUR"
+    assert "player" not in dict(call.record.headers)
+    # It is not a player: 100HP's session says who it is.
+    hundredhp, sent = signed_call("hundredhp", BETS["hundredhp"]._replace(token="none"))
+    assert read(hundredhp._replace(currency="EUR"), sent).refusal is Refusal.UNKNOWN_SESSION
+    playngo, bet = signed_call("playngo", BETS["playngo"])
+    assert "currency" not in dict(read(playngo._replace(currency="EUR"), bet).record.headers)

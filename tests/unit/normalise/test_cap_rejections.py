@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 from typing import Any
 
@@ -36,6 +38,11 @@ GOOD = json.dumps(
             "eventCode": "CHARGEBACK",
             "success": "false",
             "pspReference": "c",
+            "additionalData": {
+                "hmacSignature": base64.b64encode(
+                    hmac.digest(bytes.fromhex(KEY), b"c::::::CHARGEBACK:false", "sha256")
+                ).decode()
+            },
         }
     }
 )

@@ -200,7 +200,7 @@ def test_without_a_word_all_other_versions_are_tried_the_newest_first() -> None:
         ),
         (
             {"settings": {"policy": {"win_without_bets": "REFUSE"}}},
-            "a policy has no 'win_without_bets'; it has open_round_action",
+            "a policy has no 'win_without_bets'; it has exclusive_operations",
         ),
     ],
 )
