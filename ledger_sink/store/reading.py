@@ -107,7 +107,7 @@ def _add_cause(read_set: ReadSet, event: WalletTransaction) -> None:
     whole_id = whole_of(event)
     if whole_id is not None:
         read_set.event_ids.add(whole_id)
-    if event.provider == HOUSE and event.legs[0].kind in _LIMITED:
+    if event.provider == HOUSE and any(leg.kind in _LIMITED for leg in event.legs):
         read_set.is_limited = True
 
 
@@ -148,7 +148,7 @@ def _add_reference(
     """
     player_id = event.player_id
     kinds = [leg.kind for leg in event.legs]
-    if kinds[0] in OF_ITEMS or Kind.QUARANTINE in kinds:
+    if not OF_ITEMS.isdisjoint(kinds) or Kind.QUARANTINE in kinds:
         _add_act(read_set, event, reference_id, kinds[0])
         return
     if player_id is None:
