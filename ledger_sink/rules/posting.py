@@ -17,6 +17,7 @@ from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.quarantine import post_quarantined
 from ledger_sink.rules.references import choose_target
 from ledger_sink.rules.repeats import earlier_answer, may_be_decided_again, repeat_answer
+from ledger_sink.rules.suspense import OF_ITEMS
 from schemas.errors import InvariantBroken, Rejected
 from schemas.events import WalletTransaction
 from schemas.policies import LedgerPolicy
@@ -54,17 +55,22 @@ def post(book: Book, log_event: LogEvent, policy: LedgerPolicy) -> DecidedEvent:
 
 
 def _check_kinds(book: Book, log_event: LogEvent, event: WalletTransaction) -> None:
-    """Raise InvariantBroken for a kind without a rule.
+    """Raise InvariantBroken for a kind without a rule, and for an operator's act of more legs.
 
     Not for an event that has an entry: a repeat of one that was quarantined gets its answer.
     """
-    for leg in event.legs:
-        if leg.kind not in LEG_RULES and event.event_id not in book.entries:
-            message = (
-                f"{log_event}: no posting rule for kind {leg.kind!r}; this ledger is older than the"
-                " event: upgrade this worker"
-            )
-            raise InvariantBroken(message)
+    unknown = [leg.kind for leg in event.legs if leg.kind not in LEG_RULES]
+    is_mixed = len(event.legs) > 1 and any(leg.kind in OF_ITEMS for leg in event.legs)
+    if not (unknown or is_mixed) or event.event_id in book.entries:
+        return
+    if unknown:
+        message = (
+            f"{log_event}: no posting rule for kind {unknown[0]!r}; this ledger is older than the"
+            " event: upgrade this worker"
+        )
+        raise InvariantBroken(message)
+    message = f"{log_event}: an operator's act on an open item or a limit has one leg"
+    raise InvariantBroken(message)
 
 
 def _decide_or_undo(posting: Posting) -> Verdict:

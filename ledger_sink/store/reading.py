@@ -153,7 +153,7 @@ def _add_reference(
     """
     player_id = event.player_id
     kinds = [leg.kind for leg in event.legs]
-    if kinds and (kinds[0] in OF_ITEMS or Kind.QUARANTINE in kinds):
+    if not OF_ITEMS.isdisjoint(kinds) or Kind.QUARANTINE in kinds:
         _add_act(read_set, event, reference_id, kinds[0])
         return
     if player_id is None:

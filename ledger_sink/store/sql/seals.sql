@@ -92,7 +92,8 @@ SELECT DISTINCT ON (e.part) e.reference_event_id::text, e.event_id::text, e.part
 SELECT DISTINCT ON (c.part) c.event_id::text, c.action, c.part, c.source_offset
   FROM closing c
  WHERE NOT EXISTS (SELECT FROM entry e
-                    WHERE e.event_id = c.by_event_id AND e.part = c.part AND e.source_offset = c.source_offset
+                    WHERE e.event_id = c.by_event_id AND e.part = c.part
+                      AND (e.source_offset = c.source_offset OR c.action = 'QUARANTINED')
                       AND (e.reference_event_id = c.event_id
                            OR EXISTS (SELECT FROM proposal p
                                        WHERE p.event_id = e.reference_event_id AND p.item_id = c.event_id)
@@ -110,6 +111,10 @@ SELECT DISTINCT ON (c.part) c.event_id::text, c.action, c.part, c.source_offset
                                                  WHEN 'SUSPENSE_RETURN' THEN
                                                       CASE c.action WHEN 'APPROVED' THEN 'APPROVED' ELSE 'RETURNED' END
                                                  ELSE c.action END)
+   -- A quarantine closes its record in the record's place; the approval is booked later, behind it.
+   AND NOT (c.action = 'QUARANTINED'
+            AND EXISTS (SELECT FROM entry e
+                         WHERE e.part = c.part AND e.source_offset = c.source_offset AND e.reason = 'QUARANTINED'))
  ORDER BY c.part, c.source_offset
 
 -- The cluster of this ledger's log.

@@ -8,6 +8,7 @@ import pytest
 from ledger_sink.rules.book import Book
 from ledger_sink.store.reading import collect_read_set
 from schemas.causes import PART
+from schemas.errors import InvariantBroken
 from schemas.events import Cause
 from schemas.identity import ENTRY
 from schemas.policies import LedgerPolicy
@@ -301,6 +302,13 @@ def test_what_moved_nothing_is_answered_once_and_what_moved_money_is_not():
     assert list(book.open_items) == [UNKNOWN.event_id]
     nothing = book_of(lost, assign("s", lost))
     assert reasons(nothing)[1:] == ["REFUSED_REFERENCE NOTHING_IN_SUSPENSE"]
+
+
+def test_an_act_with_more_legs_than_one_is_not_booked():
+    legs = [leg("SUSPENSE_RETURN", None, None), leg("DEPOSIT", 5, "USD")]
+    both = msgspec.structs.replace(give_back("r", UNKNOWN), legs=legs)
+    with pytest.raises(InvariantBroken, match="has one leg"):
+        book_of(*limit_events(5_000), UNKNOWN, both)
 
 
 def test_an_event_whose_player_is_found_is_open_no_longer_unless_a_person_answered_it():
