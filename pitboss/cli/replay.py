@@ -6,6 +6,7 @@ import click
 
 from pitboss.cli.replay_export import export
 from pitboss.cli.replay_ledger import ledger_command
+from pitboss.cli.replay_record import play, record
 from pitboss.cli.replay_sql import compare, sql
 from pitboss.cli.suggestions import SuggestingGroup
 
@@ -15,5 +16,5 @@ def replay() -> None:
     """Export, rebuild and check what the topics remember."""
 
 
-for command in (export, ledger_command, sql, compare):
+for command in (export, ledger_command, sql, compare, record, play):
     replay.add_command(command)

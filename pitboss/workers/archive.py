@@ -10,7 +10,9 @@ from pitboss.settings import Runtime, WorkerSettings
 from runtime.kafka.app import AppSettings, PitbossApp
 from runtime.kafka.app import create_app as create_faust_app
 
-PASS_EVERY_S = 10.0
+PASS_EVERY_MAX_S = 30.0
+"""A pass asks for the end of every partition; a file may be that much later than its span's end."""
+PASS_EVERY_MIN_S = 1.0
 RATE = 50_000
 """Records a second at most, so that the first pass over a long log leaves room for the others."""
 
@@ -43,5 +45,6 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         return list_topics(runtime.bootstrap_servers, runtime.prefix)
 
     app = create_faust_app(AppSettings("archive", runtime.bootstrap_servers))
-    app.supervise(ArchiveService(connect, find_topics, PASS_EVERY_S))
+    pause_s = min(PASS_EVERY_MAX_S, max(PASS_EVERY_MIN_S, settings.span_ms / 10_000))
+    app.supervise(ArchiveService(connect, find_topics, pause_s))
     return app

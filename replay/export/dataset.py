@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,6 +30,7 @@ PARTS: Final = "parts"
 _PLAN: Final = "plan.json"
 _JOURNAL: Final = "journal.jsonl"
 _NO_PROVIDER: Final = "none"
+_DAY_US: Final = 86_400_000_000
 
 
 class ExportInterrupted(PitbossError):
@@ -219,13 +221,28 @@ def split_by_day(table: pa.Table, time_column: str) -> Iterator[tuple[str, pa.Ta
     """
     if not table.num_rows:
         return
-    days = pc.strftime(pc.fill_null(table.column(time_column), pa.scalar(0).cast(TIME)), "%Y-%m-%d")
-    names = pc.binary_join_element_wise(pa.scalar("day="), days, "")
-    if "provider" in table.column_names:
-        providers = pc.fill_null(table.column("provider"), _NO_PROVIDER)
-        names = pc.binary_join_element_wise(names, pa.scalar("/provider="), providers, "")
-    for name in sorted(pc.unique(names).to_pylist()):
-        yield name, table.filter(pc.equal(names, pa.scalar(name))).combine_chunks()
+    times = pc.fill_null(table.column(time_column), pa.scalar(0).cast(TIME))
+    days = times.cast(pa.int64()).to_numpy() // _DAY_US
+    names, codes = _provider_codes(table)
+    places = days * len(names) + codes
+    found = np.unique(places)
+    for place in found.tolist():
+        day, code = divmod(place, len(names))
+        folder = f"day={np.datetime64(day, 'D')}{names[code]}"
+        rows = table if found.size == 1 else table.filter(pa.array(places == place))
+        yield folder, rows.combine_chunks()
+
+
+def _provider_codes(table: pa.Table) -> tuple[list[str], Any]:
+    """Return the folder of each provider, and for each row which of them is its own."""
+    if "provider" not in table.column_names:
+        return [""], np.zeros(table.num_rows, dtype=np.int64)
+    filled = pc.fill_null(table.column("provider"), _NO_PROVIDER).combine_chunks()
+    encoded = filled.dictionary_encode()
+    whole = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+    array = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+    names = [f"/provider={name}" for name in array.dictionary.to_pylist()]
+    return names, array.indices.to_numpy().astype(np.int64)
 
 
 def write_rows_as(suffix: str) -> WritePiece:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -167,3 +168,38 @@ async def test_the_ledger_is_rebuilt_across_the_seam(runtime, tmp_path, monkeypa
         replay = await replay_ledger_to(runtime, joined, None)
     assert replay.identical
     assert replay.events == 200
+
+
+@pytest.mark.timeout(240)
+async def test_a_recorded_slice_is_played_into_a_topic_of_its_own(runtime, tmp_path):
+    await tell_story(runtime, SEED, 100)
+    folder, into = tmp_path / "slice", f"replayed.{runtime.namespace}"
+    recorded = await run(
+        runtime,
+        tmp_path,
+        "replay",
+        "record",
+        TRANSACTIONS,
+        "--out",
+        str(folder),
+        "--reason",
+        "a test",
+    )
+    assert sum(one["records"] for one in recorded) == 100
+    assert (await run(runtime, tmp_path, "archive", "verify", "--target", str(folder)))[
+        "faults"
+    ] == []
+    env = worker_environment(runtime)
+    command = ["replay", "play", str(folder), "--speed", "0", "--into"]
+    refused = await asyncio.to_thread(CliRunner().invoke, cli, [*command, TRANSACTIONS], env=env)
+    assert refused.exit_code == 2
+    played = await asyncio.to_thread(CliRunner().invoke, cli, [*command, into], env=env)
+    assert played.exit_code == 0, (played.output, played.stderr, played.exception)
+    assert "100 records played" in played.stdout
+    admin = AdminClient({"bootstrap.servers": runtime.bootstrap_servers})
+    try:
+        original = await read_all(runtime, TRANSACTIONS, PARTITIONS)
+        bare = replace(runtime, namespace="")
+        assert await read_all(bare, into, PARTITIONS) == original
+    finally:
+        admin.delete_topics([into])[into].result(20)

@@ -238,8 +238,16 @@ class Killed(BaseException):
     """Stands for a SIGKILL: nothing catches it."""
 
 
-@pytest.mark.parametrize("name", ["out", "out.parquet", "out.csv"])
-@pytest.mark.parametrize("at", ["read", "write", "journal"])
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [
+        ("out", "read"),
+        ("out", "write"),
+        ("out", "journal"),
+        ("out.parquet", "write"),
+        ("out.csv", "journal"),
+    ],
+)
 def test_an_interrupted_export_is_resumed_without_gap_or_repeat(
     log, tmp_path, monkeypatch, name, at
 ):
