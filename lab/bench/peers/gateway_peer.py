@@ -6,8 +6,11 @@ The same signature check as ours, an idempotency table, `FOR UPDATE` on the wall
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from multiprocessing import Process
@@ -108,6 +111,18 @@ def _answer(fields: dict[str, Any]) -> Response:
     return Response(msgspec.json.encode(fields), media_type="application/json")
 
 
+def serve_beside(settings: GatewayPeerSettings, parent: int) -> None:
+    """Serve for as long as the first process lives, however that ends."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+    serve(settings)
+
+
 def serve(settings: GatewayPeerSettings) -> None:
     """Serve in this process, on the port that all processes share."""
     listener = socket.create_server(("127.0.0.1", settings.port), reuse_port=True, backlog=1_024)
@@ -119,7 +134,7 @@ def main(text: str) -> None:
     """Serve with so many processes until SIGTERM; `text` are the settings as JSON."""
     settings = msgspec.json.decode(text, type=GatewayPeerSettings)
     for _ in range(settings.processes - 1):
-        Process(target=serve, args=(settings,), daemon=True).start()
+        Process(target=serve_beside, args=(settings, os.getpid()), daemon=True).start()
     serve(settings)
 
 
