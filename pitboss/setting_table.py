@@ -1,225 +1,17 @@
-"""The declared table of Pitboss's settings, and how each value is written.
+"""The declared table of Pitboss's settings.
 
 One row per setting: the environment variable, the key in the TOML file, `pitboss doctor` and the
 page docs/reference/configuration.md (written by `make docs`) come from it. `pitboss.settings` reads
-the values.
+the values, `pitboss.setting_types` has how they are written.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
-from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Iterable, Mapping
+from typing import Final
 
-from schemas.errors import UsageError, suggest
+from pitboss.setting_types import Setting, SettingType
 from schemas.topics import RAW_PARTITIONS_DEFAULT
-
-PREFIX: Final = "PITBOSS_"
-
-PARK_NONE: Final = "none"
-"""Value of PITBOSS_PARK under which no player begins to wait, and waiting records are released."""
-
-ALL_PROVIDERS: Final = "all"
-"""Value of PITBOSS_PROVIDERS that means every provider, where some are stored."""
-
-LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-
-_SHARE: Final = re.compile(r"0(\.\d+)?|1(\.0+)?", re.ASCII)
-_CURRENCY: Final = re.compile(r"[A-Z][A-Z0-9]{2,9}", re.ASCII)
-_AMOUNT: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
-
-_TOML_TYPES: Final = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number with a fraction",
-    str: "a string",
-    list: "a list",
-    dict: "a table",
-}
-
-
-class SettingType(StrEnum):
-    """How a value is written, in the words of the reference page."""
-
-    TEXT = "text"
-    NUMBER = "whole number"
-    SHARE = "number from 0 to 1"
-    PATH = "path"
-    URL = "URL"
-    LEVEL = "log level"
-    NAMES = "list of names"
-    AMOUNTS = "currencies and amounts"
-
-
-_ONE_LEVEL: Final = f"one of {', '.join(LOG_LEVELS)}"
-_TEXT_FORMS: Final = {
-    SettingType.NUMBER: "a whole number",
-    SettingType.SHARE: "a share, a number from 0 to 1",
-    SettingType.LEVEL: _ONE_LEVEL,
-    SettingType.AMOUNTS: "currencies with amounts",
-}
-_TOML_FORMS: Final = {
-    SettingType.TEXT: "a string",
-    SettingType.NUMBER: "a whole number",
-    SettingType.SHARE: "a share, a number from 0 to 1",
-    SettingType.PATH: "a string, the path of a file or folder",
-    SettingType.URL: "a string",
-    SettingType.LEVEL: _ONE_LEVEL,
-    SettingType.NAMES: "a list of strings",
-    SettingType.AMOUNTS: "a table of currencies and amounts",
-}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting: its name, type, unit, default and meaning."""
-
-    name: str
-    """Key in the TOML file; the environment variable is PITBOSS_ and the name in capitals."""
-    type: SettingType
-    used_by: str
-    meaning: str
-    """One or two sentences in Markdown, without a final full stop."""
-    example: str
-    """A value as the environment variable takes it."""
-    default: Any = None
-    default_text: str = ""
-    """Description of a default that is not a value, such as a path that depends on the machine."""
-    unit: str = ""
-    is_in_file: bool = True
-
-    @property
-    def variable(self) -> str:
-        """Name of the environment variable."""
-        return PREFIX + self.name.upper()
-
-    def parse_text(self, text: str, place: str) -> Any:
-        """Parse the value of an environment variable. Raises UsageError, naming `place`."""
-        value: Any = None
-        match self.type:
-            case SettingType.NUMBER if text.isascii() and text.isdecimal():
-                value = int(text)
-            case SettingType.SHARE if _SHARE.fullmatch(text):
-                value = float(text)
-            case SettingType.LEVEL if text.upper() in LOG_LEVELS:
-                value = text.upper()
-            case SettingType.PATH:
-                value = Path(text)
-            case SettingType.NAMES:
-                names = [name.strip() for name in text.split(",") if name.strip()]
-                value = frozenset() if text == PARK_NONE else frozenset(names)
-            case SettingType.AMOUNTS:
-                items = [item.strip() for item in text.split(",")]
-                amounts = dict(item.partition(":")[::2] for item in items if item)
-                value = amounts if all(map(_is_amount, amounts, amounts.values())) else None
-            case SettingType.TEXT | SettingType.URL:
-                value = text
-        if value is None:
-            raise UsageError(f"{place} is {text!r}: give {self._wanted()}, as in {self.example}")
-        return value
-
-    def parse_toml(self, given: Any, place: str, folder: Path) -> Any:
-        """Check a value of the TOML file and return it as `parse_text` returns it.
-
-        Relative paths are relative to `folder`. Raises UsageError, naming `place`.
-        """
-        value: Any = None
-        match self.type, given:
-            case ((SettingType.NUMBER | SettingType.SHARE), bool()):
-                pass
-            case SettingType.NUMBER, int() if given >= 0:
-                value = given
-            case SettingType.SHARE, int() | float() if 0 <= given <= 1:
-                value = float(given)
-            case SettingType.PATH, str() if given:
-                value = folder / Path(given).expanduser()
-            case SettingType.NAMES, list() if _are_names(given):
-                value = frozenset(given)
-            case SettingType.AMOUNTS, dict():
-                value = self._parse_amounts(given, place)
-            case SettingType.LEVEL, str() if given.upper() in LOG_LEVELS:
-                value = given.upper()
-            case ((SettingType.TEXT | SettingType.URL), str()):
-                value = self._without_secret(given, place)
-        if value is None:
-            raise self._wrong_toml(given, place)
-        return value
-
-    def _wrong_toml(self, given: Any, place: str) -> UsageError:
-        kind = _TOML_TYPES.get(type(given), "a date or time")
-        shown = f"{given!r}, {kind}" if isinstance(given, int | float | str) else kind
-        return UsageError(f"{place} is {shown}: give {_TOML_FORMS[self.type]}{self._of_unit}")
-
-    def _parse_amounts(self, table: Mapping[str, Any], place: str) -> dict[str, str]:
-        for currency, amount in table.items():
-            is_text = isinstance(amount, int | str) and not isinstance(amount, bool)
-            if not is_text or not _is_amount(currency, str(amount)):
-                raise UsageError(
-                    f"{place}.{currency} is {amount!r}: give a currency code and a whole number "
-                    'of major units, or a decimal number in quotes, as in BTC = "0.01"'
-                )
-        return {currency: str(amount) for currency, amount in table.items()}
-
-    def _without_secret(self, text: str, place: str) -> str:
-        """Return the text. Raises UsageError, not showing it, if it is a URL with a password."""
-        try:
-            parts = urlsplit(text)
-            has_secret = parts.password is not None or bool(
-                {"password", "sslpassword"} & parse_qs(parts.query).keys()
-            )
-        except ValueError:
-            return text  # not a URL, which its reader reports
-        if not has_secret:
-            return text
-        passfile = ""
-        if self.type is SettingType.URL:
-            passfile = (
-                ", or name a file that holds it, as in "
-                "postgresql://user@host/postgres?passfile=/run/secrets/pgpass"
-            )
-        raise UsageError(
-            f"{place} holds a password, which does not belong in this file: set {self.variable} in "
-            f"the environment{passfile}"
-        )
-
-    def _wanted(self) -> str:
-        return _TEXT_FORMS.get(self.type, "text") + self._of_unit
-
-    @property
-    def _of_unit(self) -> str:
-        return f" of {self.unit}" if self.type is SettingType.NUMBER else ""
-
-
-def check_providers(names: Collection[str] | None, place: str) -> None:
-    """Check the names of providers, or the one word `all`; None is right.
-
-    Raises UsageError with the nearest name, naming `place`.
-    """
-    if names is None or set(names) == {ALL_PROVIDERS}:
-        return
-    from streams.providers.registry import DIALECTS
-
-    if not names:
-        raise UsageError(f"{place} names no provider: name some, or {ALL_PROVIDERS!r}")
-    if ALL_PROVIDERS in names:
-        raise UsageError(f"{place} names {ALL_PROVIDERS!r} beside others: give one or the other")
-    for name in sorted(names):
-        if name not in DIALECTS:
-            hint = suggest(name, DIALECTS) or ": `pitboss providers list` names all of them"
-            raise UsageError(f"{place}: no adapter is called {name!r}{hint}")
-
-
-def _are_names(values: Iterable[Any]) -> bool:
-    return all(isinstance(name, str) for name in values)
-
-
-def _is_amount(currency: str, amount: str) -> bool:
-    return bool(_CURRENCY.fullmatch(currency) and _AMOUNT.fullmatch(amount))
-
 
 SETTINGS: Final = (
     Setting(
@@ -308,13 +100,34 @@ SETTINGS: Final = (
         unit="partitions",
     ),
     Setting(
+        "brands",
+        SettingType.BRANDS,
+        "`normalise`",
+        "The brands of each provider's records, `*` for the providers that are not named. Once any "
+        "is named, a record whose header `brand` is missing or not listed is a dead letter "
+        '(`UNKNOWN_BRAND`). In the file a table: `brands = {hub88 = ["acme", "zeta"], "*" = '
+        '["acme"]}`',
+        "hub88:acme|zeta,*:acme",
+        default_text="none: a record may have any brand, without the header `default`",
+    ),
+    Setting(
         "keys_file",
         SettingType.PATH,
-        "`normalise`, `drift`, operators' commands",
+        "`normalise`, `drift`, `gateway`, operators' commands",
         "The providers' keys, a JSON object: see [Keys file](#keys-file). A name that is not a "
         "provider is refused",
         "/run/secrets/keys.json",
         default_text="none: no signature is checked",
+    ),
+    Setting(
+        "unsigned",
+        SettingType.NAMES,
+        "`normalise`",
+        "Providers that sign and whose records are booked all the same without a key, "
+        "comma-separated, or `all`. One that is not named and has no key refuses to start. "
+        "`pitboss run --unsigned` adds to it",
+        "camt,hub88",
+        default_text="on the embedded servers `all`; on given ones none",
     ),
     Setting(
         "worker_id",
@@ -384,6 +197,82 @@ SETTINGS: Final = (
         default_text="none: alerts are only published",
     ),
     Setting(
+        "gateway_port",
+        SettingType.NUMBER,
+        "`gateway`",
+        "Port of the providers' HTTP door. `run all` starts a gateway only where this is set; "
+        "`run gateway` takes 8088 without it. See [gateway.md](../howto/gateway.md)",
+        "8088",
+        default_text="none: `run all` starts no gateway",
+        unit="port",
+    ),
+    Setting(
+        "gateway_host",
+        SettingType.TEXT,
+        "`gateway`",
+        "Address that the gateway listens on. It speaks plain HTTP: put a proxy that speaks TLS "
+        "before any address that is not loopback",
+        "10.0.0.5",
+        default="127.0.0.1",
+    ),
+    Setting(
+        "gateway_brands",
+        SettingType.NAMES,
+        "`gateway`",
+        "Brands that are served, each under URLs of its own, with its region behind a colon. A "
+        "brand that is not named here does not exist for any caller",
+        "lucky:eu,star",
+        default_text="none: the default brand, without a region",
+    ),
+    Setting(
+        "gateway_currency",
+        SettingType.TEXT,
+        "`gateway`",
+        "Currency of every wallet, where all have the same: for calls of Pragmatic Play that bear "
+        "no session token",
+        "EUR",
+        default="",
+        default_text="none: such a call gets the answer to an unknown session",
+    ),
+    Setting(
+        "gateway_session_key_file",
+        SettingType.PATH,
+        "`gateway`",
+        "File of the key that signs session tokens, at least 32 bytes in hexadecimal. See "
+        "[gateway.md](../howto/gateway.md#sessions)",
+        "/run/secrets/session-key",
+        default_text="none: no session is known",
+    ),
+    Setting(
+        "gateway_patience_ms",
+        SettingType.NUMBER,
+        "`gateway`",
+        "How long a call waits for its decision before it is taken back; below the time-out of "
+        "every provider",
+        "3000",
+        default_text="what each provider's face says (`pitboss gateway routes`)",
+        unit="milliseconds",
+    ),
+    Setting(
+        "gateway_player_rate",
+        SettingType.NUMBER,
+        "`gateway`",
+        "How many bets a second one player may make at one provider; twice as many at once. More "
+        "get the provider's error",
+        "20",
+        default=20,
+        unit="bets a second",
+    ),
+    Setting(
+        "gateway_provider_rate",
+        SettingType.NUMBER,
+        "`gateway`",
+        "How many calls a second one provider may make to one brand",
+        "500",
+        default_text="none: as many as come",
+        unit="calls a second",
+    ),
+    Setting(
         "currencies_file",
         SettingType.PATH,
         "everything",
@@ -393,14 +282,71 @@ SETTINGS: Final = (
         default_text="none",
     ),
     Setting(
+        "dialects_file",
+        SettingType.PATH,
+        "everything",
+        "Settings of this installation's dialects: a TOML file, provider → setting → value: see "
+        "[Dialects file](#dialects-file). The same for every process",
+        "/etc/pitboss/dialects.toml",
+        default_text="none: as released",
+    ),
+    Setting(
         "adjust_alone",
         SettingType.AMOUNTS,
-        "`pitboss ledger adjust`",
-        "The largest adjustment that one person makes alone, by currency. In the file a table: "
-        '`adjust_alone = {EUR = 100, BTC = "0.01"}`',
+        "`pitboss ledger adjust`, `pitboss ledger suspense`",
+        "Decides nothing: they refuse to act while it is set. What one person may move alone is "
+        "the ledger's own limit (`pitboss ledger limit`)",
         "EUR:100,JPY:15000",
-        default_text="none: every adjustment needs two people",
+        default_text="none",
         unit="major units",
+    ),
+    Setting(
+        "disk_free_min_mb",
+        SettingType.NUMBER,
+        "`pitboss status`, `pitboss doctor`",
+        "Space that should be free where the home folder is: both commands end with 1 where there "
+        "is less. An hour of a benchmark at full speed writes about 5 GB",
+        "20480",
+        default=5 * 1024,
+        unit="MB",
+    ),
+    Setting(
+        "worker_rss_max_mb",
+        SettingType.NUMBER,
+        "all roles",
+        "Memory above which a worker drains and ends, to be started again: the last guard against "
+        "whatever makes it grow. Under load it has some 100 to 300. 0: no limit, for where the "
+        "container's platform has one",
+        "2048",
+        default=1024,
+        unit="MB",
+    ),
+    Setting(
+        "archive",
+        SettingType.TEXT,
+        "`archive`, `pitboss replay`, `pitboss archive`",
+        "Folder, or URL that fsspec reaches, where the topics are kept as files. See "
+        "[archive.md](../howto/archive.md)",
+        "/var/lib/pitboss/archive",
+        default_text="none: nothing is archived",
+    ),
+    Setting(
+        "archive_span_ms",
+        SettingType.NUMBER,
+        "`archive`",
+        "The longest stretch of time in one file; what is newer than that is not archived yet",
+        "3600000",
+        default=3_600_000,
+        unit="milliseconds",
+    ),
+    Setting(
+        "export",
+        SettingType.TEXT,
+        "`pitboss replay`",
+        "What may leave the installation as files: `on`, with personal and secret fields only for "
+        "a reason that is recorded; `masked`, never with them; `off`, nothing",
+        "masked",
+        default="on",
     ),
     Setting(
         "log_level",

@@ -21,16 +21,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
-
-from pitboss.setting_table import (
-    BY_NAME,
-    PARK_NONE,
-    PREFIX,
-    SETTINGS,
-    Setting,
+from pitboss.provider_settings import (
+    ALL_PROVIDERS,
+    check_brand_owners,
     check_providers,
+    format_brands,
 )
+from pitboss.setting_table import BY_NAME, SETTINGS
+from pitboss.setting_types import PARK_NONE, PREFIX, Setting, SettingType
 from schemas.errors import UsageError, suggest
 
 NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -38,15 +36,6 @@ NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _BROKER = re.compile(r"(\[[^\s\[\]]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?")
 _DATABASE_HOST = re.compile(r"(\[[^\s\[\]]+\]|[^\s:/@\[\]]*)(:(?P<port>\d{0,5}))?")
 """Host and port may both be missing, which means the socket on this machine."""
-
-_JSON_KINDS = {
-    list: "a list",
-    str: "a string",
-    int: "a number",
-    float: "a number",
-    bool: "true or false",
-    type(None): "null",
-}
 
 RAW_PARTITIONS_MAX = 1_000
 
@@ -174,6 +163,8 @@ def show_values(settings: StackSettings) -> dict[str, str]:
                 shown[name] = given.setting.default_text
             case frozenset() as names:
                 shown[name] = ",".join(sorted(names)) or PARK_NONE
+            case dict() as brands if given.setting.type is SettingType.BRANDS:
+                shown[name] = format_brands(brands)
             case dict() as amounts:
                 shown[name] = ",".join(f"{code}:{amount}" for code, amount in amounts.items())
             case value:
@@ -381,10 +372,18 @@ class WorkerSettings:
     currencies_file: Path | None = None
     """JSON: currency code → decimals of its minor unit, in addition to the built-in ones."""
     currencies_place: str = "PITBOSS_CURRENCIES_FILE"
+    dialects_file: Path | None = None
+    """TOML: provider → setting → value, over the settings of the dialects."""
+    dialects_place: str = "PITBOSS_DIALECTS_FILE"
     providers: frozenset[str] | None = None
     """Providers whose raw topics are read, or the one word `all`; None: those that are stored."""
     raw_partitions: int | None = None
     """Partitions of each raw topic; None: the number that is stored."""
+    unsigned: frozenset[str] | None = None
+    """Providers that may be booked without a key, or the one word `all`; None: as the servers are.
+    """
+    brands: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Brands by provider, `*` for those that are not named; empty: any brand is taken."""
 
 
 def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSettings:
@@ -392,6 +391,10 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
     given = read_values(environ)
     with _naming_place(given["providers"]):
         check_providers(given["providers"].value, BY_NAME["providers"].variable)
+    with _naming_place(given["unsigned"]):
+        check_providers(given["unsigned"].value or None, BY_NAME["unsigned"].variable)
+    with _naming_place(given["brands"]):
+        check_brand_owners(given["brands"].value, BY_NAME["brands"].variable)
     with _naming_place(given["raw_partitions"]):
         _check_raw_partitions(given["raw_partitions"].value)
     values = {name: value.value for name, value in given.items()}
@@ -408,65 +411,21 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
         fraud_enforce=values["fraud_enforce"],
         currencies_file=values["currencies_file"],
         currencies_place=given["currencies_file"].place,
+        dialects_file=values["dialects_file"],
+        dialects_place=given["dialects_file"].place,
         providers=values["providers"],
         raw_partitions=values["raw_partitions"],
+        brands=values["brands"] or {},
+        unsigned=values["unsigned"],
     )
-
-
-def read_keyring(worker: WorkerSettings) -> Mapping[str, Any]:
-    """Read the key material by provider. Raises UsageError as `read_keys_file` does."""
-    return read_keys_file(worker.keys_file, worker.keys_place)
-
-
-def read_keys_file(file: Path | None, name: str) -> Mapping[str, Any]:
-    """Read a keys file; `name` says in messages what named it.
-
-    Raises UsageError for a file that cannot be read, and for a name that is not a provider: its
-    provider's records would be booked unchecked.
-    """
-    keyring = _read_object(file, name, "providers to keys")
-    if keyring:
-        from streams.providers.registry import DIALECTS
-
-        for provider in keyring:
-            if provider not in DIALECTS:
-                hint = suggest(provider, DIALECTS) or ": `pitboss providers list` names all of them"
-                raise UsageError(f"{name} {file}: {provider!r} is not a provider{hint}")
-    return keyring
-
-
-def read_currencies(worker: WorkerSettings) -> Mapping[str, Any]:
-    """Read the decimals of the currencies that this installation adds, by currency.
-
-    Raises UsageError for a file that cannot be read.
-    """
-    return _read_object(worker.currencies_file, worker.currencies_place, "currencies to decimals")
-
-
-def _read_object(file: Path | None, name: str, content: str) -> Mapping[str, Any]:
-    if file is None:
-        return {}
-    try:
-        value = orjson.loads(file.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
-        message = f"{name} {file} cannot be read: {error}"
-        raise UsageError(message) from error
-    if not isinstance(value, dict):
-        kind = _JSON_KINDS[type(value)]
-        message = f"{name} {file}: expected a JSON object that maps {content}, got {kind}"
-        raise UsageError(message)
-    return value
 
 
 @dataclass(frozen=True)
 class OperatorSettings:
-    """Rights of an operator at the command line."""
+    """What the environment states of an operator's rights; the ledger's own limits decide."""
 
     adjust_alone: Mapping[str, str] = field(default_factory=dict)
-    """Largest adjustment that one operator makes alone, in major units, by currency.
-
-    A larger one, or one in another currency, needs two operators.
-    """
+    """Amounts in major units by currency. Not used: commands refuse to act while it is set."""
 
 
 def read_operator_settings(environ: Mapping[str, str] | None = None) -> OperatorSettings:
@@ -491,6 +450,7 @@ def worker_environment(runtime: Runtime, worker: str = "") -> dict[str, str]:
         # Checked by who starts the worker; the worker reads what is stored.
         "PITBOSS_PROVIDERS": "",
         "PITBOSS_RAW_PARTITIONS": "",
+        "PITBOSS_UNSIGNED": ALL_PROVIDERS,
     }
 
 

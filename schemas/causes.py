@@ -18,6 +18,17 @@ PARKED: Final = "parked"
 PSP: Final = "psp"
 """A deposit was opened; the id is the payment provider that will confirm it."""
 
+QUARANTINE: Final = "quarantine"
+"""Two people let the ledger go on behind a record that it cannot book. The id is the record's name,
+place and checksum; actor and reason are those of the person who proposes or approves."""
+
+DIVIDED: Final = "divided"
+"""The event takes a whole back because its payments are booked; its reason is the whole's kind."""
+
+PART: Final = "part"
+"""A payment of an entry that another message may state as a whole; the id is the whole's
+transaction id, the reason the whole's operation."""
+
 DELAYED: Final = frozenset({REDRIVE, PARKED})
 """Causes of events that come too late for a decision: their providers have had an error or no
 answer.

@@ -10,7 +10,6 @@ PitbossError                 code, retriable, exit_code
     ├── OffsetHole           the log still reaches back, yet records are missing from a fetch
     ├── SendFailed           a record could not be appended, and no further attempt is made
     ├── Stalled              lag without progress
-    ├── Unfetchable          the client cannot decode a record, nor read what is behind it
     └── InvariantBroken      one of our own rules does not hold: a bug, never an input
 """
 
@@ -28,6 +27,7 @@ class RejectCode(StrEnum):
 
     MALFORMED = "MALFORMED"  # not parsable in its format at all
     UNKNOWN_PROVIDER = "UNKNOWN_PROVIDER"
+    UNKNOWN_BRAND = "UNKNOWN_BRAND"  # the header brand is missing, or not of its provider
     UNKNOWN_OPERATION = "UNKNOWN_OPERATION"
     MISSING_SIGNATURE = "MISSING_SIGNATURE"
     BAD_SIGNATURE = "BAD_SIGNATURE"
@@ -73,6 +73,13 @@ class Unavailable(PitbossError):
     code = "UNAVAILABLE"
     retriable = True
     exit_code = 69  # EX_UNAVAILABLE of sysexits.h
+
+
+class PartitionStuck(PitbossError):
+    """A record stops its partition, which waits at it; the other partitions go on."""
+
+    code = "PARTITION_STUCK"
+    retriable = True
 
 
 class UsageError(PitbossError):
@@ -122,13 +129,6 @@ class Stalled(Fatal):
 
     code = "STALLED"
     exit_code = 75
-
-
-class Unfetchable(Fatal):
-    """The client cannot decode a record, so nothing behind it in its partition can be read."""
-
-    code = "UNFETCHABLE"
-    exit_code = 77
 
 
 class InvariantBroken(Fatal):

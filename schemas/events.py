@@ -8,7 +8,6 @@ never a float.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
 
 import msgspec
 
@@ -37,6 +36,12 @@ class Kind(StrEnum):
     BONUS_FORFEIT = "BONUS_FORFEIT"
     ROUND_CLOSE = "ROUND_CLOSE"
     PLAYER_STATE = "PLAYER_STATE"
+    SUSPENSE_ASSIGNMENT = "SUSPENSE_ASSIGNMENT"
+    SUSPENSE_RETURN = "SUSPENSE_RETURN"
+    ANSWER = "ANSWER"
+    PROPOSAL = "PROPOSAL"
+    OPERATOR_LIMIT = "OPERATOR_LIMIT"
+    QUARANTINE = "QUARANTINE"
     INFORMATIONAL = "INFORMATIONAL"
     HEARTBEAT = "HEARTBEAT"
 
@@ -71,6 +76,8 @@ class SignalKind(StrEnum):
     STALE_SIGNATURE = (
         "STALE_SIGNATURE"  # a signed record from outside the replay window; its event is in the log
     )
+    OTHER_OPERATION = "OTHER_OPERATION"  # an id that is known under another operation; not booked
+    OTHER_BRAND = "OTHER_BRAND"  # an event whose player belongs to another brand; nothing is booked
 
 
 class Outcome(StrEnum):
@@ -136,11 +143,6 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     partition: int
     offset: int
     record_index: int = 0
-
-
-DIVIDED: Final = "divided"
-"""The cause of an event that takes a whole back because its payments are booked; its reason is the
-whole's kind."""
 
 
 class Cause(msgspec.Struct, frozen=True, gc=False):

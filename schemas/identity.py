@@ -8,6 +8,7 @@ alone is not enough.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b, sha1
@@ -151,16 +152,42 @@ def fingerprint(
     return digest.hexdigest()
 
 
+def quarantined_record(source: Position, checksum: int) -> str:
+    """Return the name of a record of the log: its place, and the CRC-32 of its key and value."""
+    return f"{source.topic}-{source.partition}@{source.offset}#{checksum:08x}"
+
+
 HOUSE: Final = "house"
 HOUSE_REFERENCES: Final = frozenset({"deposit.opened", "withdrawal.requested"})
 """Operations of the house dialect that a payment provider's notice refers to by our reference."""
 
 
+ENTRY: Final = "ledger.entry"
+"""The operation of a reference by which an operator names an event of any provider by its id."""
+
+ENTRY_ID: Final = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+"""The pattern of such an id."""
+
+_ENTRY_ID: Final = re.compile(ENTRY_ID)
+
+
+def names_entry(provider: str, reference: Reference) -> bool:
+    """Return whether a reference of the house names an event by its id."""
+    return (
+        provider == HOUSE
+        and reference.operation == ENTRY
+        and _ENTRY_ID.fullmatch(reference.tx_id) is not None
+    )
+
+
 def referenced_event_id(brand: str, provider: str, reference: Reference) -> str:
     """Return the id of the event that a reference means, under the likeliest of its operations.
 
-    It is an event of the same provider, or of the cashier if the operation is the house's.
+    It is an event of the same provider, of the cashier if the operation is the house's, or the one
+    that an operator names by its id.
     """
+    if names_entry(provider, reference):
+        return reference.tx_id
     owner = HOUSE if reference.operation in HOUSE_REFERENCES else provider
     return event_id(brand, owner, reference.operation, reference.tx_id)
 

@@ -34,6 +34,11 @@ class LedgerPolicy(msgspec.Struct, frozen=True):
     cashier opened for this provider: it is booked as it came, or waits in suspense. Either way it
     raises an alert.
 
+    `exclusive_operations`: operations of which one transaction id is only one. What comes under the
+    same id as another of them moves nothing and raises a risk signal: the provider's signature
+    covers the body and not the path that names the operation (Hub88), so anyone who has seen a
+    signed bet could have it paid as a win. Not for a provider that uses one id for several.
+
     `open_round_max_age_ms`: a round open for longer is proposed for `open_round_action` (100HP: two
     weeks, then the wallet rolls the bet back itself); None: never.
     """
@@ -44,6 +49,7 @@ class LedgerPolicy(msgspec.Struct, frozen=True):
     rollback_after_win: Treatment = "BOOK"
     reversal_beyond_payment: Placement = "BOOK"
     opened_amount_differs: Placement = "BOOK"
+    exclusive_operations: tuple[str, ...] = ()
     open_round_max_age_ms: int | None = None
     open_round_action: Literal["ROLLBACK", "CLOSE"] = "ROLLBACK"
 

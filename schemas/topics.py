@@ -137,7 +137,9 @@ def catalogue(
             raw_topic(name),
             _RAW_KEY,
             None,
-            90 * DAY_MS,
+            # The broker would delete by its own clock. One that jumps, or that was at its epoch,
+            # would take what nothing has read; `pitboss topics trim` goes by what was read.
+            -1,
             timestamp_type="LogAppendTime",
             partitions=raw_partitions,
         )

@@ -103,7 +103,8 @@ class LedgerHarness:
         self._next = [0] * PARTITIONS
         self._sink = _PublishCounter()
         committer = Committer(self._store, cast("Any", self._sink))
-        self._handler = LedgerHandler(committer, EventDecoder(_FailingDeadLetterSink()))
+        decoder, unread_log = EventDecoder(_FailingDeadLetterSink()), cast("Any", None)
+        self._handler = LedgerHandler(committer, decoder, unread_log)
         self._committer = committer
         self._backend = 0
 

@@ -63,6 +63,17 @@ class Verb(StrEnum):
     ADJUSTMENT = "adjustment"
     ADJUSTMENT_PROPOSED = "adjustment_proposed"
     ADJUSTMENT_APPROVED = "adjustment_approved"
+    # Acts on what waits for a person: `reference` is the event whose item is meant, or the
+    # proposal that is approved.
+    SUSPENSE_ASSIGNED = "suspense_assigned"
+    ASSIGNMENT_PROPOSED = "assignment_proposed"
+    ASSIGNMENT_APPROVED = "assignment_approved"
+    SUSPENSE_RETURNED = "suspense_returned"
+    RETURN_PROPOSED = "return_proposed"
+    RETURN_APPROVED = "return_approved"
+    ITEM_ANSWERED = "item_answered"
+    LIMIT_PROPOSED = "limit_proposed"
+    LIMIT_APPROVED = "limit_approved"
     BONUS_GRANTED = "bonus_granted"
     BONUS_RELEASED = "bonus_released"
     BONUS_FORFEITED = "bonus_forfeited"
@@ -126,6 +137,15 @@ KINDS: Final[Mapping[Verb, str]] = {
     Verb.ADJUSTMENT: "ADJUSTMENT",
     Verb.ADJUSTMENT_PROPOSED: "INFORMATIONAL",
     Verb.ADJUSTMENT_APPROVED: "ADJUSTMENT",
+    Verb.SUSPENSE_ASSIGNED: "SUSPENSE_ASSIGNMENT",
+    Verb.ASSIGNMENT_PROPOSED: "PROPOSAL",
+    Verb.ASSIGNMENT_APPROVED: "SUSPENSE_ASSIGNMENT",
+    Verb.SUSPENSE_RETURNED: "SUSPENSE_RETURN",
+    Verb.RETURN_PROPOSED: "PROPOSAL",
+    Verb.RETURN_APPROVED: "SUSPENSE_RETURN",
+    Verb.ITEM_ANSWERED: "ANSWER",
+    Verb.LIMIT_PROPOSED: "PROPOSAL",
+    Verb.LIMIT_APPROVED: "OPERATOR_LIMIT",
     Verb.BONUS_GRANTED: "BONUS_GRANT",
     Verb.BONUS_RELEASED: "BONUS_RELEASE",
     Verb.BONUS_FORFEITED: "BONUS_FORFEIT",

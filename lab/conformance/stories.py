@@ -132,8 +132,15 @@ class _StoryMaker:
     def _open_wallet(self, player: str) -> None:
         opening = _OPENING_MAJOR * 10 ** scale_of(self._currency)
         details = (("actor", "ann"), ("reason", "opening"))
-        adjusted = self._intent(_HOUSE, Verb.ADJUSTMENT, player, opening, details=details)
-        self._opening.append(adjusted)
+        proposed = self._intent(_HOUSE, Verb.ADJUSTMENT_PROPOSED, player, opening, details=details)
+        approved = self._intent(
+            _HOUSE,
+            Verb.ADJUSTMENT_APPROVED,
+            player,
+            reference=proposed.identity,
+            details=(("actor", "bob"),),
+        )
+        self._opening += [proposed, approved]
 
     def _play(self, player: str) -> None:
         says = self._writer.says

@@ -174,7 +174,7 @@ def _altered_notice(source: PoisonSource) -> PoisonMessage:
     signed = _ADYEN.item(intent, source.keys.of(ADYEN))
     signed["amount"]["value"] *= 10
     body = json_body(
-        {"live": "false", "notificationItems": [{"NotificationRequestItem": signed}]}, None
+        {"live": "true", "notificationItems": [{"NotificationRequestItem": signed}]}, None
     )
     return intent, _ADYEN.wrap(intent, body)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, Final
 
@@ -14,17 +15,31 @@ from lab.conformance.intents import Identity
 from lab.simulator.database import SimulatedDatabase
 from lab.simulator.intents import AttemptKey, SimulatedIntent
 from lab.simulator.oracle import Oracle
+from lab.simulator.oracle_operators import OPERATOR_KINDS
+from lab.simulator.oracle_rules import OTHER_BRAND, OTHER_OPERATION
 from lab.simulator.oracle_state import OracleAnswer
 from lab.simulator.process import Process
 from lab.simulator.simulation import Simulation
 from lab.simulator.tables import Row, Server
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import LogEvent
+from ledger_sink.rules.journal import QUARANTINED
+from ledger_sink.rules.quarantine import replace_quarantined
 from ledger_sink.store.groups import CONSUMER, Slice
 from ledger_sink.store.ledger import PostgresLedger
+from ledger_sink.store.log_check import checksum
 from schemas import codec
-from schemas.events import FraudAlert, Position, WalletBalance, WalletOutcome, WalletTransaction
-from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
+from schemas.errors import Rejected
+from schemas.events import (
+    FraudAlert,
+    Position,
+    RiskSignal,
+    SignalKind,
+    WalletBalance,
+    WalletOutcome,
+    WalletTransaction,
+)
+from schemas.topics import ALERTS, BALANCES, OUTCOMES, SIGNALS, TRANSACTIONS, UNRESOLVED
 
 _ANSWER: Final = ("outcome", "reason", "currency", "available_minor", "version")
 _MISFITS: Final = frozenset(
@@ -34,9 +49,10 @@ _MISFITS: Final = frozenset(
     }
 )
 _BALANCE: Final = ("cash_minor", "bonus_minor", "held_minor", "version", "event_id")
+_WITHOUT_PLAYER: Final = frozenset({"INFORMATIONAL", *OPERATOR_KINDS})
 _REPLAYED: Final = (
     *("entry", "repeat", "transfer", "wallet", "closing", "player_state", "proposal", "batch"),
-    "opened_deposit",
+    *("opened_deposit", "open_item", "operator_limit"),
 )
 
 
@@ -50,12 +66,16 @@ class Evidence:
 
     def __init__(self, simulation: Simulation) -> None:
         decode = codec.decoder(WalletTransaction)
-        self.log: dict[tuple[int, int], LogEvent] = {}
-        for partition, log in enumerate(simulation.broker.topics[TRANSACTIONS]):
-            for record in log.records:
-                position = Position(TRANSACTIONS, partition, record.offset)
-                event = decode(record.value or b"")
-                self.log[partition, record.offset] = LogEvent(event, position, record.timestamp)
+        booked = _read_log(simulation)
+        self.unapproved: list[str] = []
+        for row in simulation.server.tables["closing"].rows.values():
+            if row["action"] == QUARANTINED:
+                self._replace(simulation, booked, row["part"], row["source_offset"])
+        self.log = {
+            (partition, log_event.source.offset): log_event
+            for partition, events in booked.items()
+            for log_event in events
+        }
         self.unresolved = [
             decode(record.value or b"")
             for log in simulation.broker.topics[UNRESOLVED]
@@ -67,6 +87,20 @@ class Evidence:
         for name in ("entry", "repeat"):
             for row in tables[name].rows.values():
                 self.answers[row["part"], row["source_offset"]].append(row)
+
+    def _replace(
+        self, simulation: Simulation, booked: dict[int, list[LogEvent]], partition: int, offset: int
+    ) -> None:
+        """Put what is booked in the place of a record that is quarantined."""
+        [record], _ = simulation.broker.topics[TRANSACTIONS][partition].between(offset, 1)
+        place = Position(TRANSACTIONS, partition, offset)
+        replaced = replace_quarantined(
+            booked[partition], place, checksum(record.key, record.value), record.timestamp
+        )
+        if replaced is None:
+            self.unapproved.append(f"{place} is quarantined without an approval in the log")
+        else:
+            booked[partition] = replaced
 
     def slices(self) -> Iterator[Slice]:
         """Yield the batches with their events, in the order of the commits."""
@@ -80,19 +114,33 @@ class Evidence:
             yield Slice(row["part"], row["from_offset"], row["next_offset"], events)
 
 
+def _read_log(simulation: Simulation) -> dict[int, list[LogEvent]]:
+    decode, events = codec.decoder(WalletTransaction), defaultdict[int, list[LogEvent]](list)
+    for partition, log in enumerate(simulation.broker.topics[TRANSACTIONS]):
+        for record in log.records:
+            place = Position(TRANSACTIONS, partition, record.offset)
+            with suppress(Rejected):  # of a newer release
+                event = decode(record.value or b"")
+                events[partition].append(LogEvent(event, place, record.timestamp))
+    return events
+
+
 async def find_failures(simulation: Simulation) -> list[str]:
     """Return every rule that does not hold, the most serious first."""
     evidence = Evidence(simulation)
     failures = [*simulation.server.violations]
     for group in simulation.groups.values():
         failures += group.unexpected_exits
+    failures += evidence.unapproved
     failures += _check_positions(simulation, evidence)
+    failures += _check_unbookable(simulation, evidence)
     failures += _check_intents(simulation, evidence)
     failures += _check_oracle(simulation, evidence)
     failures += gaps_of(simulation.server)
     failures += _check_outcomes(simulation, evidence)
     failures += _check_balances(simulation)
     failures += _check_alerts(simulation)
+    failures += _check_signals(simulation)
     failures += await _check_replay(simulation, evidence)
     return failures
 
@@ -124,7 +172,9 @@ def _check_positions(simulation: Simulation, evidence: Evidence) -> Iterator[str
 def _check_intents(simulation: Simulation, evidence: Evidence) -> Iterator[str]:
     """Check that the log contains every intent unchanged, and nothing else."""
     seen: set[AttemptKey] = set()
-    for log_event in evidence.log.values():
+    for place, log_event in evidence.log.items():
+        if place in simulation.unbookable:
+            continue
         event, key = log_event.event, _attempt_key(log_event.event)
         seen.add(key)
         intent = simulation.intents.get(key)
@@ -137,6 +187,18 @@ def _check_intents(simulation: Simulation, evidence: Evidence) -> Iterator[str]:
     for event in evidence.unresolved:
         if _attempt_key(event) not in seen:
             yield f"{event.provider_tx_id} is no longer parked and not in the log"
+
+
+def _check_unbookable(simulation: Simulation, evidence: Evidence) -> Iterator[str]:
+    """Check what became of unbookable events, and of the steps to quarantine them."""
+    for place, expected in simulation.unbookable.expected_answers():
+        found = [(row["outcome"], row["reason"]) for row in evidence.answers[place]]
+        if found != [expected]:
+            yield f"{TRANSACTIONS}-{place[0]}@{place[1]}: answered {found}, expected {expected}"
+    transfers = simulation.server.tables["transfer"].rows.values()
+    for place in {(row["part"], row["source_offset"]) for row in transfers}:
+        if place in simulation.unbookable:
+            yield f"{TRANSACTIONS}-{place[0]}@{place[1]} has moved money"
 
 
 def _check_oracle(simulation: Simulation, evidence: Evidence) -> Iterator[str]:
@@ -194,6 +256,7 @@ def _check_money(simulation: Simulation, oracle: Oracle) -> Iterator[str]:
             if not account.startswith("player:"):
                 house[account, row["currency"]] += sign * row["amount_minor"]
     yield from _differences("account", house, oracle.house, 0)
+    yield from _check_suspense(simulation, house)
     total: defaultdict[str, int] = defaultdict(int)
     for (_, currency), balances in wallets.items():
         total[currency] += sum(balances)
@@ -202,6 +265,16 @@ def _check_money(simulation: Simulation, oracle: Oracle) -> Iterator[str]:
     for currency, rest in total.items():
         if rest:
             yield f"{currency}: players and house together hold {rest}, expected 0"
+
+
+def _check_suspense(simulation: Simulation, house: Mapping[tuple[str, str], int]) -> Iterator[str]:
+    """Check that suspense holds what its open items state, and nothing else."""
+    held: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for row in simulation.server.tables["open_item"].rows.values():
+        if row["in_suspense"]:
+            held[f"suspense:{row['provider']}", row["currency"]] += row["amount_minor"]
+    accounts = {key: minor for key, minor in house.items() if key[0].startswith("suspense:")}
+    yield from _differences("open items of", held, accounts, 0)
 
 
 def _differences(
@@ -236,7 +309,7 @@ def _check_found_players(
             first_identity.get(reference, len(simulation.intents))
             < first_use[candidate.identity, reference]
         )
-        is_given_up = event.player_id is None and candidate.legs[0].kind != "INFORMATIONAL"
+        is_given_up = event.player_id is None and candidate.legs[0].kind not in _WITHOUT_PLAYER
         if is_given_up and was_there and any(owners):
             yield f"{log_event}: no player found, although its reference {reference} came before it"
 
@@ -323,6 +396,25 @@ def _check_alerts(simulation: Simulation) -> Iterator[str]:
     for event_id in sorted(alerted ^ (debts | misfits)):
         what = "an alert without a cause" if event_id in alerted else "a cause without an alert"
         yield f"{event_id}: {what}"
+
+
+def _check_signals(simulation: Simulation) -> Iterator[str]:
+    """Check that exactly the decisions about events of another brand or operation have a signal."""
+    decode = codec.decoder(RiskSignal)
+    signalled = {
+        signal.attributes["event_id"]
+        for log in simulation.broker.topics[SIGNALS]
+        for record in log.records
+        if (signal := decode(record.value or b"")).kind in _LEDGER_SIGNALS
+    }
+    entries = simulation.server.tables["entry"].rows.values()
+    causes = {row["event_id"] for row in entries if row["reason"] in (OTHER_BRAND, OTHER_OPERATION)}
+    for event_id in sorted(signalled ^ causes):
+        what = "a signal without a cause" if event_id in signalled else "a cause without a signal"
+        yield f"{event_id}: {what}"
+
+
+_LEDGER_SIGNALS = frozenset({SignalKind.OTHER_BRAND, SignalKind.OTHER_OPERATION})
 
 
 async def _check_replay(simulation: Simulation, evidence: Evidence) -> list[str]:

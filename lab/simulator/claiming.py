@@ -57,6 +57,23 @@ async def _claim(
     return StatementResult(rows, len(rows))
 
 
+async def _lay_out(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
+    del statement
+    consumer, topic, rows = parameters["consumer"], parameters["topic"], server.tables
+    for partition in range(server.partitions):
+        key = (consumer, topic, partition)
+        if key in rows["stream_position"].rows:
+            continue
+        await server.lock(session, [key])
+        if key not in rows["stream_position"].rows:
+            new = {"consumer": consumer, "topic": topic, "part": partition, "epoch": 0}
+            new |= {"next_offset": 0, "published_offset": 0}
+            rows["stream_position"].insert(new)
+    return StatementResult()
+
+
 async def _claim_soon(
     server: Server, session: SimulatedSession, statement: str, parameters: Parameters
 ) -> StatementResult:
@@ -119,6 +136,7 @@ async def _outcomes_between(
 CLAIMING: Final[dict[str, Handler]] = {
     "positions.claim": _claim,
     "positions.epochs": _epochs,
+    "positions.lay_out": _lay_out,
     "positions.claim_soon": _claim_soon,
     "positions.as_login": _as_login,
     "positions.end_holders": _end_holders,

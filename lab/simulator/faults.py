@@ -36,6 +36,7 @@ FAULT_POINTS: Final[dict[str, dict[str, tuple[FaultKind, ...]]]] = {
     },
     LEDGER: {
         "fetched": _PROCESS,
+        "read on": _PROCESS,
         **dict.fromkeys(_commits("store", "publisher", "claim"), _DATABASE),
         **dict.fromkeys(
             (
@@ -102,6 +103,12 @@ _CRITICAL_POINTS: Final = (
 )
 
 
+_DISTURBANCES: Final = (
+    *("rebalance", "join", "leave", "database away", "clock set back"),
+    *("unbookable event", "unbookable event", "quarantine in vain"),
+)
+
+
 class FaultSchedule:
     """Injects faults into a simulation at random times until it is cancelled."""
 
@@ -134,7 +141,7 @@ class FaultSchedule:
 
     async def _disturb_environment(self) -> None:
         simulation = self._simulation
-        what = self._rng.choice(("rebalance", "join", "leave", "database away", "clock set back"))
+        what = self._rng.choice(_DISTURBANCES)
         self.environment_faults.append(what)
         simulation.trace(what)
         group = simulation.groups[self._rng.choice(_ROLES)]
@@ -144,6 +151,10 @@ class FaultSchedule:
             group.join()
         elif what == "leave":
             group.leave()
+        elif what == "unbookable event":
+            simulation.unbookable.append_one()
+        elif what == "quarantine in vain":
+            simulation.unbookable.append_vain_steps()
         elif what == "clock set back":
             simulation.clock_ms -= self._rng.choice((1, 5_000, 3_600_000))
         elif what == "database away":

@@ -78,6 +78,7 @@ class Oracle(OracleState):
         if known and not self._may_decide_call_again(known, player):
             return self._repeat_call(group, player, identities)
         before = deepcopy((self.money, self.versions, self.house, self.closings, self.wagering))
+        brands = dict(self.brands)
         decisions = {identity: list(seen) for identity, seen in self.decisions.items()}
         is_decision = any(intent.decides for intent, _ in group)
         answers = []
@@ -87,7 +88,7 @@ class Oracle(OracleState):
             )
             if not is_booked or verdict[0].startswith("REFUSED_"):
                 self.money, self.versions, self.house, self.closings, self.wagering = before
-                self.decisions = decisions
+                self.decisions, self.brands = decisions, brands
                 return [
                     self._record(one, attempt, player, verdict, [], identities)
                     for one, attempt in group
@@ -137,12 +138,16 @@ class Oracle(OracleState):
         """Return the verdict, the movements, and whether the intent could be booked at all."""
         rules = OracleRules(self, self.resolve(intent, player), player, at_ms)
         before = {key: dict(wallet) for key, wallet in self.money.items() if key[0] == player}
-        closings, wagering = dict(self.closings), dict(self.wagering)
+        closings, wagering, reversals = (
+            dict(self.closings),
+            dict(self.wagering),
+            dict(self.reversals),
+        )
         try:
             verdict = rules.replace_debt_reason(rules.decide(), before)
         except Unbookable as error:
             rules.undo_movements()
-            self.closings, self.wagering = closings, wagering
+            self.closings, self.wagering, self.reversals = closings, wagering, reversals
             is_refused = is_decision and str(error) in _OF_CURRENCY
             return ("REFUSED_CURRENCY" if is_refused else "UNRESOLVED", str(error)), [], False
         return verdict, rules.movements, True
@@ -156,6 +161,8 @@ class Oracle(OracleState):
         movements: list[Movement],
         group: frozenset[Identity] = frozenset(),
     ) -> OracleAnswer:
+        if player is not None and any(version for *_, version in movements):
+            self.brands.setdefault(player, intent.brand)
         answer = OracleAnswer(*verdict, self.available(player))
         self.decisions.setdefault(intent.identity, []).append(
             OracleDecision(player, intent, key, answer, movements, group)
@@ -179,7 +186,7 @@ class Oracle(OracleState):
         self, intent: SimulatedIntent, player: str | None, known: list[OracleDecision]
     ) -> bool:
         last = known[-1]
-        if len(known) >= _DECISIONS_MAX:
+        if len(known) >= _DECISIONS_MAX or intent.identity in self.item_ends:
             return False
         if last.answer.reason == "PLAYER_UNKNOWN" and player is not None:
             return not last.movements and intent.content == last.intent.content

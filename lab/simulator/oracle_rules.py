@@ -11,17 +11,19 @@ from lab.simulator.oracle_ledger import (
     CLOSED,
     NOTED,
     NOTHING,
-    OracleLedger,
     Unbookable,
     bet_movements,
 )
+from lab.simulator.oracle_operators import OPERATOR_KINDS, OperatorRules
 from lab.simulator.oracle_state import BONUS, CASH, HELD, OracleDecision, Verdict
 from schemas.money import exponent_of
 
+OTHER_OPERATION: Final = "ID_OF_OTHER_OPERATION"
+OTHER_BRAND: Final = "PLAYER_OF_OTHER_BRAND"
 _IN_DEBT: Final = {"POSTED": "BOOKED_INTO_DEBT", "CANCELLED": "REVERSED_INTO_DEBT"}
 
 
-class OracleRules(OracleLedger):
+class OracleRules(OperatorRules):
     """Decides one intent and applies the decision to the oracle's state."""
 
     def decide(self) -> Verdict:
@@ -29,6 +31,9 @@ class OracleRules(OracleLedger):
         state, intent, player = self.state, self.intent, self.player
         if player is None:
             return self._decide_without_player()
+        foreign = self._refuse_foreign(player)
+        if foreign is not None:
+            return foreign
         closed = state.closing_of(intent.identity, player)
         if closed not in (None, "PAID", "SETTLED"):
             return ("TOMBSTONED", "ROLLBACK_PRECEDED")
@@ -50,6 +55,37 @@ class OracleRules(OracleLedger):
             (v for v in verdicts if v not in (BOOKED, NOTED)),
             BOOKED if BOOKED in verdicts else NOTED,
         )
+
+    def _refuse_foreign(self, player: str) -> Verdict | None:
+        if self._is_of_other_brand(player):
+            return self._refuse_other_brand()
+        if self._is_known_as_other_operation():
+            return ("REFUSED_REFERENCE" if self.intent.decides else "UNRESOLVED", OTHER_OPERATION)
+        return None
+
+    def _is_of_other_brand(self, player: str) -> bool:
+        kinds = {leg.kind for leg in self.intent.legs}
+        moves_money = bool(kinds - {"PLAYER_STATE", "INFORMATIONAL", "HEARTBEAT", "ROUND_CLOSE"})
+        return moves_money and self.state.brands.get(player, self.intent.brand) != self.intent.brand
+
+    def _is_known_as_other_operation(self) -> bool:
+        brand, provider, own, tx_id = self.intent.identity
+        exclusive = self.state.policy(self.intent).exclusive_operations
+        if own not in exclusive:
+            return False
+        return any(
+            decision.answer.reason != OTHER_OPERATION
+            for operation in exclusive
+            if operation != own
+            for decision in self.state.decisions.get((brand, provider, operation, tx_id), [])
+        )
+
+    def _refuse_other_brand(self) -> Verdict:
+        """Refuse a decision; put payments into suspense; do nothing about anything else."""
+        if self.intent.decides:
+            return ("REFUSED_BLOCKED", OTHER_BRAND)
+        self._suspend_payments()
+        return ("UNRESOLVED", OTHER_BRAND)
 
     def replace_debt_reason(
         self, verdict: Verdict, before: Mapping[tuple[str, str], Mapping[str, int]]
@@ -115,7 +151,12 @@ class OracleRules(OracleLedger):
             if misfit and misfit[0] == "UNRESOLVED":
                 self.move_in_house(currency, *self._suspense_accounts(leg), minor)
                 return misfit
-            self.move(currency, *simple[leg.kind], minor)
+            suspended = self._suspended_by_sum(leg)
+            self.move_in_house(currency, *self._suspense_accounts(leg), suspended)
+            if suspended < minor or not minor:
+                self.move(currency, *simple[leg.kind], minor - suspended)
+            if suspended:
+                return ("UNRESOLVED", "ABOVE_PAYMENT")
             return misfit or BOOKED if leg.kind != "BONUS_GRANT" else self._grant(currency)
         if leg.kind == "WIN":
             return self._win(promotions if leg.is_free else f"provider:{provider}", currency, minor)
@@ -125,12 +166,13 @@ class OracleRules(OracleLedger):
             )
         rules = {
             "BET": self._bet,
-            "ADJUSTMENT": self._adjustment,
+            "ADJUSTMENT": self.adjustment,
             "PLAYER_STATE": self._state,
             "ROLLBACK": self._rollback,
             "CANCEL": self._cancel,
             "WITHDRAWAL": self._withdrawal,
             "WITHDRAWAL_REVERSAL": self._refuse,
+            **dict.fromkeys(OPERATOR_KINDS, self.operator_leg),
         }
         return rules[leg.kind](leg) if leg.kind in rules else NOTED
 
@@ -201,26 +243,6 @@ class OracleRules(OracleLedger):
             del self.state.wagering[self.player or "", currency]
         return BOOKED if taken == minor else ("POSTED", "BONUS_IN_PART")
 
-    def _adjustment(self, leg: IntentLeg) -> Verdict:
-        intent, player = self.intent, self.player or ""
-        currency, minor = leg.currency or "", leg.minor or 0
-        if intent.reference:
-            proposals = self.state.decisions.get(intent.reference, [])
-            if not proposals or proposals[0].player != player:
-                return ("REFUSED_REFERENCE", "PROPOSAL_NOT_SEEN")
-            if (intent.reference, player) in self.state.closings:
-                return CLOSED
-            if intent.actor == proposals[0].intent.actor:
-                return ("REFUSED_REFERENCE", "SELF_APPROVAL")
-            self.state.closings[intent.reference, player] = "APPROVED"
-            currency, minor = (
-                proposals[0].intent.legs[0].currency or "",
-                proposals[0].intent.legs[0].minor or 0,
-            )
-        accounts = ("adjustments", CASH) if minor >= 0 else (CASH, "adjustments")
-        self.move(currency, *accounts, abs(minor))
-        return BOOKED
-
     def _state(self, leg: IntentLeg) -> Verdict:
         intent, player, at_ms = self.intent, self.player or "", self.intent_at_ms
         limits, standings = self.state.limits, self.state.standings
@@ -230,7 +252,7 @@ class OracleRules(OracleLedger):
             if is_limit
             else standings.get((player, intent.source))
         )
-        if old and old[0] > at_ms:
+        if old and old[0] > at_ms and intent.source not in ("operator", "alert"):
             return ("POSTED", "STALE_STATE")
         if is_limit:
             limits[player, leg.currency or ""] = (at_ms, leg.minor)
@@ -289,14 +311,38 @@ class OracleRules(OracleLedger):
         payment = state.posted_decision(intent.reference, self.player)
         if intent.reference[1] == "house":
             return None
+        payment = payment or self.assigned_payment(intent.reference)
         if payment is None:
             seen = state.decisions_of(intent.reference, self.player)
             is_suspended = bool(seen) and seen[-1].answer.reason.startswith("OPENED_")
             return ("UNRESOLVED", "PAYMENT_IN_SUSPENSE") if is_suspended else None
-        if payment.intent.legs[0].currency != leg.currency:
+        currency = payment.intent.legs[0].currency or payment.movements[0][0]
+        if currency != leg.currency:
             return ("UNRESOLVED", "PAYMENT_CURRENCY_DIFFERS")
         paid = sum(minor for _, _, _, minor, _ in payment.movements)
         return ("UNRESOLVED", "ABOVE_PAYMENT") if (leg.minor or 0) > paid else None
+
+    def _suspended_by_sum(self, leg: IntentLeg) -> int:
+        """Return how much of a leg waits in suspense, by what was taken of its payment before."""
+        state, intent, minor = self.state, self.intent, leg.minor or 0
+        payment = intent.reference
+        if leg.kind not in ("DEPOSIT", "DEPOSIT_REVERSAL") or payment is None:
+            return 0
+        is_compared = state.policy(intent).reversal_beyond_payment != "BOOK"
+        if payment[1] == "house" or not is_compared:
+            return 0
+        key = (self.player, payment, leg.currency or "")
+        taken, waiting = state.reversals.get(key, (0, 0))
+        if leg.kind == "DEPOSIT":
+            given = min(waiting, minor)
+            state.reversals[key] = (taken - minor + given, waiting - given)
+            return given
+        posted = state.posted_decision(payment, self.player) or self.assigned_payment(payment)
+        if posted is not None and taken + minor > sum(move[3] for move in posted.movements):
+            state.reversals[key] = (taken, waiting + minor)
+            return minor
+        state.reversals[key] = (taken + minor, waiting)
+        return 0
 
     def _opened_misfit(self, leg: IntentLeg) -> Verdict | None:
         """Return how a payment differs from the deposit that was opened for its provider."""
@@ -319,13 +365,18 @@ class OracleRules(OracleLedger):
         psp, suspense = f"psp:{self.intent.provider}", f"suspense:{self.intent.provider}"
         return (psp, suspense) if leg.kind == "DEPOSIT" else (suspense, psp)
 
-    def _decide_without_player(self) -> Verdict:
+    def _suspend_payments(self) -> None:
         for leg in self.intent.legs:
             if leg.kind in ("DEPOSIT", "DEPOSIT_REVERSAL"):
                 self.move_in_house(
                     leg.currency or "", *self._suspense_accounts(leg), leg.minor or 0
                 )
+
+    def _decide_without_player(self) -> Verdict:
+        self._suspend_payments()
         kinds, reference = {leg.kind for leg in self.intent.legs}, self.intent.reference
+        if kinds <= OPERATOR_KINDS:
+            return self.operator_leg(self.intent.legs[0])
         if kinds <= {"INFORMATIONAL", "HEARTBEAT"}:
             return NOTED
         if reference is not None and reference not in self.state.decisions:

@@ -48,7 +48,8 @@ class OracleState:
 
     `standings` has the newest player state by player and source, `limits` the newest limit by
     player and currency, each with its time; `wagering` the requirement by player and currency:
-    the amount left to bet, and the wallet's version at its grant.
+    the amount left to bet, and the wallet's version at its grant. `operator_limits` is by currency
+    what one operator may move alone, `item_ends` the act by which an operator closed an open item.
     """
 
     def __init__(self, policies: Mapping[str, LedgerPolicy]) -> None:
@@ -58,12 +59,18 @@ class OracleState:
         )
         self.versions: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.house: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.brands: dict[str, str] = {}
+        """By player, the brand under which the player's money moved first."""
+        self.reversals: dict[tuple[str | None, Identity, str], tuple[int, int]] = {}
+        """By player, payment and currency: taken from the player, and waiting in suspense."""
         self.standings: dict[tuple[str, str], tuple[int, str]] = {}
         self.limits: dict[tuple[str, str], tuple[int, int | None]] = {}
         self.wagering: dict[tuple[str, str], tuple[int, int]] = {}
         self.answers: dict[tuple[Identity, AttemptKey], OracleAnswer] = {}
         self.decisions: dict[Identity, list[OracleDecision]] = {}
         self.closings: dict[tuple[Identity, str | None], str] = {}
+        self.operator_limits: dict[str, int] = {}
+        self.item_ends: dict[Identity, Identity] = {}
 
     def available(self, player: str | None) -> dict[str, int]:
         """Return what a player can bet now, by currency of the wallets in which money moved."""

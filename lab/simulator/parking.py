@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final
@@ -114,19 +115,20 @@ async def _waiting(
     server: Server, session: SimulatedSession, statement: str, parameters: Parameters
 ) -> StatementResult:
     del session, statement
-    rows: dict[int, list[Row]] = {}
+    rows: dict[tuple[int, str | None], list[Row]] = {}
     for row in parked_rows(server, parameters["parts"], WAITING):
-        rows.setdefault(row["part"], []).append(row)
+        rows.setdefault((row["part"], row["provider"]), []).append(row)
     return StatementResult(
         [
             (
                 partition,
+                provider,
                 len(found),
                 max(
                     (row["source_offset"] for row in found if row["barrier"] is None), default=None
                 ),
             )
-            for partition, found in rows.items()
+            for (partition, provider), found in rows.items()
         ]
     )
 
@@ -136,10 +138,18 @@ async def _raise_barrier(
 ) -> StatementResult:
     del statement
     lasts = dict(zip(parameters["parts"], parameters["lasts"], strict=True))
-    barrier: Row = {"raw_ends": _unwrap(parameters["ends"]), "log_ends": None}
+    barrier: Row = {
+        "raw_ends": _unwrap(parameters["ends"]),
+        "log_ends": None,
+        "raised_at": server.now_s(),
+    }
     session.inserts.append(("barrier", barrier))
     seen = [row for row in parked_rows(server, lasts, WAITING) if row["barrier"] is None]
-    seen = [row for row in seen if row["source_offset"] <= lasts[row["part"]]]
+    seen = [
+        row
+        for row in seen
+        if row["source_offset"] <= lasts[row["part"]] and row["provider"] == parameters["provider"]
+    ]
 
     def set_barrier() -> None:
         for row in seen:
@@ -153,11 +163,17 @@ async def _open_barriers(
     server: Server, session: SimulatedSession, statement: str, parameters: Parameters
 ) -> StatementResult:
     del session, statement
-    used = {row["barrier"] for row in parked_rows(server, parameters["parts"], WAITING)}
+    used = Counter(row["barrier"] for row in parked_rows(server, parameters["parts"], WAITING))
     barriers = server.tables["barrier"].rows
     return StatementResult(
         [
-            (row["id"], row["raw_ends"], row["log_ends"])
+            (
+                row["id"],
+                row["raw_ends"],
+                row["log_ends"],
+                server.now_s() - row["raised_at"],
+                used[row["id"]],
+            )
             for _, row in sorted(barriers.items())
             if row["id"] in used
         ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
-from lab.simulator.broker import Broker
+from lab.simulator.broker import Broker, SimulatedRecord
 from lab.simulator.database import SimulatedDatabase
 from lab.simulator.process import Process
 from lab.simulator.workers import (
@@ -22,15 +22,16 @@ from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.handler import LedgerHandler
 from ledger_sink.booking.positions import LedgerPositions, PositionGuard
 from ledger_sink.booking.publisher import Publisher
+from ledger_sink.resolve.barriers import Bounds, EndOffsets
 from ledger_sink.resolve.handler import ResolveHandler, ResolvePositions
-from ledger_sink.resolve.resolver import EndOffsets, Resolver
+from ledger_sink.resolve.resolver import Resolver
 from ledger_sink.store.event_decoder import EventDecoder
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.log_check import StoredPosition
 from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
 from runtime.kafka.batches import RecordBatch
 from schemas.errors import InvariantBroken, Unavailable
-from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
+from schemas.topics import ALERTS, BALANCES, OUTCOMES, SIGNALS, TRANSACTIONS, UNRESOLVED
 from streams.normalise.mapping.normaliser import AcceptedTransaction, RejectedItem
 
 SWEEP_S: Final = 0.5
@@ -104,6 +105,23 @@ class SimulatedNormaliseWorker(SimulatedWorker):
                 )
 
 
+class _SimulatedLogReader:
+    """Reads partitions of the log beside the worker's own batches."""
+
+    def __init__(self, broker: Broker, process: Process) -> None:
+        self._broker = broker
+        self._process = process
+
+    async def read_on(
+        self, partition: int, from_offset: int
+    ) -> AsyncGenerator[SimulatedRecord, None]:
+        """Yield the records from an offset up to the present end."""
+        await self._process.reach("read on")
+        records, _ = self._broker.topics[TRANSACTIONS][partition].between(from_offset, 10**9)
+        for record in records:
+            yield record
+
+
 class SimulatedLedgerWorker(SimulatedWorker):
     """Worker that books the log and publishes balances and outcomes."""
 
@@ -127,6 +145,7 @@ class SimulatedLedgerWorker(SimulatedWorker):
             balances_topic=BALANCES,
             outcomes_topic=OUTCOMES,
             alerts_topic=ALERTS,
+            signals_topic=SIGNALS,
         )
         # Small groups make others wait, which are decided while the group before is written.
         committer = Committer(
@@ -136,7 +155,9 @@ class SimulatedLedgerWorker(SimulatedWorker):
             claiming, "", self.role, TRANSACTIONS, _count_nothing, environment.broker
         )
         self._positions = LedgerPositions(guard, store.epochs, self._publisher)
-        self._handler = LedgerHandler(committer, _event_decoder())
+        self._handler = LedgerHandler(
+            committer, _event_decoder(), _SimulatedLogReader(environment.broker, process)
+        )
         for work in (committer.run(), self._publisher.run(), self._store_cursors()):
             process.start(work)
 
@@ -224,6 +245,10 @@ class _SimulatedProgress:
 
     async def raw_ends(self) -> EndOffsets:
         return self._environment.broker.ends(self._environment.raw_topics)
+
+    async def raw_bounds(self, topics: Collection[str]) -> Bounds:
+        ends = self._environment.broker.ends(sorted(topics))
+        return {name: (0, end) for name, end in ends.items()}
 
     async def normalised_offsets(self) -> EndOffsets:
         committed = self._environment.broker.committed

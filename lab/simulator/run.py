@@ -28,6 +28,8 @@ _TRAFFIC_S: Final = 40.0
 _CANCEL_SHARE: Final = 0.03
 _REPEAT_SHARE: Final = 0.03
 _DELAY_SHARE: Final = 0.05
+_UNBOOKABLE_MAX: Final = 3
+"""Events that cannot be booked, besides those among the faults."""
 
 
 class Deadlock(RuntimeError):
@@ -138,6 +140,8 @@ async def _feed(simulation: Simulation, rng: Random, traffic: SimulatedTraffic) 
     for record in group_into_records(traffic.opening(), rng):
         simulation.append_intents(record)
     await asyncio.sleep(0.5)
+    for _ in range(rng.randint(0, _UNBOOKABLE_MAX)):
+        simulation.plan(rng.uniform(0, _TRAFFIC_S), simulation.unbookable.append_one)
     await _feed_some(simulation, rng, traffic, EVENTS_MIN - len(simulation.intents))
     for intent in traffic.held_back_intents():
         simulation.append_intents([intent])

@@ -19,6 +19,7 @@ from lab.simulator.intents import AttemptKey, SimulatedIntent, encode_record, li
 from lab.simulator.process import FaultKind, Process
 from lab.simulator.roles import WORKERS
 from lab.simulator.tables import Server
+from lab.simulator.unbookable import UnbookableEvents
 from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE, SimulatedWorker, SimulationEnvironment
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS, UNRESOLVED, raw_topic
@@ -54,11 +55,12 @@ class Simulation:
         self.rng = rng
         self.policies = policies
         self.broker = Broker(partitions, rng)
-        self.server = Server()
+        self.server = Server(partitions)
         self.intents: dict[AttemptKey, SimulatedIntent] = {}
         self.intent_times_ms: dict[AttemptKey, int] = {}
         """The provider's time of each intent, which may be wrong by days."""
         self.clock_ms = EPOCH_MS
+        self.unbookable = UnbookableEvents(self, rng)
         self._trace = trace
         self._planned = 0
         self._numbers = count(1)
@@ -174,11 +176,15 @@ class Simulation:
         self, after_s: float, act: Callable[[SimulatedRecord], None], record: SimulatedRecord
     ) -> None:
         """Do something with a record after a while; `settle` waits until it is done."""
+        self.plan(after_s, lambda: act(record))
+
+    def plan(self, after_s: float, act: Callable[[], object]) -> None:
+        """Do something after a while; `settle` waits until it is done."""
         self._planned += 1
 
         def do() -> None:
             self._planned -= 1
-            act(record)
+            act()
 
         asyncio.get_running_loop().call_later(after_s, do)
 

@@ -249,6 +249,22 @@ async def _upsert_rows(
     return _upsert(server, session, statement, parameters)
 
 
+async def _known_limits(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
+    del session, parameters
+    return select_columns(statement, list(server.tables["operator_limit"].rows.values()))
+
+
+async def _delete_open_items(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
+    del statement
+    for event_id in parameters["event_ids"]:
+        session.changes.append(partial(server.tables["open_item"].delete, (event_id,)))
+    return StatementResult(count=len(parameters["event_ids"]))
+
+
 def position_keys(parameters: Parameters) -> list[tuple[Any, ...]]:
     """Return the keys of the positions that a statement names."""
     return [
@@ -349,6 +365,11 @@ BOOKING: Final[dict[str, Handler]] = {
     "ledger.insert_opened_deposits": _insert,
     "ledger.known_opened_deposits": lookup_handler("opened_deposit", "event_id", "event_ids"),
     "ledger.known_proposals": lookup_handler("proposal", "event_id", "event_ids"),
+    "ledger.known_open_items": lookup_handler("open_item", "event_id", "event_ids"),
+    "ledger.known_limits": _known_limits,
+    "ledger.delete_open_items": _delete_open_items,
+    "ledger.upsert_open_items": _upsert_rows,
+    "ledger.upsert_limits": _upsert_rows,
     "ledger.upsert_wallets": _upsert_rows,
     "ledger.upsert_states": _upsert_rows,
     "ledger.insert_batches": _insert,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ledger_sink.store.database import LockTimeout
+from runtime.postgres.database import DataRefused
 from schemas.errors import InvariantBroken, Unavailable
 
 Row = dict[str, Any]
@@ -29,6 +30,8 @@ KEYS: Final[dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]]] = {
     "player_state": (("player_id",), ()),
     "proposal": (("event_id",), ()),
     "opened_deposit": (("event_id",), ()),
+    "open_item": (("event_id",), ()),
+    "operator_limit": (("currency",), ()),
     "parked": (("part", "source_offset"), (("event_id",),)),
     "barrier": (("id",), ()),
     "crossing": (("only_row",), ()),
@@ -37,6 +40,8 @@ KEYS: Final[dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]]] = {
 
 _SERIAL: Final = {"batch": "sequence", "barrier": "id"}
 _LOCK_TIMEOUT_S: Final = 20.0
+TEXT_MAX: Final = 2_000
+"""Characters of a text: a longer one may not fit into PostgreSQL's index."""
 
 
 class Table:
@@ -70,6 +75,10 @@ class Table:
         for columns, index in self._by.items():
             index[tuple(row.get(column) for column in columns)].append(row)
 
+    def delete(self, key: tuple[Any, ...]) -> None:
+        """Remove a row, if it is there; for tables without further indexes."""
+        self.rows.pop(key, None)
+
     def constraint_violation(self, row: Row) -> str | None:
         """Return the constraint that a row violates, or None."""
         if self.name == "transfer" and (row["amount_minor"] <= 0 or row["debit"] == row["credit"]):
@@ -93,7 +102,9 @@ class SimulatedSession:
 class Server:
     """Database server: tables, sessions, claims of positions, and violations of the claims."""
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int = 0) -> None:
+        """Make empty tables; `partitions` is the log's count, as the installation knows it."""
+        self.partitions = partitions
         self.tables = {name: Table(name) for name in KEYS}
         self.tables["crossing"].insert({"only_row": True, "count": 0})
         self.sessions: list[SimulatedSession] = []
@@ -156,7 +167,8 @@ class Server:
         """Write all rows and changes, or none.
 
         Raises Unavailable if another session has booked one of the events meanwhile, and
-        InvariantBroken if a row violates a key or a constraint.
+        InvariantBroken if a row violates a key or a constraint, DataRefused for a text that is too
+        long.
         """
         self.check(session)
         seen: set[tuple[str, tuple[Any, ...]]] = set()
@@ -176,6 +188,8 @@ class Server:
             violation = table.constraint_violation(row)
             if violation is not None:
                 raise InvariantBroken(f"{name}: {violation}: {row}")
+            if any(isinstance(value, str) and len(value) > TEXT_MAX for value in row.values()):
+                raise DataRefused(f"{name}: a text is too long")
             seen.add((name, key))
         for name, row in session.inserts:
             self.tables[name].insert(row)

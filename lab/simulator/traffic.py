@@ -8,12 +8,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from lab.conformance.intents import KINDS, Identity, IntentLeg, Verb
+from lab.conformance.intents import DEFAULT_BRAND, KINDS, IntentLeg, Verb
 from lab.simulator.bundle import BUNDLE
 from lab.simulator.intents import SimulatedIntent, operation_of, simulated_intent
+from lab.simulator.operator_traffic import BRANDS, RECENT, OperatorTraffic
 
-CURRENCIES: Final = ("EUR", "EUR", "EUR", "EUR", "JPY", "KWD")
-BRANDS: Final = ("acme", "zeta")
 BETS: Final = (0, 10, 100, 400, 2_500)
 WINS: Final = (0, 0, 50, 400, 3_000)
 _REVERSALS: Final = (
@@ -26,23 +25,13 @@ _REVERSALS: Final = (
 _MISFIT_SHARE: Final = 0.1
 DEPOSITS: Final = (100, 500, 2_000, 6_000)
 WITHDRAWALS: Final = (10, 100, 400, 3_000, 20_000)
-HUGE: Final = 9 * 10**18
-"""Two of these are more than a wallet can hold."""
-_RECENT: Final = 12
 
 
-class SimulatedTraffic:
+class SimulatedTraffic(OperatorTraffic):
     """Draws intents; one step may give several."""
 
     def __init__(self, rng: Random, players: int = 6) -> None:
-        self.rng = rng
-        self.players = [f"p-{number}" for number in range(players)]
-        self._counts: dict[tuple[str, str], int] = {}
-        self._recent: dict[str, list[SimulatedIntent]] = {}
-        self._held_back: list[SimulatedIntent] = []
-        # In few casinos only: a player with so much money is never refused again.
-        self._has_huge_amounts = rng.random() < 0.1
-        self._history: list[SimulatedIntent] = []
+        super().__init__(rng, players)
         self._calls: list[list[SimulatedIntent]] = []
         self._steps = (
             (30, self.bet),
@@ -54,10 +43,14 @@ class SimulatedTraffic:
             (3, self.reversal),
             (9, self.withdrawal),
             (2, self.adjustment),
+            (5, self.open_item),
+            (1, self.limit),
             (6, self.bonus),
             (4, self.state),
             (7, self.repeat),
             (3, self.conflict),
+            (3, self.repeat_under_other_brand),
+            (2, self.repeat_as_other_operation),
             (14, self.call),
             (4, self.call_again),
             (5, self.pop_held_back),
@@ -69,7 +62,8 @@ class SimulatedTraffic:
         intents: list[SimulatedIntent] = []
         for player in self.players:
             intents += self._deposit(player, self.rng.choice(DEPOSITS), is_opened=True)
-        return intents
+        limits = [intent for _ in range(3) for intent in self.limit()]
+        return [*limits, *self.held_back_intents(), *intents]
 
     def step(self) -> list[SimulatedIntent]:
         """Return the next intents, in their order."""
@@ -82,41 +76,6 @@ class SimulatedTraffic:
         """Return and clear the intents that were held back, for the end of the traffic."""
         intents, self._held_back = self._held_back, []
         return intents
-
-    def _player(self) -> str:
-        return self.rng.choice(self.players)
-
-    def _brand(self, player: str) -> str:
-        return BRANDS[self.players.index(player) % len(BRANDS)]
-
-    def _currency(self, player: str) -> str:
-        if self.rng.random() < 0.03:
-            return self.rng.choice(CURRENCIES)
-        return CURRENCIES[self.players.index(player) % len(CURRENCIES)]
-
-    def _identity(self, player: str, provider: str, verb: Verb) -> Identity:
-        """Return an identity with a new id, or in 2 of 100 cases with a used one.
-
-        All brands and providers use the same ids.
-        """
-        brand, operation = self._brand(player), operation_of(provider, verb)
-        count = self._counts.get((brand, provider), 0) + 1
-        if count > 1 and self.rng.random() < 0.02:
-            return (brand, provider, operation, f"t{self.rng.randrange(1, count)}")
-        self._counts[brand, provider] = count
-        return (brand, provider, operation, f"t{count}")
-
-    def _recent_intent(self, kind: str, player: str | None = None) -> SimulatedIntent | None:
-        recent = [
-            intent
-            for intent in self._recent.get(kind, [])
-            if player is None or intent.player == player
-        ]
-        return self.rng.choice(recent) if recent else None
-
-    def _remember(self, kind: str, intent: SimulatedIntent) -> SimulatedIntent:
-        self._recent[kind] = [*self._recent.get(kind, []), intent][-_RECENT:]
-        return intent
 
     def _new_bet(self) -> SimulatedIntent:
         player, is_free = self._player(), self.rng.random() < 0.08
@@ -263,6 +222,8 @@ class SimulatedTraffic:
         identity = self._identity(player, "adyen", Verb.DEPOSIT)
         paid = simulated_intent(identity, None, (moved,), opened.identity)
         self._remember("payment", paid)
+        if not is_opened or moved.minor != minor:
+            self._remember("misfit", paid)
         if not is_opened:
             return [paid]
         return [opened, paid] if self.rng.random() < 0.7 else [paid, opened]
@@ -284,7 +245,8 @@ class SimulatedTraffic:
             leg = leg._replace(minor=2 * (leg.minor or 0))
         elif draw < 2 * _MISFIT_SHARE:
             leg = leg._replace(currency="SEK")
-        return [simulated_intent(identity, None, (leg,), payment.identity)]
+        reversal = simulated_intent(identity, None, (leg,), payment.identity)
+        return [self._remember("misfit", reversal) if draw < 2 * _MISFIT_SHARE else reversal]
 
     def withdrawal(self) -> list[SimulatedIntent]:
         """Return one of a withdrawal's four messages, in any order."""
@@ -310,32 +272,6 @@ class SimulatedTraffic:
         identity = self._identity(player, "house", verb)
         return [simulated_intent(identity, player, (IntentLeg(KINDS[verb]),), request.identity)]
 
-    def adjustment(self) -> list[SimulatedIntent]:
-        """Return an operator's correction of either sign.
-
-        Half of them are proposals, each with an approval by the same or another operator.
-        """
-        player, minor = self._player(), self.rng.choice((-700, 30, 200))
-        if self._has_huge_amounts and self.rng.random() < 0.6:
-            player, minor = self.players[-1], self.rng.choice((HUGE, HUGE, -HUGE))
-        leg = IntentLeg("ADJUSTMENT", minor, self._currency(player))
-        if self.rng.random() < 0.5:
-            identity = self._identity(player, "house", Verb.ADJUSTMENT)
-            return [simulated_intent(identity, player, (leg,))]
-        identity = self._identity(player, "house", Verb.ADJUSTMENT_PROPOSED)
-        proposed = simulated_intent(
-            identity, player, (leg._replace(kind="INFORMATIONAL"),), actor="anna"
-        )
-        proposal = self._recent_intent("proposal") or proposed
-        whose = proposal.player if self.rng.random() < 0.9 else player
-        identity = self._identity(whose or "", "house", Verb.ADJUSTMENT_APPROVED)
-        reference = (identity[0], *proposal.identity[1:])
-        actor = self.rng.choice(("anna", "bert"))
-        approved = simulated_intent(
-            identity, whose, (IntentLeg("ADJUSTMENT"),), reference, actor=actor
-        )
-        return [self._remember("proposal", proposed), approved]
-
     def bonus(self) -> list[SimulatedIntent]:
         """Return a bonus that is granted, mostly with a requirement, released or forfeited."""
         player = self._player()
@@ -355,32 +291,35 @@ class SimulatedTraffic:
             legs.append(leg._replace(kind="WAGERING", minor=self.rng.choice((0, 300, 1_500))))
         return [simulated_intent(self._identity(player, "house", verb), player, tuple(legs))]
 
-    def state(self) -> list[SimulatedIntent]:
-        """Return a block, hold, release or limit of a player, from one of two sources."""
-        player = self._player()
-        verb = self.rng.choice(
-            (
-                Verb.PLAYER_BLOCKED,
-                Verb.PLAYER_HELD,
-                Verb.PLAYER_RELEASED,
-                Verb.PLAYER_RELEASED,
-                Verb.PLAYER_RELEASED,
-                Verb.PLAYER_LIMITED,
-                Verb.PLAYER_UNLIMITED,
-            )
-        )
-        leg = IntentLeg("PLAYER_STATE")
-        if verb in {Verb.PLAYER_LIMITED, Verb.PLAYER_UNLIMITED}:
-            leg = leg._replace(currency=self._currency(player))
-        if verb is Verb.PLAYER_LIMITED:
-            leg = leg._replace(minor=self.rng.choice((200, 10_000)))
-        source = self.rng.choice(("operator", "operator", "kyc"))
-        identity = self._identity(player, "house", verb)
-        return [simulated_intent(identity, player, (leg,), source=source)]
-
     def repeat(self) -> list[SimulatedIntent]:
         """Return an earlier intent again."""
         return [self.rng.choice(self._history[-40:])] if self._history else self.bet()
+
+    def repeat_under_other_brand(self) -> list[SimulatedIntent]:
+        """Return an earlier intent again, by a connector whose brand header has changed or is gone.
+
+        What it refers to is then of that brand, too.
+        """
+        intent = self.repeat()[0]
+        if intent.cancels is not None:
+            return [intent]
+        other = self.rng.choice([one for one in (*BRANDS, DEFAULT_BRAND) if one != intent.brand])
+        identities = (intent.reference, *intent.other_references)
+        reference, *others = ((other, *one[1:]) if one else None for one in identities)
+        own, more = (other, *intent.identity[1:]), tuple(filter(None, others))
+        return [replace(intent, identity=own, reference=reference, other_references=more)]
+
+    def repeat_as_other_operation(self) -> list[SimulatedIntent]:
+        """Return a bet's bytes as a win, or those of a win without a bet as a bet."""
+        intent = self.repeat()[0]
+        kinds = {"BET": Verb.WIN, "WIN": Verb.BET}
+        leg = intent.legs[0]
+        if intent.provider != "hub88" or intent.reference is not None or leg.kind not in kinds:
+            return [intent]
+        verb = kinds[leg.kind]
+        legs = (leg._replace(kind=KINDS[verb]),)
+        identity = (*intent.identity[:2], operation_of("hub88", verb), intent.identity[3])
+        return [replace(intent, verb=verb, identity=identity, legs=legs)]
 
     def conflict(self) -> list[SimulatedIntent]:
         """Return an earlier intent with another amount."""
@@ -401,7 +340,7 @@ class SimulatedTraffic:
                 currency = self._currency(player)
             items.append(self._call_item(player, verb, currency))
         kept = list({intent.identity: intent for intent in items}.values())
-        self._calls = [*self._calls, kept][-_RECENT:]
+        self._calls = [*self._calls, kept][-RECENT:]
         return kept
 
     def _call_item(self, player: str, verb: Verb, currency: str) -> SimulatedIntent:
@@ -448,13 +387,8 @@ class SimulatedTraffic:
 
     def heartbeat(self) -> list[SimulatedIntent]:
         """Return a heartbeat of the cashier."""
-        return [
-            simulated_intent(
-                self._identity(self.players[0], "house", Verb.HEARTBEAT),
-                None,
-                (IntentLeg("HEARTBEAT"),),
-            )
-        ]
+        identity = self._identity(self.players[0], "house", Verb.HEARTBEAT)
+        return [simulated_intent(identity, None, (IntentLeg("HEARTBEAT"),))]
 
 
 def group_into_records(

@@ -15,7 +15,7 @@ from lab.simulator.broker import Broker
 from lab.simulator.process import Process
 from lab.simulator.tables import Server
 from runtime.kafka.batches import RecordBatch
-from schemas.errors import Unavailable
+from schemas.errors import PartitionStuck, Unavailable
 from schemas.policies import LedgerPolicy
 from streams.normalise.mapping.normaliser import Normaliser
 
@@ -64,7 +64,7 @@ class SimulatedWorker(ABC):
 
     @abstractmethod
     async def handle(self, batch: RecordBatch) -> None:
-        """Make the effects of a batch durable. Raises Unavailable."""
+        """Make the effects of a batch durable. Raises Unavailable, PartitionStuck."""
 
     @abstractmethod
     async def release(self, partitions: Collection[Partition]) -> None:
@@ -125,8 +125,10 @@ class SimulatedWorker(ABC):
                 try:
                     await self.handle(batch)
                     break
-                except Unavailable:
+                except (Unavailable, PartitionStuck):
+                    self._busy.discard(topic_partition)  # a revocation does not wait for it
                     await asyncio.sleep(_RETRY_S)
+                    self._busy.add(topic_partition)
                 if self.environment.rng.random() < _FETCH_AGAIN_SHARE:
                     records, after = log.between(
                         position, self.environment.rng.randint(1, FETCH_MAX)

@@ -14,22 +14,20 @@ from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.positions import LedgerPositions, PositionGuard
 from ledger_sink.booking.publisher import Publisher, Send
 from ledger_sink.booking.settings import GROUP, LedgerSettings
-from ledger_sink.rules.book import LogEvent
+from ledger_sink.booking.stuck_partitions import LogReader, PartitionBooking
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.event_decoder import EventDecoder
-from ledger_sink.store.groups import Slice
 from ledger_sink.store.ledger import PostgresLedger
-from ledger_sink.store.log_check import checksum
 from runtime.dead_letters.sink import KafkaDeadLetterSink
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
+from runtime.kafka.partition_reader import KafkaLogReader
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.tasks import crash_on_stray_cancel
 from schemas.errors import Unavailable
-from schemas.events import Position
 from schemas.policies import LedgerPolicy
-from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, qualified_name
+from schemas.topics import ALERTS, BALANCES, OUTCOMES, SIGNALS, TRANSACTIONS, qualified_name
 
 CURSOR_INTERVAL_S = 1.0
 
@@ -75,36 +73,21 @@ class LedgerService(Service):
 
 
 class LedgerHandler:
-    """Turns a batch of records into a slice of events and waits until it is committed."""
+    """Turns a batch of records into events and waits until they are committed."""
 
-    def __init__(self, committer: Committer, decoder: EventDecoder) -> None:
-        self._committer = committer
+    def __init__(self, committer: Committer, decoder: EventDecoder, log: LogReader) -> None:
+        """`log` is read only for the quarantine of an event that cannot be booked."""
         self._decoder = decoder
+        self._booking = PartitionBooking(committer, log)
 
     async def handle(self, batch: RecordBatch) -> None:
         """Book a batch and return when PostgreSQL has it.
 
-        Records that are not events go to the dead letter topic first.
+        Records that are not events go to the dead letter topic first. Raises PartitionStuck at an
+        event that cannot be booked.
         """
         batch.note_step("taken")
-        records = await self._decoder.decode_batch(batch)
-        events = [
-            LogEvent(
-                event, Position(record.topic, record.partition, record.offset), record.timestamp
-            )
-            for record, event in records
-        ]
-        last = batch.records[-1] if batch.records else None
-        await self._committer.submit(
-            Slice(
-                batch.partition,
-                batch.from_offset,
-                batch.next_offset,
-                events,
-                last.timestamp if last else None,
-                checksum(last.key, last.value) if last else None,
-            )
-        )
+        await self._booking.book(await self._decoder.decode_batch(batch))
 
 
 def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPolicy]) -> PitbossApp:
@@ -123,6 +106,7 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
         balances_topic=qualified_name(BALANCES, settings.namespace),
         outcomes_topic=qualified_name(OUTCOMES, settings.namespace),
         alerts_topic=qualified_name(ALERTS, settings.namespace),
+        signals_topic=qualified_name(SIGNALS, settings.namespace),
     )
     committer = Committer(store, publisher)
     claiming = LedgerDatabase(url, "pitboss.claim")
@@ -134,7 +118,9 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
     add_agent(
         app,
         IntakeSettings(servers, group, start="none", group_instance_id=settings.group_instance_id),
-        LedgerHandler(committer, EventDecoder(dead_letters)).handle,
+        LedgerHandler(
+            committer, EventDecoder(dead_letters), KafkaLogReader(servers, log_topic)
+        ).handle,
         name="ledger.post",
         topics=[log_topic],
         positions=LedgerPositions(guard, store.epochs, publisher),

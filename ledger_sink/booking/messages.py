@@ -7,16 +7,21 @@ from typing import Any, Final
 
 from ledger_sink.rules import debts, payments
 from ledger_sink.rules.book import DecidedEvent
+from ledger_sink.rules.brands import PLAYER_OF_OTHER_BRAND
 from ledger_sink.rules.journal import Wallet
+from ledger_sink.rules.operations import ID_OF_OTHER_OPERATION
 from schemas import codec
 from schemas.events import (
     Attempt,
     FraudAlert,
     Outcome,
     Position,
+    RiskSignal,
+    SignalKind,
     WalletBalance,
     WalletOutcome,
 )
+from schemas.identity import signal_id
 from schemas.money import exponent_of
 
 Message = tuple[bytes, bytes]
@@ -43,6 +48,11 @@ _PLAYER_MESSAGES: Final[dict[str, str]] = {
 
 
 _ALERTING: Final = debts.REASONS | payments.REASONS
+SIGNALS_BY_REASON: Final = {
+    PLAYER_OF_OTHER_BRAND: SignalKind.OTHER_BRAND,
+    ID_OF_OTHER_OPERATION: SignalKind.OTHER_OPERATION,
+}
+"""The reasons that raise a risk signal."""
 
 
 def player_message(outcome: str) -> str:
@@ -61,6 +71,7 @@ class MessageEncoder:
         self._outcome_bytes = codec.encoder(WalletOutcome)
         self._balance_bytes = codec.encoder(WalletBalance)
         self._alert_bytes = codec.encoder(FraudAlert)
+        self._signal_bytes = codec.encoder(RiskSignal)
 
     def encode_outcome(self, decided: DecidedEvent) -> Message:
         """Return the answer to an event that has just been decided."""
@@ -115,6 +126,29 @@ class MessageEncoder:
             Position(self._log_topic, partition, row[0]),
         )
 
+    def encode_signal(self, decided: DecidedEvent) -> Message | None:
+        """Return the risk signal about an event, if this decision made one."""
+        answer, event = decided.answer, decided.log_event.event
+        if answer.reason not in SIGNALS_BY_REASON or decided.decision is None:
+            return None
+        identity = (event.event_id, event.brand, event.provider, event.operation)
+        return self._signal_message(
+            (*identity, event.provider_tx_id),
+            event.attempt,
+            event.player_id,
+            answer.reason,
+            event.occurred_at,
+        )
+
+    def encode_signal_row(self, row: Sequence[Any]) -> Message | None:
+        """Return the same from a row of `outcomes_between`; None for a repeat, without a time."""
+        reason, occurred_at = row[12], row[17]
+        if reason not in SIGNALS_BY_REASON or occurred_at is None:
+            return None
+        return self._signal_message(
+            tuple(row[1:6]), Attempt(*row[6:10]), row[10], reason, occurred_at
+        )
+
     def encode_balance(self, wallet: Wallet) -> Message:
         """Return the balance of a wallet as it is now."""
         available = wallet.available_minor
@@ -161,6 +195,30 @@ class MessageEncoder:
         )
         key = player_id if player_id is not None else record.provider_tx_id
         return key.encode(), self._outcome_bytes(record)
+
+    def _signal_message(
+        self,
+        identity: tuple[Any, ...],
+        attempt: Attempt,
+        player_id: str | None,
+        reason: str,
+        occurred_at: int,
+    ) -> Message:
+        event_id, brand, provider, operation, provider_tx_id = identity
+        kind = SIGNALS_BY_REASON[reason]
+        source = Position(attempt.topic, attempt.partition, attempt.offset)
+        signal = RiskSignal(
+            signal_id(kind, source, attempt.record_index),
+            kind.value,
+            provider,
+            brand,
+            source,
+            attempt.record_index,
+            player_id,
+            occurred_at,
+            {"event_id": event_id, "operation": operation, "provider_tx_id": provider_tx_id},
+        )
+        return (player_id or provider).encode(), self._signal_bytes(signal)
 
     def _alert_message(
         self,

@@ -45,6 +45,8 @@ async def claim_positions(
 ) -> dict[int, PartitionClaim]:
     """Increment each partition's epoch, so that its previous owner can commit nothing more.
 
+    The ledger's other partitions get their rows as well: an event that may refer to any partition
+    locks them all, and one that is claimed for the first time meanwhile would not be locked.
     A session that has kept a position locked for long is ended, so that the next try succeeds.
     Raises Unavailable.
     """
@@ -52,6 +54,8 @@ async def claim_positions(
         async with database.transaction() as connection:
             await connection.execute(_SQL["claim_soon"])
             columns = {"consumer": consumer, "topic": topic, "parts": sorted(partitions)}
+            if consumer == CONSUMER:
+                await connection.execute(_SQL["lay_out"], columns)
             rows = await (await connection.execute(_SQL["claim"], columns)).fetchall()
     except LockTimeout:
         async with database.transaction() as connection:

@@ -56,9 +56,11 @@ class Publisher:
         balances_topic: str,
         outcomes_topic: str,
         alerts_topic: str | None = None,
+        signals_topic: str | None = None,
     ) -> None:
         """Send nothing before `run`. `epochs` is the ledger's own mapping, as it changes."""
         self._alerts_topic = alerts_topic
+        self._signals_topic = signals_topic
         self._epochs = epochs
         self._database = database
         self._send = send
@@ -178,7 +180,7 @@ class Publisher:
             if self._epochs.get(partition) == epoch
         }
         is_whole = len(ours) == len(applied.epochs)
-        outcomes, alerts, wallets = await self._read_messages(self._unsent(applied, ours))
+        outcomes, alerts, signals, wallets = await self._read_messages(self._unsent(applied, ours))
         decisions = [
             decided
             for decided in book.decisions
@@ -186,6 +188,7 @@ class Publisher:
         ]
         outcomes += map(self._encoder.encode_outcome, decisions)
         alerts += filter(None, map(self._encoder.encode_alert, decisions))
+        signals += filter(None, map(self._encoder.encode_signal, decisions))
         for key, wallet in book.changed_wallets.items():
             newer = wallets.get(key)
             is_ours = is_whole or wallet.partition in ours
@@ -198,6 +201,8 @@ class Publisher:
         ]
         if alerts and self._alerts_topic is not None:
             sends.append(self._send(self._alerts_topic, alerts))
+        if signals and self._signals_topic is not None:
+            sends.append(self._send(self._signals_topic, signals))
         await asyncio.gather(*sends)
         for slice_ in (*applied.already_committed, *applied.newly_committed):
             partition = slice_.partition
@@ -224,10 +229,11 @@ class Publisher:
 
     async def _read_messages(
         self, ranges: Sequence[Slice]
-    ) -> tuple[list[Message], list[Message], dict[tuple[str, str], Wallet]]:
-        """Return the outcomes and alerts of ranges of the log, and its wallets as they are now."""
+    ) -> tuple[list[Message], list[Message], list[Message], dict[tuple[str, str], Wallet]]:
+        """Return outcomes, alerts and signals of ranges of the log, and its wallets as of now."""
         outcomes: list[Message] = []
         alerts: list[Message] = []
+        signals: list[Message] = []
         wallets: dict[tuple[str, str], Wallet] = {}
         for slice_ in ranges:
             partition = slice_.partition
@@ -237,7 +243,8 @@ class Publisher:
             )
             outcomes += [self._encoder.encode_outcome_row(row) for row in rows]
             alerts += filter(None, (self._encoder.encode_alert_row(row, partition) for row in rows))
+            signals += filter(None, map(self._encoder.encode_signal_row, rows))
             players = sorted({row[10] for row in rows if row[10] is not None})
             for row in await self._database.query(_SQL["wallets_of"], {"players": players}):
                 wallets[row[0], row[1]] = Wallet(*row)
-        return outcomes, alerts, wallets
+        return outcomes, alerts, signals, wallets

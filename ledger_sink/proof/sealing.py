@@ -8,6 +8,7 @@ and to add seals, nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -97,6 +98,40 @@ def cluster_of(connection: Connection) -> str:
     """Return the cluster whose log this ledger books; empty before the first worker has started."""
     [(cluster_id,)] = connection.execute(_SQL["cluster"]).fetchall() or [("",)]
     return str(cluster_id)
+
+
+def find_lost_seals(connection: Connection, references: Iterable[SealReference]) -> list[str]:
+    """Return the seals of a checkpoint that are gone or differ, in words."""
+    named = list(references)
+    rows = connection.execute(_SQL["hashes"], {"parts": [one.partition for one in named]})
+    hashes = {(partition, number): bytes(digest).hex() for partition, number, digest in rows}
+    lost = []
+    for one in named:
+        found = hashes.get((one.partition, one.number))
+        if found != one.hash:
+            what = "is gone" if found is None else "is another one"
+            lost.append(f"seal {one.partition}#{one.number} {what}")
+    return lost
+
+
+def find_unsealed(
+    connection: Connection, topic: str, references: Iterable[SealReference], older_than_ms: int
+) -> Iterator[SealFault]:
+    """Yield the partitions with rows behind a checkpoint that were booked before a time."""
+    covered = {one.partition: one.next_offset for one in references}
+    for partition, booked in _positions(connection, topic).items():
+        begin = covered.get(partition, 0)
+        columns = {"part": partition, "next": begin}
+        [(oldest_ms,)] = connection.execute(_SQL["oldest_from"], columns).fetchall()
+        if begin < booked and oldest_ms is not None and oldest_ms < older_than_ms:
+            at = datetime.fromtimestamp(oldest_ms / 1000, UTC).isoformat(timespec="seconds")
+            what = f"{booked - begin} offsets are under no checkpoint, the first booked at {at}"
+            yield SealFault(f"{topic}-{partition}@{begin}", what)
+
+
+def has_booked(connection: Connection, topic: str) -> bool:
+    """Return whether the ledger has booked anything of its log."""
+    return any(_positions(connection, topic).values())
 
 
 def find_seal_faults(

@@ -34,14 +34,15 @@ async def read_player(database: LedgerDatabase, player_id: str) -> PlayerView:
     return PlayerView(player_id, wallets, state)
 
 
-async def read_open_proposals(
-    database: LedgerDatabase, event_id: str | None = None
-) -> list[Proposal]:
-    """Return adjustments that are not approved yet, oldest first.
+async def read_brand(database: LedgerDatabase, player_id: str) -> str | None:
+    """Return the brand that a player belongs to; None where no money has moved."""
+    rows = await database.query(_SQL["brand_of_player"], {"player": player_id})
+    return rows[0][0] if rows else None
 
-    With an event id only that one, if it is open.
-    """
-    rows = await database.query(_SQL["open_proposals"], {"event_id": event_id})
+
+async def read_open_proposals(database: LedgerDatabase) -> list[Proposal]:
+    """Return acts that a second operator has not approved yet, oldest first."""
+    rows = await database.query(_SQL["open_proposals"])
     return [Proposal(*row) for row in rows]
 
 

@@ -23,7 +23,7 @@ from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.tasks import crash_on_stray_cancel
-from schemas.errors import Unavailable
+from schemas.errors import PartitionStuck, Unavailable
 from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified_name
 
 
@@ -90,10 +90,15 @@ class ResolveHandler:
     async def handle(self, batch: RecordBatch) -> None:
         """Park a batch and return when its rows are committed.
 
-        A record that is not an event goes to the dead letter topic.
+        A record that is not an event goes to the dead letter topic. Raises PartitionStuck for an
+        event of a newer release.
         """
-        records = await self._decoder.decode_batch(batch)
-        parked = [ParkedEvent(record.offset, event, record.value) for record, event in records]
+        decoded = await self._decoder.decode_batch(batch)
+        if decoded.newer:
+            raise PartitionStuck(decoded.newer[0][1])
+        parked = [
+            ParkedEvent(record.offset, event, record.value) for record, event in decoded.events
+        ]
         last = batch.records[-1] if batch.records else None
         tie = None if last is None else (last.timestamp, checksum(last.key, last.value))
         await self._resolver.park(

@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from mode import Service
 
-from ledger_sink.resolve.resolver import EndOffsets
+from ledger_sink.resolve.barriers import Bounds, EndOffsets
 from runtime.kafka.broker_queries import list_partitions
 from runtime.kafka.clients import stop_client
 from schemas.errors import Unavailable
@@ -72,6 +72,17 @@ class KafkaPipelineProgress(Service):
         async with _answer("how far the raw topics reach"):
             topics = await self._consumer.topics()
             return await self.end_offsets([topic for topic in topics if self._raw.fullmatch(topic)])
+
+    async def raw_bounds(self, topics: Collection[str]) -> Bounds:
+        """Return first offset and end of every partition of those topics that exist.
+
+        Raises Unavailable.
+        """
+        async with _answer(f"how far {', '.join(sorted(topics))} reach"):
+            found = await list_partitions(self._admin, topics, skip_missing=True)
+            ends = await self._consumer.end_offsets(found)
+            beginnings = await self._consumer.beginning_offsets(found)
+        return {f"{tp.topic}-{tp.partition}": (beginnings[tp], ends[tp]) for tp in found}
 
     async def normalised_offsets(self) -> EndOffsets:
         """Return what the normaliser has committed. Raises Unavailable."""

@@ -15,12 +15,26 @@ query that reads a position first and the rows afterwards sees all rows that the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 from psycopg.types.json import Jsonb
 
+from ledger_sink.resolve import barriers
+from ledger_sink.resolve.barriers import (
+    Bounds,
+    EndOffsets,
+    LostPartitions,
+    OpenBarrier,
+    describe_wait,
+    has_passed,
+    relevant_ends,
+    short_of,
+)
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
 from ledger_sink.store.transaction import check_position
@@ -28,14 +42,15 @@ from schemas import codec
 from schemas.events import WalletTransaction
 from schemas.identity import referenced_event_id
 
+WARN_EVERY_S = 60.0
+
+logger = logging.getLogger(__name__)
+
 CONSUMER = "resolve"
 """The resolver's rows in `stream_position`."""
 
 _LEDGER_SQL = statements("ledger")
 _SQL = statements("resolver")
-
-EndOffsets = Mapping[str, int]
-"""Offsets by "topic-partition". A barrier is such a mapping: positions have to reach it."""
 
 Append = Callable[[Sequence[tuple[bytes, bytes]]], Awaitable[None]]
 """Appends (key, value) records to the log and returns once the broker has them."""
@@ -46,6 +61,10 @@ class PipelineProgress(Protocol):
 
     async def raw_ends(self) -> EndOffsets:
         """Return the ends of the raw topics' partitions."""
+        ...
+
+    async def raw_bounds(self, topics: Collection[str]) -> Bounds:
+        """Return the first offsets and ends of the partitions of those topics that exist."""
         ...
 
     async def normalised_offsets(self) -> EndOffsets:
@@ -59,11 +78,6 @@ class PipelineProgress(Protocol):
     async def unresolved_ends(self) -> EndOffsets:
         """Return the ends of the unresolved topic's partitions."""
         ...
-
-
-def has_passed(barrier: EndOffsets, positions: EndOffsets) -> bool:
-    """Return whether every partition has reached the barrier; one without a position has not."""
-    return all(end == 0 or positions.get(name, 0) >= end for name, end in barrier.items())
 
 
 class ParkedEvent(msgspec.Struct, frozen=True):
@@ -96,6 +110,10 @@ class Resolver:
         self._min_age_ms = min_age_ms
         self._encode = codec.encoder(WalletTransaction)
         self._decode = codec.decoder(WalletTransaction)
+        self._lost = LostPartitions()
+        self._gone: set[str] = set()
+        """Raw partitions whose waited for records are gone, by the last look."""
+        self._looked_s = self._warned_s = float("-inf")
         self.epochs: dict[int, int] = {}
         """The epoch under which each of our partitions was claimed."""
         self.has_work = asyncio.Event()
@@ -173,52 +191,95 @@ class Resolver:
                 decides = await connection.execute(_SQL["unappended"], ours)
             waiting, decided = await waits.fetchall(), await decides.fetchall()
         if waiting:
-            await self._raise_barrier(
-                {partition: last for partition, _, last in waiting if last is not None}
-            )
+            await self._raise_barriers(waiting)
             await self._check_barriers(ours)
             decided = await self._database.query(_SQL["unappended"], ours)
         if appended := await self._append_decided(decided):
             await self._database.query(_SQL["drop_barriers"])
-        return sum(count for _, count, _ in waiting), appended
+        return sum(count for _, _, count, _ in waiting), appended
 
-    async def _raise_barrier(self, lasts: Mapping[int, int]) -> None:
-        """Raise one barrier for what waits without one: per partition, up to an offset."""
-        if lasts:
-            ends = Jsonb(await self._progress.raw_ends())
-            columns = {"ends": ends, "parts": list(lasts), "lasts": list(lasts.values())}
+    async def _raise_barriers(self, waiting: Sequence[Any]) -> None:
+        """Raise one barrier a provider for what waits without: per partition, up to an offset."""
+        lasts: dict[str | None, dict[int, int]] = defaultdict(dict)
+        for partition, provider, _, last in waiting:
+            if last is not None:
+                lasts[provider][partition] = last
+        if not lasts:
+            return
+        ends = await self._progress.raw_ends()
+        for provider, offsets in lasts.items():
+            columns = {
+                "provider": provider,
+                "ends": Jsonb(relevant_ends(ends, provider)),
+                "parts": list(offsets),
+                "lasts": list(offsets.values()),
+            }
             await self._database.query(_SQL["raise_barrier"], columns)
 
     async def _check_barriers(self, ours: Mapping[str, Any]) -> None:
         """Set the second stage of barriers whose first is passed; finalise the events past both."""
-        barriers = await self._database.query(_SQL["open_barriers"], ours)
-        if any(log_ends is None for _, _, log_ends in barriers):
-            normalised = await self._progress.normalised_offsets()
-            ready = [
-                barrier
-                for barrier, raw_ends, log_ends in barriers
-                if log_ends is None and has_passed(raw_ends, normalised)
-            ]
-            if ready:
-                ends = {
-                    **await self._progress.log_ends(),
-                    **await self._progress.unresolved_ends(),
-                }
-                await self._database.query(
-                    _SQL["set_log_ends"], {"barriers": ready, "ends": Jsonb(ends)}
-                )
-        if any(log_ends is not None for _, _, log_ends in barriers):
-            topics = {"log": self._log_topic, "unresolved": self._topic}
-            rows = await self._database.query(_SQL["positions"], topics)
-            reached = {f"{topic}-{partition}": offset for topic, partition, offset in rows}
+        rows = await self._database.query(_SQL["open_barriers"], ours)
+        found = [OpenBarrier(*row) for row in rows]
+        first = [barrier for barrier in found if barrier.log_ends is None]
+        normalised = await self._progress.normalised_offsets() if first else {}
+        gone = await self._gone_partitions(first, normalised)
+        if ready := [one.id for one in first if short_of(one.raw_ends, normalised).keys() <= gone]:
+            ends = {**await self._progress.log_ends(), **await self._progress.unresolved_ends()}
+            columns = {"barriers": ready, "ends": Jsonb(ends)}
+            await self._database.query(_SQL["set_log_ends"], columns)
+        booked: dict[str, int] = {}
+        if len(first) < len(found):
+            booked = await self._booked_offsets()
             passed = [
-                barrier
-                for barrier, _, log_ends in barriers
-                if log_ends is not None and has_passed(log_ends, reached)
+                barrier.id
+                for barrier in found
+                if barrier.log_ends is not None and has_passed(barrier.log_ends, booked)
             ]
             if passed:
                 final = {**ours, "barriers": passed, "min_age_ms": self._min_age_ms}
                 await self._database.query(_SQL["finalise"], final)
+        self._warn_of_old(found, normalised, booked)
+
+    async def _booked_offsets(self) -> dict[str, int]:
+        topics = {"log": self._log_topic, "unresolved": self._topic}
+        rows = await self._database.query(_SQL["positions"], topics)
+        return {f"{topic}-{partition}": offset for topic, partition, offset in rows}
+
+    async def _gone_partitions(
+        self, waiting: Sequence[OpenBarrier], normalised: EndOffsets
+    ) -> set[str]:
+        """Return the partitions of barriers that no normaliser can reach any more."""
+        waited_for: dict[str, int] = {}
+        for barrier in waiting:
+            for name, end in short_of(barrier.raw_ends, normalised).items():
+                waited_for[name] = max(end, waited_for.get(name, 0))
+        if not waited_for:
+            return set()
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= barriers.LOOK_EVERY_S:
+            self._looked_s = now_s
+            topics = {name.rpartition("-")[0] for name in waited_for}
+            bounds = await self._progress.raw_bounds(topics)
+            before = self._gone
+            self._gone = self._lost.observe(now_s, waited_for, bounds)
+            for name in sorted(self._gone - before):
+                logger.warning(
+                    "%s: the records up to %d that events without a player waited for are gone, so"
+                    " they wait for it no longer",
+                    name,
+                    waited_for[name],
+                )
+        return self._gone
+
+    def _warn_of_old(
+        self, found: Sequence[OpenBarrier], normalised: EndOffsets, booked: EndOffsets
+    ) -> None:
+        old = [barrier for barrier in found if barrier.age_s >= barriers.OLD_AFTER_S]
+        if not old or time.monotonic() - self._warned_s < WARN_EVERY_S:
+            return
+        self._warned_s = time.monotonic()
+        for barrier in old:
+            logger.warning("%s", describe_wait(barrier, barrier.waits_for(normalised, booked)))
 
     async def _append_decided(self, rows: Sequence[Any]) -> int:
         """Append events that are resolved or final, mark them, and return their number."""
@@ -243,6 +304,7 @@ def _columns(partition: int, parked: Sequence[ParkedEvent]) -> dict[str, Any]:
         "event_ids": [event.event_id for event in events],
         "references": [_reference_id(event) for event in events],
         "bodies": [row.body for row in parked],
+        "providers": [event.provider for event in events],
     }
 
 

@@ -12,34 +12,45 @@ from typing import Final
 from ledger_sink.rules import accounts
 from ledger_sink.rules.accounts import CASH
 from ledger_sink.rules.amounts import BOOKED, NOTED, Verdict, currency_of, minor_of
-from ledger_sink.rules.book import Posting
-from ledger_sink.rules.journal import APPROVED, OpenedDeposit, Proposal
-from ledger_sink.rules.references import closing_of_target
+from ledger_sink.rules.journal import ADJUST, OpenedDeposit
+from ledger_sink.rules.open_posting import Posting
+from ledger_sink.rules.two_people import (
+    PROPOSAL_NOT_SEEN,
+    SECOND_PERSON_REQUIRED,
+    approval_refusal,
+    close_proposal,
+    exceeds_limit,
+    find_proposal,
+    propose,
+)
 from schemas.causes import PSP
-from schemas.events import Leg, Outcome
+from schemas.events import Leg
+from schemas.identity import HOUSE
 
 PROPOSED: Final = "adjustment.proposed"
 OPENED: Final = "deposit.opened"
 
-ALREADY_CLOSED: Final = (Outcome.POSTED.value, "ALREADY_CLOSED")
-PROPOSAL_NOT_SEEN: Final = (Outcome.REFUSED_REFERENCE.value, "PROPOSAL_NOT_SEEN")
-SELF_APPROVAL: Final = (Outcome.REFUSED_REFERENCE.value, "SELF_APPROVAL")
-
 
 def adjustment(posting: Posting, leg: Leg) -> Verdict:
-    """Move the leg's own signed amount, or with a reference that of the proposal, once."""
+    """Move the leg's own signed amount, or with a reference that of the proposal, once.
+
+    Without a proposal an operator's is refused above the limit of one person. Providers correct
+    their own games without one.
+    """
     if posting.log_event.reference_id is None:
-        move(posting, currency_of(leg), minor_of(leg))
+        currency, amount_minor = currency_of(leg), minor_of(leg)
+        if posting.event.provider == HOUSE and exceeds_limit(posting, currency, amount_minor):
+            return SECOND_PERSON_REQUIRED
+        move(posting, currency, amount_minor)
         return BOOKED
-    proposal = posting.book.proposals.get(posting.log_event.reference_id)
-    if proposal is None or proposal.player_id != posting.event.player_id:
+    proposal = find_proposal(posting, ADJUST)
+    if proposal is None:
         return PROPOSAL_NOT_SEEN
     posting.select_wallet(proposal.currency)
-    if closing_of_target(posting) is not None:
-        return ALREADY_CLOSED
-    if _comparable(actor_of(posting)) in ("", _comparable(proposal.actor)):
-        return SELF_APPROVAL
-    posting.close(proposal.event_id, proposal.player_id, APPROVED)
+    refused = approval_refusal(posting, proposal)
+    if refused is not None:
+        return refused
+    close_proposal(posting, proposal)
     move(posting, proposal.currency, proposal.amount_minor)
     return BOOKED
 
@@ -69,26 +80,5 @@ def note_event(posting: Posting, leg: Leg) -> Verdict:
             event.event_id, event.player_id, cause.id, leg.currency, minor_of(leg)
         )
     if event.operation == PROPOSED and leg.amount is not None:
-        posting.proposal = Proposal(
-            event_id=event.event_id,
-            player_id=event.player_id,
-            currency=leg.currency,
-            amount_minor=minor_of(leg),
-            actor=actor_of(posting),
-            reason="" if event.cause is None else event.cause.reason or "",
-            brand=event.brand,
-            id=event.provider_tx_id,
-            occurred_at_ms=event.occurred_at,
-        )
+        propose(posting, leg.currency, minor_of(leg))
     return NOTED
-
-
-def actor_of(posting: Posting) -> str:
-    """Return the actor that the event's cause names, or an empty text."""
-    cause = posting.event.cause
-    return "" if cause is None or cause.actor is None else cause.actor
-
-
-def _comparable(actor: str) -> str:
-    """Return a name without case and surplus blanks."""
-    return " ".join(actor.casefold().split())

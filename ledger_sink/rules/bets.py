@@ -14,7 +14,7 @@ from ledger_sink.rules.amounts import (
     currency_of,
     minor_of,
 )
-from ledger_sink.rules.book import Posting
+from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.references import borrowed_currency
 from schemas.events import Kind, Leg, Outcome
 

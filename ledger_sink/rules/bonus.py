@@ -24,8 +24,8 @@ from ledger_sink.rules.amounts import (
     currency_of,
     minor_of,
 )
-from ledger_sink.rules.book import Posting
 from ledger_sink.rules.journal import Transfer, Wallet
+from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.references import booked_target
 from schemas.events import Kind, Leg, Outcome
 from schemas.money import AMOUNT_MAX

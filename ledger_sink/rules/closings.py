@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ledger_sink.rules import accounts, bonus, fractions
 from ledger_sink.rules.accounts import BONUS, CASH, HELD, purse_of
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
-from ledger_sink.rules.book import NO_PLAYER, Posting
+from ledger_sink.rules.book import NO_PLAYER
 from ledger_sink.rules.journal import (
     CANCELLED,
     PAID,
@@ -24,6 +24,7 @@ from ledger_sink.rules.journal import (
     Entry,
     Transfer,
 )
+from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.payments import move_to_suspense
 from ledger_sink.rules.references import (
     closing_of_target,
@@ -32,6 +33,7 @@ from ledger_sink.rules.references import (
     select_named_wallet,
     select_target_wallet,
 )
+from ledger_sink.rules.suspense import WHOLE_MOVED, is_moved_by_person
 from schemas.events import Kind, Leg, Outcome
 
 CLOSING_KINDS: Final = frozenset(
@@ -107,13 +109,16 @@ def take_whole_back(posting: Posting) -> Verdict:
 
     Both are events without a player under one id, so one partition holds them in order. The event
     has the whole's amount, and its cause the whole's kind: movements of no wallet are not read.
+    A whole that a person has moved is not there any more: the event then is an open item itself.
     """
     target_id, cause = posting.log_event.reference_id, posting.event.cause
     if target_id is None or cause is None or cause.reason not in _OPPOSITES:
         return (Outcome.UNRESOLVED, "NO_REFERENCE")
+    if is_moved_by_person(posting, target_id):
+        return WHOLE_MOVED
     if (target_id, NO_PLAYER) in posting.book.closings:
         return ALREADY_CLOSED
-    posting.close(target_id, NO_PLAYER, REVERSED)
+    posting.close_item(target_id, REVERSED)
     decisions = decisions_of_target(posting)
     if not decisions:
         return (Outcome.TOMBSTONED, "REFERENCE_NOT_SEEN_YET")

@@ -14,8 +14,8 @@ from __future__ import annotations
 import msgspec
 
 from ledger_sink.rules.amounts import amount_of, currency_of
-from ledger_sink.rules.book import Posting
 from ledger_sink.rules.journal import Entry
+from ledger_sink.rules.open_posting import Posting
 from schemas.events import Leg
 from schemas.money import exponent_of
 

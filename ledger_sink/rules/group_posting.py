@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ledger_sink.rules.amounts import Unpostable, Verdict
-from ledger_sink.rules.book import Book, DecidedEvent, LogEvent, Posting
+from ledger_sink.rules.book import Book, DecidedEvent, LogEvent
 from ledger_sink.rules.decision import decide, unpostable_verdict
 from ledger_sink.rules.journal import Answer
+from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.references import BET_NOT_FOUND, choose_target
 from ledger_sink.rules.repeats import (
     DECISIONS_MAX,

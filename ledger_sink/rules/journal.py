@@ -12,8 +12,19 @@ from schemas.events import Attempt
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
-Action = Literal["REVERSED", "CANCELLED", "PAID", "REFUSED", "APPROVED", "SETTLED"]
-"""How an event is closed.
+Action = Literal[
+    "REVERSED",
+    "CANCELLED",
+    "PAID",
+    "REFUSED",
+    "APPROVED",
+    "SETTLED",
+    "ASSIGNED",
+    "RETURNED",
+    "ANSWERED",
+    "QUARANTINED",
+]
+"""How an event is closed. ASSIGNED, RETURNED and ANSWERED are the acts of a person.
 
 SETTLED is not an end: a win has named the bet, and its provider's policy says whether a rollback
 may still come.
@@ -85,8 +96,9 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
     by_event_id: str
 
 
-WalletSnapshot = tuple[int, int, int, int, str, int, int]
-"""A wallet's cash, bonus and held, version, and the event and position that moved it last."""
+WalletSnapshot = tuple[int, int, int, int, str, int, int, str]
+"""A wallet's cash, bonus and held, version, the event and position that moved it last, its brand.
+"""
 
 
 class Wallet(msgspec.Struct, gc=False):
@@ -102,6 +114,8 @@ class Wallet(msgspec.Struct, gc=False):
     event_id: str = ""
     partition: int = 0
     source_offset: int = 0
+    brand: str = ""
+    """The brand of the event that moved it first; empty before that."""
 
     @property
     def available_minor(self) -> int:
@@ -118,12 +132,13 @@ class Wallet(msgspec.Struct, gc=False):
             self.event_id,
             self.partition,
             self.source_offset,
+            self.brand,
         )
 
     def restore(self, snapshot: WalletSnapshot) -> None:
         """Return to the state of a snapshot."""
         self.cash_minor, self.bonus_minor, self.held_minor, self.version = snapshot[:4]
-        self.event_id, self.partition, self.source_offset = snapshot[4:]
+        self.event_id, self.partition, self.source_offset, self.brand = snapshot[4:]
 
 
 class PlayerState(msgspec.Struct, frozen=True, gc=False):
@@ -135,6 +150,8 @@ class PlayerState(msgspec.Struct, frozen=True, gc=False):
     - `limits`: by currency, the largest single bet in minor units, or None.
     - `wagering`: by currency, what is still to be bet before bonus money becomes cash, in minor
       units, and the wallet version that it began at; 0 left is a requirement that was met.
+    - `reversals`: by `payment's event id:currency`, what was taken from the payment and not given
+      back: from the player's money, and what waits in suspense. It has no time.
     - `fractions`: by `provider:currency`, what the player's jackpot contributions sum to beyond
       what was moved for them, as decimal text of minor units.
     """
@@ -145,6 +162,7 @@ class PlayerState(msgspec.Struct, frozen=True, gc=False):
     wagering: Mapping[str, tuple[int, int]] = _NOTHING
     event_id: str = ""
     fractions: Mapping[str, str] = _NOTHING
+    reversals: Mapping[str, tuple[int, int]] = _NOTHING
 
     @property
     def is_blocked(self) -> bool:
@@ -158,7 +176,11 @@ class PlayerState(msgspec.Struct, frozen=True, gc=False):
 
 
 class Proposal(msgspec.Struct, frozen=True, gc=False):
-    """An adjustment that waits for a second operator; `amount_minor` has a sign."""
+    """An act that waits for a second operator; `amount_minor` has a sign.
+
+    `player_id` is empty where no player is concerned. `act` is ADJUST, ASSIGN, RETURN or LIMIT;
+    `item_id` the event whose money an ASSIGN or RETURN moves.
+    """
 
     event_id: str
     player_id: str
@@ -169,6 +191,50 @@ class Proposal(msgspec.Struct, frozen=True, gc=False):
     brand: str
     id: str
     occurred_at_ms: int
+    act: str = "ADJUST"
+    item_id: str | None = None
+
+
+class OperatorLimit(msgspec.Struct, frozen=True, gc=False):
+    """The most that one operator may move alone in a currency, and the event that set it."""
+
+    currency: str
+    amount_minor: int
+    event_id: str
+
+
+class OpenItem(msgspec.Struct, frozen=True, gc=False):
+    """A decision that waits for a person: UNRESOLVED, and neither answered nor decided again.
+
+    `amount_minor` is what suspense holds for it (below zero: what it is owed) if `in_suspense`,
+    else what the event is about, None where that is not known. `opened_at_ms` is its time in the
+    log.
+    """
+
+    event_id: str
+    decision: int
+    provider: str
+    player_id: str | None
+    currency: str | None
+    amount_minor: int | None
+    in_suspense: bool
+    opened_at_ms: int
+
+
+class Quarantine(msgspec.Struct, frozen=True, gc=False):
+    """The step of two people past a record of the log that cannot be booked.
+
+    `record` names it by place and checksum. `event_id` is the id under which it is closed,
+    `by_event_id` that of the approval.
+    """
+
+    record: str
+    brand: str
+    event_id: str
+    by_event_id: str
+    proposed_by: str
+    approved_by: str
+    reason: str
 
 
 class OpenedDeposit(msgspec.Struct, frozen=True, gc=False):
@@ -191,3 +257,14 @@ PAID: Final[Action] = "PAID"
 REFUSED: Final[Action] = "REFUSED"
 APPROVED: Final[Action] = "APPROVED"
 SETTLED: Final[Action] = "SETTLED"
+QUARANTINED: Final[Action] = "QUARANTINED"
+ASSIGNED: Final[Action] = "ASSIGNED"
+RETURNED: Final[Action] = "RETURNED"
+ANSWERED: Final[Action] = "ANSWERED"
+BY_PERSON: Final = frozenset({ASSIGNED, RETURNED, ANSWERED})
+"""The ends of an open item that a person has made."""
+
+ADJUST: Final = "ADJUST"
+ASSIGN: Final = "ASSIGN"
+RETURN: Final = "RETURN"
+LIMIT: Final = "LIMIT"

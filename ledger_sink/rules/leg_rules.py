@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ledger_sink.rules import accounts, adjustments, bets, bonus, closings, payments, refusals
+from ledger_sink.rules import (
+    accounts,
+    adjustments,
+    bets,
+    bonus,
+    closings,
+    payments,
+    quarantine,
+    refusals,
+    suspense,
+    two_people,
+)
 from ledger_sink.rules.accounts import CASH
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
-from ledger_sink.rules.book import Posting
+from ledger_sink.rules.open_posting import Posting
 from schemas.events import Kind, Leg
 
 LegRule = Callable[[Posting, Leg], Verdict]
@@ -51,6 +62,12 @@ LEG_RULES: Final[dict[str, LegRule]] = {
     Kind.BONUS_FORFEIT: bonus.forfeit,
     Kind.ROUND_CLOSE: adjustments.note_event,
     Kind.PLAYER_STATE: refusals.player_state,
+    Kind.SUSPENSE_ASSIGNMENT: suspense.assign,
+    Kind.SUSPENSE_RETURN: suspense.give_back,
+    Kind.ANSWER: suspense.answer,
+    Kind.PROPOSAL: suspense.remember_proposal,
+    Kind.OPERATOR_LIMIT: two_people.set_limit,
+    Kind.QUARANTINE: quarantine.note_quarantine,
     Kind.INFORMATIONAL: adjustments.note_event,
     Kind.HEARTBEAT: adjustments.note_event,
 }

@@ -3,9 +3,10 @@
 A payment's own amount is what was received. Where the cashier opened the deposit for this provider
 over another amount or currency, the provider's policy says whether it is booked all the same; it
 raises an alert either way. A deposit that was opened for another provider, or for any, tells
-nothing of what this one will send. What refers to a payment (a refund, a chargeback, a
-refund that failed) cannot be more than it, nor in another currency: where it is, the provider has
-converted, or the reference is wrong, and only a person can say what the player owes.
+nothing of what this one will send. What refers to a payment (a refund, a chargeback, a refund that
+failed) cannot be more than it, nor in another currency, nor can all that is taken sum to more than
+it (`reversals`): where it is, the provider has converted, or the reference is wrong, and only a
+person can say what the player owes.
 """
 
 from __future__ import annotations
@@ -16,15 +17,21 @@ from ledger_sink.rules import accounts
 from ledger_sink.rules.accounts import CASH
 from ledger_sink.rules.alerts import event_alert
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
-from ledger_sink.rules.book import Posting
+from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.references import (
-    booked_target,
     decisions_of_target,
     select_target_wallet,
 )
+from ledger_sink.rules.reversals import (
+    compares_with_payment,
+    give_back,
+    paid_minor,
+    payment_of,
+    take,
+)
+from ledger_sink.rules.suspense import WHOLE_MOVED, is_moved_by_person, whole_of
 from schemas.events import FraudAlert, Kind, Leg, Outcome, Position, WalletTransaction
 from schemas.identity import HOUSE_REFERENCES
-from schemas.policies import LedgerPolicy
 
 ABOVE_PAYMENT: Final = (Outcome.UNRESOLVED.value, "ABOVE_PAYMENT")
 PAYMENT_CURRENCY_DIFFERS: Final = (Outcome.UNRESOLVED.value, "PAYMENT_CURRENCY_DIFFERS")
@@ -43,46 +50,56 @@ REASONS: Final = frozenset(
 
 _OPENED_REASONS: Final = frozenset({OPENED_AMOUNT_DIFFERS, OPENED_CURRENCY_DIFFERS})
 
-_KINDS: Final = frozenset({Kind.DEPOSIT.value, Kind.DEPOSIT_REVERSAL.value})
-
 
 def deposit(posting: Posting, leg: Leg) -> Verdict:
-    """Give the player a payment, or what comes back to one."""
+    """Give the player a payment, or what comes back to one.
+
+    A payment of an entry whose whole a person has moved out of suspense moves nothing: its money is
+    where the person has put it.
+    """
+    if is_moved_by_person(posting, whole_of(posting.event)):
+        return WHOLE_MOVED
     misfit = _misfit(posting, leg)
     if misfit is not None:
         return _place_in_suspense(posting, leg, misfit)
     differs = _opened_difference(posting, leg)
     if differs is not None and posting.policy.opened_amount_differs == "SUSPENSE":
         return _place_in_suspense(posting, leg, (Outcome.UNRESOLVED.value, differs))
+    suspended = give_back(posting, leg)
+    if suspended:
+        move_to_suspense(posting, leg, suspended)
     wallet = posting.select_wallet(currency_of(leg))
-    posting.credit(wallet, CASH, accounts.psp_account(posting.event.provider), minor_of(leg))
+    psp = accounts.psp_account(posting.event.provider)
+    posting.credit(wallet, CASH, psp, minor_of(leg) - suspended)
+    if suspended:
+        return ABOVE_PAYMENT
     return BOOKED if differs is None else (Outcome.POSTED.value, differs)
 
 
 def deposit_reversal(posting: Posting, leg: Leg) -> Verdict:
     """Take a deposit back from cash: a chargeback or a refund. The player may be in debt then."""
+    if is_moved_by_person(posting, whole_of(posting.event)):
+        return WHOLE_MOVED
     misfit = _misfit(posting, leg)
     if misfit is not None:
         return _place_in_suspense(posting, leg, misfit)
+    if not take(posting, leg):
+        return _place_in_suspense(posting, leg, ABOVE_PAYMENT)
     wallet = posting.select_wallet(currency_of(leg))
     posting.debit(wallet, CASH, accounts.psp_account(posting.event.provider), minor_of(leg))
     return BOOKED
 
 
-def move_to_suspense(posting: Posting, leg: Leg) -> None:
-    """Move the leg's money between the payment provider and suspense, where a person finds it."""
+def move_to_suspense(posting: Posting, leg: Leg, amount_minor: int | None = None) -> None:
+    """Move money between the payment provider and suspense, where a person finds it.
+
+    It is the leg's, or as much of it as `amount_minor` says.
+    """
     provider = posting.event.provider
     psp, suspense = accounts.psp_account(provider), accounts.suspense_account(provider)
     debit, credit = (psp, suspense) if leg.kind == Kind.DEPOSIT else (suspense, psp)
-    posting.move_between_house_accounts(currency_of(leg), debit, credit, minor_of(leg))
-
-
-def compares_with_payment(event: WalletTransaction, policy: LedgerPolicy) -> bool:
-    """Return whether an event's money is compared with the payment that it refers to."""
-    if policy.reversal_beyond_payment == "BOOK" or event.reference is None:
-        return False
-    names_payment = event.reference.operation not in HOUSE_REFERENCES
-    return names_payment and any(leg.kind in _KINDS for leg in event.legs)
+    amount = minor_of(leg) if amount_minor is None else amount_minor
+    posting.move_between_house_accounts(currency_of(leg), debit, credit, amount)
 
 
 def names_opened_deposit(event: WalletTransaction) -> bool:
@@ -130,15 +147,13 @@ def _misfit(posting: Posting, leg: Leg) -> Verdict | None:
     """
     if not compares_with_payment(posting.event, posting.policy):
         return None
-    payment = booked_target(posting)
+    payment = payment_of(posting)
     if payment is None:
         return PAYMENT_IN_SUSPENSE if _is_payment_in_suspense(posting) else None
     if payment.answer.currency != currency_of(leg):
         return PAYMENT_CURRENCY_DIFFERS
-    if payment.event_id in posting.book.archived_event_ids:
-        return None
-    paid = sum(transfer.amount_minor for transfer in posting.book.movements(payment))
-    return ABOVE_PAYMENT if minor_of(leg) > paid else None
+    paid = paid_minor(posting, payment)
+    return ABOVE_PAYMENT if paid is not None and minor_of(leg) > paid else None
 
 
 def _is_payment_in_suspense(posting: Posting) -> bool:

@@ -9,10 +9,12 @@ correction may take a balance below zero while a bet may not.
 from __future__ import annotations
 
 from ledger_sink.rules.amounts import Unpostable, Verdict
-from ledger_sink.rules.book import Book, DecidedEvent, LogEvent, Posting
+from ledger_sink.rules.book import Book, DecidedEvent, LogEvent
 from ledger_sink.rules.decision import decide, unpostable_verdict
 from ledger_sink.rules.group_posting import post_group
 from ledger_sink.rules.leg_rules import LEG_RULES
+from ledger_sink.rules.open_posting import Posting
+from ledger_sink.rules.quarantine import post_quarantined
 from ledger_sink.rules.references import choose_target
 from ledger_sink.rules.repeats import earlier_answer, may_be_decided_again, repeat_answer
 from schemas.errors import InvariantBroken, Rejected
@@ -28,10 +30,14 @@ def post(book: Book, log_event: LogEvent, policy: LedgerPolicy) -> DecidedEvent:
     whose first has not come.
     """
     event = log_event.event
-    _check_kinds(log_event, event)
+    if log_event.quarantine is not None:
+        return post_quarantined(book, log_event, log_event.quarantine)
+    if book.misread_players and event.player_id in book.misread_players:
+        raise InvariantBroken(f"{log_event}: {book.misread_players[event.player_id]}")
+    _check_kinds(book, log_event, event)
     if event.group is not None:
         for member in log_event.members:
-            _check_kinds(log_event, member.event)
+            _check_kinds(book, log_event, member.event)
         return post_group(book, log_event, policy)
     if log_event.reference_ids:
         log_event.reference_id = choose_target(book, log_event)
@@ -47,9 +53,13 @@ def post(book: Book, log_event: LogEvent, policy: LedgerPolicy) -> DecidedEvent:
     return posting.finish(outcome, reason)
 
 
-def _check_kinds(log_event: LogEvent, event: WalletTransaction) -> None:
+def _check_kinds(book: Book, log_event: LogEvent, event: WalletTransaction) -> None:
+    """Raise InvariantBroken for a kind without a rule.
+
+    Not for an event that has an entry: a repeat of one that was quarantined gets its answer.
+    """
     for leg in event.legs:
-        if leg.kind not in LEG_RULES:
+        if leg.kind not in LEG_RULES and event.event_id not in book.entries:
             message = (
                 f"{log_event}: no posting rule for kind {leg.kind!r}; this ledger is older than the"
                 " event: upgrade this worker"

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from ledger_sink.rules.amounts import CURRENCY_UNKNOWN, Unpostable, Verdict
-from ledger_sink.rules.book import NO_PLAYER, Book, LogEvent, Posting
+from ledger_sink.rules.book import NO_PLAYER, Book, LogEvent
 from ledger_sink.rules.journal import CANCELLED, REVERSED, SETTLED, Closing, Entry
+from ledger_sink.rules.open_posting import Posting
 from schemas.events import Kind, Outcome
 from schemas.policies import LedgerPolicy
 

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
-from ledger_sink.rules.book import Posting
 from ledger_sink.rules.journal import BLOCKED, FREE, HELD, PlayerState, Wallet
+from ledger_sink.rules.open_posting import Posting
 from ledger_sink.rules.references import select_named_wallet
 from schemas.causes import DELAYED
 from schemas.errors import InvariantBroken
@@ -30,6 +30,8 @@ _STOPPABLE: Final = frozenset({Kind.BET.value, Kind.WITHDRAWAL.value})
 
 STALE_STATE: Final = (Outcome.POSTED.value, "STALE_STATE")
 SOURCE_DEFAULT: Final = "operator"
+ORDERED_BY_LOG: Final = frozenset({"operator", "alert"})
+"""Sources whose statements apply in the order of the log, whatever their own clock says."""
 
 LEVELS: Final = {"player.blocked": BLOCKED, "player.held": HELD, "player.released": FREE}
 """BLOCKED stops bets and withdrawals, HELD withdrawals."""
@@ -90,19 +92,20 @@ def _funds(wallet: Wallet, kind: str) -> int:
 def player_state(posting: Posting, leg: Leg) -> Verdict:
     """Apply a block, a hold, a release or a limit, unless its source has stated something newer.
 
-    A source (KYC, an alert, an operator) takes back only what it has stated itself. Two statements
-    of one source are ordered by their own time, not by the log: an old RED of a KYC provider that
-    comes after its newer GREEN changes nothing. A time ahead of the broker's is cut to the
-    broker's, or it would override every later statement.
+    A source (KYC, an alert, an operator) takes back only what it has stated itself. Statements of
+    operators and alerts apply in the order of the log: a host whose clock is slow must not lose a
+    block. Those of KYC providers are ordered by their own time: an old RED that comes after its
+    newer GREEN changes nothing. A time ahead of the broker's is cut to the broker's, or it would
+    override every later statement.
     """
     event = posting.event
     at_ms = event.appended_at
     if event.provider_at is not None:
         at_ms = min(event.provider_at, event.appended_at)
     old = posting.player_state()
+    source = SOURCE_DEFAULT if event.cause is None else event.cause.type
     if event.operation in LEVELS:
-        source = SOURCE_DEFAULT if event.cause is None else event.cause.type
-        if source in old.standings and old.standings[source][1] > at_ms:
+        if _is_stale(source, old.standings.get(source), at_ms):
             return STALE_STATE
         standings = {**old.standings, source: (LEVELS[event.operation], at_ms)}
         posting.state = msgspec.structs.replace(old, standings=standings, event_id=event.event_id)
@@ -111,9 +114,14 @@ def player_state(posting: Posting, leg: Leg) -> Verdict:
         message = f"{posting.log_event}: no rule for the player state operation {event.operation!r}"
         raise InvariantBroken(message)
     currency = currency_of(leg)
-    if currency in old.limits and old.limits[currency][1] > at_ms:
+    if _is_stale(source, old.limits.get(currency), at_ms):
         return STALE_STATE
     bet_max = None if leg.amount is None else minor_of(leg)
     limits = {**old.limits, currency: (bet_max, at_ms)}
     posting.state = msgspec.structs.replace(old, limits=limits, event_id=event.event_id)
     return BOOKED
+
+
+def _is_stale(source: str, earlier: tuple[str | int | None, int] | None, at_ms: int) -> bool:
+    """Return whether what was stated earlier in the log is newer and keeps its place."""
+    return source not in ORDERED_BY_LOG and earlier is not None and earlier[1] > at_ms

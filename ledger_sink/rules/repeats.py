@@ -8,7 +8,7 @@ import msgspec
 
 from ledger_sink.rules.book import NO_PLAYER, Book, LogEvent
 from ledger_sink.rules.decision import PLAYER_UNKNOWN
-from ledger_sink.rules.journal import CANCELLED, Answer, Entry
+from ledger_sink.rules.journal import BY_PERSON, CANCELLED, Answer, Entry
 from ledger_sink.rules.references import BET_NOT_FOUND
 from schemas.events import Outcome
 from schemas.policies import LedgerPolicy
@@ -48,7 +48,7 @@ def may_be_decided_again(
 ) -> bool:
     """Return whether another attempt of a decided event gets a decision of its own."""
     event, last = log_event.event, entries[-1]
-    if len(entries) >= DECISIONS_MAX:
+    if len(entries) >= DECISIONS_MAX or _is_answered(book, event.event_id):
         return False
     verdict = (last.answer.outcome, last.answer.reason)
     if verdict == PLAYER_UNKNOWN and event.player_id is not None:
@@ -65,6 +65,12 @@ def may_be_decided_again(
         and last.answer.outcome in REFUSALS
         and last.player_id == event.player_id
     )
+
+
+def _is_answered(book: Book, event_id: str) -> bool:
+    """Return whether a person has dealt with the event: it is not decided over their head."""
+    closing = book.closings.get((event_id, NO_PLAYER)) if book.closings else None
+    return closing is not None and closing.action in BY_PERSON
 
 
 def is_target_booked(book: Book, log_event: LogEvent) -> bool:

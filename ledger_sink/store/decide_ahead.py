@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Final
 
-from ledger_sink.rules.book import Book
+from ledger_sink.rules.book import Book, LogEvent
 from ledger_sink.rules.posting import post
 from ledger_sink.store.copy_rows import CopyRows
-from ledger_sink.store.groups import PendingGroup, Slice
+from ledger_sink.store.groups import PendingGroup, Slice, UnbookableEvent
+from schemas.errors import PitbossError
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 
 logger = logging.getLogger(__name__)
@@ -68,15 +69,29 @@ class AheadDecider:
 
 
 async def decide(group: PendingGroup, policies: Mapping[str, LedgerPolicy]) -> CopyRows:
-    """Decide a group's events in order and return their rows. Raises InvariantBroken."""
+    """Decide a group's events in order and return their rows.
+
+    Raises UnbookableEvent for the first that cannot be decided.
+    """
     book, events, rows = group.book, group.events, CopyRows()
     for start in range(0, len(events), _EVENTS_PER_TURN):
         decisions, transfers = len(book.decisions), len(book.new_transfers)
         for log_event in events[start : start + _EVENTS_PER_TURN]:
-            post(book, log_event, policies.get(log_event.event.provider, DEFAULT_POLICY))
+            _post(book, log_event, policies.get(log_event.event.provider, DEFAULT_POLICY))
         rows.add(book.decisions[decisions:], book.new_transfers[transfers:])
         await asyncio.sleep(0)
     return rows
+
+
+def _post(book: Book, log_event: LogEvent, policy: LedgerPolicy) -> None:
+    try:
+        post(book, log_event, policy)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # The rules are pure: what they raise about an event, they raise in every process.
+        detail = str(error) if isinstance(error, PitbossError) else f"{log_event}: {error!r}"
+        raise UnbookableEvent(log_event.source, detail) from error
 
 
 def carry_over(book: Book, before: Book, event_ids: set[str], players: Mapping[str, int]) -> None:
@@ -101,7 +116,7 @@ def carry_over(book: Book, before: Book, event_ids: set[str], players: Mapping[s
         book.opened_deposits[opened.event_id] = opened
     for key, wallet in before.changed_wallets.items():
         if key[0] in players:
-            book.wallets[key] = copy(wallet)
+            book.add_wallet(copy(wallet))
     for player_id, state in before.changed_states.items():
         if player_id in players:
             book.states[player_id] = state

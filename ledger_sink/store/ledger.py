@@ -16,13 +16,13 @@ from ledger_sink.rules.book import Book, LogEvent
 from ledger_sink.store.copy_rows import CopyRows
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.decide_ahead import AheadDecider, carry_over, decide
-from ledger_sink.store.groups import AppliedGroup, PendingGroup, Slice
+from ledger_sink.store.groups import AppliedGroup, PendingGroup, Slice, UnbookableEvent
 from ledger_sink.store.player_cache import PlayerCache
 from ledger_sink.store.reading import PendingReads, collect_read_set
 from ledger_sink.store.transaction import LedgerTransaction
 from ledger_sink.store.writing import FEW_EVENTS_MAX, RowsMoved
 from runtime.hop_tap import HopStep, note_step
-from schemas.errors import InvariantBroken
+from runtime.postgres.database import DataRefused
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
 
@@ -57,9 +57,11 @@ class PostgresLedger:
         before a call that has exactly that sequence as its `slices`.
 
         Raises Fenced where another worker has claimed a partition, OffsetHole where the log would
-        be skipped, InvariantBroken for a bug, RowsMoved where another writer changes the tables,
-        and Unavailable while the database is away (nothing may be acknowledged then) and for a
-        partition that was revoked meanwhile (its next owner repeats the slice).
+        be skipped, UnbookableEvent for an event that cannot be decided or stored, DataRefused where
+        it is not known which one cannot be stored, InvariantBroken for a bug, RowsMoved where
+        another writer changes the tables, and Unavailable while the database is away (nothing may
+        be acknowledged then) and for a partition that was revoked meanwhile (its next owner repeats
+        the slice).
         """
         self._note("grouped", slices)
         try:
@@ -68,7 +70,7 @@ class PostgresLedger:
             except RowsMoved:
                 # The cached players differ from the tables, so they are read again.
                 return await self._commit_once(slices, ())
-        except InvariantBroken as error:
+        except DataRefused as error:
             culprit = _find_unstorable(slices)
             if culprit is None:
                 raise
@@ -76,7 +78,7 @@ class PostgresLedger:
                 f"{culprit}: PostgreSQL stores no NUL, and the normaliser lets none through: find"
                 " out which writer appended this to the log"
             )
-            raise InvariantBroken(message) from error
+            raise UnbookableEvent(culprit.source, message) from error
 
     async def _commit_once(
         self, slices: Sequence[Slice], following: Sequence[Slice]

@@ -47,7 +47,7 @@ class PlayerCache:
         `players`: with their partitions. `epochs`: under which each of those is ours now.
         """
         missing: list[str] = []
-        cached, wallets = self._players.get, book.wallets
+        cached, wallets, brands = self._players.get, book.wallets, book.brands
         for player_id, partition in players.items():
             player = cached(player_id)
             if player is None or player.partition != partition or player.epoch != epochs[partition]:
@@ -55,6 +55,8 @@ class PlayerCache:
                 continue
             for wallet in player.wallets:
                 wallets[player_id, wallet.currency] = copy(wallet)
+                if wallet.brand:
+                    brands[player_id] = wallet.brand
             if player.state is not None:
                 book.states[player_id] = player.state
         return missing

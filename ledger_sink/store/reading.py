@@ -8,28 +8,38 @@ from typing import Any
 
 from psycopg import AsyncConnection, AsyncCursor
 
-from ledger_sink.rules.book import Book, LogEvent
+from ledger_sink.rules.book import NO_PLAYER, Book, LogEvent
 from ledger_sink.rules.closings import CLOSING_KINDS
 from ledger_sink.rules.journal import (
+    ASSIGNED,
     Answer,
     Closing,
     Entry,
     OpenedDeposit,
+    OpenItem,
+    OperatorLimit,
     PlayerState,
     Proposal,
     Transfer,
     Wallet,
 )
-from ledger_sink.rules.payments import compares_with_payment, names_opened_deposit
+from ledger_sink.rules.operations import twin_ids
+from ledger_sink.rules.payments import names_opened_deposit
 from ledger_sink.rules.references import WINS, checks_bet_of_win, protects_settled_bets
+from ledger_sink.rules.reversals import compares_with_payment
+from ledger_sink.rules.suspense import OF_ITEMS, whole_of
 from ledger_sink.store.copy_rows import month_of, previous_month
 from ledger_sink.store.statements import plain_array, statements
-from schemas.errors import InvariantBroken
+from schemas.errors import Rejected
 from schemas.events import Attempt, Kind, WalletTransaction
+from schemas.identity import HOUSE, names_entry
 from schemas.money import exponent_of
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 
 _SQL = statements("ledger")
+
+_LIMITED = frozenset({Kind.ADJUSTMENT.value, *OF_ITEMS})
+"""The legs of operators that may move money."""
 
 
 @dataclass(slots=True)
@@ -48,10 +58,17 @@ class ReadSet:
     """
     proposals: set[str] = field(default_factory=set)
     opened_deposits: set[str] = field(default_factory=set)
+    open_items: set[str] = field(default_factory=set)
+    payments: set[str] = field(default_factory=set)
+    """Payments that refunds and chargebacks refer to: a person may have given one to its player."""
+    is_limited: bool = False
+    """Whether an operator acts alone, so that the limits have to be read."""
     newly_wagering: set[str] = field(default_factory=set)
     """Players whose bonus money has to be wagered from within this group on."""
     crosses_partitions: bool = False
-    """Whether an event without a player refers to another, which may be of any partition."""
+    """Whether an event refers to another that may be of any partition: one without a player does,
+    and the acts of operators on limits and open items.
+    """
 
 
 def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPolicy]) -> ReadSet:
@@ -66,19 +83,37 @@ def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPo
         for provider, policy in policies.items()
         if checks_bet_of_win(policy) or protects_settled_bets(policy)
     }
+    excluding = {name for name, policy in policies.items() if policy.exclusive_operations}
     for log_event in events:
         event = log_event.event
         player_id = event.player_id
         event_ids.add(event.event_id)
+        if log_event.quarantine is not None:
+            event_ids.update(member.event.event_id for member in log_event.members)
+            continue
+        if event.provider in excluding:
+            for member in log_event.members or (log_event,):
+                event_ids.update(twin_ids(member.event, policies[event.provider]))
         if player_id is not None:
             players[player_id] = log_event.source.partition
             if len(event.legs) > 1 and any(leg.kind == Kind.WAGERING for leg in event.legs):
                 read_set.newly_wagering.add(player_id)
         if log_event.reference_id is not None:
             _add_reference(read_set, event, log_event.reference_id, checking, policies)
+        if event.cause is not None or event.provider == HOUSE:
+            _add_cause(read_set, event)
         if log_event.members or log_event.reference_ids:
             _add_members(read_set, log_event, checking, policies)
     return read_set
+
+
+def _add_cause(read_set: ReadSet, event: WalletTransaction) -> None:
+    """Add what is read for an operator's act, and for a payment whose whole may have come."""
+    whole_id = whole_of(event)
+    if whole_id is not None:
+        read_set.event_ids.add(whole_id)
+    if event.provider == HOUSE and any(leg.kind in _LIMITED for leg in event.legs):
+        read_set.is_limited = True
 
 
 def _add_members(
@@ -95,6 +130,16 @@ def _add_members(
                 _add_reference(read_set, member.event, reference_id, checking, policies)
 
 
+def _add_act(read_set: ReadSet, event: WalletTransaction, reference_id: str, kind: str) -> None:
+    """Add what an act of operators names: an open item, a proposal, or a quarantine."""
+    read_set.event_ids.add(reference_id)
+    if kind == Kind.QUARANTINE:
+        return
+    read_set.crosses_partitions = True
+    names_item = event.reference is not None and names_entry(event.provider, event.reference)
+    (read_set.open_items if names_item else read_set.proposals).add(reference_id)
+
+
 def _add_reference(
     read_set: ReadSet,
     event: WalletTransaction,
@@ -107,9 +152,12 @@ def _add_reference(
     `checking`: the providers whose policy looks at the bet that a win names.
     """
     player_id = event.player_id
+    kinds = [leg.kind for leg in event.legs]
+    if kinds and (kinds[0] in OF_ITEMS or Kind.QUARANTINE in kinds):
+        _add_act(read_set, event, reference_id, kinds[0])
+        return
     if player_id is None:
         read_set.crosses_partitions = True
-    kinds = [leg.kind for leg in event.legs]
     if not CLOSING_KINDS.isdisjoint(kinds):
         read_set.event_ids.add(reference_id)
         read_set.reversible.add(reference_id)
@@ -121,6 +169,7 @@ def _add_reference(
     elif compares_with_payment(event, policies.get(event.provider, DEFAULT_POLICY)):
         read_set.event_ids.add(reference_id)
         read_set.reversible.add(reference_id)
+        read_set.payments.add(reference_id)
     elif names_opened_deposit(event):
         read_set.opened_deposits.add(reference_id)
     elif Kind.ADJUSTMENT in kinds:
@@ -139,12 +188,15 @@ class PendingReads:
     """None where every player is in the cache."""
 
     async def fill(self, book: Book) -> None:
-        """Add the answers to a book. Raises InvariantBroken for a wallet with other decimals."""
+        """Add the answers to a book."""
         _add_entries(book, await self.entries.fetchall())
         for row in await self.closings.fetchall():
             book.closings[row[0], row[1]] = Closing(*row)
         for row in await self.wallets.fetchall() if self.wallets else ():
-            book.wallets[row[0], row[1]] = _check_scale(Wallet(*row))
+            wallet = Wallet(*row)
+            book.add_wallet(wallet)
+            if (misread := _check_scale(wallet)) is not None:
+                book.misread_players[wallet.player_id] = misread
         for row in await self.states.fetchall() if self.states else ():
             book.states[row[0]] = PlayerState(*row)
 
@@ -167,15 +219,19 @@ def _add_entries(book: Book, rows: Iterable[Sequence[Any]]) -> None:
         book.entries.setdefault(event_id, []).append(entry)
 
 
-def _check_scale(wallet: Wallet) -> Wallet:
-    exponent = exponent_of(wallet.currency)
-    if wallet.scale != exponent:
-        message = (
-            f"wallet {wallet.player_id}:{wallet.currency} was opened with {wallet.scale} decimals,"
-            f" the currency now has {exponent}; its amounts would be read wrong"
-        )
-        raise InvariantBroken(message)
-    return wallet
+def _check_scale(wallet: Wallet) -> str | None:
+    """Return why a wallet's amounts would be read wrong; None where they are not."""
+    name = f"wallet {wallet.player_id}:{wallet.currency}"
+    try:
+        exponent = exponent_of(wallet.currency)
+    except Rejected as error:
+        return f"{name} was opened in a currency that is not configured now: {error.detail}"
+    if wallet.scale == exponent:
+        return None
+    return (
+        f"{name} was opened with {wallet.scale} decimals, the currency now has {exponent}; its"
+        " amounts would be read wrong"
+    )
 
 
 async def send_reads(
@@ -203,8 +259,43 @@ async def read_follow_ups(
     await read_repeats(connection, book, events)
     await read_opened_deposits(connection, book, read_set)
     bets = await read_proposals_and_bets(connection, book, read_set)
+    await read_open_items(connection, book, read_set)
+    assignments = await read_assignments(connection, book, read_set)
     months = recent_months(one.event.appended_at for one in events)
-    await read_reversible(connection, book, read_set.reversible | bets, months)
+    await read_reversible(connection, book, read_set.reversible | bets | assignments, months)
+
+
+async def read_open_items(connection: AsyncConnection[Any], book: Book, read_set: ReadSet) -> None:
+    """Add the items that operators name, themselves or by a proposal, and the limits."""
+    proposed = {book.proposals[one].item_id for one in read_set.proposals if one in book.proposals}
+    item_ids = sorted(read_set.open_items.union(one for one in proposed if one is not None))
+    if item_ids:
+        columns = {"event_ids": plain_array(item_ids)}
+        cursor = await connection.execute(_SQL["known_open_items"], columns)
+        for row in await cursor.fetchall():
+            book.open_items[row[0]] = OpenItem(*row)
+        cursor = await connection.execute(_SQL["known_closings"], columns)
+        for row in await cursor.fetchall():
+            book.closings[row[0], row[1]] = Closing(*row)
+    if read_set.is_limited:
+        cursor = await connection.execute(_SQL["known_limits"])
+        for row in await cursor.fetchall():
+            book.operator_limits[row[0]] = OperatorLimit(*row)
+
+
+async def read_assignments(
+    connection: AsyncConnection[Any], book: Book, read_set: ReadSet
+) -> set[str]:
+    """Add the assignments by which payments came to their players. Returns their ids."""
+    closings = [book.closings.get((payment, NO_PLAYER)) for payment in read_set.payments]
+    assigned = {one.by_event_id for one in closings if one is not None and one.action == ASSIGNED}
+    unknown = sorted(assigned.difference(book.entries))
+    if unknown:
+        cursor = await connection.execute(
+            _SQL["known_entries"], {"event_ids": plain_array(unknown)}
+        )
+        _add_entries(book, await cursor.fetchall())
+    return assigned
 
 
 async def read_opened_deposits(

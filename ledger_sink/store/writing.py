@@ -101,8 +101,7 @@ async def _write_projections(
         writes.append(("closings", len(book.new_closings), cursor))
     if book.changed_states:
         await connection.execute(_SQL["upsert_states"], _state_columns(book))
-    if book.new_proposals:
-        await connection.execute(_SQL["insert_proposals"], _proposal_columns(book))
+    await _write_acts_of_people(connection, book)
     if book.new_opened_deposits:
         await connection.execute(_SQL["insert_opened_deposits"], _opened_columns(book))
     # In the order of the key each page of the table is looked up once, not once for each wallet.
@@ -111,6 +110,39 @@ async def _write_projections(
         cursor = await connection.execute(_SQL["upsert_wallets"], _wallet_columns(wallets))
         writes.append(("wallets", len(wallets), cursor))
     return writes
+
+
+async def _write_acts_of_people(connection: AsyncConnection[Any], book: Book) -> None:
+    """Execute the statements of proposals, limits and open items; nearly every group has none."""
+    if book.new_proposals:
+        await connection.execute(_SQL["insert_proposals"], _proposal_columns(book))
+    if book.closed_items:
+        closed = {"event_ids": sorted(book.closed_items)}
+        await connection.execute(_SQL["delete_open_items"], closed)
+    if book.new_open_items:
+        await connection.execute(_SQL["upsert_open_items"], _item_columns(book))
+    if book.new_limits:
+        limits = list(book.new_limits.values())
+        columns = {
+            "currencies": [limit.currency for limit in limits],
+            "amounts": [limit.amount_minor for limit in limits],
+            "event_ids": [limit.event_id for limit in limits],
+        }
+        await connection.execute(_SQL["upsert_limits"], columns)
+
+
+def _item_columns(book: Book) -> dict[str, Any]:
+    new = list(book.new_open_items.values())
+    return {
+        "event_ids": [item.event_id for item in new],
+        "decisions": [item.decision for item in new],
+        "providers": [item.provider for item in new],
+        "players": [item.player_id for item in new],
+        "currencies": [item.currency for item in new],
+        "amounts": [item.amount_minor for item in new],
+        "in_suspense": [item.in_suspense for item in new],
+        "times": [item.opened_at_ms for item in new],
+    }
 
 
 def _closing_columns(book: Book) -> dict[str, Any]:
@@ -134,6 +166,7 @@ def _state_columns(book: Book) -> dict[str, Any]:
         "wagering": [_json(state.wagering) for state in states],
         "event_ids": [state.event_id for state in states],
         "fractions": [_json(state.fractions) for state in states],
+        "reversals": [_json(state.reversals) for state in states],
     }
 
 
@@ -153,6 +186,8 @@ def _proposal_columns(book: Book) -> dict[str, Any]:
         "brands": [proposal.brand for proposal in new],
         "ids": [proposal.id for proposal in new],
         "times": [proposal.occurred_at_ms for proposal in new],
+        "acts": [proposal.act for proposal in new],
+        "items": [proposal.item_id for proposal in new],
     }
 
 
@@ -179,4 +214,5 @@ def _wallet_columns(wallets: Sequence[Wallet]) -> dict[str, Any]:
         "event_ids": plain_array([wallet.event_id for wallet in wallets]),
         "parts": plain_array([wallet.partition for wallet in wallets]),
         "offsets": plain_array([wallet.source_offset for wallet in wallets]),
+        "brands": text_array([wallet.brand for wallet in wallets]),
     }

@@ -41,8 +41,10 @@ from pitboss.cli.bench_environment import (
     servers_option,
     with_lifeline,
 )
+from pitboss.cli.bench_gateway import gateway_command
 from pitboss.cli.bench_latency import latency_command
 from pitboss.cli.bench_pipeline import LIFELINE, PEERS_FOLDER, QUIX_PACKAGES, pipeline_command
+from pitboss.cli.bench_replay import replay_command
 from pitboss.cli.progress import StepProgress
 from pitboss.cli.suggestions import PROVIDER, SuggestingGroup
 from pitboss.embedded.databases import create_database, drop_database
@@ -64,6 +66,8 @@ def bench() -> None:
 
 bench.add_command(latency_command)
 bench.add_command(pipeline_command)
+bench.add_command(gateway_command)
+bench.add_command(replay_command)
 
 
 @bench.command()
@@ -279,6 +283,7 @@ def _plan(
     folder = opened.folder
     keys = SandboxKeys.generate()
     keyring = folder / "keys.json"
+    keyring.touch(mode=0o600)
     keyring.write_text(json.dumps({"hub88": keys.keyring()["hub88"]}), encoding="utf-8")
     return NormaliseBenchPlan(
         bootstrap_servers=own.bootstrap_servers,

@@ -7,17 +7,20 @@ import logging
 import secrets
 import shutil
 import sys
+import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import click
+import psycopg
 
 import lab.bench
 from lab.bench.report import BenchEnvironment, FigureRow, format_table
 from lab.bench.server_cpu import ServerPids
+from ledger_sink.store.statements import statements
 from pitboss.cli.interrupts import unwind_on_termination
 from pitboss.cli.progress import StepProgress
 from pitboss.embedded.stack import Stack
@@ -25,11 +28,31 @@ from pitboss.embedded.state import read_state, resolve_runtime
 from pitboss.ops.provision import deprovision, provision
 from pitboss.settings import Runtime, StackSettings, read_settings, runtime_of
 from schemas.errors import UsageError
+from schemas.money import EXPONENTS
 
 PARTITIONS = 8
 """Of every topic of a measurement: as many as the trials had that the targets were drawn from."""
 
 RESULTS = Path(lab.bench.__file__).parent / "results"
+
+_UNLIMITED: Final = 10**15
+
+
+def lift_operator_limits(database_url: str) -> None:
+    """Let one operator give every player of a measurement money to bet with.
+
+    A casino's limit is set by two people through the log. A measurement's wallets are opened before
+    any worker runs, and its database is removed afterwards.
+    """
+    currencies = sorted(EXPONENTS)
+    limits = {
+        "currencies": currencies,
+        "amounts": [_UNLIMITED] * len(currencies),
+        "event_ids": [str(uuid.UUID(int=0))] * len(currencies),
+    }
+    with psycopg.connect(database_url) as connection:
+        connection.execute(statements("ledger")["upsert_limits"], limits)
+
 
 pairs_option = click.option(
     "--pairs",
@@ -182,6 +205,7 @@ def bench_namespace(
             provision(
                 runtime, partitions=partitions, raw_partitions=partitions, providers=providers
             )
+        lift_operator_limits(runtime.database_url)
         yield runtime
     finally:
         deprovision(runtime)

@@ -33,6 +33,7 @@ def write_keyring(keys: SandboxKeys, file: Path, providers: Collection[str] | No
         for provider, material in keys.keyring().items()
         if providers is None or provider in providers
     }
+    file.touch(mode=0o600)
     file.write_text(json.dumps(keyring), encoding="utf-8")
     return file
 

@@ -27,12 +27,13 @@ from pitboss.cli.dlt_filter import (
     parse_source,
 )
 from pitboss.cli.dlt_views import action_view, case_lines, case_view, format_time, hold_view
-from pitboss.cli.option_types import period_options
+from pitboss.cli.option_types import DURATION, period_options
 from pitboss.cli.suggestions import SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import dead_letters
 from pitboss.ops.periods import check_period, is_within
-from pitboss.settings import Runtime, read_keyring, read_settings, read_worker_settings
+from pitboss.setting_files import read_keyring
+from pitboss.settings import Runtime, read_settings, read_worker_settings
 from runtime.dead_letters.headers import ACTOR_MAX, REASON_MAX, format_position
 from runtime.dead_letters.letters import (
     CaseFilter,
@@ -226,6 +227,33 @@ def list_parked(*, player: str | None, as_json: bool) -> None:
     if holds:
         screen.show(table)
     _note(f"{sum(hold.waiting for hold in holds)} records of {len(holds)} players wait")
+
+
+@dlt.command()
+@click.option(
+    "--older-than",
+    "older_than_ms",
+    default="90d",
+    show_default=True,
+    type=DURATION,
+    help="Age of the source record by this machine's clock: 90d, 12h.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
+@json_option
+def trim(*, older_than_ms: int, dry_run: bool, as_json: bool) -> None:
+    """Delete old dead letters, up to the first in each topic that must stay.
+
+    An open one stays, unless its signature was never good (`BAD_SIGNATURE`, `MISSING_SIGNATURE`):
+    redrive or drop it first. For a daily job; the record of redrives and drops stays.
+    """
+    found = asyncio.run(dead_letters.trim_letters(_runtime(), older_than_ms, dry_run=dry_run))
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+        return
+    for one in found:
+        click.echo(f"{one.topic}-{one.partition}  {one.letters} before {one.before_offset}")
+    word = "would be deleted" if dry_run else "deleted"
+    _note(f"{sum(one.letters for one in found)} dead letters {word}")
 
 
 @dlt.command("history")

@@ -10,6 +10,8 @@ from pitboss.cli import screen
 from pitboss.cli.ledger_audit import AUDIT
 from pitboss.cli.ledger_corrections import CORRECTIONS
 from pitboss.cli.ledger_months import months_group
+from pitboss.cli.ledger_open import OPEN_WORK
+from pitboss.cli.ledger_quarantine import quarantine
 from pitboss.cli.ledger_reconcile import reconcile
 from pitboss.cli.ledger_report import report
 from pitboss.cli.ledger_rounds import ROUNDS
@@ -26,7 +28,10 @@ def ledger() -> None:
     """Query, check and correct the ledger."""
 
 
-for command in (*VIEWS, report, reconcile, months_group, *AUDIT, *CORRECTIONS, *ROUNDS):
+for command in (
+    *(*VIEWS, report, reconcile, months_group, *AUDIT, *CORRECTIONS),
+    *(*OPEN_WORK, quarantine, *ROUNDS),
+):
     ledger.add_command(command)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
 
+from ledger_sink.queries.open_items import read_limits
 from ledger_sink.queries.people import read_debts as debts_of
 from ledger_sink.queries.people import read_open_proposals
+from ledger_sink.rules.journal import Proposal
+from ledger_sink.rules.two_people import ACTS
 from pitboss.cli import screen
+from pitboss.cli.ledger_limits import limit, needs_second_person, print_how_to_approve
 from pitboss.cli.ledger_queries import show_rows
 from pitboss.cli.operator_commands import (
     brand_option,
@@ -26,10 +29,13 @@ from pitboss.cli.operator_commands import (
     wait_option,
 )
 from pitboss.cli.suggestions import CURRENCY
-from pitboss.settings import read_operator_settings
 from schemas.errors import UsageError
-from schemas.identity import event_id
 from schemas.money import exponent_of, format_minor
+
+_APPROVALS: Final = {
+    act: operation.removesuffix("proposed") + "approved" for operation, act in ACTS.items()
+}
+"""The operation that approves an act."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -42,16 +48,13 @@ def adjust(
 ) -> None:
     """Add AMOUNT to a player's cash, or subtract it if it is negative.
 
-    Above the limit of a single person (PITBOSS_ADJUST_ALONE) it is only proposed, and a second
-    person approves it.
+    Above the limit of a single person (`pitboss ledger limit show`) it is only proposed, and a
+    second person approves it.
     """
     minor = parse_minor_units(amount, currency)
     if minor == 0:
         raise UsageError("an adjustment of 0 changes nothing: give another amount")
-    alone = read_operator_settings().adjust_alone
-    needs_two = abs(minor) > (
-        parse_minor_units(alone[currency], currency) if currency in alone else 0
-    )
+    needs_two = needs_second_person(query_ledger(read_limits), currency, minor)
     event = {
         "operation": "adjustment.proposed" if needs_two else "adjustment",
         "id": str(uuid.uuid4()),
@@ -62,10 +65,8 @@ def adjust(
         "reason": reason,
     }
     submit_and_print(event, **how)
-    if needs_two and not how["as_json"] and not how["dry_run"]:
-        click.echo(
-            f"a second person has to approve it: pitboss ledger approve {event['id']} --by <who>"
-        )
+    if needs_two:
+        print_how_to_approve(event["id"], how["brand"], how)
 
 
 @click.command()
@@ -75,42 +76,55 @@ def adjust(
 @wait_option
 @dry_run_option
 @json_option
-def approve(*, proposal_id: str, actor: str, brand: str, **how: Any) -> None:
+def approve(*, proposal_id: str, actor: str, brand: str | None, **how: Any) -> None:
     """Approve another person's proposal; `pitboss ledger proposals` lists them."""
-    target = event_id(brand, "house", "adjustment.proposed", proposal_id)
-    found = query_ledger(partial(read_open_proposals, event_id=target))
-    if not found:
-        raise UsageError(
-            f"no open proposal {proposal_id} of brand {brand}: see `pitboss ledger proposals`"
-        )
+    proposal = _find_proposal(proposal_id, brand)
     # The ledger decides who may approve. A repeated approval has the same id: it is booked once.
-    submit_and_print(
-        {
-            "operation": "adjustment.approved",
-            "id": str(uuid.uuid5(uuid.UUID(target), actor)),
-            "player_id": found[0].player_id,
-            "proposal_id": proposal_id,
-            "actor": actor,
-        },
-        brand=brand,
-        **how,
-    )
+    event = {
+        "operation": _APPROVALS[proposal.act],
+        "id": str(uuid.uuid5(uuid.UUID(proposal.event_id), actor)),
+        "proposal_id": proposal_id,
+        "actor": actor,
+    }
+    if proposal.player_id:
+        event["player_id"] = proposal.player_id
+    submit_and_print(event, brand=proposal.brand, **how)
+
+
+def _find_proposal(proposal_id: str, brand: str | None) -> Proposal:
+    """Return the open proposal of an id, of any brand if none is given.
+
+    Raises UsageError where there is none, or one of each of several brands.
+    """
+    found = [
+        one
+        for one in query_ledger(read_open_proposals)
+        if one.id == proposal_id and brand in (None, one.brand)
+    ]
+    if not found:
+        whose = "" if brand is None else f" of brand {brand}"
+        raise UsageError(f"no open proposal {proposal_id}{whose}: see `pitboss ledger proposals`")
+    if len(found) > 1:
+        brands = ", ".join(one.brand for one in found)
+        raise UsageError(f"proposal {proposal_id} is open in the brands {brands}: give --brand")
+    return found[0]
 
 
 @click.command()
 @json_option
 def proposals(*, as_json: bool) -> None:
-    """List corrections that wait for a second person, oldest first."""
+    """List what waits for a second person, oldest first: corrections, suspense, limits."""
     found = query_ledger(read_open_proposals)
     if as_json:
         click.echo(msgspec.json.encode(found))
         return
-    columns = ("id", "brand", "player", "amount", "currency", "by", "reason", "since (UTC)")
+    columns = ("id", "act", "brand", "player", "amount", "currency", "by", "reason", "since (UTC)")
     table = screen.table(*columns, whole=("id",))
     for one in found:
         amount = format_minor(one.amount_minor, exponent_of(one.currency))
         table.add_row(
             one.id,
+            one.act,
             one.brand,
             one.player_id,
             amount,
@@ -151,5 +165,5 @@ def debts(*, as_json: bool) -> None:
     show_rows(table, "no wallet is in debt", found)
 
 
-CORRECTIONS = (adjust, approve, proposals, debts)
+CORRECTIONS = (adjust, approve, proposals, debts, limit)
 """Commands that `pitboss ledger` adds."""

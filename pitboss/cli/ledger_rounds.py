@@ -21,11 +21,13 @@ from pitboss.cli.operator_commands import (
     json_option,
     query_ledger,
 )
-from pitboss.cli.option_types import DURATION
+from pitboss.cli.option_types import DURATION, FiniteFloat
 from pitboss.cli.suggestions import STORED_PROVIDER
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.operator_events import append_events
-from pitboss.settings import read_settings
+from pitboss.ops.raw_topics import read_current
+from pitboss.ops.unbooked import wait_until_booked
+from pitboss.settings import read_settings, read_worker_settings
 from schemas.money import exponent_of, format_minor
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
@@ -118,15 +120,28 @@ def _show(views: Sequence[Mapping[str, Any]]) -> None:
 @click.command()
 @_provider
 @by_option
+@click.option(
+    "--wait",
+    "wait_s",
+    default=60.0,
+    show_default=True,
+    type=FiniteFloat(0),
+    help="Seconds to wait until what has come in is booked.",
+)
 @dry_run_option
 @json_option
-def sweep(*, provider: str | None, actor: str, dry_run: bool, as_json: bool) -> None:
+def sweep(*, provider: str | None, actor: str, wait_s: float, dry_run: bool, as_json: bool) -> None:
     """Propose an end for rounds that are open for longer than their provider's policy allows.
 
     Each proposal is an event of the log with the cause `sweep`; the ledger decides it like any
-    other. For a daily job.
+    other. For a daily job. Everything that is in the topics at the start is booked first: a win
+    that is not booked yet would be refused behind the proposal. Exit code 69, and nothing proposed,
+    while the normaliser or the ledger lags.
     """
-    runtime, now_ms = resolve_runtime(read_settings()), time.time_ns() // 1_000_000
+    settings = read_settings()
+    runtime, now_ms = resolve_runtime(settings), time.time_ns() // 1_000_000
+    read = read_current(runtime, read_worker_settings()).providers
+    asyncio.run(wait_until_booked(runtime, read, provider, timeout_s=wait_s))
     found = query_ledger(partial(read_open_rounds, until_ms=now_ms, provider=provider))
     events = propose_endings(found, policies(), now_ms, actor, runtime.topic(TRANSACTIONS))
     if not dry_run and events:

@@ -31,6 +31,10 @@ COMMANDS = {
     "run": ("pitboss.cli.run:run", "Run workers and restart them when they end."),
     "pause": ("pitboss.cli.pause:pause", "Pause the workers of a role."),
     "resume": ("pitboss.cli.pause:resume", "Resume the workers of a role."),
+    "gateway": (
+        "pitboss.cli.gateway:gateway",
+        "Show what providers call, and make a call as one does.",
+    ),
     "schemas": (
         "pitboss.cli.schemas:schemas",
         "Show and check the contracts of the topics.",
@@ -48,6 +52,11 @@ COMMANDS = {
     "dlt": ("pitboss.cli.dlt:dlt", "List, show, redrive and drop dead letters."),
     "alerts": ("pitboss.cli.alerts:alerts", "Show the detectors' findings, and explain them."),
     "fraud": ("pitboss.cli.fraud:fraud", "Show what detectors measure, and their score."),
+    "replay": ("pitboss.cli.replay:replay", "Export, rebuild and check what the topics remember."),
+    "archive": (
+        "pitboss.cli.archive:archive",
+        "Show, check and restore the archive of the topics.",
+    ),
     "rules": ("pitboss.cli.rules:rules", "Show the rules of the detectors."),
     "simulate": (
         "pitboss.cli.simulate:simulate",
@@ -153,8 +162,12 @@ def cli(ctx: click.Context) -> None:
         return  # it reports settings that are wrong, as one check among others
     settings = read_worker_settings()
     write_library_logs_to(home_of(read_values()) / CLIENT_LOG)
+    if settings.dialects_file is not None:
+        from pitboss.setting_files import configure_dialects
+
+        configure_dialects(settings)
     if settings.currencies_file is not None:
-        from pitboss.settings import read_currencies
+        from pitboss.setting_files import read_currencies
         from schemas.money import configure_currencies
 
         configure_currencies(read_currencies(settings))

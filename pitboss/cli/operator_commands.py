@@ -6,29 +6,28 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import msgspec
 
+from ledger_sink.queries.people import read_brand
+from ledger_sink.rules.refusals import STALE_STATE
+from ledger_sink.rules.two_people import ALREADY_CLOSED
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli.ledger_queries import read_ledger
 from pitboss.cli.option_types import FiniteFloat
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import operator_events
 from pitboss.ops.operator_events import SubmittedEvent
-from pitboss.settings import (
-    StackSettings,
-    WorkerSettings,
-    read_keyring,
-    read_keys_file,
-    read_settings,
-    read_worker_settings,
-)
+from pitboss.setting_files import read_keyring, read_keys_file
+from pitboss.settings import StackSettings, WorkerSettings, read_settings, read_worker_settings
 from pitboss.workers.role_locks import list_running
+from runtime.dead_letters.headers import format_position
 from runtime.postgres.database import SILENCE_MAX_S
-from schemas.errors import Rejected, UsageError
+from schemas.errors import PitbossError, Rejected, UsageError
 from schemas.events import Outcome, WalletOutcome
 from schemas.money import amount_from_text, format_minor, minor_units
 
@@ -39,12 +38,17 @@ APPLICATION_NAME = "pitboss.cli"
 ACCEPTED_OUTCOMES = frozenset(
     {Outcome.POSTED.value, Outcome.EXISTS.value, Outcome.INFORMATIONAL.value}
 )
+UNAPPLIED_REASONS = frozenset({STALE_STATE[1], ALREADY_CLOSED[1]})
+"""Reasons of an accepted event that has changed nothing."""
+
+DEFAULT_BRAND = "default"
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 by_option = click.option("--by", "actor", required=True, help="The acting person; kept in the log.")
 reason_option = click.option("--reason", required=True, help="The reason; kept in the log.")
 brand_option = click.option(
-    "--brand", default="default", show_default=True, help="The brand of the player."
+    "--brand",
+    help="The brand of the player. Default: the one that the ledger knows, else `default`.",
 )
 wait_option = click.option(
     "--wait",
@@ -92,11 +96,18 @@ def parse_minor_units(amount: str, currency: str) -> int:
 
 
 def submit_and_print(
-    event: Mapping[str, Any], *, brand: str, wait_s: float, dry_run: bool, as_json: bool
+    event: Mapping[str, Any],
+    *,
+    brand: str | None,
+    wait_s: float,
+    dry_run: bool,
+    as_json: bool,
+    log_partition: int | None = None,
 ) -> None:
     """Append an operator's event and print the ledger's outcome.
 
-    Exit with 1 if the event is refused or rejected.
+    With `log_partition` it is enough that the event has come into that partition of the log. Exit
+    with 1 if the event is refused or rejected, or has changed nothing.
     """
     if dry_run:
         click.echo(
@@ -108,14 +119,42 @@ def submit_and_print(
     settings, worker = read_settings(), read_worker_settings()
     runtime = resolve_runtime(settings)
     warn = operator_events.ignore_warning if _warn_of_key(settings, worker) else _print_warning
-    found = asyncio.run(operator_events.submit(runtime, worker, event, brand, wait_s, warn=warn))
+    if brand is None and (player_id := event.get("player_id")) is not None:
+        brand = find_brand(str(player_id))
+    found = asyncio.run(
+        operator_events.submit(
+            runtime,
+            worker,
+            event,
+            brand or DEFAULT_BRAND,
+            wait_s,
+            warn=warn,
+            log_partition=log_partition,
+        )
+    )
     if as_json:
         click.echo(msgspec.json.encode(_as_json(event, found)))
     else:
         click.echo(_format_answer(found, wait_s))
-    outcome = found.outcome
-    if found.letter or (outcome is not None and outcome.outcome not in ACCEPTED_OUTCOMES):
+    if _is_applied(found) is False:
         raise SystemExit(1)
+
+
+def find_brand(player_id: str) -> str | None:
+    """Return a player's brand; None where no money moved, and while the ledger does not answer."""
+    with suppress(PitbossError):
+        return query_ledger(partial(read_brand, player_id=player_id))
+    return None
+
+
+def _is_applied(found: SubmittedEvent) -> bool | None:
+    """Return whether the event has its effect; None without an answer."""
+    outcome = found.outcome
+    if found.letter is not None:
+        return False
+    if outcome is None:
+        return None
+    return outcome.outcome in ACCEPTED_OUTCOMES and outcome.reason not in UNAPPLIED_REASONS
 
 
 def _warn_of_key(settings: StackSettings, worker: WorkerSettings) -> bool:
@@ -144,7 +183,9 @@ def _as_json(event: Mapping[str, Any], found: SubmittedEvent) -> dict[str, Any]:
     return {
         "attempt": _place(found),
         "said": event,
+        "applied": _is_applied(found),
         "outcome": found.outcome,
+        "log": found.logged and format_position(found.logged),
         "dead_letter": letter and {"code": letter.code, "detail": letter.detail},
     }
 
@@ -156,12 +197,15 @@ def _format_answer(found: SubmittedEvent, wait_s: float) -> str:
             f"REJECTED {letter.code}: {letter.detail} ({where}); it is a dead letter, so the "
             f"ledger never decides it: `pitboss dlt show {where}`"
         )
+    if found.logged is not None:
+        return f"in the log as {format_position(found.logged)} ({where})"
     if outcome is None:
         return (
             f"appended as {where}; no outcome within {wait_s:g} s: it comes once the workers have "
             "read it (`pitboss topics lag`), unless they reject it (`pitboss dlt list`)"
         )
-    return f"{outcome.outcome} {outcome.reason}{_balance(outcome)} ({where})"
+    unapplied = "" if _is_applied(found) else "; nothing was changed"
+    return f"{outcome.outcome} {outcome.reason}{_balance(outcome)} ({where}){unapplied}"
 
 
 def _place(found: SubmittedEvent) -> str:

@@ -12,7 +12,7 @@ import orjson
 
 from pitboss.cli import screen
 from pitboss.ops.message_files import read_bodies
-from pitboss.settings import read_keys_file
+from pitboss.setting_files import read_keys_file
 from replay.explain import ExplainedEvent, MessageExplanation, explain
 from schemas.events import Leg, MarketSettlement, PlayerEvent, Reference
 from schemas.money import EXPONENTS

@@ -14,6 +14,7 @@ import orjson
 from ledger_sink.queries.traffic import VersionTraffic
 from pitboss.cli import screen
 from pitboss.embedded.state import NoStack, resolve_runtime
+from pitboss.setting_files import list_dialect_settings
 from pitboss.settings import read_settings
 from schemas.errors import PitbossError
 from streams.providers.registry import DIALECTS
@@ -47,6 +48,8 @@ def list_command(as_json: bool) -> None:
         click.echo(orjson.dumps(rows))
     else:
         _show(rows)
+        for line in list_dialect_settings(DIALECTS.overrides):
+            click.echo(f"of this installation: {line}")
     events = {version: one.events for version, one in (traffic or {}).items()}
     for warning in format_warnings(DIALECTS.rows, events, today):
         click.echo(f"warning: {warning}", err=True)
@@ -85,6 +88,7 @@ def _describe_version(
         if seen is None
         else {"record": seen.last_record, "at": _text(seen.last_at_ms)},
         "adapter": row.adapter,
+        "settings": DIALECTS.overrides.get(row.provider, {}),
         "source": row.source,
     }
 

@@ -11,7 +11,9 @@ from pitboss.cli.progress import show_waiting
 from pitboss.cli.suggestions import PROVIDER
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.provision import provision as make_ready
+from pitboss.ops.shared_settings import collect
 from pitboss.settings import read_settings, read_worker_settings
+from schemas.errors import UsageError
 from schemas.topics import PARTITIONS_DEFAULT
 
 
@@ -35,13 +37,31 @@ from schemas.topics import PARTITIONS_DEFAULT
 @click.option(
     "--dry-run", is_flag=True, help="Query both servers for what is missing, and change nothing."
 )
+@click.option(
+    "--accept-settings",
+    is_flag=True,
+    help="Store the settings of this environment that all processes share, and print what changes. "
+    "With --dry-run only print it.",
+)
+@click.option("--by", "actor", help="Who accepts them; kept with the installation.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def provision(partitions: int, providers: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+def provision(
+    partitions: int,
+    providers: tuple[str, ...],
+    dry_run: bool,
+    accept_settings: bool,
+    actor: str | None,
+    as_json: bool,
+) -> None:
     """Create what is missing of database, tables and topics; existing ones stay unchanged.
 
     Stores with the installation whose raw topics are read (PITBOSS_PROVIDERS), also when that
-    changes, and how many partitions each has (PITBOSS_RAW_PARTITIONS), which never changes.
+    changes, and how many partitions each has (PITBOSS_RAW_PARTITIONS), which never changes; and the
+    settings that all processes share (brands, currencies, dialects and ledger policies), which
+    --accept-settings changes.
     """
+    if accept_settings and not actor:
+        raise UsageError("give --by NAME: who accepts the settings is kept with the installation")
     worker = read_worker_settings()
     runtime = resolve_runtime(read_settings())
     with show_waiting("provisioning") as progress:
@@ -50,6 +70,8 @@ def provision(partitions: int, providers: tuple[str, ...], dry_run: bool, as_jso
             partitions=partitions,
             providers=providers or worker.providers,
             raw_partitions=worker.raw_partitions,
+            shared=collect(worker),
+            accepted_by=actor if accept_settings else None,
             dry_run=dry_run,
             report=progress.report,
         )
@@ -58,6 +80,9 @@ def provision(partitions: int, providers: tuple[str, ...], dry_run: bool, as_jso
         done_as_json = {"dry_run": dry_run, **names, **asdict(done)}
         click.echo(orjson.dumps(done_as_json, default=sorted))
         return
+    word = "would change" if dry_run else "changed"
+    for line in done.changed_settings:
+        click.echo(f"{word}  {line}")
     where = f"database {runtime.database}, namespace {runtime.namespace or '(none)'}"
     if not dry_run:
         click.echo(f"ready: {where}")

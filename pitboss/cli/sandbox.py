@@ -28,13 +28,8 @@ from pitboss.cli.suggestions import SuggestingGroup
 from pitboss.embedded.files import write_atomically
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.topic_admin import find_missing_topics
-from pitboss.settings import (
-    Runtime,
-    StackSettings,
-    read_keyring,
-    read_settings,
-    read_worker_settings,
-)
+from pitboss.setting_files import read_keyring
+from pitboss.settings import Runtime, StackSettings, read_settings, read_worker_settings
 from pitboss.workers.role_locks import list_running
 from schemas.errors import UsageError
 from schemas.topics import raw_topic

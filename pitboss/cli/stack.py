@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec import to_builtins
 
+from pitboss.embedded.free_space import FreeSpace, free_space
 from pitboss.embedded.stack import ServerStatus, Stack
 from pitboss.embedded.state import NoStack, resolve_runtime
 from pitboss.settings import (
@@ -19,12 +20,14 @@ from pitboss.settings import (
     read_worker_settings,
     without_password,
 )
-from pitboss.workers import ROLES
+from pitboss.workers import ARCHIVE, ROLES
 from pitboss.workers.role_locks import RunningRole, list_running
 from schemas.errors import PitbossError, Unavailable, UsageError
 
 if TYPE_CHECKING:  # it would load Kafka's client, which `up` and `down` do without
     from pitboss.ops.raw_topics import UnreadTopic
+    from pitboss.ops.stuck_partitions import StuckPartition
+    from pitboss.ops.unbooked import OldBarrier
     from runtime.kafka.control import Pause
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -72,7 +75,9 @@ def status(context: click.Context, as_json: bool) -> None:
     """Show whether servers and workers run, and where, and which roles are paused.
 
     Workers are those that `pitboss run` started with this home. Exit code 3 if a server does not
-    answer, 1 if a raw topic holds records and is read by nothing.
+    answer, 1 if a partition is stuck at a record, if a raw topic holds records and is read by
+    nothing, if events without a player have waited for long for a partition to be normalised or
+    booked, or if the disk of the embedded servers has less space than PITBOSS_DISK_FREE_MIN_MB.
     """
     settings = read_settings()
     servers = (
@@ -81,7 +86,12 @@ def status(context: click.Context, as_json: bool) -> None:
     is_ready = all(server.is_ready for server in servers)
     pauses = _pauses(settings) if servers[0].is_ready else []
     unread = _unread(settings) if is_ready else []
+    stuck = _stuck(settings) if servers[0].is_ready else []
+    barriers = _old_barriers(settings) if is_ready else []
+    space = None if settings.uses_given_servers else free_space(settings)
+    is_full = space is not None and not space.is_enough
     workers = list_running(settings.home, settings.namespace)
+    unsigned = sorted({name for running in workers for name in running.unsigned})
     if as_json:
         row = {
             "ready": is_ready,
@@ -90,6 +100,10 @@ def status(context: click.Context, as_json: bool) -> None:
             "workers": [asdict(running) for running in workers],
             "paused": [to_builtins(pause) for pause in pauses],
             "unread": [asdict(topic) for topic in unread],
+            "stuck": [asdict(partition) for partition in stuck],
+            "unsigned": unsigned,
+            "old_barriers": [asdict(barrier) for barrier in barriers],
+            "disk": space and asdict(space),
         }
         click.echo(json.dumps(row))
     else:
@@ -97,11 +111,18 @@ def status(context: click.Context, as_json: bool) -> None:
         _show_workers(settings, workers)
         for pause in pauses:
             click.echo(f"{pause.component:<9} {pause}")
-        for topic in unread:
-            click.echo(f"error: {topic}", err=True)
+        if unsigned:
+            names = ", ".join(unsigned)
+            click.echo(f"warning: booked unchecked, without a key: {names}", err=True)
+        for trouble in (*stuck, *unread):
+            click.echo(f"error: {trouble}", err=True)
+        for barrier in barriers:
+            click.echo(f"error: {barrier.sentence}", err=True)
+        if space is not None and is_full:
+            click.echo(f"error: {_full(space)}", err=True)
         if not is_ready and not settings.uses_given_servers:
             click.echo(_way_up(settings), err=True)
-    context.exit(3 if not is_ready else 1 if unread else 0)
+    context.exit(3 if not is_ready else 1 if stuck or unread or barriers or is_full else 0)
 
 
 def _show_servers(settings: StackSettings, servers: Sequence[ServerStatus]) -> None:
@@ -120,10 +141,18 @@ def _show_workers(settings: StackSettings, workers: Sequence[RunningRole]) -> No
         count = "1 worker" if running.workers == 1 else f"{running.workers} workers"
         name = f" as {running.worker_id}" if running.worker_id else ""
         click.echo(f"{running.role:<9} {'runs':<10} {count:<17} pid {running.pid}{name}")
-    away = [role for role in ROLES if role not in {running.role for running in workers}]
+    wanted = (*ROLES, ARCHIVE) if settings.values["archive"].value else ROLES
+    away = [role for role in wanted if role not in {running.role for running in workers}]
     if away:
         where = " with this home" if settings.uses_given_servers else ""
         click.echo(f"no worker runs{where} of: {', '.join(away)}")
+
+
+def _full(space: FreeSpace) -> str:
+    return (
+        f"only {space}: both servers stop taking records on a full disk, and"
+        f" PITBOSS_DISK_FREE_MIN_MB asks for {space.required_mb / 1024:.1f} GB"
+    )
 
 
 def _way_up(settings: StackSettings) -> str:
@@ -179,6 +208,15 @@ def _pauses(settings: StackSettings) -> list[Pause]:
         return []  # the broker went away meanwhile, or the stack is only half up
 
 
+def _stuck(settings: StackSettings) -> list[StuckPartition]:
+    from pitboss.ops.stuck_partitions import list_stuck
+
+    try:
+        return list_stuck(resolve_runtime(settings))
+    except PitbossError:
+        return []  # as for pauses
+
+
 def _unread(settings: StackSettings) -> list[UnreadTopic]:
     from pitboss.ops.raw_topics import list_unread
     from runtime.postgres.roles import RightsMissing
@@ -189,6 +227,19 @@ def _unread(settings: StackSettings) -> list[UnreadTopic]:
         return []  # a server went away meanwhile
     except RightsMissing as error:
         click.echo(f"raw topics were not checked: {error}", err=True)
+        return []
+
+
+def _old_barriers(settings: StackSettings) -> list[OldBarrier]:
+    from pitboss.ops.unbooked import list_old_barriers
+    from runtime.postgres.roles import RightsMissing
+
+    try:
+        return list_old_barriers(resolve_runtime(settings))
+    except (NoStack, Unavailable):
+        return []  # a server went away meanwhile
+    except (RightsMissing, UsageError) as error:
+        click.echo(f"barriers were not checked: {error}", err=True)
         return []
 
 

@@ -1,4 +1,4 @@
-"""`pitboss topics`: create the catalogue's topics, compare them, and show consumer lag."""
+"""`pitboss topics`: create the catalogue's topics, compare and trim them, show consumer lag."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from dataclasses import asdict
 from typing import Any, Final
 
 import click
+import msgspec
 import orjson
 
 from pitboss.cli import screen
-from pitboss.cli.option_types import FiniteFloat
-from pitboss.cli.suggestions import TOPIC, NameChoice, SuggestingGroup
+from pitboss.cli.dlt_filter import PLACE, check_audit_text, parse_source
+from pitboss.cli.option_types import DURATION, FiniteFloat
+from pitboss.cli.suggestions import PROVIDER, TOPIC, NameChoice, SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
-from pitboss.ops import consumer_lag, raw_topics, topic_admin
+from pitboss.ops import consumer_lag, raw_topics, skips, topic_admin
 from pitboss.ops.consumer_lag import LagSum, PartitionLag, sum_lags
 from pitboss.ops.pauses import list_pauses
 from pitboss.ops.periods import format_time
 from pitboss.ops.raw_topics import RawTopics
+from pitboss.ops.raw_trim import trim_raw_topics
+from pitboss.ops.stuck_partitions import list_stuck
 from pitboss.ops.topic_admin import TopicDifference
 from pitboss.settings import Runtime, read_settings, read_worker_settings
+from runtime.dead_letters.headers import ACTOR_MAX, REASON_MAX, format_position
 from runtime.postgres.roles import RightsMissing, Role
-from schemas.errors import Unavailable
+from schemas.errors import Unavailable, UsageError
 from schemas.topics import (
     PARTITIONS_DEFAULT,
     PROVIDER_NAME,
@@ -120,6 +125,94 @@ def check(context: click.Context, partitions: int, as_json: bool) -> None:
     else:
         click.echo("all topics are as they should be")
     context.exit(1 if rows else 0)
+
+
+@topics.command()
+@click.argument("place", metavar=PLACE)
+@click.option("--by", "actor", required=True, help="The acting person; kept with the order.")
+@click.option("--why", required=True, help="The reason; kept with the order.")
+@click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
+@_as_json
+def skip(place: str, actor: str, why: str, dry_run: bool, as_json: bool) -> None:
+    """Leave out records of a raw topic that cannot be read, from PLACE on.
+
+    The workers that are stuck at PLACE read on at the next record that can be read, within seconds.
+    A record that can be read is never left out, so an order for one changes nothing. What is left
+    out has no dead letter: have its sender append it again.
+    """
+    for name, text, longest in (("--by", actor, ACTOR_MAX), ("--why", why, REASON_MAX)):
+        check_audit_text(name, text, longest)
+    runtime = resolve_runtime(read_settings())
+    source = parse_source(runtime, place)
+    if not re.match(raw_pattern(runtime.namespace), source.topic):
+        raise UsageError(
+            f"{source.topic} is not a raw topic: for an event of the log that cannot be booked "
+            "there is `pitboss ledger quarantine`"
+        )
+    order = skips.build_order(source, actor, why)
+    is_stuck = any(format_position(source) in one.reason for one in list_stuck(runtime))
+    if not dry_run:
+        asyncio.run(skips.append_order(runtime, order))
+    if as_json:
+        row = {"dry_run": dry_run, "order": msgspec.to_builtins(order), "is_stuck": is_stuck}
+        click.echo(orjson.dumps(row))
+        return
+    word = "would be skipped" if dry_run else "is skipped"
+    click.echo(f"what cannot be read from {order.component} on {word}")
+    if not is_stuck:
+        click.echo(f"warning: no worker says that it is stuck at {order.component}", err=True)
+
+
+@topics.command("skips")
+@_as_json
+def list_skips(as_json: bool) -> None:
+    """List the orders to leave out records that cannot be read: where, who, when and why."""
+    orders = skips.list_orders(resolve_runtime(read_settings()))
+    if as_json:
+        click.echo(msgspec.json.encode(orders))
+        return
+    rows = [
+        {
+            "place": f"{one.topic}-{one.partition}@{one.offset}",
+            "by": one.actor,
+            "when": one.at,
+            "why": one.reason,
+        }
+        for one in orders
+    ]
+    if rows:
+        _show(("place", "by", "when", "why"), rows)
+    click.echo(f"{len(rows)} orders", err=True)
+
+
+@topics.command()
+@click.option(
+    "--older-than",
+    "older_than_ms",
+    default="90d",
+    show_default=True,
+    type=DURATION,
+    help="Age by this machine's clock: 90d, 12h.",
+)
+@click.option(
+    "--provider", "providers", multiple=True, type=PROVIDER, help="Only of this one; repeatable."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
+@_as_json
+def trim(*, older_than_ms: int, providers: Sequence[str], dry_run: bool, as_json: bool) -> None:
+    """Delete raw records that are old and that the normaliser has read.
+
+    The broker deletes no raw record by itself, whatever its clock says. For a daily job.
+    """
+    runtime = resolve_runtime(read_settings())
+    found = asyncio.run(trim_raw_topics(runtime, older_than_ms, providers or None, dry_run=dry_run))
+    if as_json:
+        click.echo(orjson.dumps([asdict(one) for one in found]))
+        return
+    for one in found:
+        click.echo(f"{one.topic}-{one.partition}  {one.records} before {one.before_offset}")
+    word = "would be deleted" if dry_run else "deleted"
+    click.echo(f"{sum(one.records for one in found)} records {word}")
 
 
 @topics.command()

@@ -138,6 +138,7 @@ def running_workers(
         keys_file = home / runtime.namespace / "keys.json"
         keys_file.parent.mkdir(parents=True, exist_ok=True)
         keys_file.touch(mode=0o600)
+        keys_file.touch(mode=0o600)
         keys_file.write_bytes(orjson.dumps(keys.keyring()))
     environment = {
         "PITBOSS_KEYS_FILE": str(keys_file or ""),

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from fraud_agents.settings import GROUP as FRAUD_GROUP
+from ledger_sink.resolve.barriers import has_passed
 from ledger_sink.resolve.progress import KafkaPipelineProgress
-from ledger_sink.resolve.resolver import has_passed
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.settings import Runtime
 from runtime.postgres.roles import Role

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pitboss.embedded.accounts import server_account
+from pitboss.embedded.free_space import free_space, nearest_folder
 from pitboss.embedded.jars import KAFKA_VERSION, checksums, jar_folder, source_name
 from pitboss.embedded.kafka import java_program, kafka_answers
 from pitboss.embedded.ports import is_free
 from pitboss.embedded.postgres import postgres_programs
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import resolve_runtime
+from pitboss.ops.exports import missing_packages
 from pitboss.settings import StackSettings, WorkerSettings, show_values, unknown_variables
+from runtime.postgres.roles import Role
 from schemas.errors import PitbossError, UsageError
-
-DISK_BYTES_MIN = 5 * 1024**3
-"""An hour of a benchmark at full speed writes about this much to both logs."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,16 @@ def run_checkup(settings: StackSettings) -> list[CheckupFinding]:
         _jars(settings),
         _check("account", "start pitboss as an ordinary user", lambda: _account(settings)),
         _home(settings.home),
-        _disk(settings.home),
+        _disk(settings),
         *_servers(settings),
         *_check_variables(),
         _check("keys", "correct the keys file", lambda: _keys(settings)),
+        _check("dialects", "correct the dialects file", lambda: _dialects(settings)),
+        _check("gateway", "correct its settings", _gateway),
+        *_archive(settings),
         *_pauses(settings),
         *_raw_topics(settings),
+        *_shared_settings(settings),
     ]
 
 
@@ -96,7 +98,7 @@ def _home(home: Path) -> CheckupFinding:
 
     Permissions are not enough: root seems to be allowed to write where it cannot.
     """
-    present, way_out = _nearest(home), "set PITBOSS_HOME to a directory that you may write to"
+    present, way_out = nearest_folder(home), "set PITBOSS_HOME to a directory that you may write to"
     try:
         with tempfile.TemporaryFile(dir=present):
             pass
@@ -107,21 +109,10 @@ def _home(home: Path) -> CheckupFinding:
     return CheckupFinding("home", is_ok=True, detail=f"{home} {verdict}")
 
 
-def _nearest(home: Path) -> Path:
-    """Return the deepest folder of a path that exists.
-
-    Uses `os.path`, which treats a path that it may not read as missing.
-    """
-    folders = (home, *home.parents)
-    return next(path for path in folders if os.path.exists(path))  # noqa: PTH110 - as stated
-
-
-def _disk(home: Path) -> CheckupFinding:
-    present = _nearest(home)
-    free = shutil.disk_usage(present).free
-    detail = f"{free / 1024**3:.1f} GB free at {present}"
-    way_out = "free some, or set PITBOSS_HOME to a larger disk"
-    return CheckupFinding("disk", free >= DISK_BYTES_MIN, detail, way_out)
+def _disk(settings: StackSettings) -> CheckupFinding:
+    space = free_space(settings)
+    way_out = "free some, set PITBOSS_HOME to a larger disk, or lower PITBOSS_DISK_FREE_MIN_MB"
+    return CheckupFinding("disk", space.is_enough, str(space), way_out)
 
 
 def _servers(settings: StackSettings) -> Iterator[CheckupFinding]:
@@ -165,6 +156,52 @@ def _keys(settings: StackSettings) -> str:
     return f"{found}; {unchecked or 'each live provider that signs has a key'}"
 
 
+def _dialects(settings: StackSettings) -> str:
+    """Return the installation's settings of dialects. Raises UsageError for what is wrong."""
+    from pitboss.setting_files import (
+        configure_dialects,
+        list_dialect_settings,
+        read_dialect_settings,
+    )
+
+    given = settings.values["dialects_file"]
+    worker = WorkerSettings(dialects_file=given.value, dialects_place=given.place)
+    configure_dialects(worker)
+    lines = list_dialect_settings(read_dialect_settings(worker))
+    return f"{given.value}: {', '.join(lines)}" if lines else "all settings as released"
+
+
+def _gateway() -> str:
+    from gateway.decisions.sessions import SessionKey
+    from gateway.settings import PORT_DEFAULT
+    from pitboss.gateway_settings import read_gateway_settings
+
+    door = read_gateway_settings()
+    if door.session_key is not None:
+        SessionKey(door.session_key)
+    port = PORT_DEFAULT if door.port is None else door.port
+    sessions = "no session key" if door.session_key is None else "a session key"
+    if is_free(port):
+        start = "`pitboss run gateway`" if door.port is None else "`pitboss run all`"
+        return f"does not run; {start} starts it on {door.host}:{port}, with {sessions}"
+    return f"{door.host}:{port} is listened on; {sessions}"
+
+
+def _archive(settings: StackSettings) -> Iterator[CheckupFinding]:
+    """Yield whether the archive can be listed, if one is set."""
+    target = settings.values["archive"].value
+    if not target:
+        return
+
+    def inspect() -> str:
+        with missing_packages("run archive"):
+            from replay.archive.store import open_store
+
+            return f"{target} holds {len(open_store(target).list())} files"
+
+    yield _check("archive", "correct PITBOSS_ARCHIVE", inspect)
+
+
 def _pauses(settings: StackSettings) -> Iterator[CheckupFinding]:
     """Yield the pauses in force, if a broker answers."""
     from pitboss.ops.pauses import list_pauses
@@ -198,6 +235,31 @@ def _raw_topics(settings: StackSettings) -> Iterator[CheckupFinding]:
     for topic in unread:
         detail = f"{topic.topic} holds {topic.records} records and is read by nothing"
         yield CheckupFinding("raw topics", is_ok=False, detail=detail, way_out=topic.remedy)
+
+
+def _shared_settings(settings: StackSettings) -> Iterator[CheckupFinding]:
+    """Yield whether the settings that all processes share are those that are stored, if any are."""
+    from pitboss.ops.shared_settings import check, collect, read_stored
+
+    values = settings.values
+    worker = WorkerSettings(
+        brands=values["brands"].value or {},
+        currencies_file=values["currencies_file"].value,
+        dialects_file=values["dialects_file"].value,
+    )
+    try:
+        stored = read_stored(resolve_runtime(settings), Role.READER)
+        if stored is None:
+            return
+        check(stored, collect(worker))
+    except UsageError as error:
+        way_out = "correct the setting, or accept it: pitboss provision --accept-settings"
+        yield CheckupFinding("shared settings", is_ok=False, detail=str(error), way_out=way_out)
+        return
+    except PitbossError:
+        return  # no stack, or a server that is away
+    detail = f"as stored, accepted by {stored.accepted_by}, digest {stored.digest[:12]}"
+    yield CheckupFinding("shared settings", is_ok=True, detail=detail)
 
 
 def list_settings(settings: StackSettings) -> list[dict[str, str]]:

@@ -53,14 +53,40 @@ class Stack:
         data. Raises StackError.
         """
         report = progress or _silent
-        with self.lock(report), ThreadPoolExecutor(2) as pool:
+        with self.lock(report):
             self.settings.home.mkdir(parents=True, exist_ok=True)
             self._hide_from_git()
+            return self._start(report)
+
+    def revive(self, progress: ReportProgress | None = None) -> bool:
+        """Start what has ended of a stack that is up; return False if it was stopped meanwhile.
+
+        Raises StackError.
+        """
+        report = progress or _silent
+        with self.lock(report):
+            if read_state(self.settings.home) is None:
+                return False
+            self._start(report)
+            return True
+
+    def ended_servers(self) -> list[str]:
+        """Return the names of the servers that `up` started and that do not run any more.
+
+        None where `down` has stopped them.
+        """
+        if read_state(self.settings.home) is None:
+            return []
+        servers = (("kafka", self.kafka), ("postgres", self.postgres))
+        return [name for name, server in servers if server.process() is None]
+
+    def _start(self, report: ReportProgress) -> StackState:
+        with ThreadPoolExecutor(2) as pool:
             starts = [pool.submit(server.start, report) for server in (self.postgres, self.kafka)]
-            for failure in [start.exception() for start in starts]:
-                if failure is not None:
-                    raise failure
-            return self.write_state()
+        for failure in [start.exception() for start in starts]:
+            if failure is not None:
+                raise failure
+        return self.write_state()
 
     def down(self, progress: ReportProgress | None = None) -> bool:
         """Stop both servers and keep their data; return False if neither ran.

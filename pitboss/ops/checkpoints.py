@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 import psycopg
@@ -17,7 +18,16 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from ledger_sink.proof.sealing import Connection, cluster_of, last_seals, seal_partitions
+from ledger_sink.proof.sealing import (
+    Connection,
+    SealFault,
+    cluster_of,
+    find_lost_seals,
+    find_unsealed,
+    has_booked,
+    last_seals,
+    seal_partitions,
+)
 from ledger_sink.proof.seals import (
     Checkpoint,
     Seal,
@@ -29,7 +39,7 @@ from pitboss.settings import Runtime
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.topic_reader import read_topics
 from runtime.postgres.roles import Role, session_options, take_role_sync
-from schemas.errors import Unavailable, UsageError
+from schemas.errors import Fatal, Unavailable, UsageError
 from schemas.topics import CHECKPOINTS, TRANSACTIONS
 
 
@@ -73,21 +83,40 @@ def write_key_pair(path: Path) -> Path:
     return public
 
 
+class CheckpointsWentBack(Fatal):
+    """What this sealer has published is not there any more, or the seals are not those it named."""
+
+    code: ClassVar[str] = "CHECKPOINTS_WENT_BACK"
+
+
+def remembered_file(key_file: Path) -> Path:
+    """Return where a sealer keeps its last checkpoints: beside its key, out of others' reach."""
+    return key_file.with_name(f"{key_file.name}.last")
+
+
 async def seal_and_publish(
     runtime: Runtime,
     connection: Connection,
     key: Ed25519PrivateKey,
     file: Path | None,
+    remembered: Path,
     now: datetime | None = None,
 ) -> tuple[list[Seal], SignedCheckpoint | None]:
     """Seal the booked rows and publish a signed checkpoint; None if no seal is new.
 
     Returns the seals that were made and the checkpoint. With `file` the checkpoint is appended
-    there first. Raises Unavailable, SendFailed.
+    there first. `remembered` keeps the digest of the last one, so that a topic that went back is
+    not continued. Raises CheckpointsWentBack, Unavailable, SendFailed.
     """
+    ledger = f"{cluster_of(connection)}/{runtime.database}"
+    last = _last_of_ours(await read_published_checkpoints(runtime), key, ledger, remembered)
     made = seal_partitions(connection, runtime.topic(TRANSACTIONS))
-    earlier = await read_published_checkpoints(runtime)
-    last = earlier[-1] if earlier else None
+    if last is not None and (lost := find_lost_seals(connection, last.content().seals)):
+        number = last.content().number
+        raise CheckpointsWentBack(
+            f"checkpoint {number} names seals that the database does not have: {lost[0]};"
+            " nothing was signed. `pitboss ledger verify` shows what was changed"
+        )
     seals = last_seals(connection)
     if not seals or (last is not None and last.content().seals == seals):
         return made, None
@@ -107,7 +136,57 @@ async def seal_and_publish(
         await producer.send_keyed(
             runtime.topic(CHECKPOINTS), [(runtime.database.encode(), line, (), None)]
         )
+    # Not before: a sealer that ends in between finds its checkpoint on the topic.
+    _remember(remembered, ledger, signed.digest)
     return made, signed
+
+
+def _last_of_ours(
+    published: Sequence[SignedCheckpoint], key: Ed25519PrivateKey, ledger: str, remembered: Path
+) -> SignedCheckpoint | None:
+    """Return the checkpoint to continue: the last that this key has signed.
+
+    Records of others on the topic are passed over. Raises CheckpointsWentBack where the chain is
+    broken, or does not hold the one that is remembered.
+    """
+    public = key.public_key()
+    ours = [signed for signed in published if is_signature_valid(signed, public)]
+    if broken := find_forgeries(ours, public):
+        raise CheckpointsWentBack(f"{broken[0]}; nothing was signed")
+    digest = _read_remembered(remembered).get(ledger)
+    if digest is not None and digest not in {signed.digest for signed in ours}:
+        raise CheckpointsWentBack(
+            f"the last checkpoint of this sealer (digest {digest[:16]}, kept in {remembered}) is"
+            f" not on the topic, which has {len(ours)} of this key: it was emptied or set back."
+            " Nothing was signed: find out who did it; only a new key begins a new chain"
+        )
+    if published and not ours:
+        raise CheckpointsWentBack(
+            f"the topic's {len(published)} checkpoints are signed by another key; nothing was"
+            " signed: seal with that key, or take the topic to the archive and begin a new one"
+        )
+    return ours[-1] if ours else None
+
+
+def _read_remembered(file: Path) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, str])
+    except FileNotFoundError:
+        return {}
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{file} does not hold the sealer's last checkpoints: {error}") from error
+
+
+def _remember(file: Path, ledger: str, digest: str) -> None:
+    """Replace the file, whole or not at all."""
+    content = msgspec.json.encode(_read_remembered(file) | {ledger: digest})
+    beside = file.with_name(f"{file.name}.new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as written:
+        written.write(content)
+        written.flush()
+        os.fsync(written.fileno())
+    beside.replace(file)
 
 
 async def read_published_checkpoints(runtime: Runtime) -> list[SignedCheckpoint]:
@@ -141,17 +220,49 @@ def _read(line: bytes, where: str) -> SignedCheckpoint:
 
 
 def find_forgeries(checkpoints: Sequence[SignedCheckpoint], key: Ed25519PublicKey) -> list[str]:
-    """Return what is wrong with checkpoints: not signed by the key, or not the next one."""
+    """Return what is wrong with checkpoints: not signed by the key, or not the next one.
+
+    One that is not signed says nothing about the others, so they are not held against it.
+    """
     wrong = []
-    for before, signed in zip((None, *checkpoints), checkpoints, strict=False):
+    before: SignedCheckpoint | None = None
+    for signed in checkpoints:
         content = signed.content()
         name = f"checkpoint {content.number} of {content.at}"
         if not is_signature_valid(signed, key):
             wrong.append(f"{name} is not signed by this key")
-        elif (content.number, content.previous) != (
+            continue
+        if (content.number, content.previous) != (
             (before.content().number + 1, before.digest) if before else (1, "")
         ):
             wrong.append(
                 f"{name} does not continue the one before it: one is missing, or was put there"
             )
+        before = signed
     return wrong
+
+
+def find_gaps(
+    connection: Connection,
+    topic: str,
+    signed: Sequence[SignedCheckpoint],
+    *,
+    at_least: int,
+    older_than_ms: int,
+) -> list[SealFault]:
+    """Return what the checkpoints of a ledger do not prove: too few of them, or rows without one.
+
+    `signed` are those of the sealer's key, `at_least` how many of them there must be, and
+    `older_than_ms` the time from which on rows may still be without a checkpoint.
+    """
+    if not has_booked(connection, topic):
+        return []
+    if not signed:
+        return [SealFault("checkpoints", "no checkpoint of this ledger by this key was found")]
+    count, faults = signed[-1].content().number, []
+    if count < at_least:
+        plural = "s" if count > 1 else ""
+        what = f"{count} checkpoint{plural}, at least {at_least} were expected"
+        faults.append(SealFault("checkpoints", what))
+    references = signed[-1].content().seals
+    return [*faults, *find_unsealed(connection, topic, references, older_than_ms)]

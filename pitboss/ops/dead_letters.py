@@ -1,25 +1,27 @@
-"""The dead letters of an installation and what was done about them, read again each time."""
+"""The dead letters of an installation and what was done about them: from the index and behind."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from msgspec.structs import replace
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 
 from fraud_agents.alerts import read_records
-from pitboss.ops.topic_admin import dead_letter_topics
+from pitboss.ops.dead_letter_reading import read_letters
+from pitboss.ops.topic_admin import admin_client
 from pitboss.settings import Runtime
 from runtime.dead_letters.actions import ActionStore
-from runtime.dead_letters.letters import DeadLetterCase, Letter, collect_cases
+from runtime.dead_letters.letters import CaseState, DeadLetterCase, collect_cases
 from runtime.dead_letters.park_store import OpenHold, ParkStore
 from runtime.dead_letters.redrive import APPEND_BYTES_MAX, OutgoingRecord, Redriver
+from runtime.dead_letters.sink import UNSIGNED_CODES
 from runtime.kafka.producer import BatchProducer, ProducerSettings
-from runtime.kafka.topic_reader import read_topics
 from runtime.postgres.roles import Role
-from schemas import codec
-from schemas.errors import Rejected, UsageError
+from schemas.errors import UsageError
 from schemas.events import DeadLetter, Position
 
 APPLICATION = "pitboss.dlt"
@@ -53,13 +55,13 @@ async def load_snapshot(
     Only the letters that `wants_bytes` selects keep their bytes, so that a million letters fit into
     memory. Raises Unavailable, and UsageError where the namespace was never provisioned.
     """
-    letters, foreign_records = await _read_letters(runtime, wants_bytes)
+    found = await read_letters(runtime, wants_bytes)
     actions = ActionStore(runtime.database_url, APPLICATION, role=Role.READER)
     try:
-        cases = collect_cases(letters, await actions.by_source(runtime.prefix))
+        cases = collect_cases(found.letters, await actions.by_source(runtime.prefix))
     finally:
         await actions.close()
-    return DeadLetterSnapshot(cases, await open_holds(runtime), foreign_records)
+    return DeadLetterSnapshot(cases, await open_holds(runtime), found.foreign_records)
 
 
 async def open_holds(runtime: Runtime) -> list[OpenHold]:
@@ -116,23 +118,42 @@ async def open_redriver(
         await actions.close()
 
 
-async def _read_letters(
-    runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]
-) -> tuple[list[Letter], int]:
-    topics = await dead_letter_topics(runtime.bootstrap_servers, runtime.namespace)
-    decode = codec.decoder(DeadLetter)
-    letters: list[Letter] = []
-    foreign_records = 0
-    if not topics:
-        return letters, foreign_records
-    async for record in read_topics(runtime.bootstrap_servers, topics):
-        try:
-            letter = decode(record.value)
-        except Rejected:
-            foreign_records += 1
-            continue
-        if not wants_bytes(letter):
-            letter = replace(letter, value=None, headers=[])
-        position = Position(record.topic, record.partition, record.offset)
-        letters.append(Letter(position, letter))
-    return letters, foreign_records
+@dataclass(frozen=True)
+class TrimmedLetters:
+    """What is deleted of a dead letter topic: the letters before `before_offset`."""
+
+    topic: str
+    partition: int
+    before_offset: int
+    letters: int
+
+
+async def trim_letters(
+    runtime: Runtime, older_than_ms: int, *, dry_run: bool = False
+) -> list[TrimmedLetters]:
+    """Delete old letters from the beginnings of their topics, up to the first that must stay.
+
+    These stay: a letter that is younger, by the time of its source record; an open one, unless its
+    signature was never good; one behind which others wait. Raises as `load_snapshot` does.
+    """
+    snapshot = await load_snapshot(runtime, lambda _: False)
+    until_ms = time.time_ns() // 1_000_000 - older_than_ms
+    waiting = snapshot.waiting
+    found: dict[TopicPartition, list[tuple[int, bool]]] = {}
+    for case in snapshot.cases:
+        is_open = case.state is CaseState.OPEN and not UNSIGNED_CODES.issuperset(case.codes)
+        for one in case.letters:
+            stays = one.letter.source_timestamp > until_ms or is_open or case.source in waiting
+            tp = TopicPartition(one.position.topic, one.position.partition)
+            found.setdefault(tp, []).append((one.position.offset, stays))
+    trimmed = []
+    for tp, letters in sorted(found.items()):
+        kept = min((offset for offset, stays in letters if stays), default=None)
+        cut = 1 + max(offset for offset, _ in letters) if kept is None else kept
+        if count := sum(offset < cut for offset, _ in letters):
+            trimmed.append(TrimmedLetters(tp.topic, tp.partition, cut, count))
+    if trimmed and not dry_run:
+        async with admin_client(runtime.bootstrap_servers) as admin:
+            cuts = {TopicPartition(one.topic, one.partition): one.before_offset for one in trimmed}
+            await admin.delete_records({tp: RecordsToDelete(cut) for tp, cut in cuts.items()})
+    return trimmed

@@ -19,16 +19,18 @@ from typing import Any, Final
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
 
-from pitboss.settings import Runtime, WorkerSettings, read_keyring
+from pitboss.setting_files import read_keyring
+from pitboss.settings import Runtime, WorkerSettings
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
-from schemas.errors import Unavailable, UsageError
+from schemas.errors import Rejected, Unavailable, UsageError
 from schemas.events import Attempt, DeadLetter, Position, WalletOutcome, WalletTransaction
-from schemas.topics import OUTCOMES, dead_letter_topic, raw_topic
-from streams.providers.house import SIGNATURE_HEADER
+from schemas.topics import OUTCOMES, TRANSACTIONS, dead_letter_topic, raw_topic
+from streams.providers.house import SIGNATURE_HEADER, House
 
 PROVIDER: Final = "house"
 CONNECTOR: Final = b"pitboss-cli"
@@ -69,6 +71,16 @@ def build_record(
     return body, headers
 
 
+def check_event(body: bytes) -> None:
+    """Read an event as the normaliser will. Raises UsageError for what it would reject."""
+    sizes = (None, 0, len(body))
+    record = ConsumerRecord(raw_topic(PROVIDER), 0, 0, 0, 0, None, body, *sizes, ())
+    try:
+        House().reader(None)(record, {})
+    except Rejected as error:
+        raise UsageError(f"{error.reason.value}: {error.detail}; nothing was appended") from error
+
+
 def active_signing_key(keyring: Mapping[str, Any], now_ms: int) -> Mapping[str, str] | None:
     """Return the house's key that is valid at `now_ms`, None if the keyring has no entry for it.
 
@@ -92,7 +104,8 @@ def _is_valid_at(entry: Mapping[str, Any], now_ms: int) -> bool:
         when = datetime.fromisoformat(str(text))
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000
 
-    return at("valid_from", 0) <= now_ms < at("valid_until", float("inf"))
+    is_revoked = entry.get("revoked") is True
+    return not is_revoked and at("valid_from", 0) <= now_ms < at("valid_until", float("inf"))
 
 
 @dataclass(frozen=True)
@@ -103,6 +116,8 @@ class SubmittedEvent:
     outcome: WalletOutcome | None = None
     letter: DeadLetter | None = None
     """The dead letter of a record that was rejected: the ledger never sees it."""
+    logged: Position | None = None
+    """Its place in the log, where it was waited for."""
 
 
 def ignore_warning(_: str) -> None:
@@ -116,16 +131,21 @@ async def submit(
     brand: str,
     wait_s: float,
     warn: Callable[[str], None] = ignore_warning,
+    log_partition: int | None = None,
 ) -> SubmittedEvent:
-    """Append an event of a player and wait up to `wait_s` s for its outcome or dead letter.
+    """Append an event and wait up to `wait_s` s for its outcome or dead letter.
 
-    `warn` is called before the append if it will probably be rejected. Raises Unavailable without
-    a broker, UsageError without topics or a usable key.
+    Its key is its player, or its id if it names none. With `log_partition` its record in that
+    partition of the log is waited for, too. `warn` is called before the append if it will probably
+    be rejected. Raises Unavailable without a broker, UsageError without topics or a usable key,
+    and for an event that the normaliser would reject.
     """
     now_ms = time.time_ns() // 1_000_000
     signing_key = active_signing_key(read_keyring(worker), now_ms)
     body, headers = build_record(event, signing_key, brand, now_ms)
-    topic, key = runtime.topic(raw_topic(PROVIDER)), str(event["player_id"]).encode()
+    check_event(body)
+    topic = runtime.topic(raw_topic(PROVIDER))
+    key = str(event["player_id"] if "player_id" in event else event["id"]).encode()
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.house"))
     consumer = AIOKafkaConsumer(
         bootstrap_servers=runtime.bootstrap_servers, isolation_level="read_committed"
@@ -137,7 +157,7 @@ async def submit(
             consumer, topic, await producer.partition_count(topic)
         ):
             warn(UNSIGNED)
-        await _follow_answers(consumer, producer, runtime, topic, key)
+        await _follow_answers(consumer, producer, runtime, topic, key, log_partition)
         sent = await producer.send(topic, key, body, headers)
         attempt = Attempt(sent.topic, sent.partition, sent.offset, 0)
         return await _wait_for_answer(consumer, attempt, wait_s)
@@ -169,7 +189,12 @@ async def _is_last_signed(consumer: AIOKafkaConsumer, topic: str, count: int) ->
 
 
 async def _follow_answers(
-    consumer: AIOKafkaConsumer, producer: BatchProducer, runtime: Runtime, topic: str, key: bytes
+    consumer: AIOKafkaConsumer,
+    producer: BatchProducer,
+    runtime: Runtime,
+    topic: str,
+    key: bytes,
+    log_partition: int | None,
 ) -> None:
     """Read from now on where the outcome of a key's record, or its dead letter, will be."""
     outcomes, letters = runtime.topic(OUTCOMES), dead_letter_topic(topic)
@@ -178,6 +203,8 @@ async def _follow_answers(
         TopicPartition(outcomes, number),
         *(TopicPartition(letters, n) for n in range(await producer.partition_count(letters))),
     ]
+    if log_partition is not None:
+        partitions.append(TopicPartition(runtime.topic(TRANSACTIONS), log_partition))
     consumer.assign(partitions)
     await consumer.seek_to_end(*partitions)
     for partition in partitions:
@@ -188,6 +215,7 @@ async def _wait_for_answer(
     consumer: AIOKafkaConsumer, attempt: Attempt, wait_s: float
 ) -> SubmittedEvent:
     read_outcome, read_letter = codec.decoder(WalletOutcome), codec.decoder(DeadLetter)
+    read_event = codec.decoder(WalletTransaction)
     source = Position(attempt.topic, attempt.partition, attempt.offset)
     with suppress(TimeoutError):
         async with asyncio.timeout(wait_s):
@@ -196,6 +224,12 @@ async def _wait_for_answer(
                     letter: DeadLetter = read_letter(record.value)
                     if letter.source == source:
                         return SubmittedEvent(attempt, letter=letter)
+                    continue
+                if record.topic.endswith(TRANSACTIONS):
+                    with suppress(Rejected):
+                        if read_event(record.value or b"").attempt == attempt:
+                            place = Position(record.topic, record.partition, record.offset)
+                            return SubmittedEvent(attempt, logged=place)
                     continue
                 outcome: WalletOutcome = read_outcome(record.value)
                 if outcome.attempt == attempt:

@@ -20,7 +20,8 @@ from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
 from pitboss.embedded.databases import database_exists
 from pitboss.ops.topic_admin import admin_client, partition_counts, record_counts
-from pitboss.setting_table import ALL_PROVIDERS, BY_NAME, check_providers
+from pitboss.provider_settings import ALL_PROVIDERS, check_providers
+from pitboss.setting_table import BY_NAME
 from pitboss.settings import Runtime, WorkerSettings
 from runtime.postgres.roles import Role
 from schemas.errors import Unavailable, UsageError

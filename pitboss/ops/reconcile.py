@@ -29,8 +29,9 @@ from replay.audit.evidence import read_all_topics, read_tables
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.topic_reader import read_topics
 from schemas import codec
+from schemas.causes import DIVIDED
 from schemas.errors import Rejected, UsageError
-from schemas.events import DIVIDED, Kind, WalletBalance, WalletTransaction
+from schemas.events import Kind, WalletBalance, WalletTransaction
 from schemas.identity import event_id
 from schemas.money import exponent_of, minor_units
 from schemas.topics import BALANCES, TRANSACTIONS, dead_letter_topic, raw_topic

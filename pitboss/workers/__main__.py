@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pitboss.embedded.state import resolve_runtime
-from pitboss.settings import read_settings, read_worker_settings
-from pitboss.workers import READS_RAW, ROLES
+from pitboss.ops.shared_settings import adopt_stored
+from pitboss.setting_files import configure_dialects, read_currencies
+from pitboss.settings import read_settings, read_values, read_worker_settings
+from pitboss.workers import ALL_ROLES, READS_RAW
 from pitboss.workers.compose import compose
 from runtime.kafka.app import PitbossApp
-from runtime.kafka.process import run_worker
+from runtime.kafka.process import MB, run_worker
 from schemas.errors import UsageError
+from schemas.money import configure_currencies
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -24,6 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         worker = read_worker_settings()
+        rss_max_mb: int = read_values()["worker_rss_max_mb"].value
     except UsageError as error:
         logging.getLogger(__name__).critical("%s: %s", error.code, error)
         return error.exit_code
@@ -31,22 +35,30 @@ def main(arguments: Sequence[str]) -> int:
     for library in ("aiokafka", "faust", "mode"):
         # They log each start of each of their services at INFO; a worker that works logs nothing.
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
-    if len(arguments) != 1 or arguments[0] not in ROLES:
-        roles = ", ".join(ROLES)
+    if len(arguments) != 1 or arguments[0] not in ALL_ROLES:
+        roles = ", ".join(ALL_ROLES)
         sys.stderr.write(f"usage: python -m pitboss.workers ROLE, one of {roles}\n")
         return UsageError.exit_code
     [role] = arguments
 
     async def create() -> PitbossApp:
-        runtime = resolve_runtime(read_settings())
+        settings = read_settings()
+        runtime = resolve_runtime(settings)
+        configure_currencies(read_currencies(worker))
+        configure_dialects(worker)
+        shared = await adopt_stored(runtime, worker)
         if role not in READS_RAW:
-            return compose(role, runtime, worker)
+            return compose(role, runtime, shared)
         from pitboss.ops.raw_topics import resolve_raw_topics
 
         raw = await resolve_raw_topics(runtime, worker)
-        return compose(role, runtime, replace(worker, providers=raw.providers))
+        if role == "normalise":
+            from pitboss.workers.checks import check_unsigned
 
-    return run_worker(create)
+            check_unsigned(worker, raw.providers, are_ours=not settings.uses_given_servers)
+        return compose(role, runtime, replace(shared, providers=raw.providers))
+
+    return run_worker(create, rss_max_bytes=rss_max_mb * MB)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pitboss.settings import Runtime, WorkerSettings, read_currencies
+from pitboss.setting_files import configure_dialects, read_currencies
+from pitboss.settings import Runtime, WorkerSettings
 from runtime.kafka.app import PitbossApp
 from runtime.kafka.control import Control
 from schemas.money import configure_currencies
@@ -15,6 +16,7 @@ def compose(role: str, runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     Raises UsageError for settings that are wrong, ValueError for an unknown role.
     """
     configure_currencies(read_currencies(worker))
+    configure_dialects(worker)
     app = _create_app(role, runtime, worker)
     control = Control(runtime.bootstrap_servers, runtime.topic(CONTROL), role, app.intakes)
     # The intakes wait for it, so it connects while the other services start.
@@ -35,6 +37,10 @@ def _create_app(role: str, runtime: Runtime, worker: WorkerSettings) -> PitbossA
             from pitboss.workers.fraud import create_app
         case "drift":
             from pitboss.workers.drift import create_app
+        case "gateway":
+            from pitboss.workers.gateway import create_app
+        case "archive":
+            from pitboss.workers.archive import create_app
         case _:
             message = f"{role!r} is not a role of a worker"
             raise ValueError(message)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pitboss.settings import Runtime, WorkerSettings, read_keyring
+from pitboss.setting_files import read_keyring
+from pitboss.settings import Runtime, WorkerSettings
 from runtime.kafka.app import PitbossApp
 from streams.drift.handler import create_worker
 from streams.drift.settings import DriftSettings

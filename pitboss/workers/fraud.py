@@ -12,7 +12,8 @@ from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.enforcement import OPERATIONS, Enforcement, RawHeaders
 from fraud_agents.settings import FraudSettings
 from pitboss.ops.operator_events import active_signing_key, build_record
-from pitboss.settings import Runtime, WorkerSettings, read_keyring
+from pitboss.setting_files import read_keyring
+from pitboss.settings import Runtime, WorkerSettings
 from runtime.kafka.app import PitbossApp
 from schemas.errors import UsageError
 

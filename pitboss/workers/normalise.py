@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from importlib.metadata import version
 
-from pitboss.settings import Runtime, WorkerSettings, read_keyring
+from pitboss.setting_files import read_keyring
+from pitboss.settings import Runtime, WorkerSettings
 from pitboss.workers.checks import format_unchecked
 from pitboss.workers.retirement_watch import RetirementWatch
 from runtime.dead_letters.key_holds import ParkLimits
@@ -38,6 +39,7 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         keyring=keyring,
         group_instance_id=worker.worker_id or None,
         providers=worker.providers,
+        brands=worker.brands,
         sample_rate=worker.drift_sample,
         park=park,
     )

@@ -38,6 +38,8 @@ class RunningRole:
     """The keys file by which its workers check signatures, as an absolute path."""
     worker_id: str = ""
     """PITBOSS_WORKER_ID of the supervisor, which tells it from others in the same home."""
+    unsigned: Sequence[str] = ()
+    """Providers that sign and whose records its workers book without a key."""
 
 
 @contextmanager
@@ -49,6 +51,7 @@ def hold_roles(
     workers: int,
     worker_id: str = "",
     keys_file: Path | None = None,
+    unsigned: Sequence[str] = (),
 ) -> Iterator[None]:
     """Hold the locks of some roles. Raises UsageError where another process holds one."""
     folder = _folder(home, namespace)
@@ -66,7 +69,8 @@ def hold_roles(
                     "workers' ids and logs: stop that one, or give this one a name of its own in "
                     "PITBOSS_WORKER_ID"
                 )
-            running = RunningRole(role, os.getpid(), workers, now_ms, keys, worker_id)
+            booked = [*unsigned] if role == "normalise" else []
+            running = RunningRole(role, os.getpid(), workers, now_ms, keys, worker_id, booked)
             file.truncate(0)
             file.write(json.dumps(asdict(running)))
             file.flush()

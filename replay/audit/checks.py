@@ -9,6 +9,7 @@ import msgspec
 
 from ledger_sink.store.database import LedgerDatabase
 from replay.audit.evidence import SQL, AnswerRow, TableEvidence, TopicEvidence, read_tables
+from replay.audit.quarantines import booked_log
 from replay.audit.rerun import replay_ledger
 from runtime.postgres.roles import Role
 from schemas.errors import Fatal
@@ -235,10 +236,9 @@ async def check_replay(
 
     Compared are balances, movements, outcomes, closings and player states.
     """
+    log, wrong = booked_log(log_topic, topics, tables)
     try:
-        await replay_ledger(
-            empty_database_url, log_topic, topics.log, tables.batches, policies, progress
-        )
+        await replay_ledger(empty_database_url, log_topic, log, tables.batches, policies, progress)
     except Fatal as error:
         return Check("replay_equal", holds=False, detail=f"the log cannot be replayed: {error}")
     database = LedgerDatabase(empty_database_url, "pitboss.replay", role=Role.AUDITOR)
@@ -246,7 +246,7 @@ async def check_replay(
         again = await read_tables(database)
     finally:
         await database.close()
-    wrong = [
+    wrong += [
         f"wallet {key}: {tables.wallets.get(key)} live, {again.wallets.get(key)} in the replay"
         for key in sorted(tables.wallets.keys() | again.wallets.keys())
         if tables.wallets.get(key) != again.wallets.get(key)

@@ -13,6 +13,7 @@ import msgspec
 
 from ledger_sink.rules.book import LogEvent
 from ledger_sink.store.database import LedgerDatabase
+from ledger_sink.store.log_check import checksum
 from replay.audit.rerun import name_record
 from runtime.kafka.topic_reader import read_topics
 from runtime.postgres.statements import statements_of
@@ -58,6 +59,9 @@ class TopicEvidence:
     """Number of items of a raw record, where it is more than one."""
     log: dict[int, list[LogEvent]] = field(default_factory=dict)
     log_offsets: set[Position] = field(default_factory=set)
+    log_records: dict[Position, tuple[int, int]] = field(default_factory=dict)
+    """Of the records of the log: the CRC-32 of key and value, by which a quarantine names them, and
+    the time in the log."""
     unresolved: set[Position] = field(default_factory=set)
     without_player: dict[Position, tuple[str, Attempt]] = field(default_factory=dict)
     """Event and attempt of each record on the topic of events without a player."""
@@ -106,6 +110,8 @@ class TableEvidence:
     """Those of `parked` that still wait for their player."""
     waiting_records: set[Position] = field(default_factory=set)
     """Raw records that wait behind a dead letter of their player."""
+    quarantined: set[tuple[int, int]] = field(default_factory=set)
+    """Places of the log behind which the ledger went on by a quarantine."""
     batches: list[tuple[int, int, int]] = field(default_factory=list)
     digests: dict[str, int] = field(default_factory=dict)
     """Hash over all columns of all rows of one record of the log, by table and record."""
@@ -122,6 +128,7 @@ async def read_tables(database: LedgerDatabase) -> TableEvidence:
         parked={(partition, offset) for partition, offset, _ in parked},
         unappended={(partition, offset) for partition, offset, appended in parked if not appended},
         waiting_records={Position(*row) for row in await database.query(SQL["waiting_raw"])},
+        quarantined={(part, offset) for part, offset in await database.query(SQL["quarantined"])},
         batches=[
             (partition, first, after)
             for partition, first, after in await database.query(SQL["batches"])
@@ -215,10 +222,13 @@ class _TopicReaders:
     def _read_log(self, where: Position, record: Any) -> None:
         topics = self._topics
         topics.log_offsets.add(where)
+        topics.log_records[where] = checksum(record.key, record.value), record.timestamp
         try:
             event = self._transaction(record.value)
         except Rejected:
-            return  # the ledger makes a dead letter, which `offsets_accounted` checks
+            # The ledger makes a dead letter, which `offsets_accounted` checks; at a record of a
+            # newer release it waits.
+            return
         topics.log.setdefault(where.partition, []).append(LogEvent(event, where, record.timestamp))
         topics.attempts.add(event.attempt)
 

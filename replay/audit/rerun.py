@@ -56,7 +56,7 @@ async def replay_ledger(
         )
         ledger.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
         done = 0
-        for group in _groups(_slices(events, batches)):
+        for group in group_slices(_slices(events, batches)):
             await ledger.commit_group(group)
             done += len(group)
             progress(done, len(batches))
@@ -78,7 +78,7 @@ def _slices(
         yield Slice(partition, from_offset, next_offset, log[start:stop])
 
 
-def _groups(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
+def group_slices(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
     """Yield slices in order, in groups as large as one transaction may be, each partition once."""
     group: list[Slice] = []
     for slice_ in slices:

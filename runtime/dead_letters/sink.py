@@ -6,6 +6,8 @@ them and in no other, so that what is written grows with what was received and n
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +15,7 @@ from typing import Final
 from runtime.kafka.producer import BatchProducer, OutRecord, TooLarge
 from runtime.kafka.records import RawRecord, readable_headers
 from schemas import codec
-from schemas.errors import InvariantBroken
+from schemas.errors import InvariantBroken, RejectCode
 from schemas.events import DeadLetter, Header, Position
 from schemas.topics import dead_letter_topic
 
@@ -29,6 +31,43 @@ ENVELOPE_BYTES: Final = 400
 KEY_BYTES_MAX: Final = 1_024
 """Of a key in a letter without its record's bytes. Providers' keys are ids; a longer one is treated
 like the value."""
+
+
+UNSIGNED_CODES: Final = frozenset({RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE})
+"""Of records that nothing shows to be their provider's."""
+
+UNCHECKED_CODES: Final = UNSIGNED_CODES | {
+    RejectCode.MALFORMED,
+    RejectCode.TOO_LARGE,
+    RejectCode.BAD_HEADER,
+}
+"""Of records whose signature was not good, or could not be looked at."""
+
+UNSIGNED_BYTES_PER_H: Final = 64 * 1024 * 1024
+"""Of such records in letters, per source topic and worker: 1.5 GB a day at most. What is above is
+found in the raw topic."""
+
+HEAD_BYTES: Final = 1_024
+
+_HOUR_S: Final = 3_600.0
+
+
+class LetterQuota:
+    """Bytes of records without a good signature that letters may still hold, by topic. Pure."""
+
+    def __init__(self, bytes_per_h: int) -> None:
+        """Permit so many bytes an hour of each source topic."""
+        self._bytes_per_h = bytes_per_h
+        self._used: dict[str, tuple[float, int]] = {}
+
+    def take(self, topic: str, size: int, now_s: float) -> bool:
+        """Return whether so many bytes fit, and count them if so."""
+        since_s, used = self._used.get(topic, (now_s, 0))
+        if now_s - since_s >= _HOUR_S:
+            since_s, used = now_s, 0
+        fits = used + size <= self._bytes_per_h
+        self._used[topic] = (since_s, used + size if fits else used)
+        return fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +92,8 @@ class _PendingLetter:
 
     rejection: Rejection
     is_first: bool
+    is_cut: bool = False
+    """Whether the record's bytes are left out although it is the first: above the quota."""
 
     @property
     def size(self) -> int:
@@ -68,8 +109,20 @@ class _PendingLetter:
 class KafkaDeadLetterSink:
     """Writes to `<source topic>.dlt`, under the source's key."""
 
-    def __init__(self, producer: BatchProducer, stage: str, code_version: str) -> None:
-        """Write as `stage` of the release `code_version`; both are kept in each letter."""
+    def __init__(
+        self,
+        producer: BatchProducer,
+        stage: str,
+        code_version: str,
+        *,
+        unsigned_bytes_per_h: int = UNSIGNED_BYTES_PER_H,
+    ) -> None:
+        """Write as `stage` of the release `code_version`; both are kept in each letter.
+
+        Above `unsigned_bytes_per_h` of a source topic, letters of records without a good signature
+        hold hash, size and the first bytes only.
+        """
+        self._quota = LetterQuota(unsigned_bytes_per_h)
         self._producer = producer
         self._stage = stage
         self._code_version = code_version
@@ -106,15 +159,27 @@ class KafkaDeadLetterSink:
         seen: set[str] = set()
         for rejection in rejections:
             position = rejection.position
-            pending = _PendingLetter(rejection, position not in seen)
+            is_first = position not in seen
+            pending = _PendingLetter(rejection, is_first, is_first and self._is_cut(rejection))
             by_topic.setdefault(rejection.record.topic, []).append(pending)
             seen.add(position)
         for topic, letters in by_topic.items():
             for portion in _in_portions(letters):
                 await self._send(dead_letter_topic(topic), portion)
 
+    def _is_cut(self, rejection: Rejection) -> bool:
+        value = rejection.record.value or b""
+        if rejection.code not in UNCHECKED_CODES or len(value) <= HEAD_BYTES:
+            return False
+        return not self._quota.take(rejection.record.topic, len(value), time.monotonic())
+
     async def _send(self, topic: str, pending: Sequence[_PendingLetter]) -> None:
-        letters = [self._letter(one.rejection, has_bytes=one.is_first) for one in pending]
+        letters = [
+            self._letter(
+                one.rejection, has_bytes=one.is_first and not one.is_cut, is_cut=one.is_cut
+            )
+            for one in pending
+        ]
         shortened: set[int] = set()
         while True:
             try:
@@ -132,7 +197,12 @@ class KafkaDeadLetterSink:
                 letters[error.index] = self._letter(rejection, has_bytes=False, is_too_large=True)
 
     def _letter(
-        self, rejection: Rejection, *, has_bytes: bool, is_too_large: bool = False
+        self,
+        rejection: Rejection,
+        *,
+        has_bytes: bool,
+        is_too_large: bool = False,
+        is_cut: bool = False,
     ) -> OutRecord:
         record = rejection.record
         detail = rejection.detail
@@ -140,6 +210,9 @@ class KafkaDeadLetterSink:
             # With its envelope the record no longer fits a batch. Its bytes stay where they are.
             place = rejection.position
             detail = f"(the bytes are too large for a dead letter: read them at {place}) {detail}"
+        if is_cut:
+            place = rejection.position
+            detail = f"(unsigned and above the quota: the bytes are at {place}) {detail}"
         # A drop's mark needs the key to reach the records that wait, so it stays while it is as
         # short as keys are.
         key = record.key if has_bytes or len(record.key or b"") <= KEY_BYTES_MAX else None
@@ -161,7 +234,17 @@ class KafkaDeadLetterSink:
             ("stage", self._stage.encode()),
             ("source", rejection.position.encode()),
         ]
+        if is_cut:
+            headers += _digest_headers(record.value or b"")
         return (key, self._encode(letter), headers, None)
+
+
+def _digest_headers(value: bytes) -> list[tuple[str, bytes]]:
+    return [
+        ("value-size", str(len(value)).encode()),
+        ("value-sha256", hashlib.sha256(value).hexdigest().encode()),
+        ("value-head", value[:HEAD_BYTES]),
+    ]
 
 
 def _in_portions(letters: Iterable[_PendingLetter]) -> Iterator[list[_PendingLetter]]:

@@ -32,6 +32,7 @@ class RecordBatch:
     assignment: int
     """Number of the intake's assignment; once the intake has another one, the batch is stale."""
     on_done: Callable[[RecordBatch], None] = field(default=lambda _: None, repr=False)
+    on_reached: Callable[[RecordBatch, int], None] = field(default=lambda *_: None, repr=False)
     readings: Sequence[Sized] = field(default=(), repr=False)
     """What the intake's reader made of the records, one item a chunk; `records` is empty then.
 
@@ -60,6 +61,13 @@ class RecordBatch:
         """Report that every effect of the batch is durable; a stale batch changes nothing."""
         self.on_done(self)
 
+    def mark_reached(self, offset: int) -> None:
+        """Report that every effect of the records before `offset` is durable.
+
+        A long batch shows so that it moves. A stale one changes nothing.
+        """
+        self.on_reached(self, offset)
+
     def __str__(self) -> str:
         """Return `topic-partition@[from,next)`."""
         return f"{self.topic}-{self.partition}@[{self.from_offset},{self.next_offset})"
@@ -75,12 +83,20 @@ def join_batches(batches: Sequence[RecordBatch]) -> RecordBatch:
         for batch in batches:
             batch.mark_done()
 
+    def on_reached(_: RecordBatch, offset: int) -> None:
+        for batch in batches:
+            if offset >= batch.next_offset:
+                batch.mark_done()
+            elif offset > batch.from_offset:
+                batch.mark_reached(offset)
+
     return replace(
         first,
         next_offset=last.next_offset,
         records=[record for batch in batches for record in batch.records],
         readings=[reading for batch in batches for reading in batch.readings],
         on_done=on_done,
+        on_reached=on_reached,
     )
 
 

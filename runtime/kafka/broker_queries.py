@@ -19,19 +19,24 @@ _ASSIGNED_STATE: Final = "Stable"
 
 
 async def list_partitions(
-    admin: AIOKafkaAdminClient, topics: Collection[str]
+    admin: AIOKafkaAdminClient, topics: Collection[str], *, skip_missing: bool = False
 ) -> list[TopicPartition]:
     """Return every partition of the topics, in order.
 
     It asks the broker, since a consumer without a subscription may not know. Raises
-    UnknownTopicOrPartitionError for a topic that does not exist.
+    UnknownTopicOrPartitionError for a topic that does not exist, unless those are skipped, and
+    KafkaError for one that cannot be described.
     """
     if not topics:
         return []
     partitions: list[TopicPartition] = []
     for topic in await admin.describe_topics(sorted(topics)):
-        if topic["error_code"]:
-            raise UnknownTopicOrPartitionError(topic["topic"])
+        if code := topic["error_code"]:
+            if not skip_missing:
+                raise UnknownTopicOrPartitionError(topic["topic"])
+            if code != UnknownTopicOrPartitionError.errno:
+                raise for_code(code)(topic["topic"])
+            continue
         partitions += [TopicPartition(topic["topic"], p["partition"]) for p in topic["partitions"]]
     return sorted(partitions)
 

@@ -5,17 +5,21 @@ text, "at": RFC 3339}; the last three may be missing. Its key is the component. 
 a component, or to every one, holds until the next: each worker reads the whole topic at its start,
 in no group, and takes no record before that. So all workers of a role are paused alike, also those
 that start later. A message that is not a command is logged and skipped.
+
+The component of the command "skip" is a place, `topic-partition@offset`: every worker that cannot
+read the records there leaves them out. It holds for ever, as does its place.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError, UnknownTopicOrPartitionError
 from mode import Service
 
@@ -24,6 +28,7 @@ from runtime.kafka.intake.intake import Intake
 from runtime.kafka.tasks import crash_on_stray_cancel
 
 EVERY_COMPONENT: Final = "*"
+_PLACE: Final = re.compile(r"(.+)-(\d{1,9})@(\d{1,18})", re.ASCII)
 POLL_MS: Final = 500
 FETCH_WAIT_MS: Final = 5_000
 """How long the broker holds a fetch back; a command ends the wait."""
@@ -38,6 +43,7 @@ class ControlCommand(StrEnum):
 
     PAUSE = "pause"
     RESUME = "resume"
+    SKIP = "skip"
 
 
 class ControlMessage(
@@ -54,6 +60,30 @@ class ControlMessage(
     def is_for(self, component: str) -> bool:
         """Return whether the component has to obey."""
         return self.component in {component, EVERY_COMPONENT}
+
+
+class SkipOrder(msgspec.Struct, frozen=True, rename={"actor": "by"}):
+    """An order to leave out what cannot be read from a place on: by whom, when (RFC 3339), why."""
+
+    topic: str
+    partition: int
+    offset: int
+    actor: str
+    reason: str
+    at: str
+
+    def __str__(self) -> str:
+        """Return it for a log line."""
+        return f"by {self.actor} at {self.at}: {self.reason}"
+
+
+def skip_of(message: ControlMessage) -> SkipOrder | None:
+    """Return the order of a message; None for another command, or one that names no place."""
+    match = _PLACE.fullmatch(message.component)
+    if message.command is not ControlCommand.SKIP or match is None:
+        return None
+    topic, partition, offset = match.groups()
+    return SkipOrder(topic, int(partition), int(offset), message.actor, message.reason, message.at)
 
 
 class Pause(msgspec.Struct, frozen=True, rename={"actor": "by"}):
@@ -85,7 +115,7 @@ def next_pause(
 
     A message without a time began when it was appended, in epoch ms.
     """
-    if not message.is_for(component):
+    if message.command is ControlCommand.SKIP or not message.is_for(component):
         return pause
     if message.command is ControlCommand.RESUME:
         return None
@@ -211,5 +241,9 @@ class Control(Service):
                     place = f"{record.topic}-{record.partition}@{record.offset}"
                     self.log.warning("%s: not a command, skipped: %s", place, error)
                     continue
+                if (skip := skip_of(message)) is not None:
+                    tp = TopicPartition(skip.topic, skip.partition)
+                    for intake in self._intakes:
+                        intake.skip_unreadable(tp, skip.offset, str(skip))
                 pause = next_pause(pause, message, self._component, record.timestamp)
         return pause

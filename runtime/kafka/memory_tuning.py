@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import sys
+from pathlib import Path
 from typing import Final
 
 GC_THRESHOLD_OBJECTS: Final = 500_000
@@ -79,3 +82,11 @@ def release_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def resident_bytes() -> int:
+    """Return how much memory the process has in RAM; 0 where the system does not say."""
+    if sys.platform != "linux":
+        return 0
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

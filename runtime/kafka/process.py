@@ -18,6 +18,7 @@ from runtime.kafka.memory_tuning import (
     IDLE_CHECK_S,
     IdleDetector,
     release_memory,
+    resident_bytes,
     tune_memory,
 )
 from schemas.errors import PitbossError
@@ -28,6 +29,7 @@ STOP_TIMEOUT_S = 40.0
 """Longer than an intake's drain and a producer's flush; what still hangs is cut off, and repeated
 by other workers."""
 
+MB: Final = 1024 * 1024
 STDERR: Final = 2
 BLOCKED_S: Final = 120.0
 """How long code may block the event loop before the process is ended with its stacks printed."""
@@ -37,20 +39,26 @@ LOG_TEMPLATES_MAX = 1_000
 KAFKA_LIBRARIES: Final = ("aiokafka", "librdkafka")
 
 
-def run_worker(create: Callable[[], PitbossApp] | Callable[[], Awaitable[PitbossApp]]) -> int:
+def run_worker(
+    create: Callable[[], PitbossApp] | Callable[[], Awaitable[PitbossApp]],
+    *,
+    rss_max_bytes: int = 0,
+) -> int:
     """Run an app until SIGTERM, SIGINT or a crash, and return the exit code of the process.
 
     A signal drains: nothing more is read, batches in progress are finished and committed, clients
-    are closed, and the code is 0. The code of a crash is that of its error.
+    are closed, and the code is 0. So does memory of more than `rss_max_bytes` that is not free (0:
+    no limit): what starts the worker again starts it small. The code of a crash is that of its
+    error.
     """
     for handler in logging.getLogger().handlers:
         handler.addFilter(LogThrottle())
     tune_memory()
     with ExitStack() as until_ended:
-        return asyncio.run(_run(create, until_ended))
+        return asyncio.run(_run(create, until_ended, rss_max_bytes))
 
 
-async def _run(create: Callable[[], Any], until_ended: ExitStack) -> int:
+async def _run(create: Callable[[], Any], until_ended: ExitStack, rss_max_bytes: int) -> int:
     signalled = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signalled.set)
@@ -61,7 +69,7 @@ async def _run(create: Callable[[], Any], until_ended: ExitStack) -> int:
     except PitbossError as error:
         return _exit_code(error)
     heartbeat = asyncio.ensure_future(_postpone_stack_dump())
-    memory = asyncio.ensure_future(_release_idle_memory())
+    memory = asyncio.ensure_future(_watch_memory(rss_max_bytes, signalled))
     drain = asyncio.ensure_future(signalled.wait())
     life = asyncio.ensure_future(_start_and_wait(app))
     await asyncio.wait([drain, life], return_when=asyncio.FIRST_COMPLETED)
@@ -108,12 +116,23 @@ async def _postpone_stack_dump() -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
-async def _release_idle_memory() -> None:
+async def _watch_memory(rss_max_bytes: int, drain: asyncio.Event) -> None:
+    """Give memory back while the worker is idle, and drain it where it has too much."""
     detector = IdleDetector(time.process_time())
     while True:
         await asyncio.sleep(IDLE_CHECK_S)
-        if detector.observe(time.process_time()):
+        is_large = bool(rss_max_bytes) and resident_bytes() > rss_max_bytes
+        if detector.observe(time.process_time()) or is_large:
             release_memory()
+        if is_large and (size := resident_bytes()) > rss_max_bytes:
+            logger.warning(
+                "this worker has %d MB of memory, more than PITBOSS_WORKER_RSS_MAX_MB allows (%d):"
+                " it drains, to be started again",
+                size // MB,
+                rss_max_bytes // MB,
+            )
+            drain.set()
+            return
 
 
 def _exit_code(error: BaseException) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import methodcaller
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from schemas.errors import RejectCode, Rejected
@@ -81,7 +82,8 @@ class FetchedRecord:
     def headers(self) -> Headers:
         """Headers; raises Rejected if the name of one is not UTF-8, which brokers do not check."""
         if self._headers is None:
-            self._headers = _decode_headers(self._message)
+            found = decode_headers(self._message)
+            self._headers = _UNREADABLE if found is None else found
         if self._headers is _UNREADABLE:
             raise Rejected(RejectCode.BAD_HEADER, "the name of a header is not UTF-8")
         return self._headers
@@ -95,13 +97,23 @@ _UNREADABLE: Final[Headers] = [("", None)]
 """Stands for headers that cannot be decoded; compared by identity."""
 
 
-def _decode_headers(message: Message) -> Headers:
+_read_headers: Final[Callable[[Message], Headers | None]] = methodcaller("headers")
+"""Calls `Message.headers` with the check that it has not failed and returned something at once.
+
+It does where a name is not UTF-8. CPython leaves that check out of a call in our own code once the
+call is made often (PRECALL_NO_KW_METHOD_DESCRIPTOR_NOARGS): then the null pointer is taken for a
+name, and the process ends with a segmentation fault.
+"""
+
+
+def decode_headers(message: Message) -> Headers | None:
+    """Return a message's headers; None where the name of one is not UTF-8. To be called once."""
     # The first call fails with a SystemError around the UnicodeDecodeError (confluent-kafka
     # 2.16.0), and a second one would return a tuple with a null pointer: it must not be made.
     try:
-        return message.headers() or ()  # type: ignore[return-value]  # of a consumer, only bytes
+        return _read_headers(message) or ()
     except (SystemError, UnicodeDecodeError):
-        return _UNREADABLE
+        return None
 
 
 def readable_headers(record: RawRecord) -> Headers:

@@ -6,7 +6,8 @@ It commits nothing and leaves no trace on the broker.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections import deque
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,10 +19,19 @@ from runtime.kafka.clients import stop_client
 from schemas.errors import Unavailable, UsageError
 
 _IDLE_TIMEOUT_S: Final = 30.0
+_NEAR_OFFSETS: Final = 500
+"""Offsets that are read along rather than sought past."""
+_NEAR_BYTES: Final = 1024 * 1024
 
 
-async def read_topics(bootstrap_servers: str, topics: Collection[str]) -> AsyncIterator[Any]:
+async def read_topics(
+    bootstrap_servers: str,
+    topics: Collection[str],
+    starts: Mapping[TopicPartition, int] | None = None,
+) -> AsyncIterator[Any]:
     """Yield every record of the topics, each partition in its order.
+
+    Of a partition in `starts`, those at or behind that offset, which must be in the log.
 
     Raises Unavailable if the broker does not deliver, UsageError for a topic that does not exist.
     """
@@ -37,10 +47,11 @@ async def read_topics(bootstrap_servers: str, topics: Collection[str]) -> AsyncI
         partitions = await _partitions(bootstrap_servers, topics)
         ends = await consumer.end_offsets(partitions)
         beginnings = await consumer.beginning_offsets(partitions)
-        left = {partition for partition in partitions if ends[partition] > beginnings[partition]}
+        firsts = {tp: (starts or {}).get(tp, beginnings[tp]) for tp in partitions}
+        left = {partition for partition in partitions if ends[partition] > firsts[partition]}
         consumer.assign(left)
-        if left:
-            await consumer.seek_to_beginning(*left)
+        for partition in left:
+            consumer.seek(partition, firsts[partition])
         while left:
             async with asyncio.timeout(_IDLE_TIMEOUT_S):
                 fetched = await consumer.getmany(*left, timeout_ms=500, max_records=5_000)
@@ -55,6 +66,68 @@ async def read_topics(bootstrap_servers: str, topics: Collection[str]) -> AsyncI
     except (KafkaError, TimeoutError) as error:
         names = ", ".join(sorted(topics))
         message = f"the broker at {bootstrap_servers} does not deliver {names}: {error!r}"
+        raise Unavailable(message) from error
+    finally:
+        await stop_client(consumer)
+
+
+async def partition_bounds(
+    bootstrap_servers: str, topics: Collection[str]
+) -> dict[TopicPartition, tuple[int, int]]:
+    """Return first offset and end of every partition of the topics. Raises as `read_topics`."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, isolation_level="read_committed"
+    )
+    try:
+        await consumer.start()
+        partitions = await _partitions(bootstrap_servers, topics)
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        beginnings = await consumer.beginning_offsets(partitions)
+    except (KafkaError, TimeoutError) as error:
+        names = ", ".join(sorted(topics))
+        message = f"the broker at {bootstrap_servers} does not say how far {names} reach: {error!r}"
+        raise Unavailable(message) from error
+    finally:
+        await stop_client(consumer)
+    return {tp: (beginnings[tp], ends[tp]) for tp in partitions}
+
+
+async def read_offsets(
+    bootstrap_servers: str, offsets: Mapping[TopicPartition, Sequence[int]]
+) -> AsyncIterator[Any]:
+    """Yield the records at these offsets, in order; one that the log no longer holds is left out.
+
+    What lies between two that are near is read along. Raises Unavailable.
+    """
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=_NEAR_BYTES,
+    )
+    try:
+        await consumer.start()
+        for tp, wanted in offsets.items():
+            consumer.assign([tp])
+            end = (await consumer.end_offsets([tp]))[tp]
+            left = deque(sorted(offset for offset in wanted if offset < end))
+            if left:
+                consumer.seek(tp, left[0])
+            while left and await consumer.position(tp) < end:
+                if left[0] - await consumer.position(tp) > _NEAR_OFFSETS:
+                    consumer.seek(tp, left[0])
+                async with asyncio.timeout(_IDLE_TIMEOUT_S):
+                    fetched = await consumer.getmany(tp, timeout_ms=500, max_records=_NEAR_OFFSETS)
+                for record in fetched.get(tp, ()):
+                    while left and left[0] < record.offset:
+                        left.popleft()
+                    if left and left[0] == record.offset:
+                        left.popleft()
+                        yield record
+    except (KafkaError, TimeoutError) as error:
+        message = f"the broker at {bootstrap_servers} does not deliver: {error!r}"
         raise Unavailable(message) from error
     finally:
         await stop_client(consumer)

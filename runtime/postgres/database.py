@@ -29,10 +29,11 @@ _SHORT: Final = " -c idle_in_transaction_session_timeout=10s"
 SILENCE_MAX_S: Final = 40.0
 """Longer than any statement may take: a longer transaction has lost its server without an error."""
 
-_TRY_AGAIN: Final = (
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.QueryCanceled,
+_UNSTORABLE: Final = (
+    psycopg.DataError,
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.CheckViolation,
+    psycopg.errors.NotNullViolation,
 )
 _OLD_TABLES: Final = (
     psycopg.errors.UndefinedTable,
@@ -43,6 +44,23 @@ _OLD_TABLES: Final = (
 
 class LockTimeout(Unavailable):
     """Another session has held a row for longer than this one waits."""
+
+
+class DataRefused(InvariantBroken):
+    """A value of this transaction cannot be stored: a NUL, a number or a key that is too large."""
+
+
+class StatementTimeout(Unavailable):
+    """A statement has run for longer than one may; with less to do it may pass."""
+
+
+_TRY_AGAIN: Final[Mapping[type[psycopg.Error], type[Unavailable]]] = {
+    psycopg.errors.SerializationFailure: Unavailable,
+    psycopg.errors.DeadlockDetected: Unavailable,
+    psycopg.errors.LockNotAvailable: LockTimeout,
+    psycopg.errors.QueryCanceled: StatementTimeout,
+}
+"""Errors that another try may not meet, with ours."""
 
 
 class Database:
@@ -81,7 +99,7 @@ class Database:
 
         A COMMIT whose reply is lost raises Unavailable like any other loss: the caller asks the
         database what is true. Raises UsageError where the tables are older than this code, and
-        InvariantBroken for what would fail again and again.
+        InvariantBroken for what would fail again and again: DataRefused for a value of its own.
         """
         async with self._turn:
             connection = await self._open()
@@ -150,10 +168,10 @@ class Database:
         if isinstance(error, psycopg.errors.UniqueViolation):
             if error.diag.constraint_name in self.retriable_constraints:
                 return Unavailable(message)
-        elif isinstance(error, psycopg.errors.LockNotAvailable):
-            return LockTimeout(message)
-        elif isinstance(error, _TRY_AGAIN):
-            return Unavailable(message)
+        elif ours := next(
+            (_TRY_AGAIN[kind] for kind in _TRY_AGAIN if isinstance(error, kind)), None
+        ):
+            return ours(message)
         is_limit = isinstance(error, psycopg.errors.ProgramLimitExceeded)
         is_operational = isinstance(error, psycopg.OperationalError) and not is_limit
         if connection.closed or is_operational:
@@ -162,7 +180,8 @@ class Database:
             return UsageError(
                 f"{self.owner} tables are not those of this release: {error}; {self.remedy}"
             )
-        return InvariantBroken(f"{self.owner} database does not take this: {error}")
+        broken = DataRefused if isinstance(error, _UNSTORABLE) else InvariantBroken
+        return broken(f"{self.owner} database does not take this: {error}")
 
 
 def _check_open(connection: AsyncConnection[Any]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
@@ -21,6 +22,7 @@ from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
 from runtime.kafka.agent_loop import Handle
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
+from runtime.kafka.clock_watch import ClockWatch
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from runtime.kafka.records import RawRecord
@@ -86,7 +88,7 @@ def create_worker(
     on_fallback: OnFallback = ignore_fallback,
 ) -> NormaliseWorker:
     """Compose a worker; nothing is connected or started. Raises UsageError for an unusable key."""
-    normaliser = Normaliser(dialects, settings.keyring)
+    normaliser = Normaliser(dialects, settings.keyring, brands=settings.brands)
     group = qualified_name(NAME, settings.namespace)
     app = create_app(AppSettings(group, settings.bootstrap_servers))
     stats = NormaliseStats()
@@ -147,8 +149,10 @@ def create_reader(
     normaliser: Normaliser, sampler: Sampler | None = None
 ) -> Callable[[str, Sequence[RawRecord]], NormalisedBatch]:
     """Return the function that reads records of a raw topic as they are fetched."""
+    watch = ClockWatch()
 
     def read(topic: str, records: Sequence[RawRecord]) -> NormalisedBatch:
+        warn_of_clock(watch, records)
         normalised = NormalisedBatch(provider_of(topic))
         normalised.add_results(zip(records, map(normaliser.normalise, records), strict=True))
         if sampler is not None:
@@ -156,6 +160,12 @@ def create_reader(
         return normalised
 
     return read
+
+
+def warn_of_clock(watch: ClockWatch, records: Sequence[RawRecord]) -> None:
+    """Log where the broker's append time of the last of some records contradicts our clock."""
+    if records and (sentence := watch.observe(time.time_ns() // 1_000_000, records[-1].timestamp)):
+        logger.warning("%s", sentence)
 
 
 def create_handler(
@@ -181,8 +191,10 @@ def create_handler(
     names = {topic: qualified_name(topic, namespace) for topic in OUTPUT_TOPICS}
 
     send_samples = _sample_sender(producer, namespace, stats)
+    watch = ClockWatch()
 
     async def handle(batch: RecordBatch) -> None:
+        warn_of_clock(watch, batch.records)
         split = None if parking is None else await parking.split(batch)
         normalised = _normalised_batch(batch, split, sampler)
         if normalised.rejections:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from runtime.dead_letters.key_holds import ParkLimits
 from schemas.errors import UsageError
+from streams.normalise.mapping.brands import BrandsByProvider
 from streams.providers.keyring import Keyring
 
 
@@ -36,6 +37,8 @@ class NormaliseSettings:
     group_instance_id: str | None = None
     providers: frozenset[str] | None = None
     """Those whose raw topics are read; None: of every provider."""
+    brands: BrandsByProvider = field(default_factory=dict)
+    """Brands by provider; empty: a record may have any brand, or none."""
     sample_rate: float = 0.01
     """Share of the raw records that drift checks, 0 to 1."""
     park: ParkSettings | None = None

@@ -51,6 +51,7 @@ from streams.providers.fields import (
     require,
     text_of,
 )
+from streams.providers.http_face import RECORD_BYTES_MAX, HttpCall, HttpFace
 from streams.providers.signatures import HmacSha256
 
 _DECIMALS_OWN: Final = {"CLP": 2, "CVE": 0, "IDR": 0, "ISK": 2}
@@ -186,17 +187,24 @@ def _is_ambiguous(item: _Item) -> bool:
 class Adyen(Dialect):
     """Adyen's dialect and its settings.
 
-    `unsigned_allowed` are event codes that may come without a signature: published chargebacks have
-    none. A missing signature is not a wrong one: a wrong one is always rejected. `accept_test` lets
-    notices of the test environment (`live` is "false") through; an installation with real money
-    sets it to False.
+    `unsigned_allowed` are event codes that may come without a signature, as published chargebacks
+    do: anyone who can post to the webhook can then send them. A missing signature is not a wrong
+    one: a wrong one is always rejected. `accept_test` lets notices of the test environment (`live`
+    is "false") through; an installation with real money leaves it.
     """
 
     provider: ClassVar[str] = "adyen"
     version: ClassVar[str] = "1"
+    face: ClassVar[HttpFace | None] = HttpFace(
+        (HttpCall("/notifications", ("any event code",)),),
+        waits=False,
+        patience_ms=10_000,
+        patience_source="docs.adyen.com, webhooks: 10 seconds",
+        body_bytes_max=RECORD_BYTES_MAX,
+    )
 
-    unsigned_allowed: frozenset[str] = frozenset({"CHARGEBACK"})
-    accept_test: bool = True
+    unsigned_allowed: frozenset[str] = frozenset()
+    accept_test: bool = False
     policy: LedgerPolicy = CARD_POLICY
 
     def reader(self, material: KeyMaterial | None) -> Reader:

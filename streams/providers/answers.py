@@ -9,12 +9,13 @@ bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import WalletOutcome
 from schemas.topics import provider_of
-from streams.providers.dialect import Dialect, Draft, Reply
+from streams.providers.dialect import Dialect, Draft, Item, Reply
 from streams.providers.groups import reject_broken_groups
 from streams.providers.keyring import Keyring
 from streams.providers.registry import DIALECTS, Dialects, Version
@@ -32,11 +33,19 @@ class PendingAnswer:
         dialect: Dialect,
         request: RawRecord,
         results: dict[int, WalletOutcome | Rejected | None],
+        items: Sequence[Item] = (),
     ) -> None:
         """Keep what is known; `results` are by the items' indexes, None for an awaited one."""
-        self._dialect = dialect
+        self.dialect: Final = dialect
+        self.items: Final = items
+        """What was read of the record; nothing of one that was rejected as a whole."""
         self._request = request
         self._results = results
+
+    @property
+    def rejections(self) -> list[Rejected]:
+        """The rejections of items; of a record that cannot be read at all, that one."""
+        return [result for result in self._results.values() if isinstance(result, Rejected)]
 
     @property
     def awaited(self) -> list[int]:
@@ -65,7 +74,7 @@ class PendingAnswer:
         if len(results) < len(self._results):
             message = f"the outcomes of the items {self.awaited} have not come"
             raise ValueError(message)
-        return self._dialect.answer(self._request, results)
+        return self.dialect.answer(self._request, results)
 
 
 class Answers:
@@ -84,10 +93,11 @@ class Answers:
         self._routers: dict[str, ProviderRouter] = {}
 
     def begin(self, request: RawRecord) -> PendingAnswer:
-        """Return the answer to a record that was appended, with the outcomes that it awaits.
+        """Return the answer to a record, with the outcomes that it awaits.
 
-        The record has the place that the broker acknowledged. Raises Rejected(UNKNOWN_PROVIDER) for
-        a topic that belongs to none of the dialects.
+        Outcomes are matched by the place that the broker acknowledged: a record that is not
+        appended yet may be given, if it has its place before the first of them is added. Raises
+        Rejected(UNKNOWN_PROVIDER) for a topic that belongs to none of the dialects.
         """
         provider, versions = self._versions(request)
         router = self._router(provider, versions)
@@ -98,12 +108,13 @@ class Answers:
             dialect = self._dialect(versions, router.resolve_version(request))
             return PendingAnswer(dialect, request, {0: error})
         reader, _ = routed.fallbacks_by_index.get(0, (routed.reader, None))
+        items = reject_broken_groups(routed.items)
         results: dict[int, WalletOutcome | Rejected | None] = {
             index: item if isinstance(item, Rejected) else None
-            for index, item in enumerate(reject_broken_groups(routed.items))
+            for index, item in enumerate(items)
             if isinstance(item, Draft | Rejected)
         }
-        return PendingAnswer(self._dialect(versions, reader.version), request, results)
+        return PendingAnswer(self._dialect(versions, reader.version), request, results, items)
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
         """Return the provider's response; `results` are in the order of the body, all of them.

@@ -42,8 +42,9 @@ import msgspec
 from lxml import etree
 
 from runtime.kafka.records import RawRecord
+from schemas.causes import DIVIDED, PART
 from schemas.errors import RejectCode, Rejected, UsageError
-from schemas.events import DIVIDED, Amount, Cause, Kind, Leg, Reference, SignatureVerdict
+from schemas.events import Amount, Cause, Kind, Leg, Reference, SignatureVerdict
 from schemas.money import amount_from_text, minor_units
 from schemas.topics import DAY_MS
 from streams.providers.camt_file import (
@@ -89,6 +90,8 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
     detail: Detail | None
     whole_kind: str | None = None
     """Of an event that takes a whole back, the whole's kind."""
+    whole: tuple[str, str] | None = None
+    """Of a payment, operation and id of the event that may state its entry as a whole."""
 
 
 class _EntryHead(NamedTuple):
@@ -195,15 +198,18 @@ class Camt(Dialect):
         except Rejected as error:
             yield error
             return
+        divisions = list(self._division(statement, entry, head)) if division.parts else []
+        whole = next(((head.direction, one.key) for one in divisions), None)
         for detail, amount, minor in division.parts:
             part = _EntryHead(amount, minor, head.currency, head.direction, head.status, head.at)
             try:
                 named = find_named_ids(pattern, _texts(detail))
                 kind = self._kind(entry, head, detail)
-                yield self._line(statement, entry, part, detail, named, kind, "")
+                line = self._line(statement, entry, part, detail, named, kind, "")
+                yield line if whole is None else msgspec.structs.replace(line, whole=whole)
             except Rejected as error:
                 yield error
-        yield from self._division(statement, entry, head) if division.parts else ()
+        yield from divisions
 
     def _whole(
         self,
@@ -407,6 +413,8 @@ def _draft(line: _Line, tx_id: str) -> Draft:
     if line.whole_kind is not None and reference is not None:
         reference = Reference(reference.operation, tx_id)
         cause = Cause(DIVIDED, tx_id, reason=line.whole_kind)
+    elif line.whole is not None:
+        cause = Cause(PART, line.whole[1], reason=line.whole[0])
     return Draft(
         line.operation,
         tx_id,

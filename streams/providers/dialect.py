@@ -20,6 +20,7 @@ from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Cause, Leg, Reference, WalletOutcome
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from schemas.topics import DAY_MS
+from streams.providers.http_face import HttpFace
 
 ROLLBACK_PRECEDED: Final = "ROLLBACK_PRECEDED"
 """The ledger's reason for an event whose rollback preceded it.
@@ -142,6 +143,8 @@ class Dialect(ABC):
     provider: ClassVar[str]
     version: ClassVar[str]
     decides: ClassVar[frozenset[str]] = frozenset()
+    face: ClassVar[HttpFace | None] = None
+    """What the provider calls over HTTP; None where it calls nothing, as with files."""
 
     policy: LedgerPolicy = DEFAULT_POLICY
     time_tolerance_ms: int = DAY_MS
@@ -165,6 +168,22 @@ class Dialect(ABC):
         del request
         failed = bool(results) and all(isinstance(result, Rejected) for result in results)
         return Reply(400 if failed else 200, "text/plain", b"")
+
+    def answer_unavailable(self, request: RawRecord) -> Reply:
+        """Return the response to a request that could not be decided or kept: a temporary error.
+
+        It never means success: a provider repeats the call, or takes it back. The default is for
+        senders that repeat everything but a 2xx.
+        """
+        del request
+        return Reply(503, "text/plain", b"")
+
+    def answer_unknown_session(self, request: RawRecord) -> Reply:
+        """Return the response to a call whose session is unknown, or over.
+
+        Asked for only where the face has calls that need a session.
+        """
+        return self.answer_unavailable(request)
 
     def redact(self, value: bytes) -> bytes:
         """Return the body as it may be shown to a person, without its secrets."""

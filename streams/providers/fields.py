@@ -20,6 +20,8 @@ from schemas.money import amount_from_text, minor_units
 from streams.providers.dialect import Headers
 
 ID_MAX: Final = 128
+RECEIPT_AGE_MAX_MS: Final = 3_600_000
+"""A connector that cannot reach the broker for longer is to answer its provider with an error."""
 RECEIVED_AT_MAX: Final = 15
 """Digits of epoch milliseconds: until the year 33658."""
 
@@ -163,12 +165,16 @@ def received_at_of(headers: Headers) -> int | None:
 
 
 def seen_at(record: RawRecord, headers: Headers) -> int:
-    """Return when a record was first seen, epoch ms: by its connector, else by the broker.
+    """Return when a record was seen, epoch ms: by the broker, or by its connector before that.
 
-    The windows of keys and replay protection are checked against it.
+    The windows of keys and replay protection are checked against it. The connector's time counts
+    only up to `RECEIPT_AGE_MAX_MS` before the append: anyone who can append could otherwise choose
+    the time, and a key that was retired or has leaked would be valid again.
     """
-    received_at = received_at_of(headers)
-    return record.timestamp if received_at is None else received_at
+    received_at, appended_at = received_at_of(headers), record.timestamp
+    if received_at is None or received_at < appended_at - RECEIPT_AGE_MAX_MS:
+        return appended_at
+    return min(received_at, appended_at)
 
 
 def read_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

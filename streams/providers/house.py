@@ -32,6 +32,7 @@ from streams.providers.dialect import (
 )
 from streams.providers.fields import ms_of_instant, read_json, read_player_id, text_of
 from streams.providers.house_messages import BODY, HouseMessage
+from streams.providers.http_face import HttpCall, HttpFace
 from streams.providers.signatures import HmacSha256
 
 SIGNATURE_HEADER: Final = "x-house-signature"
@@ -47,6 +48,11 @@ class House(Dialect):
     provider: ClassVar[str] = "house"
     version: ClassVar[str] = "1"
     decides: ClassVar[frozenset[str]] = frozenset({"withdrawal.requested"})
+    face: ClassVar[HttpFace | None] = HttpFace(
+        (HttpCall("/v1", ("any operation",)),),
+        signature_headers=(SIGNATURE_HEADER,),
+        signs_bytes=True,
+    )
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader that checks `x-house-signature`. Needs `hmac_hex`."""
@@ -77,6 +83,13 @@ class House(Dialect):
             response["currency"] = result.currency
             response["balance"] = format_minor(result.balance_minor, result.scale or 0)
         return Reply(200, "application/json", msgspec.json.encode(response))
+
+    def answer_unavailable(self, request: RawRecord) -> Reply:
+        """Return the outcome UNAVAILABLE under HTTP 503: the same message may be sent again."""
+        del request
+        message = "not decided in time: send the same message again"
+        response = {"outcome": "UNAVAILABLE", "reason": "TIMED_OUT", "message": message}
+        return Reply(503, "application/json", msgspec.json.encode(response))
 
     def _read(
         self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers

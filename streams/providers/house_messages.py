@@ -5,12 +5,15 @@ There is one class per operation, with its leg, reference and cause.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Literal, TypeAlias
+import re
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
-from schemas.causes import PSP
+from schemas.causes import PSP, QUARANTINE
+from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Cause, Kind, Leg, Reference
+from schemas.identity import ENTRY, ENTRY_ID
 from schemas.money import amount_from_text
 from streams.providers.fields import (
     CurrencyText,
@@ -22,6 +25,11 @@ from streams.providers.fields import (
     signed_currency_of,
     text_of,
 )
+
+_RECORD: Final = re.compile(r"[a-z0-9_.]{1,128}-\d{1,9}@\d{1,18}#[0-9a-f]{8}", re.ASCII)
+
+EntryId: TypeAlias = Annotated[str, msgspec.Meta(pattern=f"^{ENTRY_ID}$")]
+"""The id of an event in the ledger, as its views print it."""
 
 
 class HouseMessage(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="operation"):
@@ -145,6 +153,95 @@ class _AdjustmentApproved(
         return Cause("operator", text_of(self.id, "id"), text_of(self.actor, "actor"), "approved")
 
 
+class _OfOperator(HouseMessage, frozen=True, gc=False, kw_only=True):
+    """An operator's act on an open item, which `entry_id` names, or on a limit."""
+
+    actor: Id
+    reason: Note = "approved"
+
+    def player(self) -> str | None:
+        return None
+
+    def cause(self) -> Cause | None:
+        return Cause(
+            "operator", text_of(self.id, "id"), text_of(self.actor, "actor"), note_of(self.reason)
+        )
+
+
+class _OfItem(_OfOperator, frozen=True, gc=False, kw_only=True):
+    entry_id: EntryId
+
+    def reference(self) -> Reference | None:
+        return Reference(ENTRY, self.entry_id)
+
+
+class _OfProposal(_OfOperator, frozen=True, gc=False, kw_only=True):
+    proposes: ClassVar[str]
+    proposal_id: Id
+
+    def reference(self) -> Reference | None:
+        return Reference(self.proposes, text_of(self.proposal_id, "proposal_id"))
+
+
+class _SuspenseAssigned(_OfItem, frozen=True, gc=False, kw_only=True, tag="suspense.assigned"):
+    kind: ClassVar[Kind] = Kind.SUSPENSE_ASSIGNMENT
+    player_id: Id
+
+    def player(self) -> str | None:
+        return text_of(self.player_id, "player_id")
+
+
+class _AssignmentProposed(
+    _SuspenseAssigned, frozen=True, gc=False, kw_only=True, tag="suspense.assignment.proposed"
+):
+    kind: ClassVar[Kind] = Kind.PROPOSAL
+
+
+class _AssignmentApproved(
+    _OfProposal, frozen=True, gc=False, kw_only=True, tag="suspense.assignment.approved"
+):
+    kind: ClassVar[Kind] = Kind.SUSPENSE_ASSIGNMENT
+    proposes: ClassVar[str] = "suspense.assignment.proposed"
+    player_id: Id
+
+    def player(self) -> str | None:
+        return text_of(self.player_id, "player_id")
+
+
+class _SuspenseReturned(_OfItem, frozen=True, gc=False, kw_only=True, tag="suspense.returned"):
+    kind: ClassVar[Kind] = Kind.SUSPENSE_RETURN
+
+
+class _ReturnProposed(_OfItem, frozen=True, gc=False, kw_only=True, tag="suspense.return.proposed"):
+    kind: ClassVar[Kind] = Kind.PROPOSAL
+
+
+class _ReturnApproved(
+    _OfProposal, frozen=True, gc=False, kw_only=True, tag="suspense.return.approved"
+):
+    kind: ClassVar[Kind] = Kind.SUSPENSE_RETURN
+    proposes: ClassVar[str] = "suspense.return.proposed"
+
+
+class _ItemAnswered(_OfItem, frozen=True, gc=False, kw_only=True, tag="item.answered"):
+    kind: ClassVar[Kind] = Kind.ANSWER
+
+
+class _LimitProposed(_OfOperator, frozen=True, gc=False, kw_only=True, tag="limit.proposed"):
+    kind: ClassVar[Kind] = Kind.PROPOSAL
+    amount: str
+    currency: CurrencyText
+
+    def leg(self) -> Leg:
+        amount = amount_from_text(self.amount)
+        return Leg(self.kind.value, amount, currency_of(amount, self.currency))
+
+
+class _LimitApproved(_OfProposal, frozen=True, gc=False, kw_only=True, tag="limit.approved"):
+    kind: ClassVar[Kind] = Kind.OPERATOR_LIMIT
+    proposes: ClassVar[str] = "limit.proposed"
+
+
 class _Bonus(_Money, frozen=True, gc=False, kw_only=True):
     campaign_id: Id
 
@@ -224,6 +321,49 @@ class _PlayerUnlimited(_PlayerState, frozen=True, gc=False, kw_only=True, tag="p
         return Leg(self.kind.value, None, currency_of(Amount(0, 0), self.currency))
 
 
+class _Quarantine(HouseMessage, frozen=True, gc=False, kw_only=True):
+    """A step past a record of the log that cannot be booked.
+
+    It names no player, so its id is its key, which the sender chooses for the record's partition.
+    """
+
+    kind: ClassVar[Kind] = Kind.QUARANTINE
+    record: str
+    """Place in the log and CRC-32: `topic-partition@offset#0123abcd`."""
+    actor: Id
+    reason: Note
+
+    def player(self) -> str | None:
+        return None
+
+    def reference(self) -> Reference | None:
+        return Reference("quarantined", self._record())
+
+    def cause(self) -> Cause | None:
+        actor = text_of(self.actor, "actor")
+        return Cause(QUARANTINE, self._record(), actor, note_of(self.reason))
+
+    def _record(self) -> str:
+        if not _RECORD.fullmatch(self.record):
+            raise Rejected(
+                RejectCode.BAD_FIELD,
+                "record is not a place and a checksum: topic-partition@offset#0123abcd",
+            )
+        return self.record
+
+
+class _QuarantineProposed(
+    _Quarantine, frozen=True, gc=False, kw_only=True, tag="quarantine.proposed"
+):
+    pass
+
+
+class _QuarantineApproved(
+    _Quarantine, frozen=True, gc=False, kw_only=True, tag="quarantine.approved"
+):
+    pass
+
+
 class _Heartbeat(HouseMessage, frozen=True, gc=False, kw_only=True, tag="heartbeat"):
     kind: ClassVar[Kind] = Kind.HEARTBEAT
 
@@ -240,6 +380,15 @@ _Body: TypeAlias = (
     | _Adjustment
     | _AdjustmentProposed
     | _AdjustmentApproved
+    | _SuspenseAssigned
+    | _AssignmentProposed
+    | _AssignmentApproved
+    | _SuspenseReturned
+    | _ReturnProposed
+    | _ReturnApproved
+    | _ItemAnswered
+    | _LimitProposed
+    | _LimitApproved
     | _BonusGranted
     | _BonusReleased
     | _BonusForfeited
@@ -248,6 +397,8 @@ _Body: TypeAlias = (
     | _PlayerReleased
     | _PlayerLimited
     | _PlayerUnlimited
+    | _QuarantineProposed
+    | _QuarantineApproved
     | _Heartbeat
 )
 BODY: Final[msgspec.json.Decoder[_Body]] = msgspec.json.Decoder(_Body)

@@ -51,6 +51,7 @@ from streams.providers.fields import (
     require,
     text_of,
 )
+from streams.providers.http_face import HttpCall, HttpFace
 from streams.providers.references import id_or_none
 from streams.providers.signatures import RsaSha256
 
@@ -152,9 +153,18 @@ class Hub88(Dialect):
     provider: ClassVar[str] = "hub88"
     version: ClassVar[str] = "1"
     decides: ClassVar[frozenset[str]] = frozenset({"bet"})
+    face: ClassVar[HttpFace | None] = HttpFace(
+        tuple(HttpCall(f"/transaction/{name}", (name,)) for name in _OPERATIONS.values()),
+        signature_headers=(SIGNATURE_HEADER,),
+        signs_bytes=True,
+    )
 
     policy: LedgerPolicy = field(
-        default=LedgerPolicy(win_without_bet="REFUSE", win_after_rollback="REFUSE")
+        default=LedgerPolicy(
+            win_without_bet="REFUSE",
+            win_after_rollback="REFUSE",
+            exclusive_operations=("bet", "win"),
+        )
     )
     rollback_of: str = "bet"
     unknown_rollback_succeeds: bool = True
@@ -258,6 +268,12 @@ class Hub88(Dialect):
             }
         elif echo.currency is not None:
             response["currency"] = echo.currency
+        return Reply(200, "application/json", msgspec.json.encode(response))
+
+    def answer_unavailable(self, request: RawRecord) -> Reply:
+        """Return RS_ERROR_UNKNOWN, after which Hub88 rolls a bet back."""
+        echo = _read_echo(request.value or b"")
+        response = {"user": echo.user, "status": _UNKNOWN, "request_uuid": echo.request_uuid}
         return Reply(200, "application/json", msgspec.json.encode(response))
 
     def _status(self, result: WalletOutcome | Rejected) -> str:

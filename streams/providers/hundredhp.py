@@ -47,6 +47,7 @@ from streams.providers.fields import (
     require,
     text_of,
 )
+from streams.providers.http_face import HttpCall, HttpFace
 from streams.providers.references import id_or_none
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, header_id
@@ -73,10 +74,12 @@ _VALIDATION, _SECRET_WRONG, _FUNDS, _NOT_FOUND, _EXISTS, _REFUNDED, _SETTLED, _I
     *(400, 601, 603, 605),
     *(607, 608, 609, 702),
 )
+_SESSION: Final = 604
 _MESSAGES: Final = {
     _VALIDATION: "Validation error",
     _SECRET_WRONG: "Invalid secret key",
     _FUNDS: "Insufficient balance",
+    _SESSION: "Session not found",
     _NOT_FOUND: "Transaction not found",
     _EXISTS: "Transaction already exists",
     _REFUNDED: "Transaction already refunded",
@@ -111,6 +114,7 @@ _OF_REJECTION: Final = {
     RejectCode.MISSING_SIGNATURE: _SECRET_WRONG,
     RejectCode.BAD_SIGNATURE: _SECRET_WRONG,
     RejectCode.UNKNOWN_PROVIDER: _INTERNAL,
+    RejectCode.UNKNOWN_BRAND: _INTERNAL,
     RejectCode.BAD_CONTRACT: _INTERNAL,
 }
 
@@ -122,7 +126,20 @@ class _HundredHPRequest(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     promo_id: OptionalId = None
 
 
+class _SessionEcho(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    session_id: str | None = None
+
+
 _BODY: Final = msgspec.json.Decoder(_HundredHPRequest)
+_SESSION_BODY: Final = msgspec.json.Decoder(_SessionEcho)
+
+
+def read_session_token(body: bytes) -> str | None:
+    """Return the body's sessionId; None where it cannot be read."""
+    try:
+        return _SESSION_BODY.decode(body).session_id
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return None
 
 
 @dataclass(frozen=True)
@@ -140,6 +157,13 @@ class HundredHP(Dialect):
     provider: ClassVar[str] = "hundredhp"
     version: ClassVar[str] = "2.7"
     decides: ClassVar[frozenset[str]] = frozenset({"withdrawal"})
+    face: ClassVar[HttpFace | None] = HttpFace(
+        tuple(
+            HttpCall(f"/{name}", (name,), needs_session=name not in _ENDINGS)
+            for name in _OPERATIONS.values()
+        ),
+        session_token=read_session_token,
+    )
 
     policy: LedgerPolicy = field(
         default=LedgerPolicy(
@@ -232,6 +256,16 @@ class HundredHP(Dialect):
         if operation == "withdrawal":
             response["txId"] = result.provider_tx_id
         return Reply(200, "application/json", msgspec.json.encode(response))
+
+    def answer_unavailable(self, request: RawRecord) -> Reply:
+        """Return 702, an internal error."""
+        del request
+        return self._error(_INTERNAL, "")
+
+    def answer_unknown_session(self, request: RawRecord) -> Reply:
+        """Return 604."""
+        del request
+        return self._error(_SESSION, "")
 
     def _error(self, code: int, data: str) -> Reply:
         response: dict[str, Any] = {"data": data, "message": _MESSAGES[code], "errCode": code}

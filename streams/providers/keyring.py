@@ -1,8 +1,8 @@
 """A provider's keys over time: one entry, or several with the windows in which each is valid.
 
-A window is checked against the time when the record was first seen (its `received-at`, else the
-broker's append), never against a clock of ours: read again after a rotation, or in a replay, a
-record gets the same verdict.
+A window is checked against the time when the record was seen (`fields.seen_at`: the broker's
+append, or a receipt shortly before), never against a clock of ours: read again after a rotation, or
+in a replay, a record gets the same verdict. Only a key that is revoked was never valid.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ KeyEntry: TypeAlias = KeyMaterial | Sequence[Any]
 """One provider's entry in the keyring: its key material, or a list of such.
 
 In a list each has an `id` of its own and, where it is not valid for ever, `valid_from` (included)
-and `valid_until` (not included), RFC 3339 or a date, UTC without a zone.
+and `valid_until` (not included), RFC 3339 or a date, UTC without a zone. With `revoked: true` a key
+signs nothing, whenever it was seen.
 """
 
 Keyring: TypeAlias = Mapping[str, KeyEntry]
 
-_OURS: Final = frozenset({"id", "valid_from", "valid_until"})
+_OURS: Final = frozenset({"id", "valid_from", "valid_until", "revoked"})
 _EVER: Final = 2**63 - 1
 
 
@@ -40,9 +41,10 @@ class _Key:
     from_ms: int
     until_ms: int
     read: Reader
+    is_revoked: bool = False
 
     def is_valid(self, at: int) -> bool:
-        return self.from_ms <= at < self.until_ms
+        return not self.is_revoked and self.from_ms <= at < self.until_ms
 
 
 def reader_of(dialect: Dialect, entry: KeyEntry | None) -> Reader:
@@ -113,9 +115,11 @@ def _keys(dialect: Dialect, entry: Sequence[Any]) -> list[_Key]:
             raise UsageError(
                 f"{whose}: key {name!r} is never valid: valid_from must come before valid_until"
             )
-        keys.append(
-            _Key(name, *window, dialect.reader({k: v for k, v in given.items() if k not in _OURS}))
-        )
+        revoked = given.get("revoked", False)
+        if not isinstance(revoked, bool):
+            raise UsageError(f"{whose}: key {name!r}: revoked must be true or false")
+        read = dialect.reader({k: v for k, v in given.items() if k not in _OURS})
+        keys.append(_Key(name, *window, read, revoked))
     if len({key.id for key in keys}) < len(keys):
         raise UsageError(f"{whose}: two keys have the same id")
     return keys
@@ -140,9 +144,8 @@ def _read(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Ite
         others = None if key in valid else _first_right([key], record, headers)
         if others is None:
             continue
-        untimely = Rejected(
-            RejectCode.BAD_SIGNATURE, f"signed with key {key.id!r}, which was not valid then"
-        )
+        why = "is revoked" if key.is_revoked else "was not valid then"
+        untimely = Rejected(RejectCode.BAD_SIGNATURE, f"signed with key {key.id!r}, which {why}")
         if items is not None:
             items = _mark_untimely(items, others, untimely)
         elif not _has_forged(others):

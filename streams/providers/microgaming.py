@@ -39,6 +39,7 @@ from streams.providers.dialect import (
     require_key,
 )
 from streams.providers.fields import currency_of
+from streams.providers.http_face import XML, HttpCall, HttpFace
 from streams.providers.references import id_or_none
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, TextFields, header_id
@@ -68,8 +69,9 @@ _SECRET: Final = re.compile(
     rb"""\b((?:login|password)\s*=\s*)(?:"[^"]*|'[^']*|[^\s>]*)""", re.IGNORECASE
 )
 
-_UNSPECIFIED, _CREDENTIALS, _LOCKED, _OTHER_DETAILS, _FUNDS, _LIMIT = (
+_UNSPECIFIED, _TOKEN, _CREDENTIALS, _LOCKED, _OTHER_DETAILS, _FUNDS, _LIMIT = (
     "6000",
+    "6001",
     "6003",
     "6102",
     "6501",
@@ -78,6 +80,7 @@ _UNSPECIFIED, _CREDENTIALS, _LOCKED, _OTHER_DETAILS, _FUNDS, _LIMIT = (
 )
 _DESCRIPTIONS: Final = {
     _UNSPECIFIED: "Unspecified error.",
+    _TOKEN: "The player token is invalid.",
     _CREDENTIALS: "The authentication credentials for the API are incorrect.",
     _LOCKED: "The account is locked.",
     _OTHER_DETAILS: "Already processed with different details.",
@@ -87,6 +90,7 @@ _DESCRIPTIONS: Final = {
 _SUCCESS: Final = frozenset(
     {Outcome.POSTED.value, Outcome.EXISTS.value, Outcome.INFORMATIONAL.value}
 )
+_READS: Final = ("bet", "win", "progressivewin", "refund", _END)
 _NO_BET: Final = frozenset({"NOTHING_TO_REVERSE", "BET_NOT_FOUND"})
 _OF_OUTCOME: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -97,6 +101,15 @@ _OF_OUTCOME: Final[Mapping[str, str]] = MappingProxyType(
         Outcome.REFUSED_LIMIT: _LIMIT,
     }
 )
+
+
+def read_session_token(body: bytes) -> str | None:
+    """Return the call's token; None where it cannot be read."""
+    try:
+        method = _method(root_of(make_parser(), check_call_size(body)))
+        return _attributes(method, "call").get("token")
+    except Rejected:
+        return None
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,11 @@ class Microgaming(Dialect):
     provider: ClassVar[str] = "microgaming"
     version: ClassVar[str] = "1"
     decides: ClassVar[frozenset[str]] = frozenset({"bet"})
+    face: ClassVar[HttpFace | None] = HttpFace(
+        (HttpCall("", _READS, needs_session=True),),
+        XML,
+        session_token=read_session_token,
+    )
 
     policy: LedgerPolicy = field(default=LedgerPolicy(refused_id_reusable=True))
     time_tolerance_ms: int = NAIVE_TOLERANCE_MS
@@ -247,20 +265,29 @@ class Microgaming(Dialect):
 
         `seq` is repeated as received, and so is the token of a success.
         """
-        name, call = "", {}
-        try:
-            method = _method(root_of(make_parser(), check_call_size(request.value or b"")))
-            name, call = method.get("name") or "", _attributes(method, "call")
-        except Rejected:
-            pass  # the answer to an unreadable call repeats nothing
         [result] = results
-        attributes = {"seq": call.get("seq", "")}
         error = _error_of(result)
         if error:
-            attributes |= {"errorcode": error, "errordescription": _DESCRIPTIONS[error]}
-        else:
-            assert not isinstance(result, Rejected)
-            attributes |= {"token": call.get("token", ""), **_success(result)}
+            return self._error(request, error)
+        assert not isinstance(result, Rejected)
+        name, call = _read_echo(request)
+        attributes = {"seq": call.get("seq", ""), "token": call.get("token", "")}
+        return self._result(request, name, attributes | _success(result))
+
+    def answer_unavailable(self, request: RawRecord) -> Reply:
+        """Return 6000, an unspecified error."""
+        return self._error(request, _UNSPECIFIED)
+
+    def answer_unknown_session(self, request: RawRecord) -> Reply:
+        """Return 6001."""
+        return self._error(request, _TOKEN)
+
+    def _error(self, request: RawRecord, error: str) -> Reply:
+        name, call = _read_echo(request)
+        attributes = {"errorcode": error, "errordescription": _DESCRIPTIONS[error]}
+        return self._result(request, name, {"seq": call.get("seq", ""), **attributes})
+
+    def _result(self, request: RawRecord, name: str, attributes: dict[str, str]) -> Reply:
         pkt = etree.Element("pkt")
         at = (_EPOCH + timedelta(milliseconds=request.timestamp)).astimezone(zone_of(self.zone))
         response = etree.SubElement(
@@ -268,6 +295,15 @@ class Microgaming(Dialect):
         )
         etree.SubElement(etree.SubElement(response, "result", attributes), "extinfo")
         return Reply(200, "application/xml", etree.tostring(pkt))
+
+
+def _read_echo(request: RawRecord) -> tuple[str, dict[str, str]]:
+    """Return method and call, which an answer repeats; empty where they cannot be read."""
+    try:
+        method = _method(root_of(make_parser(), check_call_size(request.value or b"")))
+        return method.get("name") or "", _attributes(method, "call")
+    except Rejected:
+        return "", {}
 
 
 def _method(root: etree._Element) -> etree._Element:

@@ -35,6 +35,7 @@ from streams.providers.dialect import (
     require_key,
 )
 from streams.providers.fields import currency_of, signed_currency_of
+from streams.providers.http_face import FORM, HttpCall, HttpFace
 from streams.providers.references import id_or_none
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import TextFields, read_form, redact_form
@@ -110,6 +111,7 @@ _OF_REJECTION: Final = {
     RejectCode.BAD_AMOUNT: _BET_EXCEPTION,
     RejectCode.AMOUNT_SCALE: _BET_EXCEPTION,
     RejectCode.UNKNOWN_PROVIDER: _INTERNAL,
+    RejectCode.UNKNOWN_BRAND: _INTERNAL,
     RejectCode.BAD_CONTRACT: _INTERNAL,
 }
 
@@ -134,6 +136,9 @@ class PGSoft(Dialect):
     provider: ClassVar[str] = "pgsoft"
     version: ClassVar[str] = "1"
     decides: ClassVar[frozenset[str]] = frozenset({TRANSFER})
+    face: ClassVar[HttpFace | None] = HttpFace(
+        tuple(HttpCall(f"/Cash/{name}", (name,)) for name in (TRANSFER, ADJUSTMENT)), FORM
+    )
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader that compares the body's `secret_key` and `operator_token`.
@@ -185,6 +190,11 @@ class PGSoft(Dialect):
         except Rejected:  # booked, but the request that it answers cannot be read
             return _error(_INTERNAL)
         return Reply(200, "application/json", msgspec.json.encode({"data": data, "error": None}))
+
+    def answer_unavailable(self, request: RawRecord) -> Reply:
+        """Return 1200, an internal error."""
+        del request
+        return _error(_INTERNAL)
 
 
 def _operation_or_none(headers: Headers) -> str | None:

@@ -34,6 +34,7 @@ from streams.providers.dialect import (
     require_key,
 )
 from streams.providers.fields import ID_MAX, currency_of, text_of
+from streams.providers.http_face import XML, HttpCall, HttpFace
 from streams.providers.references import id_or_none
 from streams.providers.signatures import same_secret
 from streams.providers.xml_body import (
@@ -98,6 +99,9 @@ class PlayNGo(Dialect):
     provider: ClassVar[str] = "playngo"
     version: ClassVar[str] = "1"
     decides: ClassVar[frozenset[str]] = frozenset({"reserve"})
+    face: ClassVar[HttpFace | None] = HttpFace(
+        (HttpCall("", ("reserve", "release", "cancelReserve")),), XML
+    )
 
     pays_on_close: bool = True
     jackpot_in_real: bool = True
@@ -116,10 +120,6 @@ class PlayNGo(Dialect):
         integrators do; so is a repeat of what was booked before.
         """
         [result] = results
-        root = _ROOT.search(request.value or b"")
-        answer = etree.Element(
-            root[1].decode() if root and root[1].decode() in _OPERATIONS else "response"
-        )
         code = _code_of(result)
         elements = {"statusCode": str(code), "statusMessage": _ERROR_NAMES[code]}
         if isinstance(result, WalletOutcome):
@@ -129,9 +129,12 @@ class PlayNGo(Dialect):
                     "real": format_minor(result.balance_minor, result.scale or 0),
                     "currency": result.currency,
                 }
-        for name, text in elements.items():
-            etree.SubElement(answer, name).text = text
-        return Reply(200, "application/xml", etree.tostring(answer))
+        return _reply(request, elements)
+
+    def answer_unavailable(self, request: RawRecord) -> Reply:
+        """Return statusCode 12."""
+        status = {"statusCode": str(_FAILED), "statusMessage": _ERROR_NAMES[_FAILED]}
+        return _reply(request, status)
 
     def redact(self, value: bytes) -> bytes:
         """Return the body without its access token."""
@@ -201,6 +204,15 @@ class PlayNGo(Dialect):
             _leg(Kind.WIN, amount, currency, fields),
             Leg(Kind.JACKPOT_WIN.value, gain, currency),
         ]
+
+
+def _reply(request: RawRecord, elements: Mapping[str, str]) -> Reply:
+    root = _ROOT.search(request.value or b"")
+    name = root[1].decode() if root else ""
+    answer = etree.Element(name if name in _OPERATIONS else "response")
+    for tag, text in elements.items():
+        etree.SubElement(answer, tag).text = text
+    return Reply(200, "application/xml", etree.tostring(answer))
 
 
 def _code_of(result: WalletOutcome | Rejected) -> int:

@@ -36,6 +36,7 @@ from streams.providers.dialect import (
     require_key,
 )
 from streams.providers.fields import currency_of, signed_currency_of
+from streams.providers.http_face import FORM, HttpCall, HttpFace
 from streams.providers.references import id_or_none
 from streams.providers.signatures import Md5OfSorted
 from streams.providers.text_fields import (
@@ -61,9 +62,10 @@ _OPERATIONS: Final[Mapping[bytes, str]] = MappingProxyType(
         )
     }
 )
-_FUNDS, _NOT_ALLOWED, _HASH, _FROZEN, _PARAMETERS, _LIMIT, _RETRY, _FINAL = (
+_FUNDS, _NOT_ALLOWED, _TOKEN, _HASH, _FROZEN, _PARAMETERS, _LIMIT, _RETRY, _FINAL = (
     1,
     3,
+    4,
     5,
     6,
     7,
@@ -75,6 +77,7 @@ _DESCRIPTIONS: Final = {
     0: "Success",
     _FUNDS: "Insufficient balance",
     _NOT_ALLOWED: "Bet is not allowed",
+    _TOKEN: "Player authentication failed: the token is invalid or has expired",
     _HASH: "Invalid hash code",
     _FROZEN: "Player is frozen",
     _PARAMETERS: "Bad parameters in the request",
@@ -98,6 +101,7 @@ _OF_REJECTION: Final = {
     RejectCode.MISSING_SIGNATURE: _HASH,
     RejectCode.BAD_SIGNATURE: _HASH,
     RejectCode.UNKNOWN_PROVIDER: _RETRY,
+    RejectCode.UNKNOWN_BRAND: _RETRY,
     RejectCode.BAD_CONTRACT: _RETRY,
 }
 
@@ -110,6 +114,18 @@ _SIGNED_NAME: Final = re.compile(f"(?:^|&)(?:{'|'.join(sorted(_READ))})=")
 _OF_A_ROUND: Final = frozenset({"bet", "result", "jackpotWin", "adjustment", "endRound"})
 _NO_BET: Final = frozenset({"NOTHING_TO_REVERSE", "BET_NOT_FOUND"})
 _NOTHING: Final = Amount(0, 0)
+
+
+_WITHOUT_CURRENCY: Final = frozenset({"promoWin", "refund", "endRound"})
+"""Calls that name a currency themselves, or need none."""
+
+
+def read_session_token(body: bytes) -> str | None:
+    """Return the form's token; None where it cannot be read."""
+    try:
+        return read_form(body).get("token")
+    except Rejected:
+        return None
 
 
 @dataclass(frozen=True)
@@ -133,6 +149,14 @@ class Pragmatic(Dialect):
     provider: ClassVar[str] = "pragmatic"
     version: ClassVar[str] = "3.85"
     decides: ClassVar[frozenset[str]] = frozenset({"bet"})
+    face: ClassVar[HttpFace | None] = HttpFace(
+        tuple(
+            HttpCall(f"/{name}.html", (name,), needs_session=name not in _WITHOUT_CURRENCY)
+            for name in _OPERATIONS.values()
+        ),
+        FORM,
+        session_token=read_session_token,
+    )
 
     bonus_win_pays: bool = False
     bonus_code_is_free: bool = False
@@ -255,6 +279,16 @@ class Pragmatic(Dialect):
             if operation == "bet":
                 response["usedPromo"] = 0
         return _reply(0, response)
+
+    def answer_unavailable(self, request: RawRecord) -> Reply:
+        """Return error 100, after which Pragmatic Play tries again."""
+        del request
+        return _reply(_RETRY, {})
+
+    def answer_unknown_session(self, request: RawRecord) -> Reply:
+        """Return error 4."""
+        del request
+        return _reply(_TOKEN, {})
 
     def _error_of(self, operation: str, result: WalletOutcome) -> int:
         if operation == "refund" and (

@@ -12,16 +12,18 @@ from functools import cached_property
 from importlib import import_module
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from schemas.errors import UsageError
+from schemas.errors import UsageError, suggest
 from schemas.policies import LedgerPolicy
 from streams.providers.dialect import Dialect
 from streams.providers.versions import VersionRow, VersionState, current_row, read_rows
 
 FILE: Final = "versions.toml"
+
+SettingsByProvider: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,35 @@ class Dialects(Mapping[str, Dialect]):
         self._read = rows
         self._make = make
         self._made: dict[tuple[str, str], Version] = {}
+        self._overrides: SettingsByProvider = {}
+
+    @property
+    def overrides(self) -> SettingsByProvider:
+        """The installation's settings by provider, over those of the rows."""
+        return self._overrides
+
+    def configure(self, overrides: SettingsByProvider) -> None:
+        """Put an installation's settings over those of the rows, in every version that has them.
+
+        Call it once, before any dialect is read. A table `policy` changes what it names and leaves
+        the rest. Raises UsageError for a name that is unknown and a value that does not fit, and
+        changes nothing then.
+        """
+        known = self._by_provider
+        for provider, settings in overrides.items():
+            if provider not in known:
+                raise UsageError(f"{provider!r} is not a provider{suggest(provider, known)}")
+            names = [_setting_names(self._make(row)) for row in known[provider]]
+            _check_names(provider, settings, frozenset().union(*names))
+        before, self._overrides = self._overrides, overrides
+        self._made.clear()
+        try:
+            for provider in overrides:
+                self.versions(provider)
+        except UsageError:
+            self._overrides = before
+            self._made.clear()
+            raise
 
     @cached_property
     def rows(self) -> tuple[VersionRow, ...]:
@@ -69,7 +100,11 @@ class Dialects(Mapping[str, Dialect]):
         """Return the row with its dialect. Raises UsageError for an adapter that cannot be used."""
         key = row.provider, row.version
         if key not in self._made:
-            self._made[key] = Version(row, self._make(row))
+            overrides = self._overrides.get(row.provider)
+            made = self._make(row)
+            if overrides:
+                made = self._make(_override(row, overrides, _setting_names(made)))
+            self._made[key] = Version(row, made)
         return self._made[key]
 
     def versions(self, provider: str) -> tuple[Version, ...]:
@@ -78,6 +113,32 @@ class Dialects(Mapping[str, Dialect]):
         Raises KeyError, UsageError.
         """
         return tuple(self.version(row) for row in self._by_provider[provider])
+
+
+def _setting_names(dialect: Dialect) -> frozenset[str]:
+    return frozenset(field.name for field in fields(dialect))
+
+
+def _check_names(provider: str, settings: Mapping[str, Any], known: frozenset[str]) -> None:
+    for name in settings:
+        if name not in known:
+            raise UsageError(f"{provider} has no setting {name!r}{suggest(name, known)}")
+    policy = settings.get("policy")
+    rules = LedgerPolicy.__struct_fields__
+    for name in policy if isinstance(policy, Mapping) else ():
+        if name not in rules:
+            raise UsageError(f"{provider}: a policy has no {name!r}{suggest(name, rules)}")
+
+
+def _override(row: VersionRow, overrides: Mapping[str, Any], known: frozenset[str]) -> VersionRow:
+    """Return a row with an installation's settings, as far as its version has them."""
+    settings = dict(row.settings) | {
+        name: value for name, value in overrides.items() if name in known
+    }
+    given, own = overrides.get("policy"), row.settings.get("policy")
+    if isinstance(given, Mapping) and isinstance(own, Mapping):
+        settings["policy"] = {**own, **given}
+    return msgspec.structs.replace(row, settings=settings)
 
 
 def released_rows() -> tuple[VersionRow, ...]:

@@ -41,6 +41,7 @@ from streams.providers.dialect import (
     require_key,
 )
 from streams.providers.fields import ID_MAX, currency_of, text_of
+from streams.providers.http_face import HttpCall, HttpFace
 from streams.providers.references import id_or_none
 from streams.providers.signatures import Hmac
 from streams.providers.times import ms_of_epoch
@@ -81,6 +82,12 @@ class Skylift(Dialect):
     provider: ClassVar[str] = "skylift"
     version: ClassVar[str] = "2"
     decides: ClassVar[frozenset[str]] = frozenset({"BET"})
+    face: ClassVar[HttpFace | None] = HttpFace(
+        (HttpCall("/event", tuple(_KINDS)),),
+        CONTENT_TYPE,
+        signature_headers=(SIGNATURE_HEADER,),
+        signs_bytes=True,
+    )
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader that checks `X-Skylift-Signature`. Needs `hmac_hex`."""
@@ -116,6 +123,10 @@ class Skylift(Dialect):
                 balance = result.balance_minor * 10 ** (AMOUNT_SCALE - result.scale)
                 fields |= {"balance": decimal_bytes(balance), "currency": result.currency}
         return Reply(200, CONTENT_TYPE, encode("reply", 1, fields))
+
+    def answer_unavailable(self, request: RawRecord) -> Reply:
+        """Return the status ERROR."""
+        return self.answer(request, [])
 
     def payload(self, value: bytes) -> bytes:
         """Return the record without marker and fingerprint."""

@@ -57,6 +57,7 @@ from streams.providers.fields import (
     seen_at,
     text_of,
 )
+from streams.providers.http_face import HttpCall, HttpFace
 from streams.providers.references import id_or_none, reference_or_none
 from streams.providers.signatures import Hmac, window_verdict
 from streams.providers.times import ms_of_epoch
@@ -209,17 +210,20 @@ class Stripe(Dialect):
     `deposit_key` is the key in a payment's metadata under which the cashier put the id of its
     `deposit.opened`. `signature_tolerance_ms` is how far the signed time may be from the
     connector's receipt (Stripe's libraries: 300 s); a retry is signed again. `accept_test` lets
-    events of test mode through; with real money it is False.
+    events of test mode through; an installation with real money leaves it.
     """
 
     provider: ClassVar[str] = "stripe"
     version: ClassVar[str] = "1"
+    face: ClassVar[HttpFace | None] = HttpFace(
+        (HttpCall("", ("any type",)),), "application/json", (SIGNATURE_HEADER,), True, waits=False
+    )
     releases_are_refunds: ClassVar[bool] = True
     """Whether `amount_refunded` holds what was authorised and never captured."""
 
     deposit_key: str = "deposit_id"
     signature_tolerance_ms: int = 300_000
-    accept_test: bool = True
+    accept_test: bool = False
     policy: LedgerPolicy = CARD_POLICY
 
     def reader(self, material: KeyMaterial | None) -> Reader:

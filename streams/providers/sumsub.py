@@ -51,6 +51,7 @@ from streams.providers.fields import (
     require,
     text_of,
 )
+from streams.providers.http_face import HttpCall, HttpFace
 from streams.providers.references import reference_or_none
 from streams.providers.signatures import Digest, Hmac
 from streams.providers.times import ms_of_text
@@ -147,14 +148,22 @@ class Sumsub(Dialect):
 
     `deciding_levels` are the levels whose verdict blocks or releases a player; empty: every
     level's. A rejection with RETRY blocks no player: the applicant may try again. `accept_sandbox`
-    lets messages of the sandbox through; an installation with real players sets it to False.
+    lets messages of the sandbox through; an installation with real players leaves it.
     """
 
     provider: ClassVar[str] = "sumsub"
     version: ClassVar[str] = "1"
+    face: ClassVar[HttpFace | None] = HttpFace(
+        (HttpCall("", ("any type",)),),
+        signature_headers=(DIGEST_HEADER, ALGORITHM_HEADER),
+        signs_bytes=True,
+        waits=False,
+        patience_ms=5_000,
+        patience_source="docs.sumsub.com, user-verification-webhooks: 5 seconds",
+    )
 
     deciding_levels: frozenset[str] = frozenset()
-    accept_sandbox: bool = True
+    accept_sandbox: bool = False
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader that checks `X-Payload-Digest` by the algorithm named beside it.

@@ -40,6 +40,7 @@ from streams.providers.dialect import (
     Reader,
 )
 from streams.providers.fields import ID_MAX, text_of
+from streams.providers.http_face import RECORD_BYTES_MAX, XML, HttpCall, HttpFace
 from streams.providers.references import is_placeholder, reference_or_empty
 from streams.providers.times import ms_of_epoch
 from streams.providers.xml_body import make_parser, root_of
@@ -84,6 +85,12 @@ class Uof(Dialect):
 
     provider: ClassVar[str] = "uof"
     version: ClassVar[str] = "1"
+    face: ClassVar[HttpFace | None] = HttpFace(
+        (HttpCall("", ("any message of the feed",)),),
+        XML,
+        waits=False,
+        body_bytes_max=RECORD_BYTES_MAX,
+    )
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader; there is nothing to check, whatever the keyring holds."""

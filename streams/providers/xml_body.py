@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
+import threading
 from itertools import islice
 from typing import Final
 
 from lxml import etree
 
 from schemas.errors import RejectCode, Rejected
+from streams.providers.xml_names import KnownNames
 
 NOT_SHOWN: Final = b"(not shown: this is not UTF-8, so its secrets could not be found)"
 
 CALL_MAX_BYTES: Final = 32 * 1024
 """The largest wallet call.
 
-Real ones have under one KiB, and longer ones may take memory that is never freed: see
-`make_parser`.
+Real ones have under one KiB.
 """
+
+_KNOWN: Final = KnownNames()
+"""Of this process: the names that its parsers keep are the same for all."""
 
 _BEFORE_DECLARATION: Final = b"\xef\xbb\xbf \t\r\n"
 _DECLARATION: Final = re.compile(rb"<\?xml\s", re.IGNORECASE)
@@ -59,11 +63,9 @@ def check_call_size(value: bytes) -> bytes:
 def make_parser() -> etree.XMLParser:
     """Make a parser for hostile bodies: no network, no entities, limits on size and depth.
 
-    The limits are libxml2's own. Memory stays behind: lxml keeps the name of every element and
-    attribute that a thread has ever parsed, for as long as the thread lives. A body of new names
-    takes its own size until then, so a stranger must not be able to send what need not be read:
-    wallet calls go through `check_call_size`. Feeds and files, which come over channels of their
-    own, may be large.
+    The limits are libxml2's own. lxml keeps the name of every element and attribute that a thread
+    has ever parsed, for as long as the thread lives: `root_of` sees to it that none of a stranger's
+    stays.
     """
     return etree.XMLParser(
         resolve_entities=False,
@@ -79,6 +81,9 @@ def make_parser() -> etree.XMLParser:
 def root_of(reader: etree.XMLParser, value: bytes) -> etree._Element:
     """Return the root element.
 
+    A body with names that are not known yet (`xml_names.py`) is parsed by a thread of its own: what
+    the parser keeps of it goes with the tree.
+
     White space before the XML declaration, which the format forbids, is passed over: programs that
     join files leave a line break there. Raises Rejected(MALFORMED), never quoting the body: it may
     hold a secret.
@@ -86,7 +91,7 @@ def root_of(reader: etree.XMLParser, value: bytes) -> etree._Element:
     if value[:1] in {b"\xef", b" ", b"\t", b"\r", b"\n"} and b"\0" not in value[:4]:
         value = value.lstrip(_BEFORE_DECLARATION)
     try:
-        root = etree.fromstring(value, reader)
+        root = etree.fromstring(value, reader) if _KNOWN.covers(value) else _parse_apart(value)
     except etree.XMLSyntaxError as error:
         where = f"line {error.lineno}, column {error.offset}"
         raise Rejected(RejectCode.MALFORMED, f"not well-formed XML at {where}") from None
@@ -95,3 +100,26 @@ def root_of(reader: etree.XMLParser, value: bytes) -> etree._Element:
     if root.getroottree().docinfo.internalDTD is not None:
         raise Rejected(RejectCode.MALFORMED, "a document type is not allowed")
     return root
+
+
+def _parse_apart(value: bytes) -> etree._Element:
+    """Parse in a thread that ends with it. Raises what the parser raises.
+
+    Not a pool's: a thread's names are freed when it has ended and its last tree is gone. Nor with a
+    parser of another thread's: the thread would take that one's names for its own.
+    """
+    found: list[etree._Element | Exception] = []
+
+    def parse() -> None:
+        try:
+            found.append(etree.fromstring(value, make_parser()))
+        except Exception as error:  # noqa: BLE001  # raised below, in the caller's thread
+            found.append(error)
+
+    thread = threading.Thread(target=parse, name="xml")
+    thread.start()
+    thread.join()
+    [result] = found
+    if isinstance(result, Exception):
+        raise result
+    return result

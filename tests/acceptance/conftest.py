@@ -11,6 +11,7 @@ from pitboss.demo.environment import running_workers
 from pitboss.ops.provision import provision
 from pitboss.settings import Runtime
 from tests.support.fix_stack import Servers
+from tests.support.operator_limits import set_limit
 
 PARTITIONS = 6
 
@@ -24,6 +25,8 @@ def installation(
 ) -> Iterator[Runtime]:
     """A namespace with its workers running; every test uses players of its own.
 
+    One operator may move 50.00 EUR alone.
+
     Of the package, not of the session: its workers end with the last test that may need them.
     """
     runtime = stack.runtime(namespaces())
@@ -34,5 +37,6 @@ def installation(
         providers=(*PROVIDERS, "hundredhp"),
     )
     with running_workers(runtime, tmp_path_factory.mktemp("installation"), print):
+        set_limit(runtime, "EUR", "50")
         yield runtime
     leftovers.append(runtime)

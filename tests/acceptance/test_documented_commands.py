@@ -60,6 +60,8 @@ ON_THE_STACK = (
     "pitboss ledger history",
     "pitboss ledger round",
     "pitboss ledger proposals",
+    "pitboss ledger limit",
+    "pitboss ledger open",
     "pitboss player",
     "pitboss alerts list",
     "pitboss topics lag",
@@ -68,6 +70,8 @@ ON_THE_STACK = (
 """Commands that are run on the installation which the session's tests share, in the order of each page."""
 
 ELSEWHERE = {
+    "pitboss ledger quarantine": "test_people.py",
+    "pitboss topics skip": "test_people.py",
     "python connector.py": "test_docs.py",
     "python scratch/connector.py": "test_docs.py",
     "python balances.py": "test_docs.py",
@@ -79,17 +83,27 @@ ELSEWHERE = {
     "pitboss down": "test_embedded_stack.py",
     "pitboss run": "test_supervisor.py",
     "pitboss pause": "test_pause.py",
+    "pitboss gateway": "test_gateway_commands.py",
+    "pitboss sandbox keyring": "test_sandbox_cli.py",
     "pitboss resume": "test_pause.py",
     "pitboss dlt show": "test_dlt.py",
     "pitboss dlt drop": "test_dlt.py",
     "pitboss bench normalise": "test_bench_normalise.py",
     "pitboss bench adapters": "test_bench_adapters.py",
+    "pitboss replay export": "test_export_cli.py",
+    "pitboss replay sql": "test_outputs.py",
+    "pitboss replay compare": "test_outputs.py",
+    "pitboss replay ledger": "test_replay_ledger_cli.py",
+    "pitboss archive status": "test_archive_cli.py",
+    "pitboss archive verify": "test_archive_cli.py",
+    "pitboss archive restore": "test_archive_cli.py",
 }
 """Commands that another test runs: what it runs is not always word for word what the page shows."""
 
 PARSED_ONLY = {
     "pitboss bench ledger": "loads the servers for minutes",
     "pitboss bench latency": "loads the servers for minutes",
+    "pitboss bench replay": "loads the servers for minutes; test_bench_replay.py runs it at a small size",
     "pitboss bench pipeline": "loads the servers for minutes; test_bench_pipeline.py runs it at a small size",
     "make": "its targets run the linters, the tests and the demo themselves; .ci/run runs them",
     "source .venv/bin/activate": "changes the reader's own shell",
@@ -165,13 +179,12 @@ def test_the_commands_of_each_page_run_on_the_shared_installation(installation: 
     """One test, so that it costs one installation; each page has a player of its own."""
     environment = {**worker_environment(installation), "PITBOSS_WORKER_ID": ""}
     players: dict[Path, str] = {}
-    alone = {"PITBOSS_ADJUST_ALONE": "EUR:10"}
     for shown in (shown for shown in SHOWN if starts_with(shown, ON_THE_STACK)):
         if "p-2001" in shown.words and shown.page not in players:
             players[shown.page] = f"p-shown-{len(players)}"
             booked = ["ledger", "adjust", players[shown.page], "10", "EUR", "--wait", "60"]
             booked += ["--by", "ann", "--reason", "opening"]
-            assert CliRunner().invoke(cli, booked, env=environment | alone).exit_code == 0
+            assert CliRunner().invoke(cli, booked, env=environment).exit_code == 0
         player = players.get(shown.page, "")
         words = [player if word == "p-2001" else word for word in shown.words[1:]]
         if words[0] in ("ledger", "player") and "--by" in words:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,14 +15,16 @@ from ledger_sink.queries.people import read_player
 from ledger_sink.queries.rounds import propose_endings, read_open_rounds
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli.main import cli
+from pitboss.embedded.processes import poll
 from pitboss.ops import operator_events
 from pitboss.settings import Runtime, WorkerSettings, worker_environment
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.topic_reader import read_topics
 from schemas import codec
-from schemas.events import FraudAlert
+from schemas.events import FraudAlert, Leg, WalletTransaction
 from schemas.topics import ALERTS, DAY_MS, TRANSACTIONS
 from streams.providers.registry import policies
+from tests.support.ledger_events import deposit, transaction
 
 pytestmark = pytest.mark.integration
 
@@ -74,9 +77,10 @@ def withdraw(runtime: Runtime, player: str, tx_id: str) -> str:
 
 def test_blocks_holds_and_limits_are_events_of_the_log(installation: Runtime):
     player = "ruled"
-    assert outcome_of(
-        installation, "ledger", "adjust", player, "50", "EUR", *WHO, PITBOSS_ADJUST_ALONE="EUR:50"
-    ) == (0, "POSTED BOOKED")
+    assert outcome_of(installation, "ledger", "adjust", player, "50", "EUR", *WHO) == (
+        0,
+        "POSTED BOOKED",
+    )
     assert outcome_of(installation, "player", "block", player, "--alert", "A-1", *WHO) == (
         0,
         "POSTED BOOKED",
@@ -122,18 +126,17 @@ def test_blocks_holds_and_limits_are_events_of_the_log(installation: Runtime):
 
 def test_a_large_correction_needs_a_second_person_and_a_debt_is_an_alert(installation: Runtime):
     player = "corrected"
-    dry = run(installation, "ledger", "adjust", player, "-20.00", "EUR", "--dry-run", *WHO)
+    dry = run(installation, "ledger", "adjust", player, "-60.00", "EUR", "--dry-run", *WHO)
     assert "adjustment.proposed" in dry.output
     proposed = run(
         installation,
         "ledger",
         "adjust",
         player,
-        "-20.00",
+        "-60.00",
         "EUR",
         *WHO,
         "--json",
-        PITBOSS_ADJUST_ALONE="EUR:19",
     )
     event = read_json(proposed)["said"]
     assert event["operation"] == "adjustment.proposed"
@@ -145,12 +148,12 @@ def test_a_large_correction_needs_a_second_person_and_a_debt_is_an_alert(install
     )
     assert outcome_of(installation, *approve, "--by", "lee") == (0, "POSTED BOOKED_INTO_DEBT")
     assert "no open proposal" in run(installation, *approve, "--by", "lee").output
-    assert [w["cash_minor"] for w in show_player(installation, player)["wallets"]] == [-2_000]
+    assert [w["cash_minor"] for w in show_player(installation, player)["wallets"]] == [-6_000]
     assert player in run(installation, "ledger", "debts").output
     assert player in {
         one["player_id"] for one in read_json(run(installation, "ledger", "debts", "--json"))
     }
-    assert asyncio.run(_alert_of(installation, player)).observed == 2_000
+    assert asyncio.run(_alert_of(installation, player)).observed == 6_000
 
 
 async def _alert_of(runtime: Runtime, player: str) -> FraudAlert:
@@ -225,7 +228,6 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
             "50",
             "EUR",
             *WHO,
-            PITBOSS_ADJUST_ALONE="EUR:50",
         )[0]
         == 0
     )
@@ -281,3 +283,97 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
         "0 would be proposed"
         in run(installation, "ledger", "sweep", "--by", "kim", "--dry-run").output
     )
+
+
+async def append_to_log(runtime: Runtime, *events: WalletTransaction) -> None:
+    encode, topic = codec.encoder(WalletTransaction), runtime.topic(TRANSACTIONS)
+    settings = ProducerSettings(runtime.bootstrap_servers, "test")
+    async with BatchProducer(settings) as producer:
+        await producer.send_keyed(
+            topic, [((event.player_id or "").encode(), encode(event), (), None) for event in events]
+        )
+
+
+async def find_in_log(runtime: Runtime, tx_id: str) -> str:
+    """The place of the record of the log that holds a transaction."""
+    decode, topic = codec.decoder(WalletTransaction), runtime.topic(TRANSACTIONS)
+    async for record in read_topics(runtime.bootstrap_servers, [topic]):
+        if decode(record.value).provider_tx_id == tx_id:
+            return f"{topic}-{record.partition}@{record.offset}"
+    raise AssertionError(tx_id)
+
+
+def stuck_places(runtime: Runtime) -> list[str]:
+    result = run(runtime, "status", "--json")
+    return [one["reason"].split(":")[0] for one in read_json(result)["stuck"]]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    assert poll(condition, WAIT_S)
+
+
+def test_two_people_quarantine_a_record_that_the_ledger_cannot_book(installation: Runtime):
+    player = "stuck"
+    unknown = transaction("teleport", "unbookable", Leg("TELEPORT"), player=player)
+    good = deposit("behind", 500, player=player)
+    asyncio.run(append_to_log(installation, unknown, good))
+    place = asyncio.run(find_in_log(installation, "unbookable"))
+    wait_until(lambda: stuck_places(installation) == [place])
+    shown = run(installation, "status")
+    assert shown.exit_code == 1
+    assert f"pitboss ledger quarantine {place}" in shown.stderr
+    command, wait = ["ledger", "quarantine", place], ["--wait", str(WAIT_S)]
+    alone = run(installation, *command, "--by", "ann", "--approve")
+    assert alone.exit_code == 2
+    assert "is not proposed" in alone.stderr
+    proposed = run(installation, *command, "--by", "ann", "--why", "of no release", *wait)
+    assert proposed.exit_code == 0, proposed.output
+    assert f"{place} --approve --by <who>" in proposed.stdout
+    same = run(installation, *command, "--by", " Ann", "--approve", *wait)
+    assert same.exit_code == 2
+    assert "a second person has to approve it" in same.stderr
+    assert outcome_of(installation, *command, "--by", "bob", "--approve", *wait) == (
+        0,
+        "POSTED RECORD_QUARANTINED",
+    )
+    wait_until(lambda: stuck_places(installation) == [])
+    how = ["--operation", "teleport", "--brand", "acme", "--json"]
+    entry = run(installation, "ledger", "entry", "unbookable", "--provider", "hub88", *how)
+    assert '"QUARANTINED"' in entry.stdout, entry.output
+    [wallet] = show_player(installation, player)["wallets"]
+    assert wallet["cash_minor"] == 500
+    late = ["ledger", "quarantine", asyncio.run(find_in_log(installation, "behind"))]
+    assert outcome_of(installation, *late, "--by", "ann", "--why", "a try", *wait) == (
+        1,
+        "REFUSED_REFERENCE RECORD_NOT_WAITING",
+    )
+
+
+def test_an_order_to_skip_is_kept_with_who_and_why_and_harms_nothing_that_can_be_read(
+    installation: Runtime,
+):
+    topic = installation.topic("provider.house.raw.v1")
+    end = submit(
+        installation,
+        operation="withdrawal.requested",
+        id="before-skip",
+        player_id="skipped",
+        amount="1.00",
+        currency="EUR",
+    )
+    assert end == "REFUSED_FUNDS NOT_ENOUGH_MONEY"
+    command = ["topics", "skip", f"{topic}-0@1000000", "--by", "ann", "--why", "a broken disk"]
+    dry = read_json(run(installation, *command, "--dry-run", "--json"))
+    assert (dry["dry_run"], dry["is_stuck"]) == (True, False)
+    assert read_json(run(installation, "topics", "skips", "--json")) == []
+    done = run(installation, *command)
+    assert done.exit_code == 0
+    assert "no worker says that it is stuck" in done.stderr
+    [order] = read_json(run(installation, "topics", "skips", "--json"))
+    assert (order["topic"], order["partition"], order["offset"]) == (topic, 0, 1_000_000)
+    assert (order["by"], order["reason"]) == ("ann", "a broken disk")
+    assert "a broken disk" in run(installation, "topics", "skips").stdout
+    log = installation.topic(TRANSACTIONS)
+    refused = run(installation, "topics", "skip", f"{log}-0@1", "--by", "ann", "--why", "x")
+    assert refused.exit_code == 2
+    assert "pitboss ledger quarantine" in refused.stderr

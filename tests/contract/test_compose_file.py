@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from pitboss.workers import ROLES
+from pitboss.workers import ALL_ROLES
 
 SERVICES = re.compile(r"^services:\n(.*?)^volumes:", re.DOTALL | re.MULTILINE)
 COMPOSE = Path(__file__).parents[2] / "infra" / "kafka-compose.yml"
@@ -32,15 +32,15 @@ def test_it_names_kafka_without_zookeeper_postgresql_and_every_worker():
     found = SERVICES.search(text)
     assert found is not None
     services = re.findall(r"^  (\w+):$", found[1], flags=re.MULTILINE)
-    assert services == ["kafka", "postgres", "provision", *ROLES]
+    assert services == ["kafka", "postgres", "provision", *ALL_ROLES]
     assert "      KAFKA_PROCESS_ROLES: broker,controller\n" in text
-    for role in ROLES:
+    for role in ALL_ROLES:
         assert f'["python", "-m", "pitboss.workers", "{role}"]' in text
 
 
 def test_ports_are_open_to_this_machine_only():
     ports = re.findall(r'^      - "(.*:\d+)"$', COMPOSE.read_text(), flags=re.MULTILINE)
-    assert len(ports) == 2
+    assert len(ports) == 3
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Place
@@ -144,3 +150,67 @@ def test_nothing_is_read_between_an_assignment_and_the_claim(bootstrap: str):
     assert offsets(found) == [*range(7, RECORDS)]
     consumer.close()
     assert revoked == [len(assigned)], "all that the group had assigned is revoked"
+
+
+async def append_with_headers(bootstrap: str, topic: str, names: list[bytes]) -> None:
+    """Append a record for each name, of a header in front of two others; brokers check no names."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        for name in names:
+            headers = [("N" * len(name), b"x"), ("content-type", b"y"), ("brand", b"z")]
+            batch.append(key=b"k", value=b"v", timestamp=None, headers=headers)
+        written = bytearray(batch._build())
+        for name in names:
+            start = written.index(b"N" * len(name))
+            written[start : start + len(name)] = name
+        struct.pack_into(">I", written, 17, calc_crc32c(bytes(written[21:])))
+        batch._buffer = written
+        await (await producer.send_batch(batch, topic, partition=0))
+    finally:
+        await producer.stop()
+
+
+PROGRAM = """
+import sys
+from confluent_kafka import Consumer, TopicPartition
+from runtime.kafka.records import FetchedRecord, readable_headers
+from schemas.errors import Rejected
+
+bootstrap, topic, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "g"})
+consumer.assign([TopicPartition(topic, 0, 0)])
+seen = []
+while len(seen) < count:
+    message = consumer.poll(1)
+    if message is None or message.error():
+        continue
+    record = FetchedRecord(topic, 0, message.offset(), message)
+    try:
+        seen.append([name for name, _ in record.headers])
+    except Rejected as error:
+        seen.append(error.reason.value)
+    assert len(readable_headers(record)) in (0, 3)
+print([names if isinstance(names, str) else names[0] for names in seen])
+"""
+
+
+async def test_a_header_that_cannot_be_decoded_is_noticed_however_often_headers_were_read(
+    bootstrap: str,
+):
+    """In a process of its own: a header without a name ends it with a segmentation fault."""
+    names = [b"good%d" % number for number in range(100)]
+    names[::10] = [b"\xff\xfe%d" % number for number in range(10)]
+    await append_with_headers(bootstrap, "headers", names)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", PROGRAM, bootstrap, "headers", str(len(names))],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = ["BAD_HEADER" if name[0] == 0xFF else name.decode() for name in names]
+    assert done.stdout.splitlines()[-1] == str(expected)

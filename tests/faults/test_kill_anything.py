@@ -20,7 +20,6 @@ from lab.sandbox.actions import PROVIDERS
 from pitboss.demo.environment import running_workers
 from pitboss.demo.quiescence import QuiescenceMonitor
 from pitboss.embedded.kafka import KafkaServer
-from pitboss.embedded.ports import is_free
 from pitboss.embedded.postgres import PostgresServer
 from pitboss.embedded.processes import poll
 from pitboss.embedded.stack import Stack
@@ -31,7 +30,7 @@ from pitboss.workers.supervisor import WorkerProcess
 from schemas.errors import Unavailable
 from tests.support.fix_stack import SEED
 from tests.support.sandbox_keys import shared_keys
-from tests.support.stack_faults import kill_server, restart_server
+from tests.support.stack_faults import kill_until_port_is_free, restart_server
 from tests.support.whole_run import check_everything, failures, feed_all, make_traffic
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
@@ -87,14 +86,6 @@ def server_kill(stack: Stack, server: KafkaServer | PostgresServer) -> Kill:
         await asyncio.to_thread(restart_server, stack, server)
 
     return kill_and_restart
-
-
-def kill_until_port_is_free(server: KafkaServer | PostgresServer) -> None:
-    """SIGKILL, and wait for the port too: a thread may outlive its process's leader for a moment and still hold it."""
-    port = server.port
-    kill_server(server)
-    assert port is not None
-    assert poll(lambda: is_free(port), 30)
 
 
 def kill_everything(stack: Stack, workers: dict[str, WorkerProcess]) -> Kill:

@@ -7,11 +7,10 @@ import signal
 import msgspec
 import pytest
 
-from runtime.kafka.partitioner import partition_for
-from schemas.errors import InvariantBroken, SendFailed
+from schemas.errors import SendFailed
 from schemas.events import Amount, Leg
-from tests.faults.ledger_scene import PARTITIONS, new_scene, traffic
-from tests.support.ledger_events import bet, deposit, transaction
+from tests.faults.ledger_scene import new_scene, traffic
+from tests.support.ledger_events import transaction
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(180)]
 
@@ -25,28 +24,6 @@ async def ends_soon_with(scene, process, code):
     """Of itself: what hangs on its way out is cut off after its time, and says so."""
     assert await scene.ended(process) == code, scene.logs()
     assert "cut off" not in scene.logs(), scene.logs()
-
-
-async def test_a_kind_that_no_rule_knows_ends_every_worker_that_meets_it(scene):
-    await scene.append(traffic(1))
-    with scene.worker("ledger-1") as process:
-        await scene.published(processes=[process])
-        unknown = transaction("teleport", "t", Leg("TELEPORT"), player="p-1")
-        await scene.append(
-            [deposit("before", 7, player="p-1"), unknown, bet("after", 1, player="p-1")]
-        )
-        await ends_soon_with(scene, process, InvariantBroken.exit_code)
-    with scene.worker("ledger-1") as process:
-        await ends_soon_with(scene, process, InvariantBroken.exit_code)
-    assert "no posting rule for kind 'TELEPORT'" in scene.logs()
-    part = partition_for(b"p-1", PARTITIONS)
-    # Not a record of its batch is booked, neither before nor behind it.
-    assert scene.rows(
-        "SELECT count(*) FROM entry WHERE provider_tx_id IN ('before', 't', 'after')"
-    ) == [(0,)]
-    assert scene.rows(
-        f"SELECT next_offset = published_offset FROM stream_position WHERE part = {part}"
-    ) == [(True,)]
 
 
 async def test_a_publisher_that_fails_for_good_ends_the_worker_whatever_waits_for_it(scene):

@@ -263,7 +263,7 @@ def _facts(batches: list[list[dict[str, Any]]]) -> list[tuple[Any, ...]]:
     for items in batches:
         body = orjson.dumps(
             {
-                "live": "false",
+                "live": "true",
                 "notificationItems": [{"NotificationRequestItem": item} for item in items],
             }
         )

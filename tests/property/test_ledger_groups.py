@@ -45,6 +45,8 @@ TABLES = (
     "player_state",
     "proposal",
     "opened_deposit",
+    "open_item",
+    "operator_limit",
 )
 PLAYERS = st.sampled_from(["p-1", "p-1", "p-1", "p-2"])
 IDS = st.sampled_from("ab")

@@ -10,6 +10,7 @@ import msgspec
 
 from ledger_sink.rules.book import Book, DecidedEvent, LogEvent
 from ledger_sink.rules.posting import post
+from runtime.kafka.partitioner import partition_for
 from schemas.events import Amount, Attempt, Cause, Leg, Position, Reference, WalletTransaction
 from schemas.identity import event_id, fingerprint
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
@@ -101,6 +102,45 @@ def deposit(tx_id: str, minor: int, **more: Any) -> WalletTransaction:
 
 def house(operation: str, tx_id: str, *legs: Leg, **more: Any) -> WalletTransaction:
     return transaction(operation, tx_id, *legs, provider="house", round_id=None, **more)
+
+
+def limit_events(minor: int, currency: str = "EUR") -> tuple[WalletTransaction, WalletTransaction]:
+    """Two people let one person move up to an amount in a currency."""
+    name, by = (
+        f"{currency}-{minor}",
+        (Cause("operator", "o", who, "a test") for who in ("ann", "bob")),
+    )
+    proposed = leg("PROPOSAL", minor, currency)
+    return (
+        house("limit.proposed", name, proposed, player=None, cause=next(by)),
+        house(
+            "limit.approved",
+            name,
+            leg("OPERATOR_LIMIT", None, None),
+            player=None,
+            reference=("limit.proposed", name),
+            cause=next(by),
+        ),
+    )
+
+
+def quarantine(
+    operation: str, record: str, actor: str, partition: int = 0, partitions: int = 1
+) -> WalletTransaction:
+    """The proposal or approval of a quarantine, under an id that is a key of its partition."""
+    tx_id = next(
+        tx_id
+        for tx_id in (f"{record}-{operation}-{actor}-{n}" for n in count())
+        if partition_for(tx_id.encode(), partitions) == partition
+    )
+    return house(
+        f"quarantine.{operation}",
+        tx_id,
+        leg("QUARANTINE", None, None),
+        player=None,
+        reference=("quarantined", record),
+        cause=Cause("quarantine", record, actor, "because"),
+    )
 
 
 def log_event(event: WalletTransaction, partition: int = 0, offset: int | None = None) -> LogEvent:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pitboss.embedded.kafka import KafkaServer
+from pitboss.embedded.ports import is_free
 from pitboss.embedded.postgres import PostgresServer
+from pitboss.embedded.processes import poll
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import StackState
 
@@ -13,6 +15,14 @@ def kill_server(server: KafkaServer | PostgresServer) -> None:
     running = server.process()
     if running is not None:
         running.stop([])
+
+
+def kill_until_port_is_free(server: KafkaServer | PostgresServer) -> None:
+    """SIGKILL, and wait for the port too: a thread may outlive its process's leader for a moment and still hold it."""
+    port = server.port
+    kill_server(server)
+    assert port is not None
+    assert poll(lambda: is_free(port), 30)
 
 
 def restart_server(stack: Stack, server: KafkaServer | PostgresServer) -> StackState:

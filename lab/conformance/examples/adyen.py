@@ -10,8 +10,7 @@ from msgspec.structs import replace
 from lab.conformance.examples.fill import Example, Fill
 from lab.conformance.examples.written import ExampleWriter, sending_of
 from lab.conformance.intents import DEFAULT_BRAND, Intent, Verb
-from lab.conformance.writers.adyen import DECIMALS, UNSIGNED_EVENT_CODES, WRITER
-from schemas.events import SignatureVerdict
+from lab.conformance.writers.adyen import DECIMALS, WRITER
 from streams.providers.dialect import KeyMaterial
 
 KEYS: Final[KeyMaterial] = {
@@ -81,10 +80,6 @@ def _batch(fill: Fill, name: str, *intents: Intent) -> Example:
         # What moves a payment's money is read with its reference, all else with the merchant's.
         is_of_payment = intent.verb in _OF_THE_PAYMENT
         reference = expected.reference if is_of_payment else ("deposit.opened", fill.tx(0))
-        is_signed = intent.operation not in UNSIGNED_EVENT_CODES
-        verdict = SignatureVerdict.VALID if is_signed else SignatureVerdict.MISSING_ALLOWED
-        expects.append(
-            replace(expected, player_id=None, reference=reference, signature=verdict.value)
-        )
+        expects.append(replace(expected, player_id=None, reference=reference))
     message = WRITER.write(intents, sending_of(fill), KEYS)
     return _ADYEN.wrap(fill, message, *expects, name=name)

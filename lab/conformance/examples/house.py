@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from lab.conformance.examples.fill import Example, Fill
 from lab.conformance.examples.written import ExampleWriter
 from lab.conformance.intents import Intent, IntentLeg, Verb
-from lab.conformance.writers.house import WRITER
+from lab.conformance.writers.house import OF_ITEMS, WRITER
+from schemas.identity import ENTRY, event_id
 from streams.providers.dialect import KeyMaterial
 
 KEYS: Final[KeyMaterial] = {
@@ -26,7 +27,8 @@ _ACTOR: Final = (("actor", "ops-7"), ("reason", 'said <so> & "meant" it'))
 def examples(fill: Fill) -> list[Example]:
     """Return every operation, some in two forms, and a heartbeat, which names no player."""
     return [
-        _write(fill, intent) for intent in (*_cashier(fill), *_back_office(fill), *_others(fill))
+        _write(fill, intent)
+        for intent in (*_cashier(fill), *_back_office(fill), *_operators(fill), *_others(fill))
     ]
 
 
@@ -35,6 +37,9 @@ def _write(fill: Fill, intent: Intent) -> Example:
     name = f"{intent.operation} below zero" if below_zero else intent.operation
     if intent.leg("WAGERING"):
         name = f"{intent.operation}, to be wagered"
+    if intent.verb in OF_ITEMS and intent.reference is not None:
+        named = (ENTRY, event_id(*intent.reference))
+        return _HOUSE.example(fill, intent, name=name, reference=named)
     return _HOUSE.example(fill, intent, name=name)
 
 
@@ -72,6 +77,33 @@ def _back_office(fill: Fill) -> list[Intent]:
         make(Verb.PLAYER_HELD, 15, details=(*_ACTOR, ("source", "kyc"))),
         replace(unlimited, legs=(IntentLeg("PLAYER_STATE", None, fill.currency),)),
     ]
+
+
+def _operators(fill: Fill) -> list[Intent]:
+    """Return acts on money in suspense, an answer and a limit, each with its approval."""
+    make, without = partial(_make, fill), partial(_without_player, fill)
+    item: dict[str, Any] = {"refers_to": (Verb.DEPOSIT_OPENED, fill.tx(0)), "details": _ACTOR}
+
+    def approval(verb: Verb, n: int) -> dict[str, Any]:
+        return {"refers_to": (verb, fill.tx(n)), "details": (("actor", "ops-8"),)}
+
+    return [
+        make(Verb.SUSPENSE_ASSIGNED, 20, **item),
+        make(Verb.ASSIGNMENT_PROPOSED, 21, **item),
+        make(Verb.ASSIGNMENT_APPROVED, 22, **approval(Verb.ASSIGNMENT_PROPOSED, 21)),
+        without(Verb.SUSPENSE_RETURNED, 23, **item),
+        without(Verb.RETURN_PROPOSED, 24, **item),
+        without(Verb.RETURN_APPROVED, 25, **approval(Verb.RETURN_PROPOSED, 24)),
+        without(Verb.ITEM_ANSWERED, 26, **item),
+        without(Verb.LIMIT_PROPOSED, 27, fill.amount(27), details=_ACTOR),
+        without(Verb.LIMIT_APPROVED, 28, **approval(Verb.LIMIT_PROPOSED, 27)),
+    ]
+
+
+def _without_player(
+    fill: Fill, verb: Verb, n: int, amount: Decimal | None = None, **more: Any
+) -> Intent:
+    return replace(_make(fill, verb, n, amount, **more), player=None)
 
 
 def _others(fill: Fill) -> list[Intent]:

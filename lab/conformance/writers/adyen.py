@@ -18,8 +18,6 @@ from lab.conformance.writers.encoding import json_body, units_of
 from lab.conformance.writers.ids import Ids
 from lab.conformance.writers.writer import Message, Secrets, Sending, Writer
 
-UNSIGNED_EVENT_CODES: Final = frozenset({"CHARGEBACK"})
-
 PATH: Final = "/adyen/notifications"
 DECIMALS: Final = {"CLP": 2, "CVE": 0, "IDR": 0, "ISK": 2}
 """docs.adyen.com, currency-codes; all others as ISO 4217 has them."""
@@ -47,7 +45,7 @@ class AdyenWriter(Writer):
     def write(self, items: Sequence[Intent], sending: Sending, secrets: Secrets | None) -> Message:
         """Write a batch; its key is the first item's reference: no player is known yet."""
         entries = [{"NotificationRequestItem": self.item(intent, secrets)} for intent in items]
-        body = json_body({"live": "false", "notificationItems": entries}, sending.style)
+        body = json_body({"live": "true", "notificationItems": entries}, sending.style)
         return self.wrap(items[0], body)
 
     def item(self, intent: Intent, secrets: Secrets | None) -> dict[str, Any]:
@@ -57,7 +55,7 @@ class AdyenWriter(Writer):
         additional: dict[str, str] = {}
         if event_code == "AUTHORISATION":
             additional |= {"authCode": intent.tx_id[-4:], "expiryDate": "03/2030"}
-        if secrets is not None and event_code not in UNSIGNED_EVENT_CODES:
+        if secrets is not None:
             additional["hmacSignature"] = signature(signed_text(intent), secrets)
         fields: dict[str, Any] = {
             "additionalData": additional,

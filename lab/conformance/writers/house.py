@@ -12,8 +12,20 @@ from typing import Any, ClassVar, Final
 from lab.conformance.intents import Intent, Verb
 from lab.conformance.writers.encoding import amount_text, json_body, rfc3339
 from lab.conformance.writers.writer import Message, Secrets, Sending, Writer
+from schemas.identity import event_id
 
 PATH: Final = "/house/v1"
+
+OF_ITEMS: Final = frozenset(
+    {
+        Verb.SUSPENSE_ASSIGNED,
+        Verb.ASSIGNMENT_PROPOSED,
+        Verb.SUSPENSE_RETURNED,
+        Verb.RETURN_PROPOSED,
+        Verb.ITEM_ANSWERED,
+    }
+)
+"""The verbs that name an event by its id in the ledger."""
 
 
 class HouseWriter(Writer):
@@ -29,6 +41,15 @@ class HouseWriter(Writer):
         Verb.ADJUSTMENT: "adjustment",
         Verb.ADJUSTMENT_PROPOSED: "adjustment.proposed",
         Verb.ADJUSTMENT_APPROVED: "adjustment.approved",
+        Verb.SUSPENSE_ASSIGNED: "suspense.assigned",
+        Verb.ASSIGNMENT_PROPOSED: "suspense.assignment.proposed",
+        Verb.ASSIGNMENT_APPROVED: "suspense.assignment.approved",
+        Verb.SUSPENSE_RETURNED: "suspense.returned",
+        Verb.RETURN_PROPOSED: "suspense.return.proposed",
+        Verb.RETURN_APPROVED: "suspense.return.approved",
+        Verb.ITEM_ANSWERED: "item.answered",
+        Verb.LIMIT_PROPOSED: "limit.proposed",
+        Verb.LIMIT_APPROVED: "limit.approved",
         Verb.BONUS_GRANTED: "bonus.granted",
         Verb.BONUS_RELEASED: "bonus.released",
         Verb.BONUS_FORFEITED: "bonus.forfeited",
@@ -64,8 +85,10 @@ class HouseWriter(Writer):
         wagering = intent.leg("WAGERING")
         if wagering is not None and wagering.minor is not None:
             fields["wagering_amount"] = amount_text(wagering.minor, wagering.currency or "")
-        if intent.reference is not None:
-            is_proposal = intent.reference[2] == "adjustment.proposed"
+        if intent.reference is not None and intent.verb in OF_ITEMS:
+            fields["entry_id"] = event_id(*intent.reference)
+        elif intent.reference is not None:
+            is_proposal = intent.reference[2].endswith(".proposed")
             fields["proposal_id" if is_proposal else "withdrawal_id"] = intent.referred_id
         if leg.campaign is not None:
             fields["campaign_id"] = leg.campaign

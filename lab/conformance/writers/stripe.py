@@ -76,7 +76,7 @@ class StripeWriter(Writer):
             "api_version": self.api_version,
             "created": intent.at_ms // 1000,
             "data": data,
-            "livemode": False,
+            "livemode": True,
             "pending_webhooks": 1 + sending.nonce % 3,
             "type": intent.operation,
         }

@@ -37,19 +37,29 @@ SELECT event_id::text, player_id, action, by_event_id::text
  WHERE event_id = ANY(%(event_ids)s::uuid[])
 
 -- name: known_wallets
-SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id::text, part, source_offset
+SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id::text, part, source_offset,
+       brand
   FROM wallet
  WHERE player_id = ANY(%(players)s)
 
 -- name: known_states
-SELECT player_id, standings, limits, wagering, event_id::text, fractions
+SELECT player_id, standings, limits, wagering, event_id::text, fractions, reversals
   FROM player_state
  WHERE player_id = ANY(%(players)s)
 
 -- name: known_proposals
-SELECT event_id::text, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms
+SELECT event_id::text, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms, act, item_id::text
   FROM proposal
  WHERE event_id = ANY(%(event_ids)s::uuid[])
+
+-- name: known_open_items
+SELECT event_id::text, decision, provider, player_id, currency, amount_minor, in_suspense, opened_at_ms
+  FROM open_item
+ WHERE event_id = ANY(%(event_ids)s::uuid[])
+
+-- name: known_limits
+SELECT currency, amount_minor, event_id::text
+  FROM operator_limit
 
 -- name: known_opened_deposits
 SELECT event_id::text, player_id, psp, currency, amount_minor
@@ -169,29 +179,46 @@ SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(actions)s::te
 -- name: upsert_wallets
 -- A wallet only moves forward; a row that does not is another writer's, and the row count shows it.
 INSERT INTO wallet AS w (player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id, part,
-                         source_offset)
+                         source_offset, brand)
 SELECT * FROM unnest(%(players)s::text[], %(currencies)s::text[], %(scales)s::int[], %(cash)s::bigint[],
                      %(bonus)s::bigint[], %(held)s::bigint[], %(versions)s::bigint[], %(event_ids)s::uuid[],
-                     %(parts)s::int[], %(offsets)s::bigint[])
+                     %(parts)s::int[], %(offsets)s::bigint[], %(brands)s::text[])
     ON CONFLICT (player_id, currency) DO UPDATE
    SET cash_minor = excluded.cash_minor, bonus_minor = excluded.bonus_minor, held_minor = excluded.held_minor,
        version = excluded.version, event_id = excluded.event_id, part = excluded.part,
-       source_offset = excluded.source_offset
+       source_offset = excluded.source_offset, brand = excluded.brand
  WHERE w.version < excluded.version
 
 -- name: upsert_states
-INSERT INTO player_state (player_id, standings, limits, wagering, event_id, fractions)
+INSERT INTO player_state (player_id, standings, limits, wagering, event_id, fractions, reversals)
 SELECT * FROM unnest(%(players)s::text[], %(standings)s::jsonb[], %(limits)s::jsonb[], %(wagering)s::jsonb[],
-                     %(event_ids)s::uuid[], %(fractions)s::jsonb[])
+                     %(event_ids)s::uuid[], %(fractions)s::jsonb[], %(reversals)s::jsonb[])
     ON CONFLICT (player_id) DO UPDATE
    SET standings = excluded.standings, limits = excluded.limits, wagering = excluded.wagering,
-       event_id = excluded.event_id, fractions = excluded.fractions
+       event_id = excluded.event_id, fractions = excluded.fractions, reversals = excluded.reversals
 
 -- name: insert_proposals
-INSERT INTO proposal (event_id, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms)
+INSERT INTO proposal (event_id, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms, act, item_id)
 SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(currencies)s::text[], %(amounts)s::bigint[],
                      %(actors)s::text[], %(reasons)s::text[], %(brands)s::text[], %(ids)s::text[],
-                     %(times)s::bigint[])
+                     %(times)s::bigint[], %(acts)s::text[], %(items)s::uuid[])
+
+-- name: delete_open_items
+DELETE FROM open_item WHERE event_id = ANY(%(event_ids)s::uuid[])
+
+-- name: upsert_open_items
+INSERT INTO open_item (event_id, decision, provider, player_id, currency, amount_minor, in_suspense, opened_at_ms)
+SELECT * FROM unnest(%(event_ids)s::uuid[], %(decisions)s::smallint[], %(providers)s::text[], %(players)s::text[],
+                     %(currencies)s::text[], %(amounts)s::bigint[], %(in_suspense)s::boolean[], %(times)s::bigint[])
+    ON CONFLICT (event_id) DO UPDATE
+   SET decision = excluded.decision, player_id = excluded.player_id, currency = excluded.currency,
+       amount_minor = excluded.amount_minor, in_suspense = excluded.in_suspense, opened_at_ms = excluded.opened_at_ms
+
+-- name: upsert_limits
+INSERT INTO operator_limit (currency, amount_minor, event_id)
+SELECT * FROM unnest(%(currencies)s::text[], %(amounts)s::bigint[], %(event_ids)s::uuid[])
+    ON CONFLICT (currency) DO UPDATE
+   SET amount_minor = excluded.amount_minor, event_id = excluded.event_id
 
 -- name: insert_opened_deposits
 INSERT INTO opened_deposit (event_id, player_id, psp, currency, amount_minor)

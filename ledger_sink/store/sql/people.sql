@@ -6,16 +6,19 @@ SELECT currency, scale, cash_minor, bonus_minor, held_minor, version
  WHERE player_id = %(player)s
  ORDER BY currency
 
+-- name: brand_of_player
+SELECT brand FROM wallet WHERE player_id = %(player)s AND brand <> '' LIMIT 1
+
 -- name: state_of_player
 SELECT player_id, standings, limits, wagering, event_id::text
   FROM player_state
  WHERE player_id = %(player)s
 
 -- name: open_proposals
-SELECT p.event_id::text, p.player_id, p.currency, p.amount_minor, p.actor, p.reason, p.brand, p.id, p.occurred_at_ms
+SELECT p.event_id::text, p.player_id, p.currency, p.amount_minor, p.actor, p.reason, p.brand, p.id, p.occurred_at_ms,
+       p.act, p.item_id::text
   FROM proposal p
  WHERE NOT EXISTS (SELECT FROM closing c WHERE c.event_id = p.event_id AND c.player_id = p.player_id)
-   AND (%(event_id)s::uuid IS NULL OR p.event_id = %(event_id)s::uuid)
  ORDER BY p.occurred_at_ms, p.event_id
 
 -- name: debts

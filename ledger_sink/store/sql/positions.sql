@@ -6,6 +6,14 @@ SELECT %(consumer)s, %(topic)s, part, 1 FROM unnest(%(parts)s::int[]) AS part OR
     ON CONFLICT (consumer, topic, part) DO UPDATE SET epoch = p.epoch + 1
 RETURNING part, next_offset, published_offset, epoch, last_timestamp_ms, last_checksum
 
+-- name: lay_out
+-- The rows of partitions that no worker has claimed yet, so that an event that locks all positions waits for them, too.
+INSERT INTO stream_position (consumer, topic, part)
+SELECT %(consumer)s, %(topic)s, part
+  FROM installation, generate_series(0, partitions - 1) AS part
+ ORDER BY part
+    ON CONFLICT DO NOTHING
+
 -- name: claim_soon
 -- A healthy worker holds a position for a moment only; one that holds it longer is stuck.
 SET LOCAL lock_timeout = '5s'

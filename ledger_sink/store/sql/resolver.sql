@@ -1,9 +1,9 @@
 -- Events that name no player: parked, matched with what they refer to, appended to the log.
 
 -- name: park
-INSERT INTO parked (part, source_offset, event_id, reference_event_id, body)
+INSERT INTO parked (part, source_offset, event_id, reference_event_id, body, provider)
 SELECT * FROM unnest(%(parts)s::int[], %(offsets)s::bigint[], %(event_ids)s::uuid[], %(references)s::uuid[],
-                     %(bodies)s::bytea[])
+                     %(bodies)s::bytea[], %(providers)s::text[])
 
 -- name: follow
 -- A repeated attempt is appended under the key of the first one, even if its player could be found only now: it must
@@ -39,11 +39,11 @@ UPDATE parked AS p
  WHERE p.part = u.part AND p.source_offset = u.source_offset
 
 -- name: waiting
--- The number of waiting events, and the last offset of those without a barrier.
-SELECT part, count(*), max(source_offset) FILTER (WHERE barrier IS NULL)
+-- By partition and provider: the number of waiting events, and the last offset of those without a barrier.
+SELECT part, provider, count(*), max(source_offset) FILTER (WHERE barrier IS NULL)
   FROM parked
  WHERE state = 'WAITING' AND part = ANY(%(parts)s)
- GROUP BY part
+ GROUP BY part, provider
 
 -- name: raise_barrier
 -- Only for events that were seen before the ends were read: later ones may be beyond them.
@@ -52,12 +52,36 @@ UPDATE parked AS p
    SET barrier = raised.id
   FROM raised, unnest(%(parts)s::int[], %(lasts)s::bigint[]) AS u (part, last_offset)
  WHERE p.state = 'WAITING' AND p.barrier IS NULL AND p.part = u.part AND p.source_offset <= u.last_offset
+   AND p.provider IS NOT DISTINCT FROM %(provider)s
 
 -- name: open_barriers
-SELECT id, raw_ends, log_ends
+SELECT id, raw_ends, log_ends, extract(epoch FROM now() - raised_at)::float8, waiting.events
   FROM barrier
- WHERE id IN (SELECT barrier FROM parked WHERE state = 'WAITING' AND part = ANY(%(parts)s))
+  JOIN (SELECT barrier AS id, count(*) AS events
+          FROM parked
+         WHERE state = 'WAITING' AND part = ANY(%(parts)s)
+         GROUP BY barrier) AS waiting USING (id)
  ORDER BY id
+
+-- name: old_barriers
+-- Those of every partition.
+SELECT id, raw_ends, log_ends, extract(epoch FROM now() - raised_at)::float8, waiting.events
+  FROM barrier
+  JOIN (SELECT barrier AS id, count(*) AS events
+          FROM parked
+         WHERE state = 'WAITING'
+         GROUP BY barrier) AS waiting USING (id)
+ WHERE raised_at < now() - %(older_than_s)s * interval '1 second'
+ ORDER BY raised_at
+
+-- name: about_to_be_appended
+-- How many parked events come next, if any: what they refer to is known, or it was not found.
+SELECT count(*)
+  FROM parked p
+ WHERE NOT p.appended
+   AND (p.state <> 'WAITING'
+        OR EXISTS (SELECT FROM entry e WHERE e.event_id = p.reference_event_id AND e.player_id IS NOT NULL))
+HAVING count(*) > 0
 
 -- name: set_log_ends
 UPDATE barrier SET log_ends = %(ends)s WHERE id = ANY(%(barriers)s)

@@ -41,6 +41,13 @@ SELECT player_id, currency, version, debit, credit, amount_minor, cash_minor, bo
  WHERE part = %(part)s AND source_offset >= %(first)s AND source_offset < %(next)s
  ORDER BY source_offset, event_id, decision, player_id, currency, version, debit, credit, amount_minor
 
+-- name: oldest_from
+-- When the first of the rows from an offset on was booked. One of them may have no time of its decision.
+SELECT min(coalesce(decided_at_ms, occurred_at_ms)) FROM entry WHERE part = %(part)s AND source_offset >= %(next)s
+
+-- name: hashes
+SELECT part, number, hash FROM seal WHERE part = ANY(%(parts)s)
+
 -- name: insert_seal
 INSERT INTO seal (part, number, form, from_offset, next_offset, digests, hash)
 VALUES (%(part)s, %(number)s, %(form)s, %(from_offset)s, %(next_offset)s, %(digests)s, %(hash)s)
@@ -67,7 +74,8 @@ SELECT DISTINCT ON (e.part) e.reference_event_id::text, e.event_id::text, e.part
   FROM entry e
  WHERE e.reference_event_id IS NOT NULL
    AND string_to_array(e.kind, '+')
-       && ARRAY['ROLLBACK', 'CANCEL', 'WITHDRAWAL', 'WITHDRAWAL_REVERSAL', 'ADJUSTMENT']
+       && ARRAY['ROLLBACK', 'CANCEL', 'WITHDRAWAL', 'WITHDRAWAL_REVERSAL', 'ADJUSTMENT', 'SUSPENSE_ASSIGNMENT',
+                'SUSPENSE_RETURN', 'ANSWER', 'OPERATOR_LIMIT']
    AND (e.outcome = 'POSTED' AND e.reason IN ('BOOKED', 'BOOKED_INTO_DEBT', 'NOTHING_TO_REVERSE', 'ALREADY_CLOSED')
         OR e.outcome = 'TOMBSTONED' AND e.reason = 'REFERENCE_NOT_SEEN_YET'
         OR e.outcome = 'CANCELLED' AND e.reason IN ('REVERSED', 'REVERSED_INTO_DEBT', 'NOTHING_TO_REVERSE',
@@ -78,21 +86,29 @@ SELECT DISTINCT ON (e.part) e.reference_event_id::text, e.event_id::text, e.part
  ORDER BY e.part, e.source_offset
 
 -- Closings that no entry has made, or not with this action. A rollback that does not say what it means closes all that
--- it may mean; its entry names the likeliest.
+-- it may mean; its entry names the likeliest. The approval of a proposal closes the item that the proposal names, and an
+-- item is closed for any player.
 -- name: closed_by_nothing
 SELECT DISTINCT ON (c.part) c.event_id::text, c.action, c.part, c.source_offset
   FROM closing c
  WHERE NOT EXISTS (SELECT FROM entry e
                     WHERE e.event_id = c.by_event_id AND e.part = c.part AND e.source_offset = c.source_offset
                       AND (e.reference_event_id = c.event_id
+                           OR EXISTS (SELECT FROM proposal p
+                                       WHERE p.event_id = e.reference_event_id AND p.item_id = c.event_id)
                            OR e.reason = 'REFERENCE_NOT_SEEN_YET'
                               AND EXISTS (SELECT FROM closing first
                                            WHERE first.event_id = e.reference_event_id
                                              AND first.by_event_id = c.by_event_id AND first.player_id = c.player_id))
-                      AND c.player_id = coalesce(e.player_id, '')
+                      AND (c.player_id = coalesce(e.player_id, '') OR c.player_id = '' AND c.action = 'ASSIGNED')
                       AND c.action = CASE e.kind WHEN 'ROLLBACK' THEN 'REVERSED' WHEN 'CANCEL' THEN 'CANCELLED'
                                                  WHEN 'WITHDRAWAL' THEN 'PAID' WHEN 'WITHDRAWAL_REVERSAL' THEN 'REFUSED'
                                                  WHEN 'ADJUSTMENT' THEN 'APPROVED' WHEN 'WIN' THEN 'SETTLED'
+                                                 WHEN 'ANSWER' THEN 'ANSWERED' WHEN 'OPERATOR_LIMIT' THEN 'APPROVED'
+                                                 WHEN 'SUSPENSE_ASSIGNMENT' THEN
+                                                      CASE c.action WHEN 'APPROVED' THEN 'APPROVED' ELSE 'ASSIGNED' END
+                                                 WHEN 'SUSPENSE_RETURN' THEN
+                                                      CASE c.action WHEN 'APPROVED' THEN 'APPROVED' ELSE 'RETURNED' END
                                                  ELSE c.action END)
  ORDER BY c.part, c.source_offset
 

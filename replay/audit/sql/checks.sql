@@ -122,6 +122,10 @@ SELECT 'proposal ' || event_id, hashtextextended(t::text, 0) FROM proposal t
 -- name: parked_offsets
 SELECT part, source_offset, appended FROM parked
 
+-- name: quarantined
+-- Where the ledger went on behind a record that it could not book.
+SELECT part, source_offset FROM closing WHERE action = 'QUARANTINED'
+
 -- name: batches
 SELECT part, from_offset, next_offset FROM batch ORDER BY sequence
 

@@ -60,6 +60,9 @@ class Assignment:
         """Batches between `begin` and `end`."""
         self.waiting: dict[TopicPartition, str] = {}
         """What the last try of a partition waited for."""
+        self.stuck: dict[TopicPartition, str | None] = {}
+        """Partitions whose records could not be read, and why they are stuck; None while the reason
+        may pass."""
         self.gaps = OffsetGaps()
         self._clock = clock
         self._tried_since: dict[TopicPartition, float] = {}
@@ -113,7 +116,14 @@ class Assignment:
         """Return the next batch of a partition: from the end of the last one to `next_offset`."""
         from_offset = self._progress[tp].issue(next_offset, len(records))
         return RecordBatch(
-            tp.topic, tp.partition, from_offset, next_offset, records, self.number, on_done
+            tp.topic,
+            tp.partition,
+            from_offset,
+            next_offset,
+            records,
+            self.number,
+            on_done,
+            self.reach,
         )
 
     def begin(self, batch: RecordBatch) -> bool:
@@ -151,6 +161,11 @@ class Assignment:
         if batch.assignment == self.number:
             self._progress[batch.tp].finish(batch.from_offset)
 
+    def reach(self, batch: RecordBatch, offset: int) -> None:
+        """Mark the records of a batch before `offset` as done; see `finish`."""
+        if batch.assignment == self.number:
+            self._progress[batch.tp].reach(batch.from_offset, offset)
+
     def committable(self) -> dict[TopicPartition, int]:
         """Return the offsets that may be committed and are not."""
         return {
@@ -184,6 +199,18 @@ class Assignment:
     def idle_partitions(self) -> list[TopicPartition]:
         """Return the partitions without an unfinished batch."""
         return [tp for tp, progress in self._progress.items() if not progress.unfinished_batches]
+
+    def skip(self, tp: TopicPartition, offset: int) -> bool:
+        """Leave out what is before an offset, once all that was issued is done.
+
+        Returns whether it is.
+        """
+        progress = self._progress[tp]
+        if progress.unfinished_batches:
+            return False
+        self.gaps.gap_offsets += offset - progress.next_offset
+        progress.skip_to(offset)
+        return True
 
     def note_end(self, tp: TopicPartition, end: int) -> None:
         """Note that the client has found the log's end at `end`, behind all that was issued."""
@@ -240,6 +267,8 @@ class Assignment:
     def _wait_reason(self, tp: TopicPartition) -> str | None:
         # A try that never ends is a stall. A try that ends in time and waits for the same as the
         # last one is not: a held lock is waited for by trying, not by pausing.
+        if (stuck := self.stuck.get(tp)) is not None:
+            return stuck
         since = self._tried_since.get(tp)
         has_hung = since is not None and self._clock() - since >= TRY_MAX_S
         return None if has_hung else self.waiting.get(tp)

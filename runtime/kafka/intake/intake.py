@@ -8,13 +8,10 @@ Why no record can be lost, in the order of a record's life:
    reads nothing before, and then exactly from there: it commits nothing, and where it cannot read
    it fails instead of choosing another offset (`consumer.py`).
 2. Read. A batch covers the offsets `[from, next)`. `from` is the `next` of the batch before, and
-   `next` is the offset behind its last record (`_next_chunk`). So the batches of an assignment
-   join, and no record is outside all of them. Records that do not begin at `from` are discarded and
-   read again, and the log decides whether some are missing (`offset_gaps.py`). Of a partition, only
-   records of its last `assign` or `seek` are accepted (`handed_over.py`), and none behind an error
-   (`_recover`). The only offsets outside of all batches are those behind all finished work where
-   the client has found the log's end twice and no record, and only where no position is claimed
-   (`trailing_offsets.py`).
+   `next` is the offset behind its last record (`_next_chunk`). So no record of an assignment is
+   outside all of its batches, where the client leaves some out (`offset_gaps.py`), is sought anew
+   (`handed_over.py`) or fails (`_recover`). Only offsets without a record at the log's end are
+   (`trailing_offsets.py`), and what an operator has given up (`corrupt_records.py`).
 3. Finish. The agent's loop calls `RecordBatch.mark_done` when the handler has returned, that is
    when its effects are durable (`agent_loop.py`). That alone moves the offset that may be committed
    past a record, and only along an unbroken run of finished batches (`progress.py`). `_commit` and
@@ -26,8 +23,7 @@ Why no record can be lost, in the order of a record's life:
 So a crash at any point repeats some work and skips none.
 
 Back-pressure: a partition whose next batch could exceed `records_ahead_max` unfinished records is
-not read further, and the client does not fetch it if others would have to wait for it; the bounded
-channel limits all partitions together.
+not read, nor fetched if others would have to wait; the channel limits all partitions together.
 """
 
 from __future__ import annotations
@@ -55,11 +51,11 @@ from runtime.kafka.intake.client import ConsumerThread
 from runtime.kafka.intake.client_errors import DAMAGED, OUT_OF_LOG, is_transient
 from runtime.kafka.intake.client_partitions import CommitOffsets
 from runtime.kafka.intake.consumer import IntakeSettings
-from runtime.kafka.intake.corrupt_records import FetchFailures
+from runtime.kafka.intake.corrupt_records import DamagedReads
 from runtime.kafka.intake.handed_over import HandedOver
 from runtime.kafka.intake.linger import Linger
 from runtime.kafka.intake.listener import Fetch
-from runtime.kafka.intake.offset_gaps import outside_log_error
+from runtime.kafka.intake.offset_gaps import check_in_log
 from runtime.kafka.intake.start_offsets import StartPositions, await_start_offsets, format_offsets
 from runtime.kafka.records import FetchedRecord
 from runtime.kafka.tasks import crash_on_stray_cancel
@@ -115,7 +111,7 @@ class Intake(Service):
         self._ending: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._linger = Linger(settings.batch_records_max)
-        self._failures = FetchFailures(settings.group)
+        self._damaged = DamagedReads()
 
     # For agents, the watchdog and the control topic.
 
@@ -153,6 +149,11 @@ class Intake(Service):
         """Send batches again."""
         self._paused = None
         self._changed.set()
+
+    def skip_unreadable(self, tp: TopicPartition, offset: int, order: str) -> None:
+        """Obey an order to leave out what cannot be read, unless positions are claimed."""
+        if self._positions is None:
+            self._damaged.allow_skip(tp, offset, order)
 
     def rejoin(self) -> None:
         """Leave the group and join it again, so that it assigns every partition anew."""
@@ -221,8 +222,7 @@ class Intake(Service):
                 async with asyncio.timeout(self.settings.drain_timeout_ms / 1000):
                     await self._wait_until(lambda: not current.in_progress)
         if current.in_progress:
-            unfinished = ", ".join(map(str, current.in_progress))
-            self.log.warning("unfinished, to be repeated: %s", unfinished)
+            self.log.warning("to be repeated: %s", ", ".join(map(str, current.in_progress)))
         try:
             await self._release(current.partitions)
         finally:
@@ -376,8 +376,9 @@ class Intake(Service):
             self._client.resume(current.number, [tp])
         if not messages:
             return None
-        topic, partition = tp
-        records = [FetchedRecord(topic, partition, m.offset() or 0, m) for m in messages]
+        if tp in current.stuck:
+            self._damaged.note_read(current, tp)
+        records = [FetchedRecord(tp.topic, tp.partition, m.offset() or 0, m) for m in messages]
         expected = current.next_offset(tp)
         assert expected is not None
         if current.gaps.must_refetch(tp, expected, records[0].offset):
@@ -396,44 +397,43 @@ class Intake(Service):
 
     async def _compare_gaps(self) -> None:
         """Read partitions again that did not go on where they should."""
-        current = self._current
-        if not (gaps := self._unknown_gaps()):
-            return
-        try:
-            bounds = await self._client.log_bounds(gaps)
-        except Unavailable as error:
-            self.log.warning("a gap cannot be compared with the log yet: %s", error)
+        current, gaps = self._current, self._unknown_gaps()
+        if gaps and not await current.gaps.ask_log(self._client, gaps):
             await asyncio.sleep(RETRY_S)
-            return
-        current.gaps.set_log_starts({tp: low for tp, (low, _) in bounds.items()})
-        if current is self._current and current.is_open:
+        elif current is self._current and current.is_open:
             for tp in gaps:
                 self._seek(tp)
 
     async def _recover(self, tp: TopicPartition, error: KafkaError) -> None:
         """Read everything again from where it was expected, after a partition has failed.
 
-        Raises OffsetHole for a position outside the log, Unfetchable, and KafkaException for any
-        other error that is not transient.
+        Of damaged records only their partition. Raises OffsetHole, KafkaException.
         """
         current, expected = self._current, self._current.next_offset(tp)
         if expected is None:
             return  # revoked in the meantime
-        place = f"{tp.topic}-{tp.partition}@{expected}"
-        self.log.warning("%s cannot be fetched, trying again: %s", place, error.str())
+        self.log.warning("%s-%d@%d cannot be fetched, trying again: %s", *tp, expected, error.str())
         if error.code() in OUT_OF_LOG:
-            # A mark of this kind may be from before the last seek, so the log decides.
-            with suppress(Unavailable):
-                first, end = (await self._client.log_bounds([tp]))[tp]
-                if not first <= expected <= end:
-                    raise outside_log_error(f"{place}, but [{first}, {end})")
+            await check_in_log(self._client, tp, expected)
         elif error.code() in DAMAGED:
-            self._failures.note(tp, expected, error)
+            self._read_later(tp, expected, error)
+            return
         elif not is_transient(error):
             raise KafkaException(error)
         await asyncio.sleep(RETRY_S)
         if current is self._current and current.is_open:
             self._read_from_next_offsets()
+
+    def _read_later(self, tp: TopicPartition, offset: int, error: KafkaError) -> None:
+        """Read a partition with damaged records again after a while; the others go on meanwhile."""
+        self._drop_handed_over([tp])
+        self._client.pause(self._current.number, [tp])
+        wait_s = self._damaged.note(self._current, tp, offset, error)
+        asyncio.get_running_loop().call_later(wait_s, self._read_again, self._current, tp)
+
+    def _read_again(self, current: Assignment, tp: TopicPartition) -> None:
+        if current is self._current and current.is_open and not self.should_stop:
+            self._seek(tp)
 
     def on_seek_failed(self, assignment: int, tp: TopicPartition, error: KafkaError) -> None:
         """Assign everything anew: that works in every state of a partition."""

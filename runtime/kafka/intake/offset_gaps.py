@@ -1,4 +1,4 @@
-"""Treatment of a fetch that does not begin where the one before it ended. Pure.
+"""Treatment of a fetch that does not begin where the one before it ended.
 
 Kafka's offsets have true gaps: transaction markers, aborted records, records that compaction
 removed. A client can also lose records that it had fetched. The two look alike, and only the log
@@ -7,12 +7,26 @@ distinguishes them: so the fetch is repeated and compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from aiokafka.structs import TopicPartition
 
-from schemas.errors import OffsetHole
+from schemas.errors import OffsetHole, Unavailable
+
+logger = logging.getLogger(__name__)
+
+
+class LogBounds(Protocol):
+    """What must be known of the logs."""
+
+    async def log_bounds(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """Return the earliest offset and the end of each log. Raises Unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,16 @@ class OffsetGaps:
         """Return the partitions whose earliest offset must be known before the next fetch."""
         return [tp for tp, gap in self._pending.items() if gap.log_start is None]
 
+    async def ask_log(self, log: LogBounds, partitions: Collection[TopicPartition]) -> bool:
+        """Ask for the earliest offsets of partitions, and return whether there was an answer."""
+        try:
+            bounds = await log.log_bounds(partitions)
+        except Unavailable as error:
+            logger.warning("a gap cannot be compared with the log yet: %s", error)
+            return False
+        self.set_log_starts({tp: low for tp, (low, _) in bounds.items()})
+        return True
+
     def set_log_starts(self, log_starts: Mapping[TopicPartition, int]) -> None:
         """Store the earliest offsets that the broker answered."""
         for tp in self._pending.keys() & log_starts.keys():
@@ -88,9 +112,16 @@ def check_gap(gap: OffsetGap, first: int) -> int:
     return first - gap.expected
 
 
-def outside_log_error(position: str) -> OffsetHole:
-    """Return the error of a position that lies outside of the log."""
-    return OffsetHole(
-        f"the log does not hold {position}: it was cut or deleted before it was read; restore it, "
-        "or decide where to continue by setting the group's offset"
-    )
+async def check_in_log(log: LogBounds, tp: TopicPartition, offset: int) -> None:
+    """Raise OffsetHole for a position that lies outside of the log, as far as the log answers.
+
+    The client's own mark may be from before its last seek.
+    """
+    with suppress(Unavailable):
+        first, end = (await log.log_bounds([tp]))[tp]
+        if not first <= offset <= end:
+            raise OffsetHole(
+                f"the log does not hold {tp.topic}-{tp.partition}@{offset}, but [{first}, {end}): "
+                "it was cut or deleted before it was read; restore it, or decide where to continue "
+                "by setting the group's offset"
+            )

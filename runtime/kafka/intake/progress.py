@@ -29,7 +29,10 @@ class PartitionProgress:
         self.next_offset = start
         """Where the next batch must begin; everything before it has been issued."""
         self.done_offset = start
-        """End of the unbroken run of finished batches: what may be committed."""
+        """End of the unbroken run of finished batches, with the finished part of the next one.
+
+        It is what may be committed.
+        """
         self.committed_offset = start if is_committed else -1
         """What the group is known to have committed.
 
@@ -83,6 +86,22 @@ class PartitionProgress:
             return
         next_offset, records = batch
         self.unfinished_records -= records
-        self._finished_ahead[from_offset] = next_offset
+        if from_offset > self.done_offset:
+            self._finished_ahead[from_offset] = next_offset
+        else:  # a part of it may be done already
+            self._move_to(next_offset)
+
+    def reach(self, from_offset: int, offset: int) -> None:
+        """Mark the first part of the batch that begins at `from_offset` as finished.
+
+        It ends at `offset`, exclusive. Nothing changes while an earlier batch is unfinished, or for
+        a batch that is finished.
+        """
+        if from_offset in self._unfinished and from_offset <= self.done_offset:
+            next_offset, _ = self._unfinished[from_offset]
+            self._move_to(min(offset, next_offset))
+
+    def _move_to(self, offset: int) -> None:
+        self.done_offset = max(self.done_offset, offset)
         while (end := self._finished_ahead.pop(self.done_offset, None)) is not None:
             self.done_offset = end

@@ -20,11 +20,13 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from runtime.dead_letters.headers import DROP_OF
 from runtime.kafka.records import RawRecord
 from schemas import codec
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, MarketSettlement, PlayerEvent, WalletTransaction
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS, UNRESOLVED, provider_of
+from streams.normalise.mapping.brands import BrandsByProvider, check_brand
 from streams.normalise.mapping.events import (
     RecordContext,
     build_player_event,
@@ -46,7 +48,17 @@ VALUE_MAX_BYTES: Final = 1_000_000
 DETAIL_CHARACTERS_MAX: Final = 300
 BRAND_DEFAULT: Final = "default"
 
-_WITHOUT_MONEY: Final = frozenset({Kind.INFORMATIONAL.value, Kind.HEARTBEAT.value})
+_WITHOUT_PLAYER: Final = frozenset(
+    {
+        Kind.INFORMATIONAL.value,
+        Kind.HEARTBEAT.value,
+        Kind.SUSPENSE_RETURN.value,
+        Kind.ANSWER.value,
+        Kind.PROPOSAL.value,
+        Kind.OPERATOR_LIMIT.value,
+        Kind.QUARANTINE.value,
+    }
+)
 _CONTEXT_TEXT_MAX: Final = 64
 _CACHE_MAX: Final = 4096
 _NO_FALLBACKS: Final[FallbacksByIndex] = {}
@@ -97,13 +109,22 @@ class Normaliser:
     """Reads raw records of every provider that has a dialect, in each of its versions."""
 
     def __init__(
-        self, dialects: Mapping[str, Dialect], keyring: Keyring, encode: Encode | None = None
+        self,
+        dialects: Mapping[str, Dialect],
+        keyring: Keyring,
+        encode: Encode | None = None,
+        *,
+        brands: BrandsByProvider | None = None,
     ) -> None:
         """Prepare the versions of each dialect.
 
-        Signatures of a provider without an entry in `keyring` are not checked. Raises UsageError
-        for key material that cannot be used.
+        Signatures of a provider without an entry in `keyring` are not checked. Once `brands` names
+        any, a record without one of its provider's is rejected. Raises UsageError for key material
+        that cannot be used.
         """
+        self._brands = brands or {}
+        self._listed: set[tuple[str, bytes | None]] = set()
+        """Topics with the brands that their records may have, as far as such records came."""
         known = dialects if isinstance(dialects, Dialects) else by_provider(dialects.values())
         self._routers = {
             name: ProviderRouter(known.versions(name), keyring.get(name)) for name in known
@@ -173,6 +194,9 @@ class Normaliser:
         headers = dict(record.headers)
         names = headers.get("brand"), headers.get("region")
         brand, region = self._origins.get(names) or self._origin(names)
+        if self._brands and (record.topic, names[0]) not in self._listed and DROP_OF not in headers:
+            check_brand(self._brands, provider_of(record.topic), brand if names[0] else None)
+            self._listed.add((record.topic, names[0]))
         return router, headers, RecordContext(record, brand, region, received_at_of(headers))
 
     def _build_and_encode(
@@ -264,7 +288,7 @@ def _destination(draft: Draft) -> tuple[str, bytes]:
     if draft.player_id is not None:
         return TRANSACTIONS, draft.player_id.encode()
     for leg in draft.legs:
-        if leg.kind not in _WITHOUT_MONEY:
+        if leg.kind not in _WITHOUT_PLAYER:
             break
     else:
         return TRANSACTIONS, draft.provider_tx_id.encode()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -349,6 +351,7 @@ def test_what_is_shown_and_what_is_not(installation, pitboss, monkeypatch, tmp_p
     assert token in pitboss("show", place, "--reveal-secrets").stdout
 
     keys_file = tmp_path / "keys.json"
+    keys_file.touch(mode=0o600)
     keys_file.write_text(json.dumps(KEYS.keyring()))
     monkeypatch.setenv("PITBOSS_KEYS_FILE", str(keys_file))
     hidden = json.loads(pitboss("show", oddly, "--json").stdout)
@@ -377,12 +380,18 @@ def notice(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def signed_notice(reference: str) -> dict[str, Any]:
+    text, key = f"{reference}::::::CHARGEBACK:false", bytes.fromhex(KEYS.of("adyen")["hmac_hex"])
+    signature = base64.b64encode(hmac.digest(key, text.encode(), "sha256")).decode()
+    item = {"eventCode": "CHARGEBACK", "success": "false", "pspReference": reference}
+    return item | {"additionalData": {"hmacSignature": signature}}
+
+
 def test_a_record_of_more_unusable_items_than_letters_is_shown_redriven_and_dropped(
     installation, pitboss
 ):
-    good = {"eventCode": "CHARGEBACK", "success": "false"}
     late = {"eventCode": "CAPTURE", "success": "true", "pspReference": "unsigned"}
-    items = [good | {"pspReference": "c1"}, *[{}] * 2_000, late, good | {"pspReference": "c2"}]
+    items = [signed_notice("c1"), *[{}] * 2_000, late, signed_notice("c2")]
     sent = notice(items)
     [place] = asyncio.run(append(installation, [sent], raw_topic("adyen")))
     worker = asyncio.run(run_normaliser(installation, 1))

@@ -25,6 +25,7 @@ def run(runtime, home, **settings: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_keys_file_with_an_unknown_name_ends_run_before_anything_is_made(runtime, tmp_path):
     keys = tmp_path / "keys.json"
+    keys.touch(mode=0o600)
     keys.write_text(json.dumps({"hub-88": {"public_key_pem": "secret"}}))
     done = run(runtime, tmp_path, PITBOSS_KEYS_FILE=str(keys))
     assert done.returncode == 2

@@ -187,6 +187,11 @@ async def test_a_static_member_that_was_killed_comes_back_at_once_and_disturbs_n
         while not (first.got and second.got):
             await fill(runtime)
             await asyncio.sleep(0.2)
+    # Whoever came first had all partitions until the other came: only what it handles now shows which assignment it has.
+    handled = len(first.events), len(second.events)
+    await fill(runtime)
+    await first.until(lambda: len(first.events) > handled[0])
+    await second.until(lambda: len(second.events) > handled[1])
     before = second.events[-1]["assignment"]
     await first.end(signal.SIGKILL)
     successor = start(instance="worker-1")

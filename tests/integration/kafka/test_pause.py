@@ -55,7 +55,7 @@ class Scene:
         return done.stdout
 
     def append(self) -> None:
-        """Append adjustments of players of their own to the raw topic, as a connector does."""
+        """Append bonuses of players of their own to the raw topic, as a connector does."""
         asyncio.run(self._append())
 
     async def _append(self) -> None:
@@ -63,12 +63,11 @@ class Scene:
         await producer.start()
         for number in range(self._appended, self._appended + RECORDS):
             event = {
-                "operation": "adjustment",
+                "operation": "bonus.granted",
                 "player_id": f"p-{number}",
                 "amount": "1.00",
                 "currency": "EUR",
-                "actor": "ana",
-                "reason": "test",
+                "campaign_id": "test",
             }
             body, headers = build_record(event, None, "default", time.time_ns() // 1_000_000)
             key = str(event["player_id"]).encode()

@@ -12,11 +12,11 @@ from ledger_sink.rules.book import Book
 from ledger_sink.rules.posting import post
 from ledger_sink.store import transaction as transaction_module
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.groups import Slice
+from ledger_sink.store.groups import Slice, UnbookableEvent
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from ledger_sink.store.writing import write_book
-from schemas.errors import Fenced, InvariantBroken, Unavailable
+from schemas.errors import Fenced, Unavailable
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from tests.support.fix_stack import SEED
 from tests.support.ledger_events import (
@@ -242,7 +242,7 @@ async def test_a_draft_that_cannot_be_decided_fails_at_its_own_turn(worker, runt
     ledger = await worker()
     first, second = [FIRST], [cut(1, 0, [transaction("x", "x", leg("UNHEARD_OF", 1))])]
     await ledger.commit_group(first, second)
-    with pytest.raises(InvariantBroken, match="no posting rule"):
+    with pytest.raises(UnbookableEvent, match="no posting rule"):
         await ledger.commit_group(second)
     assert rows(runtime, "SELECT count(*) FROM entry") == [(2,)]
 

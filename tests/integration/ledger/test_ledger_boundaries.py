@@ -49,7 +49,10 @@ ROWS = {
     "wallet": "SELECT player_id, currency, cash_minor, bonus_minor, held_minor, version FROM wallet ORDER BY 1, 2",
     "closing": "SELECT event_id::text, player_id, action, by_event_id::text FROM closing ORDER BY 1, 2",
     "player_state": "SELECT player_id, standings, limits, wagering, event_id::text FROM player_state ORDER BY 1",
-    "proposal": "SELECT event_id::text, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms FROM proposal ORDER BY 1",
+    "proposal": "SELECT event_id::text, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms,"
+    " act, item_id::text FROM proposal ORDER BY 1",
+    "open_item": "SELECT event_id::text, decision, provider, player_id, currency, amount_minor, in_suspense FROM open_item"
+    " ORDER BY 1",
     "opened_deposit": "SELECT event_id::text, player_id, psp, currency, amount_minor FROM opened_deposit ORDER BY 1",
 }
 
@@ -277,8 +280,22 @@ def expected_rows(history, policy):
                 p.brand,
                 p.id,
                 p.occurred_at_ms,
+                p.act,
+                p.item_id,
             )
             for p in book.proposals.values()
+        ),
+        "open_item": sorted(
+            (
+                o.event_id,
+                o.decision,
+                o.provider,
+                o.player_id,
+                o.currency,
+                o.amount_minor,
+                o.in_suspense,
+            )
+            for o in book.open_items.values()
         ),
         "opened_deposit": sorted(
             (d.event_id, d.player_id, d.psp, d.currency, d.amount_minor)
@@ -302,8 +319,8 @@ async def test_a_history_cut_anywhere_leaves_the_rows_that_the_rules_say(tables,
     history, cuts = cut
     with psycopg.connect(tables, autocommit=True) as connection:
         connection.execute(
-            "TRUNCATE entry, repeat, transfer, wallet, closing, player_state, proposal, opened_deposit,"
-            " batch, stream_position"
+            "TRUNCATE entry, repeat, transfer, wallet, closing, player_state, proposal, opened_deposit, open_item,"
+            " operator_limit, batch, stream_position"
         )
         database = LedgerDatabase(tables, "pitboss.ledger")
         ledger = PostgresLedger(database, dict.fromkeys(["hub88", "house", "adyen"], policy))

@@ -8,11 +8,12 @@ import pytest
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store import transaction as transaction_module
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.groups import Slice
+from ledger_sink.store.groups import Slice, UnbookableEvent
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import MigrationChanged, list_migrations, migrate, migration_files
 from ledger_sink.store.writing import RowsMoved, write_book
-from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
+from runtime.postgres.database import DataRefused
+from schemas.errors import Fenced, OffsetHole, Unavailable
 from schemas.events import Amount, Leg, WalletTransaction
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.registry import DIALECTS
@@ -235,7 +236,7 @@ async def test_a_partition_that_is_revoked_during_its_commit_is_committed(
 )
 async def test_what_postgresql_cannot_store_is_named_and_never_skipped(ledger, runtime, event):
     with pytest.raises(
-        InvariantBroken, match=r"wallet\.transactions\.v1-0@1: PostgreSQL stores no NUL"
+        UnbookableEvent, match=r"wallet\.transactions\.v1-0@1: PostgreSQL stores no NUL"
     ):
         await ledger.commit_group([slice_of(deposit("d", 10), event)])
     assert rows(runtime, "SELECT count(*) FROM entry") == [(0,)]
@@ -258,7 +259,7 @@ async def test_any_other_text_comes_back_as_it_went_in(ledger, runtime, odd):
 
 async def test_a_key_that_no_index_takes_is_no_outage(ledger):
     long = "".join(chr(0x4E00 + n % 20_000) for n in range(0, 90_000, 7))
-    with pytest.raises(InvariantBroken, match="does not take this"):
+    with pytest.raises(DataRefused, match="does not take this"):
         await ledger.commit_group([slice_of(win("w", 1, "b", player=long))])
 
 
@@ -267,7 +268,7 @@ async def test_a_currency_whose_decimals_were_changed_stops_the_ledger(ledger, r
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute("UPDATE wallet SET scale = 3")
     ledger._players.clear()  # as a worker that starts
-    with pytest.raises(InvariantBroken, match="opened with 3 decimals, the currency now has 2"):
+    with pytest.raises(UnbookableEvent, match="opened with 3 decimals, the currency now has 2"):
         await ledger.commit_group([slice_of(EVENTS[1], start=1)])
 
 

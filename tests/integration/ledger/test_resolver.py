@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from ledger_sink.booking.positions import claim_positions
-from ledger_sink.resolve.resolver import CONSUMER, ParkedEvent, Resolver, has_passed
+from ledger_sink.resolve.barriers import has_passed
+from ledger_sink.resolve.resolver import CONSUMER, ParkedEvent, Resolver
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import Slice
 from ledger_sink.store.ledger import PostgresLedger
@@ -17,17 +18,20 @@ from ledger_sink.store.statements import statements
 from schemas import codec
 from schemas.errors import Fenced, OffsetHole, Unavailable
 from schemas.events import WalletTransaction
-from schemas.topics import TRANSACTIONS, UNRESOLVED
+from schemas.topics import TRANSACTIONS, UNRESOLVED, raw_topic
 from tests.support.ledger_events import deposit, house, leg, log_event, transaction
 
 pytestmark = pytest.mark.integration
+
+
+RAW = f"{raw_topic('adyen')}-0"
 
 
 class Log:
     """Progress as the test sets it, and the records that were appended."""
 
     def __init__(self) -> None:
-        self.raw, self.done, self.log = {"raw-0": 5}, {"raw-0": 0}, {f"{TRANSACTIONS}-0": 1}
+        self.raw, self.done, self.log = {RAW: 5}, {RAW: 0}, {f"{TRANSACTIONS}-0": 1}
         self.unresolved = {f"{UNRESOLVED}-0": 1}
         self.records: list[tuple[str, WalletTransaction]] = []
         self.while_reading_raw_ends = None
@@ -42,6 +46,9 @@ class Log:
         if self.while_reading_raw_ends:
             await self.while_reading_raw_ends()
         return answer
+
+    async def raw_bounds(self, topics):
+        return {name: (0, end) for name, end in self.raw.items()}
 
     async def normalised_offsets(self):
         return self.done
@@ -136,7 +143,7 @@ async def test_not_found_is_final_only_behind_both_barriers(roles):
     for _ in range(3):
         await resolver.sweep()
     assert log.records == []  # the raw records are not normalised yet
-    log.done["raw-0"] = 5
+    log.done[RAW] = 5
     for _ in range(3):
         await resolver.sweep()
     assert log.records == []  # the log is not booked yet
@@ -147,7 +154,7 @@ async def test_not_found_is_final_only_behind_both_barriers(roles):
 
 async def test_a_refund_waits_while_its_payment_waits_and_until_it_is_booked(roles):
     resolver, ledger, log = roles
-    log.done["raw-0"] = 5
+    log.done[RAW] = 5
     await resolver.park(0, 0, 2, parked_events(refund(), notice()))
     await book(ledger, opened_deposit())
     await sweep(resolver)
@@ -163,7 +170,7 @@ async def test_a_refund_waits_while_its_payment_waits_and_until_it_is_booked(rol
 
 async def test_a_refund_waits_for_a_payment_that_is_not_parked_yet(roles):
     resolver, ledger, log = roles
-    log.done["raw-0"] = 5
+    log.done[RAW] = 5
     claims = await claim_positions(resolver._database, [1], consumer=CONSUMER, topic=UNRESOLVED)
     resolver.epochs[1] = claims[1].epoch
     log.unresolved[f"{UNRESOLVED}-1"] = 1
@@ -183,7 +190,7 @@ async def test_a_refund_waits_for_a_payment_that_is_not_parked_yet(roles):
 
 async def test_a_refund_of_a_payment_without_a_player_is_final_after_it(roles):
     resolver, ledger, log = roles
-    log.done["raw-0"] = 5
+    log.done[RAW] = 5
     await resolver.park(0, 0, 2, parked_events(refund(), notice()))
     await book(ledger, deposit("other", 100))
     await sweep(resolver)
@@ -198,12 +205,12 @@ async def test_a_refund_of_a_payment_without_a_player_is_final_after_it(roles):
 
 async def test_what_is_parked_while_the_ends_are_read_gets_a_barrier_of_its_own(roles):
     resolver, ledger, log = roles
-    log.done["raw-0"] = 5
+    log.done[RAW] = 5
     await book(ledger, deposit("other", 100))
 
     async def the_deposit_is_opened_and_its_notice_overtakes_it():
         log.while_reading_raw_ends = None
-        log.raw["raw-0"] = 9
+        log.raw[RAW] = 9
         await resolver.park(0, 1, 2, parked_events(notice(), start=1))
 
     log.while_reading_raw_ends = the_deposit_is_opened_and_its_notice_overtakes_it
@@ -231,7 +238,7 @@ async def test_the_same_notice_parked_twice_is_one_payment(roles, runtime):
 
 async def test_a_deposit_opened_after_its_notice_was_final_moves_no_money_twice(roles, runtime):
     resolver, ledger, log = roles
-    log.done["raw-0"] = 5
+    log.done[RAW] = 5
     await resolver.park(0, 0, 1, parked_events(notice()))
     await book(ledger, deposit("other", 100))
     await sweep(resolver)
@@ -276,7 +283,7 @@ async def passed_by_all(resolver, log):
 
 async def test_an_event_that_refers_to_itself_does_not_wait_for_itself(roles):
     resolver, ledger, log = roles
-    log.done["raw-0"] = 5
+    log.done[RAW] = 5
     itself = transaction(
         "X",
         "x",

@@ -21,13 +21,16 @@ from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from schemas.errors import Unavailable, UsageError
 from schemas.events import Attempt, Cause
+from schemas.identity import ENTRY
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
 from tests.support.ledger_events import (
     bet,
     call,
     deposit,
+    house,
     leg,
+    limit_events,
     log_event,
     rollback,
     transaction,
@@ -54,7 +57,7 @@ async def book(url, events, first=0):
     claims = await claim_positions(database, range(PARTITIONS))
     ledger.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
     by_partition = [
-        [event for event in events if int(event.player_id[2:]) % PARTITIONS == partition]
+        [event for event in events if int((event.player_id or "p-0")[2:]) % PARTITIONS == partition]
         for partition in range(PARTITIONS)
     ]
     for partition, its in enumerate(by_partition):
@@ -212,8 +215,33 @@ def test_every_way_of_closing_is_stated_by_its_entry(url, owner):
     asyncio.run(book(url, list(endings()), next_offset))
     seal_partitions(owner, TRANSACTIONS)
     kinds = {kind for (kind,) in owner.execute("SELECT DISTINCT action FROM closing")}
-    assert kinds == {"REVERSED", "CANCELLED", "PAID", "REFUSED", "APPROVED", "SETTLED"}
+    by_person = {"ASSIGNED", "RETURNED", "ANSWERED"}
+    assert kinds == {"REVERSED", "CANCELLED", "PAID", "REFUSED", "APPROVED", "SETTLED"} | by_person
     assert faults(owner) == []
+
+
+def acts_of_people():
+    """Money in suspense that one or two people move, and an answer to what moved none."""
+    ann, bob = (Cause("operator", "o", name, "why") for name in ("ann", "bob"))
+    lost = win("lost", 4, "never", player=None, provider="hundredhp")
+    money = [deposit(f"u{n}", 500, player=None) for n in range(4)]
+    yield from (*limit_events(500), lost, *money)
+
+    def act(operation, tx_id, kind, event=None, reference=None, player=None, cause=ann):
+        named = reference or (ENTRY, event.event_id)
+        more = {"player": player, "reference": named, "cause": cause}
+        return house(operation, tx_id, leg(kind, None, None), **more)
+
+    yield act("suspense.assigned", "1", "SUSPENSE_ASSIGNMENT", money[0], player="p-0")
+    yield act("suspense.returned", "2", "SUSPENSE_RETURN", money[1])
+    yield act("item.answered", "3", "ANSWER", lost)
+    proposed = ("suspense.assignment.proposed", "4")
+    yield act(*proposed, "PROPOSAL", money[2], player="p-0")
+    kind = "SUSPENSE_ASSIGNMENT"
+    yield act("suspense.assignment.approved", "5", kind, None, proposed, player="p-0", cause=bob)
+    proposed = ("suspense.return.proposed", "6")
+    yield act(*proposed, "PROPOSAL", money[3])
+    yield act("suspense.return.approved", "7", "SUSPENSE_RETURN", None, proposed, cause=bob)
 
 
 def endings():
@@ -256,6 +284,7 @@ def endings():
             "house",
             cause=by_bob,
         )
+    yield from acts_of_people()
     yield bet("settled", 5, player="p-0", provider="hundredhp")
     yield win("s", 4, "settled", player="p-0", provider="hundredhp")
     yield bet("both", 5, player="p-0", provider="hundredhp")

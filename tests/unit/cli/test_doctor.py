@@ -67,6 +67,7 @@ def test_a_file_with_a_mistake_is_one_failed_check(pitboss, tmp_path, monkeypatc
     ],
 )
 def test_the_keys_file_is_checked(pitboss, tmp_path, monkeypatch, keys, is_ok, detail):
+    (tmp_path / "keys.json").touch(mode=0o600)
     (tmp_path / "keys.json").write_text(keys)
     monkeypatch.setenv("PITBOSS_KEYS_FILE", "keys.json")
     checks = json.loads(pitboss("doctor", "--json").stdout)["checks"]

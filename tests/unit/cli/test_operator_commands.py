@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 import pytest
 from click.testing import CliRunner
 
-from pitboss.cli import operator_commands
-from pitboss.cli.ledger_corrections import adjust
+from ledger_sink.queries.open_items import OpenEntry
+from pitboss.cli import ledger_corrections, ledger_open, operator_commands
+from pitboss.cli.main import cli
 from pitboss.ops import operator_events
 from pitboss.ops.operator_events import UNSIGNED, SubmittedEvent
 from pitboss.settings import runtime_of
 from pitboss.workers.role_locks import hold_roles
+from schemas.errors import UsageError
 from schemas.events import Attempt, DeadLetter, Position
 
 ATTEMPT = Attempt("provider.house.raw.v1", 14, 39, 0)
@@ -33,20 +36,37 @@ LETTER = DeadLetter(
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    def invoke(found: SubmittedEvent, *options: str):
-        async def submit(_runtime, _worker, _event, _brand, _wait_s, warn):
+    def invoke(found: SubmittedEvent, *options: str, env: dict[str, str] | None = None):
+        async def submit(_runtime, _worker, _event, _brand, _wait_s, warn, log_partition):
             warn(UNSIGNED)
             return found
 
         runtime = runtime_of("b:1", "postgresql://u@h/d", "")
         monkeypatch.setattr(operator_commands, "resolve_runtime", lambda _: runtime)
         monkeypatch.setattr(operator_events, "submit", submit)
+        monkeypatch.setattr(ledger_corrections, "query_ledger", lambda _: {})
         arguments = ["p-1", "5", "EUR", "--by", "kim", "--reason", "test", *options]
         home = {"PITBOSS_HOME": str(tmp_path), "PITBOSS_NAMESPACE": "", "PITBOSS_KEYS_FILE": ""}
-        env = {"PITBOSS_ADJUST_ALONE": "", "PITBOSS_KAFKA": "", "PITBOSS_DATABASE": "", **home}
-        return CliRunner().invoke(adjust, arguments, env=env)
+        none = {"PITBOSS_ADJUST_ALONE": "", "PITBOSS_KAFKA": "", "PITBOSS_DATABASE": "", **home}
+        return CliRunner().invoke(cli, ["ledger", "adjust", *arguments], env=none | (env or {}))
 
     return invoke
+
+
+def test_a_limit_in_the_environment_decides_nothing_and_is_refused(run):
+    done = run(SubmittedEvent(ATTEMPT), env={"PITBOSS_ADJUST_ALONE": "EUR:9999"})
+    assert done.exit_code == 2
+    assert "pitboss ledger limit set" in done.stderr
+
+
+def test_what_the_normaliser_would_reject_is_not_appended():
+    event = {"operation": "adjustment", "player_id": "p", "amount": "1", "currency": "EUR"}
+    event |= {"actor": "e\x1b[31mvil", "reason": "a test"}
+    body, _ = operator_events.build_record(event, None, "default", 1)
+    with pytest.raises(UsageError, match=r"actor.*nothing was appended"):
+        operator_events.check_event(body)
+    body, _ = operator_events.build_record(event | {"actor": "ann"}, None, "default", 1)
+    operator_events.check_event(body)
 
 
 def test_a_dead_letter_ends_the_command_with_its_code_and_without_an_id_to_approve(run):
@@ -74,8 +94,51 @@ def test_no_answer_promises_nothing_and_names_the_id_to_approve(run):
     assert "pitboss ledger approve" in done.stdout
 
 
+def test_the_command_to_approve_names_a_brand_only_if_it_was_given(run):
+    whoever = run(SubmittedEvent(ATTEMPT)).stdout
+    assert "--brand" not in whoever
+    assert "--brand zeta --by" in run(SubmittedEvent(ATTEMPT), "--brand", "zeta").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "submitted"), [((), None), (("--brand", "acme"), "acme"), (("--brand", "b"), None)]
+)
+def test_suspense_of_one_brand_goes_to_a_player_of_another_only_where_that_is_said(
+    monkeypatch, options, submitted
+):
+    """Two brands may both have a player of this id: the person may mean the other one."""
+    item = OpenEntry(
+        kind="suspense",
+        reason="PLAYER_UNKNOWN",
+        event_id=str(uuid.uuid4()),
+        provider="adyen",
+        brand="zeta",
+        operation="AUTHORISATION",
+        provider_tx_id="d-1",
+        player_id=None,
+        currency="EUR",
+        amount_minor=500,
+        since_ms=1,
+        partition=0,
+        source_offset=7,
+    )
+    brands = []
+    monkeypatch.setattr(ledger_open, "_read_suspense", lambda _: item)
+    monkeypatch.setattr(ledger_open, "query_ledger", lambda _: {})
+    monkeypatch.setattr(ledger_open, "find_brand", lambda _: "acme", raising=False)
+    monkeypatch.setattr(
+        ledger_open, "submit_and_print", lambda _, brand, **__: brands.append(brand)
+    )
+    arguments = ["assign", item.event_id, "p-1", "--by", "kim", "--reason", "test", *options]
+    done = CliRunner().invoke(cli, ["ledger", "suspense", *arguments])
+    assert brands == ([] if submitted is None else [submitted])
+    assert done.exit_code == (2 if submitted is None else 0)
+    assert submitted or "player p-1 is of brand acme" in done.stderr
+
+
 def test_a_shell_without_the_key_of_the_running_workers_is_warned_with_their_file(run, tmp_path):
     keys = tmp_path / "keys.json"
+    keys.touch(mode=0o600)
     keys.write_text(json.dumps({"house": {"hmac_hex": "aa" * 32}}))
     with hold_roles(tmp_path, "", ["normalise"], workers=1, keys_file=keys):
         done = run(SubmittedEvent(ATTEMPT))

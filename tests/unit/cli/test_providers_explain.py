@@ -95,6 +95,7 @@ def test_what_cannot_be_read_is_shown_with_its_code(tmp_path: Path) -> None:
 
 def test_signatures_are_checked_with_keys_only(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
+    keys.touch(mode=0o600)
     keys.write_text(json.dumps({"hub88": dict(KEYS)}))
     folder = tmp_path / "bodies"
     folder.mkdir()
@@ -155,6 +156,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert missing.exit_code == 2
     assert "does not exist" in missing.stderr
     keys = tmp_path / "keys"
+    keys.touch(mode=0o600)
     keys.write_text('{"hub-88": {}}')
     (tmp_path / "02.hub88.json").write_bytes(b"{}")
     wrong = run(tmp_path / "02.hub88.json", "--keys", keys)

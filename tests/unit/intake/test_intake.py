@@ -17,12 +17,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from runtime.kafka.app import AppSettings, create_app
 from runtime.kafka.batches import BatchChannel
 from runtime.kafka.intake import client as client_module
+from runtime.kafka.intake import corrupt_records, mailbox
 from runtime.kafka.intake import intake as intake_module
-from runtime.kafka.intake import mailbox
 from runtime.kafka.intake.consumer import consumer_options
 from runtime.kafka.intake.corrupt_records import TRIES
 from runtime.kafka.intake.intake import Intake, IntakeSettings
-from schemas.errors import InvariantBroken, LogMismatch, OffsetHole, Unavailable, Unfetchable
+from schemas.errors import InvariantBroken, LogMismatch, OffsetHole, Unavailable
 from tests.support.intake_harness import A, B, Positions, harness
 from tests.support.simulated_consumer import SimulatedConsumer, message
 
@@ -328,25 +328,96 @@ async def test_a_failed_fetch_loses_nothing(harness, code):
         assert h.intake.gap_offsets == 0
 
 
-async def test_records_that_stay_damaged_end_the_process_by_their_place(harness):  # rule 10
-    class Damaged(SimulatedConsumer):
-        failures = 0
+class Damaged(SimulatedConsumer):
+    """A log whose records in `damaged` cannot be read, as they lie in one damaged batch."""
 
-        def on_prefetch(self) -> None:
-            if self.started.get(A) == 7 < self.end(A):
-                self.failures += 1
-                self.fail_fetch(A, KafkaError._BAD_MSG, skipped=3)
+    damaged = range(7, 10)
+    failures = 0
 
+    def on_prefetch(self) -> None:
+        start = self.started.get(A)
+        if start is not None and start in self.damaged and start < self.end(A):
+            self.failures += 1
+            self.fail_fetch(A, KafkaError._BAD_MSG, skipped=3)
+
+
+async def read_offsets(h, tp, count: int) -> list[int]:
+    """Offsets of that many records of a partition, read and done; those of others are done too."""
+    offsets: list[int] = []
+    while len(offsets) < count:
+        batch = await h.take()
+        batch.mark_done()
+        offsets += [record.offset for record in batch.records if batch.tp == tp]
+    return offsets
+
+
+@pytest.fixture
+def quick_retries(monkeypatch):
+    monkeypatch.setattr(corrupt_records, "RETRY_S", 0.01)
+    monkeypatch.setattr(corrupt_records, "STUCK_RETRY_S", 0.02)
+
+
+async def test_records_that_stay_damaged_stop_their_partition_and_no_other(harness, quick_retries):
+    consumer = Damaged({A: [*range(7)], B: [*range(5)]})
+    async with harness({}, consumer=consumer) as h:
+        consumer.give(A, B)
+        assert await read_offsets(h, A, 7) == [*range(7)]
+        consumer.logs[A] += range(7, 20)
+        await h.until(lambda: h.intake.status()[A].waiting)
+        assert h.intake.status()[A].waiting.startswith("PARTITION_STUCK: t-0@7 cannot be read")
+        assert consumer.failures >= TRIES
+        consumer.logs[B] += range(5, 40)
+        assert await read_offsets(h, B, 35)
+        assert h.intake.status()[A].done_offset == 7
+        assert h.intake.status()[B].waiting is None
+        assert not h.intake.crashed
+        await h.until(lambda: any("PARTITION_STUCK: t-0@7" in n for n in consumer.liveness_notes))
+
+
+async def test_a_log_that_is_repaired_is_read_on(harness, quick_retries):
+    consumer = Damaged({A: [*range(20)]})
+    async with harness({}, consumer=consumer) as h:
+        consumer.logs[A] = [*range(7)]
+        consumer.give(A)
+        assert await read_offsets(h, A, 7) == [*range(7)]
+        consumer.logs[A] += range(7, 20)
+        await h.until(lambda: h.intake.status()[A].waiting)
+        consumer.damaged = range(0)
+        assert await read_offsets(h, A, 13) == [*range(7, 20)]
+        assert h.intake.status()[A].waiting is None
+
+
+async def test_an_operator_s_skip_leads_behind_what_cannot_be_read(harness, quick_retries):
     consumer = Damaged({A: [*range(7)]})
     async with harness({}, consumer=consumer) as h:
         consumer.give(A)
-        (await h.take()).mark_done()
+        assert await read_offsets(h, A, 7) == [*range(7)]
         consumer.logs[A] += range(7, 20)
-        await h.until(lambda: h.intake.crashed)
-        assert isinstance(h.intake.crash_reason, Unfetchable)
-        assert str(h.intake.crash_reason).startswith("t-0@7 cannot be read")
-        assert consumer.failures == TRIES
-        assert h.intake.status()[A].done_offset == 7
+        await h.until(lambda: h.intake.status()[A].waiting)
+        h.intake.skip_unreadable(TopicPartition(A.topic, A.partition), 6, "by ann: another place")
+        assert await h.nothing_comes()
+        h.intake.skip_unreadable(TopicPartition(A.topic, A.partition), 7, "by ann: a broken disk")
+        assert await read_offsets(h, A, 10) == [*range(10, 20)]
+        await h.until(lambda: consumer.group_offsets.get(A) == 20)
+        assert h.intake.status()[A].waiting is None
+
+
+async def test_a_skip_of_a_record_that_can_be_read_changes_nothing(harness, quick_retries):
+    consumer = SimulatedConsumer({A: [*range(20)]})
+    async with harness({}, consumer=consumer) as h:
+        h.intake.skip_unreadable(TopicPartition(A.topic, A.partition), 7, "by ann: a mistake")
+        consumer.give(A)
+        assert await read_offsets(h, A, 20) == [*range(20)]
+
+
+async def test_where_a_position_is_claimed_a_skip_is_not_obeyed(harness, quick_retries):
+    # The component that keeps the position would find a hole.
+    consumer = Damaged({A: [*range(20)]})
+    async with harness({}, consumer=consumer, positions=Positions({A: 7})) as h:
+        h.intake.skip_unreadable(TopicPartition(A.topic, A.partition), 7, "by ann: a broken disk")
+        consumer.give(A)
+        await h.until(lambda: A in h.intake.status() and h.intake.status()[A].waiting)
+        assert await h.nothing_comes()
 
 
 async def test_a_fetch_that_may_not_be_made_ends_the_process(harness):  # rule 10

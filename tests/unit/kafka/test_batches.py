@@ -289,3 +289,48 @@ def test_an_app_has_no_web_server_topics_or_kafka_of_its_own(app):
     assert app.conf.topic_disable_leader
     assert not app.conf.autodiscover
     assert [*app.boot_strategy.server()] == [app.agents]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=10),
+    steps=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 200), st.booleans()), max_size=40),
+)
+def test_the_done_part_of_a_batch_counts_only_behind_finished_ones(sizes, steps):
+    """Offsets that are done one by one are the model."""
+    assignment = Assignment(1, frozenset({TP}))
+    assignment.open({TP: 0})
+    batches, end = [], 0
+    for size in sizes:
+        end += size
+        batches.append(assignment.issue_batch(TP, [RECORD] * size, end, assignment.finish))
+    done = 0
+    finished = set()
+    for index, offset, is_whole in steps:
+        batch = batches[index % len(batches)]
+        if is_whole:
+            batch.mark_done()
+            finished.add(batch)
+        else:
+            batch.mark_reached(offset)
+            if batch.from_offset <= done and batch not in finished:
+                done = max(done, min(offset, batch.next_offset))
+        while one := next((b for b in finished if b.from_offset <= done < b.next_offset), None):
+            done = one.next_offset
+        assert assignment.status(None)[TP].done_offset == done
+        assert assignment.committable() == ({TP: done} if done else {})
+
+
+def test_a_joined_batch_shows_its_done_part_too():
+    assignment = Assignment(1, frozenset({TP}))
+    assignment.open({TP: 0})
+    batches = [
+        assignment.issue_batch(TP, [RECORD] * 5, end, assignment.finish) for end in (5, 10, 15)
+    ]
+    joined = join_batches(batches)
+    joined.mark_reached(7)
+    assert assignment.committable() == {TP: 7}
+    joined.mark_reached(10)
+    assert assignment.committable() == {TP: 10}
+    joined.mark_done()
+    assert assignment.committable() == {TP: 15}
+    assert not assignment.status(None)[TP].unfinished_batches

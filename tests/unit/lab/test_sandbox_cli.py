@@ -133,6 +133,7 @@ def test_feed_refuses_workers_with_other_keys_and_names_the_way_to_both(
 ):
     fed, run = feed
     own = tmp_path / "keys.json"
+    own.touch(mode=0o600)
     own.write_text(json.dumps({"house": {"hmac_hex": "aa" * 32}}))
     # Only the workers have it, not this shell.
     with (

@@ -23,7 +23,7 @@ class Database:
     def __init__(self) -> None:
         self.statements: list[str] = []
         self.parameters: list[Mapping[str, Any]] = []
-        self.waiting: list[tuple[int, int, None]] = []
+        self.waiting: list[tuple[int, str, int, None]] = []
         self.failure: Exception | None = None
 
     async def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
@@ -82,7 +82,7 @@ async def test_a_sweep_that_leaves_nothing_is_the_last_until_there_is_work():
         swept = len(database.statements)
         await asyncio.sleep(0.05)  # fifty intervals
         assert len(database.statements) == swept
-        database.waiting = [(0, 1, None)]
+        database.waiting = [(0, "hub88", 1, None)]
         resolver.take_over({1: 1})
         while len(database.statements) < 4 * swept:  # noqa: ASYNC110  # what waits is swept again and again
             await asyncio.sleep(0.001)
@@ -99,7 +99,7 @@ async def test_a_sweep_that_failed_or_left_some_is_repeated():
     database.failure = None
     assert await resolver.sweep() == 0
     assert not resolver.has_work.is_set()
-    database.waiting = [(0, 2, None)]
+    database.waiting = [(0, "hub88", 2, None)]
     assert await resolver.sweep() == 2
     assert resolver.has_work.is_set()
 

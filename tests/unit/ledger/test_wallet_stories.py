@@ -27,7 +27,7 @@ from streams.providers.microgaming import Microgaming
 from streams.providers.pgsoft import PGSoft
 from streams.providers.pragmatic import Pragmatic
 from tests.support.dialect_records import raw_record
-from tests.support.ledger_events import house, leg, log_event
+from tests.support.ledger_events import house, leg, limit_events, log_event
 
 PLAYER = "p-1"
 
@@ -41,6 +41,8 @@ class Wallet:
         self.book = Book()
         self._normaliser = Normaliser({dialect.provider: dialect}, {})
         self._offset = 0
+        for event in limit_events(cash_minor, currency):
+            self._post(event)
         self._post(
             replace(
                 house("adjustment", "a-1", leg("ADJUSTMENT", cash_minor, currency)), brand="default"

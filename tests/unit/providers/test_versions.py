@@ -63,7 +63,7 @@ def test_a_row_says_all_that_there_is_to_say() -> None:
                 "live_on": "2026-02-01",
                 "deprecated_on": "2026-11-01",
                 "retires_on": "2026-12-22",
-                "settings": "{ accept_test = false }",
+                "settings": "{ accept_test = true }",
                 "header": '"x-api-version=2"',
                 "path": "'^/v2/'",
                 "content": "'\"api\":2'",
@@ -79,7 +79,7 @@ def test_a_row_says_all_that_there_is_to_say() -> None:
     assert (read.from_ms, read.fallback, read.settings) == (
         1769904000000,
         (),
-        {"accept_test": False},
+        {"accept_test": True},
     )
     assert read.days_to_retirement(date(2026, 11, 22)) == 30
     assert read.days_to_retirement(date(2027, 1, 1)) == -10
@@ -200,7 +200,7 @@ def test_without_a_word_all_other_versions_are_tried_the_newest_first() -> None:
         ),
         (
             {"settings": {"policy": {"win_without_bets": "REFUSE"}}},
-            "a policy has no 'win_without_bets'; it has open_round_action",
+            "a policy has no 'win_without_bets'; it has exclusive_operations",
         ),
     ],
 )
@@ -212,13 +212,13 @@ def test_an_adapter_that_cannot_be_made(fields, message) -> None:
 
 def test_settings_are_the_adapters_fields() -> None:
     settings = {
-        "accept_test": False,
+        "accept_test": True,
         "unsigned_allowed": ["A"],
         "policy": {"win_without_bet": "REFUSE"},
     }
     made = dialect_of(row(provider="adyen", settings=settings))
     policy = msgspec.structs.replace(CARD_POLICY, win_without_bet="REFUSE")
-    assert made == Adyen(accept_test=False, unsigned_allowed=frozenset({"A"}), policy=policy)
+    assert made == Adyen(accept_test=True, unsigned_allowed=frozenset({"A"}), policy=policy)
     assert hash(made.unsigned_allowed)
 
 
@@ -251,11 +251,11 @@ def test_importing_the_registry_reads_no_file_and_imports_no_adapter() -> None:
 def test_versions_of_a_provider_stand_side_by_side() -> None:
     rows = [
         row(provider="adyen", version="1", state=VersionState.DEPRECATED),
-        row(provider="adyen", version="2", settings={"accept_test": False}),
+        row(provider="adyen", version="2", settings={"accept_test": True}),
     ]
     dialects = Dialects(lambda: rows, dialect_of)
     assert [version.row.version for version in dialects.versions("adyen")] == ["1", "2"]
-    assert dialects["adyen"] == Adyen(accept_test=False)
+    assert dialects["adyen"] == Adyen(accept_test=True)
     assert dialects["adyen"] is dialects.versions("adyen")[1].dialect
     with pytest.raises(KeyError):
         dialects.versions("hub88")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pitboss.setting_table import SETTINGS, SettingType, format_reference
+from pitboss.setting_table import SETTINGS, format_reference
+from pitboss.setting_types import SettingType
 from pitboss.settings import (
     OperatorSettings,
     WorkerSettings,
@@ -29,6 +30,11 @@ FORMS = {
     SettingType.LEVEL: ("debug", '"debug"', "10"),
     SettingType.NAMES: ("hub88,house", '["house", "hub88"]', '"hub88"'),
     SettingType.AMOUNTS: ("EUR:100,BTC:0.01", '{EUR = 100, BTC = "0.01"}', '"EUR:100"'),
+    SettingType.BRANDS: (
+        "hub88:acme|zeta,*:acme",
+        '{hub88 = ["zeta", "acme"], "*" = ["acme"]}',
+        '{hub88 = "acme"}',
+    ),
 }
 IN_FILE = [setting for setting in SETTINGS if setting.is_in_file]
 every_setting = pytest.mark.parametrize("setting", IN_FILE, ids=lambda one: one.name)

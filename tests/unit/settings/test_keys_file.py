@@ -7,7 +7,8 @@ import logging
 
 import pytest
 
-from pitboss.settings import Runtime, WorkerSettings, read_keyring, read_worker_settings
+from pitboss.setting_files import read_keyring
+from pitboss.settings import Runtime, WorkerSettings, read_worker_settings
 from pitboss.workers.__main__ import main
 from pitboss.workers.checks import check_worker_settings, format_unchecked
 from pitboss.workers.compose import compose
@@ -24,6 +25,7 @@ def worker(tmp_path):
     file = tmp_path / "keys.json"
 
     def write(keys: object) -> WorkerSettings:
+        file.touch(mode=0o600)
         file.write_text(json.dumps(keys))
         return WorkerSettings(keys_file=file)
 

@@ -17,10 +17,10 @@ from pitboss.embedded.state import (
     resolve_runtime,
     write_state,
 )
+from pitboss.setting_files import read_currencies
 from pitboss.settings import (
     NAMESPACE_PATTERN,
     check_namespace,
-    read_currencies,
     read_operator_settings,
     read_settings,
     read_worker_settings,

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from pitboss.settings import Runtime, WorkerSettings, read_keyring
+from pitboss.setting_files import read_keyring
+from pitboss.settings import Runtime, WorkerSettings
 from pitboss.workers import ROLES
 from pitboss.workers.__main__ import main
 from pitboss.workers.compose import compose
@@ -38,6 +39,7 @@ def test_a_normaliser_has_a_park_table_only_where_that_was_configured(tmp_path):
         return [service for service in services if isinstance(service, ParkStore)]
 
     keys = tmp_path / "keys.json"
+    keys.touch(mode=0o600)
     keys.write_text(json.dumps({"playngo": {"access_token": "secret"}}))
     assert stores(WorkerSettings(keys_file=keys)) == []
     [store] = stores(WorkerSettings(keys_file=keys, park_providers=frozenset({"playngo"})))
@@ -56,6 +58,7 @@ def test_a_wrong_role_is_answered_with_all_roles(capsys):
 @pytest.mark.parametrize("content", [b"", b"[]", b"{"])
 def test_a_keys_file_that_is_none_is_named(tmp_path, content):
     keys = tmp_path / "keys.json"
+    keys.touch(mode=0o600)
     keys.write_bytes(content)
     with pytest.raises(UsageError, match="keys"):
         read_keyring(WorkerSettings(keys_file=keys))

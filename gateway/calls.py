@@ -1,0 +1,279 @@
+"""What becomes of a call: read, appended, decided, answered; or taken back.
+
+A bet is never accepted and then reversed, and never refused and then booked. Its answer is the
+decision of the ledger. Where that does not come in time, a cancel is appended and acknowledged
+before the provider gets its error; whatever the ledger decides of the attempt then, nothing of it
+stands. While a transaction waits, the same one sent again is not another attempt: it waits too, and
+gets the same answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from gateway.appender import (
+    AppendRefused,
+    AppendUncertain,
+    Place,
+    RawAppender,
+)
+from gateway.attempts import Attempts, WaitingCall
+from gateway.decisions.limits import Circuit, Places, TokenBuckets
+from gateway.decisions.reading import (
+    CallRecord,
+    FindSession,
+    ReadCall,
+    Received,
+    acknowledge,
+    cancel_headers,
+    read_call,
+    waits_for_outcome,
+)
+from gateway.decisions.routes import Route
+from gateway.settings import GatewaySettings
+from gateway.stats import GatewayStats
+from schemas.errors import PitbossError
+from schemas.events import WalletOutcome
+from streams.providers.answers import Answers
+from streams.providers.dialect import Dialect, Reply
+
+_LOG = logging.getLogger(__name__)
+
+_AGAIN_S: Final = 0.2
+"""How long a cancel waits to be sent again, where it is not known whether it was appended."""
+
+
+class CallDesk:
+    """Answers calls; one a process."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        dialects: Mapping[str, Dialect],
+        answers: Answers,
+        appender: RawAppender,
+        attempts: Attempts,
+        stats: GatewayStats,
+        find_session: FindSession,
+        providers: Collection[str],
+    ) -> None:
+        """Take what a call needs; nothing is started. `providers` are those that are served."""
+        self._settings = settings
+        self._dialects = dialects
+        self._answers = answers
+        self._appender = appender
+        self._attempts = attempts
+        self._stats = stats
+        self._find_session = find_session
+        self._open: set[WaitingCall] = set()
+        self._places = Places(settings.in_flight_max, providers)
+        self._players = TokenBuckets(settings.player_rate, settings.player_burst)
+        self._providers = (
+            None
+            if settings.provider_rate is None
+            else TokenBuckets(settings.provider_rate, max(1.0, settings.provider_rate))
+        )
+        self._circuit = Circuit(settings.late_max, settings.trial_s)
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.is_draining = False
+        """Whether new calls are answered as unavailable."""
+
+    async def answer(self, route: Route, received: Received) -> Reply:
+        """Return the answer to one call, in the words of its provider."""
+        self._stats.calls[route.provider] += 1
+        if self.is_draining:
+            return self._refuse(route, received, "refused while stopping")
+        key = (route.provider, route.brand)
+        if self._providers is not None and not self._providers.take(key, time.monotonic()):
+            return self._refuse(route, received, "refused, above the rate of its provider")
+        if not self._places.take(route.provider):
+            return self._refuse(route, received, "refused, too many calls in flight")
+        self._idle.clear()
+        try:
+            return await self._answer(route, received)
+        except Exception:  # noqa: BLE001 - a provider gets its own error whatever fails here
+            _LOG.exception("%s: a call failed", route.path)
+            return self._refuse(route, received, "failed")
+        finally:
+            self._places.give_back(route.provider)
+            if not self._places.held:
+                self._idle.set()
+
+    async def drain(self) -> None:
+        """Refuse new calls, and return when those in progress are answered.
+
+        When the time is nearly over, what is still undecided is taken back.
+        """
+        self.is_draining = True
+        timeout_s, share_s = self._settings.drain_timeout_s, self._settings.cancel_share_s
+        try:
+            async with asyncio.timeout(timeout_s - share_s):
+                await self._idle.wait()
+        except TimeoutError:
+            for waiting in list(self._open):
+                waiting.expire()
+            try:
+                async with asyncio.timeout(share_s):
+                    await self._idle.wait()
+            except TimeoutError:
+                _LOG.warning("stopping with %d calls that have no answer", self._places.held)
+
+    async def _answer(self, route: Route, received: Received) -> Reply:
+        patience_ms = self._settings.patience_ms or route.face.patience_ms
+        deadline = asyncio.get_running_loop().time() + patience_ms / 1000
+        call = read_call(
+            route, received, self._answers, self._find_session, self._settings.connector
+        )
+        if call.reply is not None:
+            self._stats.endings[f"refused, {call.refusal}"] += 1
+            return call.reply
+        if not waits_for_outcome(route, call):
+            return await self._keep(route, call, deadline)
+        if (why := self._limit_of(route, call)) is not None:
+            self._stats.endings[why] += 1
+            return self._unavailable(call)
+        while others := self._attempts.overlapping(call.drafts):
+            if len(others) == 1 and others[0].asks_the_same(call):
+                return await self._join(others[0], call)
+            ending = [other.finished for other in others]
+            await asyncio.wait(ending, timeout=deadline - asyncio.get_running_loop().time())
+            if asyncio.get_running_loop().time() >= deadline:
+                self._stats.endings["unavailable, behind another attempt"] += 1
+                return self._unavailable(call)
+        return await self._decide(call, deadline)
+
+    def _limit_of(self, route: Route, call: ReadCall) -> str | None:
+        """Return why a call that its provider signed is not tried now; None where it is.
+
+        Only bets are limited by player: a win or a rollback that is refused comes again.
+        """
+        now_s = time.monotonic()
+        if call.is_decided:
+            key = (route.provider, route.brand, call.record.key)
+            if not self._players.take(key, now_s):
+                return "refused, above the rate of a player"
+        return None if self._circuit.lets_in(now_s) else "refused, the circuit is open"
+
+    async def _keep(self, route: Route, call: ReadCall, deadline: float) -> Reply:
+        """Append a call that is not waited for, and acknowledge it."""
+        waiting = WaitingCall(call)
+        place = await self._append(waiting, deadline)
+        if place is None:
+            self._stats.endings["unavailable, not appended"] += 1
+            return self._unavailable(call)
+        self._stats.endings["kept"] += 1
+        # Of a wallet's call that cannot be read, its provider must know that.
+        return call.pending.reply() if route.face.waits else acknowledge(call)
+
+    async def _join(self, first: WaitingCall, call: ReadCall) -> Reply:
+        """Wait for the answer to the first attempt of the same transaction."""
+        outcomes = await asyncio.shield(first.finished)
+        if outcomes is None:
+            self._stats.endings["joined, unavailable"] += 1
+            return self._unavailable(call)
+        record = first.call.record
+        call.record.set_place(record.partition, record.offset, record.timestamp)
+        for outcome in outcomes:
+            call.pending.add(outcome)
+        self._stats.endings["joined"] += 1
+        return call.pending.reply()
+
+    async def _decide(self, call: ReadCall, deadline: float) -> Reply:
+        waiting = WaitingCall(call)
+        outcomes: Sequence[WalletOutcome] | None = None
+        self._attempts.begin(waiting)
+        self._open.add(waiting)
+        try:
+            if await self._append(waiting, deadline) is None:
+                self._stats.endings["unavailable, not appended"] += 1
+                return self._unavailable(call)
+            self._attempts.expect(waiting)
+            if await self._settle(waiting, deadline):
+                outcomes = waiting.outcomes
+                self._stats.endings["decided"] += 1
+                return call.pending.reply()
+            return self._unavailable(call)
+        finally:
+            self._open.discard(waiting)
+            self._attempts.end(waiting, outcomes)
+
+    async def _append(self, waiting: WaitingCall, deadline: float) -> Place | None:
+        """Append a call's record; None where it is not in the log, or that is not known.
+
+        It may take longer than the deadline: what was sent cannot be taken back before its place is
+        known.
+        """
+        record = waiting.call.record
+        assert record.key is not None
+        append = self._appender.append(record.topic, record.key, record.value, record.headers)
+        waiting.append = append
+        timer = asyncio.get_running_loop().call_at(deadline, append.withdraw)
+        try:
+            place = await append.place
+        except PitbossError as error:
+            if isinstance(error, AppendRefused | AppendUncertain):
+                _LOG.warning("%s", error)
+            return None
+        finally:
+            timer.cancel()
+        record.set_place(*place)
+        return place
+
+    async def _settle(self, waiting: WaitingCall, deadline: float) -> bool:
+        """Wait for the decision, and return whether there is one; otherwise nothing stands.
+
+        What the ledger may refuse is taken back. A win or a rollback is booked when its turn comes,
+        and its provider sends it again.
+        """
+        timer = asyncio.get_running_loop().call_at(deadline, waiting.expire)
+        try:
+            if await waiting.decided:
+                self._circuit.note_decided()
+                return True
+        finally:
+            timer.cancel()
+        self._circuit.note_late(time.monotonic())
+        if not waiting.call.is_decided:
+            self._stats.endings["unavailable, not decided in time"] += 1
+            return False
+        if await self._take_back(waiting.call.record):
+            self._stats.endings["taken back"] += 1
+            return False
+        # Neither error nor success is true before the ledger has decided.
+        waiting.decided = asyncio.get_running_loop().create_future()
+        return waiting.call.pending.is_complete or await waiting.decided
+
+    async def _take_back(self, record: CallRecord) -> bool:
+        """Append the cancel of an attempt; return False where the broker refuses that record."""
+        headers = cancel_headers(record)
+        while True:
+            cancel = self._appender.append(record.topic, record.key or b"", record.value, headers)
+            try:
+                await cancel.place
+            except AppendRefused as error:
+                _LOG.warning("a cancel is refused, so its attempt is waited for: %s", error)
+                return False
+            except PitbossError as error:
+                _LOG.warning("a cancel is sent again: %s", error)
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return True
+
+    def _refuse(self, route: Route, received: Received, ending: str) -> Reply:
+        self._stats.endings[ending] += 1
+        record = CallRecord(route.topic, received.body, [], received.at_ms)
+        return self._dialects[route.provider].answer_unavailable(record)
+
+    @staticmethod
+    def _unavailable(call: ReadCall) -> Reply:
+        return call.pending.dialect.answer_unavailable(call.record)
+
+
+def now_ms() -> int:
+    """Return this machine's clock, epoch ms: the time of a receipt."""
+    return time.time_ns() // 1_000_000

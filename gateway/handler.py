@@ -1,0 +1,80 @@
+"""The gateway's app: a server, an appender of raw records, and a reader of outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.appender import RawAppender
+from gateway.attempts import Attempts
+from gateway.calls import CallDesk
+from gateway.decisions.reading import FindSession
+from gateway.decisions.routes import RouteTable
+from gateway.decisions.sessions import PlayerSession, SessionKey
+from gateway.outcomes import OutcomeReader
+from gateway.server import GatewayServer
+from gateway.settings import GatewaySettings
+from gateway.stats import GatewayStats, GatewayStatsLogger
+from runtime.kafka.app import AppSettings, PitbossApp, create_app
+from schemas.topics import OUTCOMES, qualified_name
+from streams.providers.answers import Answers
+from streams.providers.keyring import check_keyring
+from streams.providers.registry import DIALECTS, Dialects
+
+NAME: Final = "gateway"
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A composed gateway: the app to run, and what tests and telemetry look at."""
+
+    app: PitbossApp
+    server: GatewayServer
+    appender: RawAppender
+    attempts: Attempts
+    stats: GatewayStats
+
+
+def create_gateway(settings: GatewaySettings, dialects: Dialects = DIALECTS) -> Gateway:
+    """Compose a gateway; nothing is connected or started.
+
+    Raises UsageError for keys that cannot be used, and where no provider is to be served.
+    """
+    check_keyring(settings.keyring, dialects, "the keys file")
+    table = RouteTable(
+        dialects, settings.providers, settings.brands, settings.namespace, settings.currency
+    )
+    name = qualified_name(NAME, settings.namespace)
+    app = create_app(AppSettings(name, settings.bootstrap_servers))
+    stats, attempts = GatewayStats(), Attempts()
+    app.supervise(GatewayStatsLogger(stats))
+    appender = app.supervise(RawAppender(settings.bootstrap_servers, name, table.topics))
+    app.supervise(
+        OutcomeReader(
+            settings.bootstrap_servers,
+            name,
+            qualified_name(OUTCOMES, settings.namespace),
+            attempts.deliver,
+        )
+    )
+    desk = CallDesk(
+        settings,
+        dialects,
+        Answers(dialects, settings.keyring),
+        appender,
+        attempts,
+        stats,
+        _session_finder(settings.session_key),
+        table.faces,
+    )
+    # The last to start and the first to stop: its calls need all the others.
+    server = app.supervise(GatewayServer(settings, table, desk))
+    return Gateway(app, server, appender, attempts, stats)
+
+
+def _find_none(_: str) -> PlayerSession | None:
+    return None
+
+
+def _session_finder(key: bytes | None) -> FindSession:
+    return _find_none if key is None else SessionKey(key).read_token

@@ -1,0 +1,142 @@
+"""The HTTP server: one handler for all paths, limits on what a request may be, and a calm stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import socket
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
+from mode import Service
+
+from gateway.calls import CallDesk, now_ms
+from gateway.decisions.reading import Received
+from gateway.decisions.routes import RouteTable
+from gateway.settings import GatewaySettings
+from schemas.errors import UsageError
+from streams.providers.dialect import Reply
+from streams.providers.http_face import RECORD_BYTES_MAX
+
+_LOG = logging.getLogger(__name__)
+
+HEADER_BYTES_MAX: Final = 8_190
+BACKLOG: Final = 1_024
+LINGERING_S: Final = 1.0
+"""How long the rest of a body is taken that was answered before its end: its sender reads then."""
+_SERVER: Final = "pitboss"
+
+_NOT_FOUND: Final = Reply(404, "text/plain", b"no provider calls this path\n")
+_NO_METHOD: Final = Reply(405, "text/plain", b"POST only\n")
+_TOO_LARGE: Final = Reply(413, "text/plain", b"the body is too large\n")
+_TOO_SLOW: Final = Reply(408, "text/plain", b"the body came too slowly\n")
+
+
+class GatewayServer(Service):
+    """Service that listens, and stops calmly: no new calls, answers to those in progress."""
+
+    def __init__(
+        self, settings: GatewaySettings, table: RouteTable, desk: CallDesk, **kwargs: Any
+    ) -> None:
+        """Prepare without listening."""
+        super().__init__(**kwargs)
+        self._settings = settings
+        self._table = table
+        self._desk = desk
+        self._listener: asyncio.Server | None = None
+        self._server: web.Server | None = None
+        self.port = settings.port
+        """The port that is listened on, once started."""
+
+    async def on_start(self) -> None:
+        """Listen. Raises UsageError where the address cannot be had."""
+        _allow_open_files()
+        loop = asyncio.get_running_loop()
+        server = web.Server(
+            self._handle,
+            request_factory=self._make_request,
+            access_log=None,
+            lingering_time=LINGERING_S,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+        )
+        host, port = self._settings.host, self._settings.port
+        try:
+            self._listener = await loop.create_server(server, host, port, backlog=BACKLOG)
+        except OSError as error:
+            raise UsageError(
+                f"the gateway cannot listen on {host}:{port}: {error}; set another "
+                "PITBOSS_GATEWAY_HOST or PITBOSS_GATEWAY_PORT"
+            ) from error
+        self._server = server
+        listening: socket.socket = self._listener.sockets[0]
+        self.port = listening.getsockname()[1]
+        _LOG.info("listening on %s:%d", host, self.port)
+
+    async def on_stop(self) -> None:
+        """Take no more connections, answer what is in progress, and close."""
+        if self._listener is None or self._server is None:
+            return
+        self._listener.close()
+        self._server.pre_shutdown()
+        await self._desk.drain()
+        await self._server.shutdown(1.0)
+
+    def _make_request(
+        self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
+    ) -> web.BaseRequest:
+        loop = asyncio.get_running_loop()
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, loop, client_max_size=RECORD_BYTES_MAX
+        )
+
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
+        reply = await self._reply_to(request)
+        response = web.Response(
+            body=reply.body,
+            status=reply.status,
+            headers={"Content-Type": reply.content_type, "Server": _SERVER},
+        )
+        if self._desk.is_draining or reply in {_TOO_LARGE, _TOO_SLOW}:
+            response.force_close()
+        return response
+
+    async def _reply_to(self, request: web.BaseRequest) -> Reply:
+        path, _, query = request.raw_path.partition("?")
+        route = self._table.find(path)
+        if route is None:
+            return _NOT_FOUND
+        if request.method != "POST":
+            return _NO_METHOD
+        at_ms = now_ms()
+        body = await self._read_body(request, route.face.body_bytes_max)
+        if isinstance(body, Reply):
+            return body
+        headers = request.headers
+        content_type = headers.get("Content-Type", "")
+        received = Received("POST", query, content_type, headers, body, at_ms)
+        return await self._desk.answer(route, received)
+
+    async def _read_body(self, request: web.BaseRequest, bytes_max: int) -> bytes | Reply:
+        """Return the body, or the answer to one that is too large or comes too slowly."""
+        if (request.content_length or 0) > bytes_max:
+            return _TOO_LARGE
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                body = await request.read()
+        except TimeoutError:
+            return _TOO_SLOW
+        except HTTPRequestEntityTooLarge:
+            return _TOO_LARGE
+        return body if len(body) <= bytes_max else _TOO_LARGE
+
+
+def _allow_open_files() -> None:
+    """Let the process hold as many connections as the system allows it.
+
+    Without a free descriptor nothing is accepted from anyone, and the usual limit is 1,024.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,19 @@
+"""`pitboss replay`: what the topics remember, read again without disturbing the live system."""
+
+from __future__ import annotations
+
+import click
+
+from pitboss.cli.replay_export import export
+from pitboss.cli.replay_ledger import ledger_command
+from pitboss.cli.replay_sql import compare, sql
+from pitboss.cli.suggestions import SuggestingGroup
+
+
+@click.group(cls=SuggestingGroup)
+def replay() -> None:
+    """Export, rebuild and check what the topics remember."""
+
+
+for command in (export, ledger_command, sql, compare):
+    replay.add_command(command)

@@ -1,0 +1,95 @@
+"""`pitboss replay ledger`: the ledger as of a moment, rebuilt from the log and compared."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from pitboss.cli import screen
+from pitboss.cli.ledger_queries import format_money, json_option, print_json, show_rows
+from pitboss.cli.option_types import TIME, FiniteFloat
+from pitboss.cli.progress import StepProgress
+from pitboss.embedded.state import resolve_runtime
+from pitboss.ops.archive_settings import open_log
+from pitboss.ops.ledger_replay import LedgerReplay, replay_ledger_to
+from pitboss.ops.periods import ACCEPTED_TIMES, format_time
+from pitboss.settings import read_settings
+
+
+@click.command("ledger")
+@click.option("--to", "at_ms", type=TIME, help=f"As of this time, UTC: {ACCEPTED_TIMES}; else now.")
+@click.option("--keep", is_flag=True, help="Keep the database of the rebuilt ledger.")
+@click.option(
+    "--rate",
+    type=FiniteFloat(min=0),
+    default=20_000,
+    show_default=True,
+    help="Records a second to read at most; 0 for as many as there come.",
+)
+@json_option
+def ledger_command(*, at_ms: int | None, keep: bool, rate: float, as_json: bool) -> None:
+    """Rebuild the ledger from the log, as of a time, and compare it with the live one.
+
+    The production code books the recorded batches in their recorded order into a database of its
+    own. Up to the last batch with a record before the time, every entry, repeat, transfer and
+    closing must be equal, and every wallet and player's state that has not changed since. Exits
+    with 1 where a row differs; it is listed with the event behind it.
+    """
+    runtime = resolve_runtime(read_settings())
+    with open_log(runtime, rate) as source, StepProgress() as progress:
+        replay = asyncio.run(
+            replay_ledger_to(
+                runtime,
+                source,
+                at_ms,
+                keep=keep,
+                progress=progress.update,
+                begin=progress.begin,
+            )
+        )
+    if as_json:
+        print_json(replay)
+    else:
+        _show(replay)
+    if not replay.identical:
+        raise SystemExit(1)
+
+
+def _show(replay: LedgerReplay) -> None:
+    at = "now" if replay.at_ms is None else format_time(replay.at_ms)
+    rows = ", ".join(f"{count:,} of {name}" for name, count in replay.comparison.rows.items())
+    click.echo(f"as of {at}: {replay.batches:,} batches, {replay.events:,} events; rows: {rows}")
+    for total in replay.totals:
+        parts = [
+            f"{name} {format_money(int(minor), total.currency)}"
+            for name, minor in (
+                ("cash", total.cash_minor),
+                ("bonus", total.bonus_minor),
+                ("held", total.held_minor),
+            )
+        ]
+        click.echo(f"  {total.wallets:,} wallets: {', '.join(parts)}")
+    if replay.database is not None:
+        click.echo(f"the rebuilt ledger is in the database {replay.database}")
+    if replay.comparison.months_away:
+        months = ", ".join(map(str, replay.comparison.months_away))
+        click.echo(f"transfers not compared, their months were moved away: {months}")
+    if replay.identical:
+        click.echo("identical: every row is the live ledger's")
+        return
+    click.echo(f"different: {replay.comparison.differing:,} rows")
+    table = screen.table("table", "row", "column", "live", "rebuilt", "booked from", box=None)
+    lines = []
+    for one in replay.comparison.differences:
+        live, rebuilt = one.live or {}, one.rebuilt or {}
+        key = " ".join(str(value) for value in one.key.values() if value is not None)
+        place = "" if one.place is None else f"{one.place[0]}@{one.place[1]}"
+        for column in one.columns or ["(the row)"]:
+            cells = (
+                str(live.get(column, "there" if one.live else "missing")),
+                str(rebuilt.get(column, "there" if one.rebuilt else "missing")),
+            )
+            lines.append(one)
+            table.add_row(one.table, key, column, *cells, place)
+    show_rows(table, "", lines)

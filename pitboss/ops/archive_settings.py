@@ -1,0 +1,59 @@
+"""Where an installation keeps its archive, and how replay reads broker and archive as one log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pitboss.settings import Runtime, read_values
+from schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from replay.log.blocks import LogSource
+
+SPAN_MS_MIN: Final = 1_000
+
+
+@dataclass(frozen=True)
+class ArchiveSettings:
+    """Settings of the archive."""
+
+    target: str | None
+    """Folder or URL; None: nothing is archived."""
+    span_ms: int
+
+
+def read_archive_settings() -> ArchiveSettings:
+    """Read where the archive is. Raises UsageError for a span that is too short."""
+    values = read_values()
+    span = values["archive_span_ms"]
+    if span.value < SPAN_MS_MIN:
+        raise UsageError(f"{span.place} is {span.value}: give at least {SPAN_MS_MIN} milliseconds")
+    return ArchiveSettings(values["archive"].value or None, span.value)
+
+
+def check_target(target: str | None) -> str:
+    """Return the archive's target. Raises UsageError where none is set."""
+    if not target:
+        raise UsageError(
+            "no archive is set: name a folder or a URL in PITBOSS_ARCHIVE, as in "
+            "/var/lib/pitboss/archive"
+        )
+    return target
+
+
+@contextmanager
+def open_log(runtime: Runtime, records_per_s: float) -> Iterator[LogSource]:
+    """Open the broker's log at a bounded rate, and the archive's before it if one is set."""
+    from replay.archive.archived_log import ArchivedLog, JoinedLog
+    from replay.archive.store import open_store
+    from replay.log.broker import BrokerLog, RecordQuota
+
+    target = read_archive_settings().target
+    with BrokerLog(runtime.bootstrap_servers, RecordQuota(records_per_s)) as broker:
+        if target is None:
+            yield broker
+        else:
+            yield JoinedLog(ArchivedLog(open_store(target), runtime.prefix), broker)

@@ -1,0 +1,47 @@
+"""The archive worker: copies the topics of an installation into files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pitboss.ops.archive_settings import check_target, read_archive_settings
+from pitboss.ops.exports import missing_packages
+from pitboss.settings import Runtime, WorkerSettings
+from runtime.kafka.app import AppSettings, PitbossApp
+from runtime.kafka.app import create_app as create_faust_app
+
+PASS_EVERY_S = 10.0
+RATE = 50_000
+"""Records a second at most, so that the first pass over a long log leaves room for the others."""
+
+
+def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
+    """Create the app. Raises UsageError where no archive is set or its packages are missing."""
+    del worker
+    settings = read_archive_settings()
+    target = check_target(settings.target)
+    with missing_packages("run archive"):
+        from replay.archive.archiver import Archiver, PostgresBooks
+        from replay.archive.cut import CutRule
+        from replay.archive.service import ArchiveService
+        from replay.archive.store import open_store
+        from replay.log.broker import BrokerLog, RecordQuota, list_topics
+    store = open_store(target)
+
+    def connect() -> tuple[Archiver, Callable[[], None]]:
+        books = PostgresBooks(runtime.database_url)
+        broker = BrokerLog(runtime.bootstrap_servers, RecordQuota(RATE))
+
+        def close() -> None:
+            broker.close()
+            books.close()
+
+        rule = CutRule(span_ms=settings.span_ms)
+        return Archiver(broker, store, books, runtime.prefix, rule), close
+
+    def find_topics() -> list[str]:
+        return list_topics(runtime.bootstrap_servers, runtime.prefix)
+
+    app = create_faust_app(AppSettings("archive", runtime.bootstrap_servers))
+    app.supervise(ArchiveService(connect, find_topics, PASS_EVERY_S))
+    return app

@@ -1,0 +1,58 @@
+"""A gateway that is told to stop takes no new calls and answers those in progress."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pitboss.embedded.ports import choose_port
+from pitboss.embedded.processes import poll
+from pitboss.workers import GATEWAY
+from pitboss.workers.supervisor import WorkerProcess
+from tests.acceptance.gateway.conftest import PATIENT_MS, Client, gateway_environment, listens
+from tests.acceptance.gateway.test_wallets import bet, frozen_ledger, fund
+
+pytestmark = pytest.mark.integration
+
+STOP_MAX_S = 10.0
+
+
+async def test_a_stop_answers_what_is_in_progress(client: Client, tmp_path: Path):
+    door, port = client.door, choose_port()
+    await fund(client, "stop")
+    process = WorkerProcess(
+        GATEWAY,
+        door.runtime,
+        home=tmp_path,
+        number=9,
+        environment=gateway_environment(door.folder, door.runtime, port, PATIENT_MS),
+    )
+    process.start()
+    try:
+        assert await asyncio.to_thread(poll, partial(listens, port), timeout_s=60)
+        with frozen_ledger(door):
+            calls = [
+                asyncio.ensure_future(client.call("hub88", bet("hub88", "stop", n), port=port))
+                for n in (401, 402, 403)
+            ]
+            await asyncio.sleep(0.5)
+            began_s = time.monotonic()
+            process.terminate()
+            gone = partial(_is_deaf, port)
+            assert await asyncio.to_thread(poll, gone, timeout_s=5), "it still takes calls"
+            assert not any(call.done() for call in calls)
+        answers = await asyncio.gather(*calls)
+        assert all(b"RS_OK" in body for _, _, body in answers)
+        assert await asyncio.to_thread(process.wait, STOP_MAX_S)
+        assert time.monotonic() - began_s < STOP_MAX_S
+        assert process.exit_code == 0
+    finally:
+        process.kill()
+
+
+def _is_deaf(port: int) -> bool:
+    return not listens(port)

@@ -1,0 +1,169 @@
+"""The archive on real servers: the role, what it keeps, and a restore whose ledger is equal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from click.testing import CliRunner
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient
+
+from ledger_sink.store.database import LedgerDatabase
+from ledger_sink.store.migrate import migrate
+from pitboss.cli.main import cli
+from pitboss.embedded.databases import create_database, drop_database
+from pitboss.ops.ledger_replay import replay_ledger_to
+from pitboss.ops.topic_admin import create_topics
+from pitboss.settings import runtime_of, worker_environment
+from pitboss.workers.supervisor import WorkerProcess
+from replay.archive.archived_log import ArchivedLog, JoinedLog
+from replay.archive.archiver import Archiver
+from replay.archive.cut import CutRule
+from replay.archive.store import LocalStore
+from replay.audit.evidence import read_tables
+from replay.ledger.rebuild import read_prefix, rebuild_ledger
+from replay.log.blocks import LogGap
+from replay.log.broker import BrokerLog
+from runtime.kafka.producer import BatchProducer, ProducerSettings
+from schemas.topics import TRANSACTIONS, raw_topic
+from tests.support.archive_books import FileBooks
+from tests.support.fix_stack import SEED
+from tests.support.replay_story import PARTITIONS, POLICIES, RAW_PARTITIONS, START_MS, tell_story
+
+pytestmark = pytest.mark.integration
+
+RAW = raw_topic("hub88")
+DEADLINE_S = 60
+
+
+async def run(runtime, folder, *arguments: str, code: int = 0):
+    env = {**worker_environment(runtime), "PITBOSS_ARCHIVE": str(folder)}
+    result = await asyncio.to_thread(CliRunner().invoke, cli, [*arguments, "--json"], env=env)
+    assert result.exit_code == code, (result.output, result.stderr, result.exception)
+    return json.loads(result.stdout) if result.stdout else result.stderr
+
+
+async def append_raw(runtime) -> None:
+    headers = [("content-type", b"application/json"), ("x-signature", b"\x00\xff"), ("brand", None)]
+    settings = ProducerSettings(runtime.bootstrap_servers, "pitboss.test")
+    async with BatchProducer(settings) as producer:
+        for number in range(20):
+            value = None if number == 7 else b"\x00{%d" % number
+            key = b"\xfe%d" % number if number % 2 else None
+            await producer.send(
+                runtime.topic(RAW), key, value, headers if number % 3 else (), partition=number % 2
+            )
+
+
+async def read_all(runtime, name: str, partitions: int) -> list[tuple]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=runtime.bootstrap_servers, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    places = [TopicPartition(runtime.topic(name), number) for number in range(partitions)]
+    consumer.assign(places)
+    ends = await consumer.end_offsets(places)
+    found = []
+    for place in places:
+        while await consumer.position(place) < ends[place]:
+            found.append(await consumer.getone(place))
+    await consumer.stop()
+    return [
+        (one.partition, one.offset, one.timestamp, one.key, one.value, one.headers) for one in found
+    ]
+
+
+@pytest.mark.timeout(240)
+async def test_the_role_archives_and_a_restored_log_gives_the_same_ledger(
+    runtime, stack, namespaces, tmp_path
+):
+    folder = tmp_path / "archive"
+    await tell_story(runtime, SEED, 300)
+    await append_raw(runtime)
+    variables = {"PITBOSS_ARCHIVE": str(folder), "PITBOSS_ARCHIVE_SPAN_MS": "1000"}
+    worker = WorkerProcess("archive", runtime, home=tmp_path, environment=variables)
+    worker.start()
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            status = await run(runtime, folder, "archive", "status")
+            topics = {row["topic"]: row for row in status["partitions"]}
+            left = [row["behind"] + row["unfinished"] for row in status["partitions"]]
+            if RAW in topics and TRANSACTIONS in topics and not any(left):
+                break
+            assert time.monotonic() < deadline, (status, worker.log.read_text())
+            await asyncio.sleep(0.2)
+    finally:
+        worker.terminate()
+        assert worker.wait(20)
+    report = await run(runtime, folder, "archive", "verify")
+    assert report["faults"] == []
+
+    other = runtime_of(stack.kafka, stack.database_url, namespaces())
+    create_database(other)
+    try:
+        await create_topics(
+            other.bootstrap_servers, other.namespace, ["hub88"], PARTITIONS, RAW_PARTITIONS
+        )
+        names = ["--topic", TRANSACTIONS, "--topic", RAW]
+        planned = await run(other, folder, "archive", "restore", *names, "--dry-run")
+        restored = await run(other, folder, "archive", "restore", *names)
+        assert [one["records"] for one in planned] == [one["records"] for one in restored]
+        for name, partitions in ((TRANSACTIONS, PARTITIONS), (RAW, RAW_PARTITIONS)):
+            original = await read_all(runtime, name, partitions)
+            assert await read_all(other, name, partitions) == original
+            assert original
+        assert "holds records up to" in await run(
+            other, folder, "archive", "restore", *names, code=2
+        )
+        again = await run(other, folder, "archive", "restore", *names, "--resume")
+        assert sum(one["records"] for one in again) == 0
+
+        # The ledger that books the restored log has the live ledger's rows.
+        live = LedgerDatabase(runtime.database_url, "pitboss.test")
+        prefix = await read_prefix(live, runtime.topic(TRANSACTIONS), None)
+        migrate(other.database_url)
+        with BrokerLog(other.bootstrap_servers) as source:
+            counts = await rebuild_ledger(
+                other.database_url, source, other.topic(TRANSACTIONS), prefix, POLICIES
+            )
+        assert counts.events == 300
+        rebuilt = LedgerDatabase(other.database_url, "pitboss.test")
+        ours, theirs = await read_tables(live), await read_tables(rebuilt)
+        assert theirs.wallets == ours.wallets
+        assert theirs.digests == ours.digests
+        await live.close()
+        await rebuilt.close()
+    finally:
+        drop_database(other)
+
+
+@pytest.mark.timeout(240)
+async def test_the_ledger_is_rebuilt_across_the_seam(runtime, tmp_path, monkeypatch):
+    monkeypatch.setattr("pitboss.ops.ledger_replay.policies", lambda: POLICIES)
+    await tell_story(runtime, SEED, 200)
+    topic = runtime.topic(TRANSACTIONS)
+    store = LocalStore(tmp_path)
+    with BrokerLog(runtime.bootstrap_servers) as broker:
+        books = FileBooks(tmp_path / ".books")
+        later_ms = START_MS + 10**9
+        rule = CutRule(records_max=30)
+        archiver = Archiver(broker, store, books, runtime.prefix, rule, lambda: later_ms)
+        assert archiver.archive([TRANSACTIONS])
+        ends = broker.bounds(topic)
+    admin = AdminClient({"bootstrap.servers": runtime.bootstrap_servers})
+    gone = [KafkaPartition(topic, number, end // 2) for number, (_, end) in ends.items()]
+    for future in admin.delete_records(gone).values():
+        future.result(20)
+    with BrokerLog(runtime.bootstrap_servers) as broker:
+        assert all(begin == end // 2 for begin, end in broker.bounds(topic).values())
+        with pytest.raises(LogGap, match="read what is older from the archive"):
+            await replay_ledger_to(runtime, broker, None)
+        joined = JoinedLog(ArchivedLog(store, runtime.prefix), broker)
+        replay = await replay_ledger_to(runtime, joined, None)
+    assert replay.identical
+    assert replay.events == 200

@@ -1,0 +1,26 @@
+"""The limit of one operator, set through the log by two, as a casino does it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from pitboss.ops import operator_events
+from pitboss.settings import Runtime, WorkerSettings
+
+WAIT_S = 60.0
+
+
+def set_limit(runtime: Runtime, currency: str, amount: str) -> None:
+    """Let one operator move up to `amount` (major units) of a currency alone; workers must run."""
+    name = f"limit-{currency}-{amount}"
+    proposed = {"operation": "limit.proposed", "amount": amount, "currency": currency}
+    approved = {"operation": "limit.approved", "proposal_id": name}
+    assert _submit(runtime, proposed | {"id": name, "actor": "ann", "reason": "a test"}) == "NOTED"
+    assert _submit(runtime, approved | {"id": name, "actor": "bob"}) == "BOOKED"
+
+
+def _submit(runtime: Runtime, event: dict[str, Any]) -> str:
+    found = asyncio.run(operator_events.submit(runtime, WorkerSettings(), event, "default", WAIT_S))
+    assert found.outcome is not None, found
+    return found.outcome.reason

@@ -1,0 +1,328 @@
+"""The archive over a log in memory: where files end, what they hold, what is found when they are damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replay.archive.archived_log import ArchivedLog, JoinedLog
+from replay.archive.archiver import Archiver
+from replay.archive.cut import CutRule, FileCut
+from replay.archive.files import FileMaker, FileSpan, parse_path, read_records
+from replay.archive.restore import RestoreOptions, plan_restore
+from replay.archive.store import FsspecStore, LocalStore, open_store
+from replay.archive.verify import find_holes, verify_archive
+from replay.export.request import ExportRequest
+from replay.export.rows import RowStats
+from replay.export.run import export_rows
+from replay.export.writers import plain_rows
+from replay.log.blocks import LogBlock, LogGap
+from schemas.errors import UsageError
+from schemas.topics import TRANSACTIONS, raw_topic
+from tests.support.archive_books import FileBooks
+from tests.support.memory_log import START_MS, MemoryLog, MemoryRecord, transactions_log
+
+HOUR_MS = 3_600_000
+RULE = CutRule(span_ms=HOUR_MS, records_max=40)
+LATER_MS = START_MS + 100 * HOUR_MS
+
+
+@pytest.fixture(scope="module")
+def log() -> MemoryLog:
+    return transactions_log(TRANSACTIONS, 2, 300)
+
+
+def archiver_of(
+    log: MemoryLog, folder: Path, *, now_ms: int = LATER_MS, rule: CutRule = RULE
+) -> Archiver:
+    return Archiver(
+        log, LocalStore(folder / "files"), FileBooks(folder / "books"), "", rule, lambda: now_ms
+    )
+
+
+def archived(log: MemoryLog, folder: Path) -> LocalStore:
+    archiver_of(log, folder).archive(log.records)
+    return LocalStore(folder / "files")
+
+
+def digests(store: LocalStore) -> dict[str, str]:
+    return {path: hashlib.sha256(store.get(path)).hexdigest() for path in store.list()}
+
+
+def all_records(blocks) -> list[tuple]:
+    return [
+        (offset, time, key, value, tuple(block.headers.get(index, ())))
+        for block in blocks
+        for index, (offset, time, key, value) in enumerate(
+            zip(block.offsets, block.timestamps_ms, block.keys, block.values, strict=True)
+        )
+    ]
+
+
+TIMES = st.lists(st.integers(0, 5 * HOUR_MS), min_size=1, max_size=60)
+
+
+@given(TIMES, st.integers(1, 20), st.integers(1, 20), st.integers(1, 12))
+def test_where_files_end_does_not_depend_on_how_the_records_come(times, one, other, most):
+    def cuts(block_records: int) -> list[tuple[int, list[int]]]:
+        rows = [MemoryRecord(2 * n, at, b"k", b"v" * 10) for n, at in enumerate(times)]
+        log = MemoryLog({"t": {0: rows}}, block_records=block_records)
+        found = []
+        cut = FileCut(CutRule(HOUR_MS, most, 45), "t", 0, 0)
+        for block in log.read("t", 0, 0, 1_000):
+            rest = block
+            while len(rest) and (ends_at := cut.add(rest)) is not None:
+                found.append((ends_at, cut.block.offsets))
+                rest = rest.keep([n for n, at in enumerate(rest.offsets) if at >= ends_at])
+                cut = FileCut(CutRule(HOUR_MS, most, 45), "t", 0, ends_at)
+        return [*found, (-1, cut.block.offsets)]
+
+    assert cuts(one) == cuts(other)
+    assert [offset for _, offsets in cuts(one) for offset in offsets] == [
+        2 * n for n in range(len(times))
+    ]
+    assert all(len(offsets) <= min(most, 4) for _, offsets in cuts(one))
+
+
+def test_files_hold_every_record_of_the_log_as_it_was(log, tmp_path):
+    store = archived(log, tmp_path)
+    report = verify_archive(store)
+    assert report.faults == []
+    assert (report.partitions, report.records) == (2, 600)
+    reader = ArchivedLog(store)
+    for partition, (begin, end) in log.bounds(TRANSACTIONS).items():
+        assert reader.bounds(TRANSACTIONS)[partition] == (begin, end)
+        for first, last in ((begin, end), (17, 203)):
+            assert all_records(reader.read(TRANSACTIONS, partition, first, last)) == all_records(
+                log.read(TRANSACTIONS, partition, first, last)
+            )
+    for at_ms in (START_MS, START_MS + 95 * 60_000, LATER_MS):
+        assert reader.first_at(TRANSACTIONS, at_ms) == log.first_at(TRANSACTIONS, at_ms)
+
+
+def test_a_file_has_typed_columns_and_a_manifest_beside_it(log, tmp_path):
+    store = archived(log, tmp_path)
+    path = next(path for path in store.list() if path.endswith(".parquet"))
+    assert parse_path(path) == FileSpan(TRANSACTIONS, 0, 0, 40)
+    table = pq.read_table(tmp_path / "files" / path)
+    assert (
+        str(table.schema.field("legs").type.value_type.field("amount").type) == "decimal128(38, 18)"
+    )
+    assert {"_topic", "_offset", "_append_at", "_key", "_headers", "_value"} <= {
+        *table.column_names
+    }
+    manifest = json.loads(store.get(path.replace(".parquet", ".json")))
+    assert manifest["records"] == table.num_rows == 40
+    assert manifest["schema_ids"] == [810002]
+    assert manifest["sha256"] == hashlib.sha256(store.get(path)).hexdigest()
+    assert (manifest["first_append_ms"], manifest["from_offset"]) == (START_MS, 0)
+
+
+BINARY = st.none() | st.binary(max_size=12)
+
+
+@given(
+    st.lists(
+        st.tuples(BINARY, BINARY, st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), BINARY), max_size=2)),
+        min_size=1,
+        max_size=6,
+    ),
+    st.sampled_from([raw_topic("hub88"), TRANSACTIONS]),
+)  # fmt: skip
+def test_any_bytes_come_back_as_they_were(rows, topic):
+    block = LogBlock(topic, 0)
+    for number, (key, value, headers) in enumerate(rows):
+        block.offsets.append(3 * number)
+        block.timestamps_ms.append(START_MS + number)
+        block.keys.append(key)
+        block.values.append(value)
+        if headers:
+            block.headers[number] = headers
+    span = FileSpan(topic, 0, 0, 3 * len(rows))
+    made = FileMaker(topic).make(span, block)
+    assert all_records(read_records(made.content, topic, span)) == all_records([block])
+    assert FileMaker(topic).make(span, block).content == made.content
+
+
+def test_an_open_span_waits_and_is_closed_by_the_clock(log, tmp_path):
+    bounds = log.bounds(TRANSACTIONS)
+    last_ms = START_MS + 299 * 60_000
+    archiver = archiver_of(log, tmp_path, now_ms=last_ms)
+    archiver.archive([TRANSACTIONS])
+    ends = archiver.books.positions()
+    assert all(ends[TRANSACTIONS, part] < end for part, (_, end) in bounds.items())
+    before = digests(LocalStore(tmp_path / "files"))
+    assert archiver.archive([TRANSACTIONS]) == 0
+    archiver.now_ms = lambda: last_ms + 2 * HOUR_MS
+    assert archiver.archive([TRANSACTIONS]) == 2
+    ends = archiver.books.positions()
+    assert all(ends[TRANSACTIONS, part] == end for part, (_, end) in bounds.items())
+    after = digests(LocalStore(tmp_path / "files"))
+    assert before.items() <= after.items()
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing catches it."""
+
+
+@pytest.mark.parametrize("step", ["plan", "put", "finish"])
+def test_a_kill_at_any_step_leaves_the_same_files(log, tmp_path, step):
+    expected = digests(archived(log, tmp_path / "whole"))
+    kills = 0
+    for count in range(0, 40, 4):
+        archiver = archiver_of(log, tmp_path)
+        owner = archiver.store if step == "put" else archiver.books
+        act, left = getattr(owner, step), [count % 11]
+
+        def dying(*args, act=act, left=left):
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            return act(*args)
+
+        setattr(owner, step, dying)
+        try:
+            archiver.finish_planned()
+            archiver.archive([TRANSACTIONS])
+        except Killed:
+            kills += 1
+    assert kills >= 5
+    archiver = archiver_of(log, tmp_path)
+    archiver.finish_planned()
+    archiver.archive([TRANSACTIONS])
+    assert digests(LocalStore(tmp_path / "files")) == expected
+    assert verify_archive(LocalStore(tmp_path / "files")).faults == []
+
+
+def spoil(store: LocalStore, folder: Path, how: str) -> None:
+    files = [path for path in store.list() if path.endswith(".parquet")]
+    victim = folder / "files" / files[2]
+    match how:
+        case "hole":
+            victim.unlink()
+            victim.with_suffix(".json").unlink()
+        case "bytes":
+            content = bytearray(victim.read_bytes())
+            content[len(content) // 2] ^= 1
+            victim.write_bytes(content)
+        case "manifest":
+            victim.with_suffix(".json").unlink()
+        case "swapped":
+            victim.write_bytes((folder / "files" / files[1]).read_bytes())
+        case "stray":
+            (folder / "files" / "notes.txt").write_text("x")
+
+
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [
+        ("hole", "a hole before it"),
+        ("bytes", "SHA-256"),
+        ("manifest", "no usable manifest"),
+        ("swapped", "SHA-256"),
+        ("stray", "not a file of the archive"),
+    ],
+)
+def test_verify_finds_what_was_spoiled(log, tmp_path, how, what):
+    store = archived(log, tmp_path)
+    spoil(store, tmp_path, how)
+    faults = verify_archive(store).faults
+    assert any(what in fault.what for fault in faults), faults
+
+
+def test_overlaps_show_in_the_names():
+    spans = [FileSpan("t", 0, 0, 10), FileSpan("t", 0, 8, 20), FileSpan("t", 1, 20, 30)]
+    assert [fault.what.partition(" with")[0] for fault in find_holes(spans)] == ["an overlap"]
+
+
+def test_broker_and_archive_are_one_log_across_the_seam(log, tmp_path):
+    store = archived(log, tmp_path)
+    shorter = replace(log, beginnings={(TRANSACTIONS, 0): 110, (TRANSACTIONS, 1): 7})
+    joined = JoinedLog(ArchivedLog(store), shorter)
+    assert joined.bounds(TRANSACTIONS) == log.bounds(TRANSACTIONS)
+    for period in ((None, None), (START_MS + HOUR_MS, START_MS + 3 * HOUR_MS)):
+        request = ExportRequest(
+            TRANSACTIONS, margin_ms=HOUR_MS, since_ms=period[0], until_ms=period[1]
+        )
+        found, expected = (
+            [
+                row
+                for table in export_rows(source, request, TRANSACTIONS, RowStats())
+                for row in plain_rows(table)
+            ]
+            for source in (joined, log)
+        )
+        assert found == expected
+        assert found
+    spoil(store, tmp_path, "hole")
+    with pytest.raises(LogGap, match="no file that begins there"):
+        list(JoinedLog(ArchivedLog(store), shorter).read(TRANSACTIONS, 0, 0, 300))
+
+
+def test_records_that_were_deleted_before_they_were_archived_leave_a_hole(log, tmp_path):
+    rows = {part: rows[:100] for part, rows in log.records[TRANSACTIONS].items()}
+    archiver_of(replace(log, records={TRANSACTIONS: rows}), tmp_path).archive([TRANSACTIONS])
+    shorter = replace(log, beginnings={(TRANSACTIONS, 0): 150, (TRANSACTIONS, 1): 0})
+    archiver_of(shorter, tmp_path).archive([TRANSACTIONS])
+    [fault] = verify_archive(LocalStore(tmp_path / "files")).faults
+    assert "to 149 are missing" in fault.what
+
+
+def test_any_target_of_fsspec_holds_the_same_files(log, tmp_path):
+    local = archived(log, tmp_path)
+    fsspec.filesystem("memory").rm("/bucket", recursive=True) if fsspec.filesystem("memory").exists(
+        "/bucket"
+    ) else None
+    remote = open_store("memory://bucket/pitboss")
+    assert isinstance(remote, FsspecStore)
+    Archiver(log, remote, FileBooks(tmp_path / "other"), "", RULE, lambda: LATER_MS).archive(
+        [TRANSACTIONS]
+    )
+    assert remote.list() == local.list()
+    assert all(remote.get(path) == local.get(path) for path in local.list())
+    assert verify_archive(remote).faults == []
+    with pytest.raises(UsageError, match="cannot be opened"):
+        open_store("nosuch://bucket")
+
+
+@pytest.mark.parametrize(
+    ("options", "there", "message"),
+    [
+        ({}, {0: (0, 5), 1: (0, 0)}, "holds records up to 5"),
+        ({"resume": True, "renumber": True}, {0: (0, 5), 1: (0, 0)}, "not with --renumber"),
+        ({}, {0: (0, 0)}, "has 1 partitions"),
+    ],
+)
+def test_a_restore_that_would_change_the_log_is_refused(log, tmp_path, options, there, message):
+    store = archived(log, tmp_path)
+
+    class Target(MemoryLog):
+        def bounds(self, topic):
+            return there
+
+    with pytest.raises(UsageError, match=message):
+        plan_restore(ArchivedLog(store), Target({}), "", RestoreOptions((TRANSACTIONS,), **options))
+
+
+def test_a_restore_goes_on_behind_what_is_there(log, tmp_path):
+    store = archived(log, tmp_path)
+    end = log.bounds(TRANSACTIONS)[0][1]
+
+    class Target(MemoryLog):
+        def bounds(self, topic):
+            return {0: (0, 55), 1: (0, 0)}
+
+    options = RestoreOptions((TRANSACTIONS,), resume=True)
+    planned = plan_restore(ArchivedLog(store), Target({}), "", options)
+    assert [(one.partition, one.from_offset, one.to_offset) for one in planned] == [
+        (0, 55, end),
+        (1, 0, end),
+    ]
