@@ -273,6 +273,10 @@ class TestAlerts:
         order = enforcement.record_for(alert)
         assert order is not None
         assert b"player.held" in order[1]
+        only_blocks = create_enforcement(frozenset({"block"}), {})
+        assert only_blocks is not None
+        # Where blocks are enforced, the money of the control group waits all the same.
+        assert only_blocks.record_for(alert) == order
 
     def test_a_snooze_is_of_one_player_and_ends(self):
         alert = self.alert_of("p", occurred_at=1_000)
