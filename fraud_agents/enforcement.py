@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from fraud_agents.rules import Rule
 from schemas.events import AlertStatus, FraudAlert
+from schemas.rule_changes import AlertHandling
 
 OPERATIONS: Final[Mapping[str, str]] = {"block": "player.blocked", "hold": "player.held"}
 """What an alert of a severity does to its player."""
@@ -49,7 +50,9 @@ class Enforcement:
         """
         operation = OPERATIONS.get(alert.severity)
         is_over = alert.status == AlertStatus.CLOSED or alert.rule_id not in self._rule_ids
-        if operation is None or alert.severity not in self._severities:
+        # A player of the control group would be blocked: the hold is in place of that.
+        is_control = alert.handling == AlertHandling.CONTROL and "block" in self._severities
+        if operation is None or not (alert.severity in self._severities or is_control):
             return None
         if is_over or alert.player_id is None:
             return None
