@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
-from fraud_agents.rules import Rule
 from schemas.events import AlertStatus, FraudAlert
+from schemas.rule_changes import AlertHandling
 
 OPERATIONS: Final[Mapping[str, str]] = {"block": "player.blocked", "hold": "player.held"}
 """What an alert of a severity does to its player."""
@@ -30,14 +30,11 @@ BuildRecord: TypeAlias = Callable[[Mapping[str, str], str, int], tuple[bytes, Ra
 class Enforcement:
     """Which severities stop a player, and how the record is built and signed.
 
-    `rules`: alerts of a rule that does not stop a player, or is not among these, do nothing.
+    Whether an alert's rule may stop a player is asked before: `PartitionDetectors.may_stop`.
     """
 
-    def __init__(
-        self, severities: frozenset[str], build: BuildRecord, rules: Sequence[Rule]
-    ) -> None:
+    def __init__(self, severities: frozenset[str], build: BuildRecord) -> None:
         self._severities = severities
-        self._rule_ids = {rule.rule_id for rule in rules if rule.stops_player}
         self._build = build
 
     def record_for(
@@ -48,10 +45,11 @@ class Enforcement:
         `is_blocked`: an earlier alert has blocked the player, who was not released since.
         """
         operation = OPERATIONS.get(alert.severity)
-        is_over = alert.status == AlertStatus.CLOSED or alert.rule_id not in self._rule_ids
-        if operation is None or alert.severity not in self._severities:
+        # A player of the control group would be blocked: the hold is in place of that.
+        is_control = alert.handling == AlertHandling.CONTROL and "block" in self._severities
+        if operation is None or not (alert.severity in self._severities or is_control):
             return None
-        if is_over or alert.player_id is None:
+        if alert.status == AlertStatus.CLOSED or alert.player_id is None:
             return None
         if is_blocked and "block" in self._severities:
             operation = OPERATIONS["block"]

@@ -52,6 +52,8 @@ class Explanation(msgspec.Struct, frozen=True):
     records: int
     """Number of the player's records that were read again."""
     differences: list[str]
+    event_ids: list[str] = []
+    """The events of the window, where the rule counts by the second."""
 
     @property
     def agrees(self) -> bool:
@@ -96,16 +98,19 @@ def explain(
     due = (watch.rules.handle(one, entry) for one in detector.advance(NEVER))
     raised += [one for one in due if one is not None]
     seconds: list[WindowSecond] = []
+    event_ids: list[str] = []
     if isinstance(detector, BetVelocity):
         before = detector.contributions(
             alert.key, alert.window_start - rule.window_ms, alert.window_end
         )
         seconds = _seconds(alert, rule, Counter(event.at_ms // SECOND_MS for event in before))
+        event_ids = [event.event_id for event in before if event.at_ms >= alert.window_start]
     return Explanation(
         alert_id=alert.alert_id,
         seconds=seconds,
         records=read,
         differences=_differences(alert, raised),
+        event_ids=event_ids,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from ledger_sink.rules.journal import PlayerState, Proposal, Wallet
@@ -50,3 +52,12 @@ async def read_debts(database: LedgerDatabase) -> list[Wallet]:
     Debts are compared by minor units, each in its wallet's own currency.
     """
     return [Wallet(*row) for row in await database.query(_SQL["debts"])]
+
+
+async def count_outcomes(database: LedgerDatabase, event_ids: Sequence[str]) -> dict[str, int]:
+    """Return how many of some events have which outcome; those not decided yet are left out.
+
+    Raises Unavailable.
+    """
+    rows = await database.query(_SQL["outcomes_of_events"], {"event_ids": list(event_ids)})
+    return dict(rows)

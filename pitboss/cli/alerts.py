@@ -15,6 +15,7 @@ from fraud_agents.alerts import PublishedAlert, follow_alerts, read_alerts, read
 from fraud_agents.detectors import DEFAULT_RULES, PAST_RULES
 from fraud_agents.enforcement import brand_of
 from fraud_agents.explanation import Explanation, explain, first_offset_of
+from ledger_sink.queries.people import count_outcomes
 from ledger_sink.rules import debts, payments
 from pitboss.cli import screen
 from pitboss.cli.alert_cases import (
@@ -25,6 +26,7 @@ from pitboss.cli.alert_cases import (
     record_action,
     verdict_option,
 )
+from pitboss.cli.ledger_queries import read_ledger
 from pitboss.cli.operator_commands import (
     by_option,
     dry_run_option,
@@ -39,7 +41,7 @@ from pitboss.ops.periods import check_period, is_within
 from pitboss.ops.rule_changes import read_book
 from pitboss.settings import Runtime, read_settings
 from schemas import codec
-from schemas.errors import Rejected, UsageError
+from schemas.errors import PitbossError, Rejected, UsageError
 from schemas.events import FraudAlert, WalletTransaction
 from schemas.money import exponent_of, format_minor
 from schemas.rule_changes import AlertHandling
@@ -123,15 +125,19 @@ def explain_command(context: click.Context, *, alert_id: str, as_json: bool) -> 
     if alert.rule_id in (debts.RULE, payments.RULE, payments.OPENED_RULE):
         raise UsageError(_explain_ledger_alert(alert))
     first_offset, explanation = asyncio.run(_explain(runtime, alert))
+    outcomes = _outcomes_of(runtime, explanation.event_ids)
     if as_json:
         fields = {
             **msgspec.to_builtins(explanation),
+            "outcomes": outcomes,
             "agrees": explanation.agrees,
             "first_offset": first_offset,
         }
         click.echo(msgspec.json.encode(fields))
     else:
         _show_explanation(alert, explanation, first_offset)
+        if outcomes is not None:
+            click.echo(_describe_outcomes(outcomes, len(explanation.event_ids)))
     context.exit(0 if explanation.agrees else 1)
 
 
@@ -254,6 +260,29 @@ async def _explain_from(runtime: Runtime, alert: FraudAlert, first_offset: int) 
     if not any(rule.digest == alert.evidence.get("rule_digest") for rule in known):
         known = (*known, *(await read_book(runtime)).rules())
     return explain(alert, events, known)
+
+
+def _outcomes_of(runtime: Runtime, event_ids: Sequence[str]) -> dict[str, int] | None:
+    """Return what the ledger decided about a window's events; None where that is not known.
+
+    D01 counts what was sent; who looks at it wants to know what of it was refused.
+    """
+    if not event_ids:
+        return None
+    try:
+        return read_ledger(runtime, lambda database: count_outcomes(database, event_ids))
+    except PitbossError as error:
+        click.echo(f"note: what the ledger decided about them is not known: {error}", err=True)
+        return None
+
+
+def _describe_outcomes(outcomes: dict[str, int], events: int) -> str:
+    refused = {name: count for name, count in outcomes.items() if name.startswith("REFUSED")}
+    reasons = ", ".join(f"{name} {count}" for name, count in refused.items()) or "none"
+    waiting = events - sum(outcomes.values())
+    undecided = f", {waiting} not decided" if waiting else ""
+    total = sum(refused.values())
+    return f"of these {events} events the ledger refused {total}: {reasons}{undecided}"
 
 
 def _explain_ledger_alert(alert: FraudAlert) -> str:

@@ -8,7 +8,6 @@ from importlib.metadata import version
 from typing import Any
 
 from fraud_agents import handler
-from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.enforcement import OPERATIONS, Enforcement, RawHeaders
 from fraud_agents.settings import FraudSettings
 from pitboss.ops.operator_events import active_signing_key, build_record
@@ -51,4 +50,4 @@ def create_enforcement(
         key = active_signing_key(keyring, time.time_ns() // 1_000_000)
         return build_record(event, key, brand, at_ms)
 
-    return Enforcement(severities, build, DEFAULT_RULES)
+    return Enforcement(severities, build)

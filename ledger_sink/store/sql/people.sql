@@ -27,3 +27,10 @@ SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version
   FROM wallet
  WHERE cash_minor < 0 OR bonus_minor < 0
  ORDER BY least(cash_minor, bonus_minor), player_id, currency
+
+-- name: outcomes_of_events
+-- How the ledger decided some events, by outcome; the last decision of each counts.
+SELECT outcome, count(*) FROM (
+    SELECT DISTINCT ON (event_id) event_id, outcome FROM entry
+     WHERE event_id = ANY(%(event_ids)s::uuid[]) ORDER BY event_id, decision DESC
+) AS decided GROUP BY outcome ORDER BY outcome

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner
 
 from fraud_agents.detectors import DEFAULT_RULES
+from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
 from pitboss.settings import worker_environment
 from schemas import codec
@@ -96,8 +97,15 @@ def test_list_show_and_explain(alerts, pitboss, runtime):
     assert explained.stdout.count("█") > 100
     assert explained.stdout.count("◄ 500 reached") == 1
     assert "agrees" in explained.stdout
+    assert "what the ledger decided about them is not known" in explained.stderr
+    migrate(runtime.database_url)
+    assert (
+        "of these 500 events the ledger refused 0: none, 500 not decided"
+        in pitboss("explain", first.alert_id).stdout
+    )
     explained_again = json.loads(pitboss("explain", first.alert_id, "--json").stdout)
     assert explained_again["agrees"] is True
+    assert explained_again["outcomes"] == {}
     assert len(explained_again["seconds"]) == 60
     assert explained_again["seconds"][-1]["running"] == 500
 

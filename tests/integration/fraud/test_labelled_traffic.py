@@ -51,7 +51,7 @@ async def expect(runtime, enforcement):
         for alert in watch.observe(decode(record.value), record.offset):
             alerts[name_record(alert)] = alert
             order = enforcement.record_for(alert, is_blocked=watch.is_blocked(alert))
-            if order is not None:
+            if order is not None and watch.may_stop(alert):
                 orders.add((order[0], order[1]))
     return alerts, orders
 

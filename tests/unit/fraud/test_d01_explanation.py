@@ -43,6 +43,8 @@ def test_the_same_records_raise_the_same_alert(story):
     explanation = explain(alert, log, RULES)
     assert explanation.agrees
     assert explanation.records == alert.sources[0].last_offset - 99
+    assert len(set(explanation.event_ids)) == 500
+    assert set(alert.sample_event_ids) <= set(explanation.event_ids)
 
 
 def test_the_seconds_of_the_window_add_up(story):

@@ -273,6 +273,10 @@ class TestAlerts:
         order = enforcement.record_for(alert)
         assert order is not None
         assert b"player.held" in order[1]
+        only_blocks = create_enforcement(frozenset({"block"}), {})
+        assert only_blocks is not None
+        # Where blocks are enforced, the money of the control group waits all the same.
+        assert only_blocks.record_for(alert) == order
 
     def test_a_snooze_is_of_one_player_and_ends(self):
         alert = self.alert_of("p", occurred_at=1_000)
@@ -346,6 +350,18 @@ class TestSwitches:
             made[name] = (alert, watch.may_stop(alert))
         assert [may for _, may in made.values()] == [True, False]
         assert made["active"][0].alert_id != made["shadow"][0].alert_id
+
+
+@pytest.mark.parametrize("stops_player", [True, False])
+def test_a_rule_of_a_name_of_its_own_stops_its_players_if_it_says_so(stops_player):
+    rule = third(rule_id="D01-DE", detector="D01", stops_player=stops_player)
+    watch = PartitionDetectors(RuleSet((RuleEntry(D01), RuleEntry(rule))), 0)
+    events = burst("p", T0, 500)
+    alerts = [a for n, one in enumerate(events) for a in watch.observe(one, n)]
+    enforcement = create_enforcement(frozenset({"block", "hold"}), {})
+    assert enforcement is not None
+    held = [a.rule_id for a in alerts if watch.may_stop(a) and enforcement.record_for(a)]
+    assert held == (["D01", "D01-DE"] if stops_player else ["D01"])
 
 
 def test_a_scope_names_region_brand_and_game():
