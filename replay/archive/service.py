@@ -42,11 +42,14 @@ class ArchiveService(Service):
         try:
             archiver.finish_planned()
             while not self._stopping.is_set():
-                archiver.archive(self._list_topics())
+                for topic in sorted(self._list_topics()):
+                    if self._stopping.is_set():
+                        break
+                    archiver.archive([topic])
                 self._stopping.wait(self._pause_s)
         finally:
             close()
 
     async def on_stop(self) -> None:
-        """End after the file that is being written."""
+        """End after the topic that is being looked at."""
         self._stopping.set()

@@ -10,34 +10,17 @@ from typing import Final, Literal, TypeAlias
 from replay.columns.where import AllOf, Comparison, Expression, parse_where
 from schemas.errors import UsageError
 from schemas.topics import (
-    ALERTS,
-    BALANCES,
     DEAD_LETTER_SUFFIX,
-    DRIFT,
-    GAME_RESULTS,
     OUTCOMES,
     PLAYER_EVENTS,
-    SETTLEMENTS,
-    SIGNALS,
     TRANSACTIONS,
-    UNRESOLVED,
+    catalogue,
 )
 
 Clock: TypeAlias = Literal["append", "event"]
 
 SUBJECTS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        TRANSACTIONS: "wallet-transaction",
-        UNRESOLVED: "wallet-transaction",
-        BALANCES: "wallet-balance",
-        OUTCOMES: "wallet-outcome",
-        PLAYER_EVENTS: "player-event",
-        SETTLEMENTS: "market-settlement",
-        GAME_RESULTS: "game-result",
-        SIGNALS: "risk-signal",
-        ALERTS: "fraud-alert",
-        DRIFT: "schema-drift",
-    }
+    {topic.name: topic.schema for topic in catalogue([]) if topic.schema is not None}
 )
 """Schema of each topic of ours, by its unqualified name."""
 

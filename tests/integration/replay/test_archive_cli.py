@@ -100,7 +100,7 @@ async def test_the_role_archives_and_a_restored_log_gives_the_same_ledger(
             await asyncio.sleep(0.2)
     finally:
         worker.terminate()
-        assert worker.wait(20)
+        assert worker.wait(40)
     report = await run(runtime, folder, "archive", "verify")
     assert report["faults"] == []
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import pyarrow.parquet as pq
@@ -25,8 +26,9 @@ from replay.export.rows import RowStats
 from replay.export.run import export_rows
 from replay.export.writers import plain_rows
 from replay.log.blocks import LogBlock, LogGap
+from replay.log.broker import list_topics
 from schemas.errors import UsageError
-from schemas.topics import TRANSACTIONS, raw_topic
+from schemas.topics import TRANSACTIONS, catalogue, raw_topic
 from tests.support.archive_books import FileBooks
 from tests.support.memory_log import START_MS, MemoryLog, MemoryRecord, transactions_log
 
@@ -326,3 +328,20 @@ def test_a_restore_goes_on_behind_what_is_there(log, tmp_path):
         (0, 55, end),
         (1, 0, end),
     ]
+
+
+@pytest.mark.parametrize("prefix", ["", "staging."])
+def test_every_topic_of_an_installation_is_archived_and_no_other(monkeypatch, prefix):
+    names = [topic.name for topic in catalogue(["hub88"])]
+    there = [f"{prefix}{name}" for name in names]
+    others = ["other.wallet.balances.v1", "orders", "__consumer_offsets", "replayed.ticket7"]
+
+    class Admin:
+        def __init__(self, _):
+            pass
+
+        def list_topics(self, timeout):
+            return SimpleNamespace(topics=dict.fromkeys([*there, *others]))
+
+    monkeypatch.setattr("replay.log.broker.AdminClient", Admin)
+    assert list_topics("127.0.0.1:1", prefix) == sorted(names)

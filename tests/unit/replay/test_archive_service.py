@@ -1,0 +1,56 @@
+"""The archiver as a service: it ends between two topics, and tries again while a server is away."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from replay.archive.service import ArchiveService
+from schemas.errors import Unavailable
+
+
+class Scripted:
+    """An archiver that waits in its first topic until it is let go."""
+
+    def __init__(self) -> None:
+        self.topics: list[str] = []
+        self.entered, self.let_go = threading.Event(), threading.Event()
+
+    def finish_planned(self) -> int:
+        return 0
+
+    def archive(self, topics) -> int:
+        self.topics += topics
+        self.entered.set()
+        assert self.let_go.wait(20)
+        return 0
+
+
+async def test_a_stop_ends_between_two_topics_and_closes():
+    archiver, closed = Scripted(), threading.Event()
+    service = ArchiveService(lambda: (archiver, closed.set), lambda: ["b", "a", "c"], 30)  # type: ignore[arg-type,return-value]
+    await service.start()
+    await asyncio.to_thread(archiver.entered.wait, 20)
+    stopping = asyncio.ensure_future(service.stop())
+    assert await asyncio.to_thread(service._stopping.wait, 20)
+    archiver.let_go.set()
+    await asyncio.wait_for(stopping, 20)
+    assert archiver.topics == ["a"]
+    assert await asyncio.to_thread(closed.wait, 20)
+
+
+async def test_a_server_that_is_away_is_tried_again():
+    archiver, attempts = Scripted(), []
+    archiver.let_go.set()
+
+    def connect():
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise Unavailable("no broker answers")
+        return archiver, lambda: None
+
+    service = ArchiveService(connect, lambda: ["a"], 0.01)
+    await service.start()
+    await asyncio.to_thread(archiver.entered.wait, 20)
+    await asyncio.wait_for(service.stop(), 20)
+    assert len(attempts) == 3
