@@ -19,7 +19,7 @@ from schemas.errors import UsageError
 
 T = TypeVar("T")
 
-assignee_option = click.option("--to", "assignee", required=True, help="The person to work on it.")
+assignee_option = click.option("--assignee", required=True, help="The person to work on it.")
 verdict_option = click.option(
     "--verdict",
     required=True,

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from rich.text import Text
 
 from fraud_agents.alerts import PublishedAlert
+from fraud_agents.casework import CaseAction, CaseActionKind
 from fraud_agents.explanation import Explanation
 from lab.conformance import fuzz as fuzz_run
 from lab.conformance.packing import PackingReport, PackingTally
@@ -119,7 +120,15 @@ def coming(found: Any) -> Callable[..., Any]:
 
 
 def of_alerts(patch, *arguments):
-    no_server(patch, alerts, _runtime=answers(None), _read=answers([PublishedAlert(ALERT)]))
+    no_server(
+        patch,
+        alerts,
+        _runtime=answers(None),
+        _read=answers([PublishedAlert(ALERT)]),
+        read_actions=answers(
+            [CaseAction(CaseActionKind.CLOSED.value, NASTY, NASTY, NASTY, made_at=1)]
+        ),
+    )
     return run(alerts.alerts, *arguments)
 
 
