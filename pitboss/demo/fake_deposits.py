@@ -68,6 +68,7 @@ class FakeDepositFigures(msgspec.Struct, frozen=True):
             self.credited_minor == self.exposed_minor == whole
             and self.paid_minor == 0
             and self.blocked_players == self.withdrawals_refused == self.players == PLAYERS
+            and self.refusals == {"REFUSED_BLOCKED": PLAYERS}
         )
 
 
@@ -112,7 +113,7 @@ def deposit_records(players: Sequence[Player], keys: SandboxKeys, at_ms: int) ->
             house,
             Verb.DEPOSIT_OPENED,
             player,
-            f"deposit-{number}",
+            f"deposit-{player.id}",
             at_ms,
             CREDITED_MINOR,
             details=(("psp", ADYEN),),
