@@ -1,10 +1,10 @@
 """The demo of fake deposits: $250,000 made up through an affiliate, and no cent of it leaves.
 
-Twenty-five players of one affiliate each open a deposit of $10 at the cashier. A person with the
-secret of the payment provider's webhook then sends a notice of $10,000 for each, well signed, so
-the ledger credits it. Detector D02 finds that more is credited than was opened; with enforcement
-on, its block reaches the ledger's decisions through the log. A second later every player asks for
-the money.
+The installation has no key of its payment provider, so a notice shows nothing about its sender.
+Twenty-five players of one affiliate each open a deposit of $10,000 at the cashier, and a person
+with access to the connector sends the notices that it was paid. The ledger credits them. Detector
+D02 finds deposits that no provider has signed; with enforcement on, its blocks reach the ledger's
+decisions through the log. Some seconds later every player asks for the money.
 """
 
 from __future__ import annotations
@@ -36,12 +36,11 @@ from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas.events import AlertStatus, WalletTransaction
 
 PLAYERS: Final = 25
-OPENED_MINOR: Final = 1_000
 CREDITED_MINOR: Final = 1_000_000
 CURRENCY: Final = "USD"
 BRAND: Final = "aurora"
-WITHDRAWAL_AFTER_S: Final = 1.0
-"""Time from the last notice to the first request for a withdrawal."""
+WITHDRAWAL_AFTER_S: Final = 5.0
+"""Time from the last notice to the first request for a withdrawal: a person at the cashier."""
 
 
 class FakeDepositFigures(msgspec.Struct, frozen=True):
@@ -69,6 +68,7 @@ class FakeDepositFigures(msgspec.Struct, frozen=True):
             self.credited_minor == self.exposed_minor == whole
             and self.paid_minor == 0
             and self.blocked_players == self.withdrawals_refused == self.players == PLAYERS
+            and self.refusals == {"REFUSED_BLOCKED": PLAYERS}
         )
 
 
@@ -87,7 +87,7 @@ def run_fake_deposits(
             runtime,
             stack.home,
             display.print_line,
-            environment.keys,
+            SandboxKeys({HOUSE: environment.keys.secrets[HOUSE]}),
             PITBOSS_FRAUD_ENFORCE="block,hold",
         ):
             asyncio.run(_play(runtime, environment.keys, display))
@@ -99,12 +99,12 @@ def run_fake_deposits(
 
 def make_players() -> list[Player]:
     """Return the affiliate's players."""
-    purse = Purse(CURRENCY, (100,), (OPENED_MINOR,))
+    purse = Purse(CURRENCY, (100,), (CREDITED_MINOR,))
     return [Player(f"affiliate-7-{number}", BRAND, "US-NJ", purse) for number in range(PLAYERS)]
 
 
 def deposit_records(players: Sequence[Player], keys: SandboxKeys, at_ms: int) -> list[RawEvent]:
-    """Return the openings of small deposits, and the false notices for large ones."""
+    """Return the openings of deposits, and the false notices that they were paid."""
     writers = find_writers((HOUSE, ADYEN))
     house, adyen = writers[HOUSE], writers[ADYEN]
     intents: list[Intent] = []
@@ -113,9 +113,9 @@ def deposit_records(players: Sequence[Player], keys: SandboxKeys, at_ms: int) ->
             house,
             Verb.DEPOSIT_OPENED,
             player,
-            f"deposit-{number}",
+            f"deposit-{player.id}",
             at_ms,
-            OPENED_MINOR,
+            CREDITED_MINOR,
             details=(("psp", ADYEN),),
         )
         notice = make_intent(
@@ -161,7 +161,9 @@ async def _play(runtime: Runtime, keys: SandboxKeys, display: DemoDisplay) -> No
         warm_up = deposit_records([Player("first", BRAND, "", players[0].purse)], keys, _now_ms())
         await feed_records(warm_up[:1], producer, namespace=runtime.namespace)
         await monitor.wait_until_quiet(STALL_S, _ignore_progress)
-        display.print_line(f"{PLAYERS} notices of {CREDITED_MINOR // 100:,} {CURRENCY}, not opened")
+        display.print_line(
+            f"{PLAYERS} notices of {CREDITED_MINOR // 100:,} {CURRENCY}, of no provider"
+        )
         records = deposit_records(players, keys, _now_ms())
         await feed_records(records, producer, namespace=runtime.namespace)
         await asyncio.sleep(WITHDRAWAL_AFTER_S)

@@ -13,6 +13,7 @@ import pytest
 from psycopg import sql
 
 from fraud_agents import snapshots as migration
+from fraud_agents.activations import Marker
 from fraud_agents.rules import rule_set_name
 from fraud_agents.snapshots import SnapshotStore
 from runtime.kafka.intake.intake import Intake
@@ -223,10 +224,10 @@ async def stores(runtime):
 
 async def test_who_has_lost_a_partition_can_write_no_snapshot(stores):
     old, new = stores
-    [first] = await old.claim([7], "rules")
+    [first] = await old.claim([7])
     assert (first.partition, first.epoch, first.next_offset, first.state) == (7, 1, 0, None)
     await old.save(7, first.epoch, 10, "rules", b"ten")
-    [second] = await new.claim([7], "rules")
+    [second] = await new.claim([7])
     assert (second.epoch, second.next_offset, second.rule_set, second.state) == (
         2,
         10,
@@ -238,20 +239,34 @@ async def test_who_has_lost_a_partition_can_write_no_snapshot(stores):
     await new.save(7, second.epoch, 20, "rules", b"twenty")
     with pytest.raises(InvariantBroken, match="already at 20"):
         await new.save(7, second.epoch, 19, "rules", b"back")
-    [third] = await old.claim([7], "rules")
+    [third] = await old.claim([7])
     assert (third.next_offset, third.state) == (20, b"twenty")
+
+
+async def test_only_the_owner_of_a_partition_activates_its_rules(stores):
+    old, new = stores
+    [first] = await old.claim([7])
+    await old.activate(7, first.epoch, Marker(0, 0, "a"))
+    await old.activate(7, first.epoch, Marker(12, 1, "b"))
+    await old.activate(7, first.epoch, Marker(12, 2, "c"))  # its reply was lost, or nothing came
+    [second] = await new.claim([7])
+    assert second.markers == (Marker(0, 0, "a"), Marker(12, 2, "c"))
+    with pytest.raises(Fenced, match="7@99"):
+        await old.activate(7, first.epoch, Marker(99, 3, "zombie"))
+    [third] = await new.claim([7])
+    assert third.markers == second.markers
 
 
 async def test_a_save_whose_reply_was_lost_can_be_repeated(stores):
     store, _ = stores
-    [claim] = await store.claim([0], "rules")
+    [claim] = await store.claim([0])
     await store.save(0, claim.epoch, 5, "rules", b"five")
     await store.save(0, claim.epoch, 5, "rules", b"five")
 
 
 async def test_a_lost_connection_is_unavailable_once_and_then_opened_again(stores, runtime):
     store, _ = stores
-    [claim] = await store.claim([0], "rules")
+    [claim] = await store.claim([0])
     query(
         runtime,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pitboss.fraud'",
@@ -264,33 +279,30 @@ async def test_a_lost_connection_is_unavailable_once_and_then_opened_again(store
 async def test_a_megabyte_of_state_comes_back_as_it_was(stores):
     store, other = stores
     state = bytes(range(256)) * 4_096
-    [claim] = await store.claim([0], "rules")
+    [claim] = await store.claim([0])
     await store.save(0, claim.epoch, 5, "rules", state)
-    [again] = await other.claim([0], "rules")
+    [again] = await other.claim([0])
     assert again.state == state
 
 
 async def test_claims_of_many_at_once_do_not_lock_each_other_out(stores):
     first, second = stores
-    claims = await asyncio.gather(
-        first.claim(range(24), "rules"), second.claim(reversed(range(24)), "rules")
-    )
+    claims = await asyncio.gather(first.claim(range(24)), second.claim(reversed(range(24))))
     assert {claim.epoch for side in claims for claim in side} == {1, 2}
 
 
 def test_migrations_run_once_however_many_begin_together(empty_runtime):
     with ThreadPoolExecutor(4) as pool:
         applied = list(pool.map(migration.migrate, [empty_runtime.database_url] * 4))
-    assert sorted(map(len, applied)) == [0, 0, 0, 1]
+    assert sorted(map(len, applied)) == [0, 0, 0, len(migration.TABLES.files())]
     assert migration.migrate(empty_runtime.database_url) == []
 
 
 def test_a_migration_that_was_edited_is_refused(runtime, monkeypatch):
     migration.migrate(runtime.database_url)
-    [file] = migration.TABLES.files()
-    monkeypatch.setattr(
-        MigrationSet, "files", lambda _: [replace(file, sql=file.sql + "-- edited")]
-    )
+    file, *others = migration.TABLES.files()
+    edited = replace(file, sql=file.sql + "-- edited")
+    monkeypatch.setattr(MigrationSet, "files", lambda _: [edited, *others])
     with pytest.raises(MigrationChanged, match=file.name):
         migration.migrate(runtime.database_url)
 
