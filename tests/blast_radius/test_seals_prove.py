@@ -87,12 +87,12 @@ def test_rows_beyond_the_last_checkpoint_may_be_young_but_not_old(run, runtime, 
     run("seal", "--new-key", key)
     with psycopg.connect(runtime.database_url, autocommit=True) as owner:
         move = "UPDATE stream_position SET next_offset = next_offset + %s WHERE part = 0"
-        owner.execute(move, (-2,))
-        run("seal", "--key", key)  # the sealer stops before the last two events
-        owner.execute(move, (2,))
+        owner.execute(move, (-10,))
+        run("seal", "--key", key)  # the sealer stops before the last ten events
+        owner.execute(move, (10,))
         age = "UPDATE entry SET decided_at_ms = (extract(epoch FROM now()) - %s)::bigint * 1000"
-        age += " WHERE part = 0 AND source_offset >= (SELECT next_offset - 2 FROM stream_position WHERE part = 0)"
-        assert owner.execute(age, (5,)).rowcount == 2
+        age += " WHERE part = 0 AND source_offset >= (SELECT next_offset - 10 FROM stream_position WHERE part = 0)"
+        assert owner.execute(age, (5,)).rowcount > 0
         assert run("verify", *public, "--json")["state"] == "AS_BOOKED"
         owner.execute(age, (7_200,))
     found = run("verify", *public, "--json", code=1)
