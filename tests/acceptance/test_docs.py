@@ -112,7 +112,11 @@ def test_the_first_connector_answers_as_its_page_shows(installation: Runtime, tm
         if shown.words[:3] == ["pitboss", "ledger", "adjust"]
     ]
     environment = worker_environment(installation) | adjust.variables
-    paid = CliRunner().invoke(cli, [*adjust.words[1:], "--wait", "60"], env=environment)
+    proposed = CliRunner().invoke(cli, [*adjust.words[1:], "--wait", "60"], env=environment)
+    assert proposed.exit_code == 0, proposed.output
+    [approve] = re.findall(r"pitboss (ledger approve \S+)", proposed.output)
+    approval = [*approve.split(), "--by", "ben", "--wait", "60"]
+    paid = CliRunner().invoke(cli, approval, env=environment)
     assert paid.exit_code == 0, paid.output
     shown = [
         shown.output.strip()
