@@ -57,6 +57,21 @@ def adjustment(player: str) -> bytes:
     return json.dumps(body).encode()
 
 
+async def propose(connector: Any, player: str) -> bytes:
+    """Propose something to bet, and return the approval by a second person: no limit of one person is set here."""
+    proposal = json.loads(adjustment(player)) | {"operation": "adjustment.proposed"}
+    await connector.append("house", player, json.dumps(proposal).encode(), {})
+    approval = {
+        "operation": "adjustment.approved",
+        "id": f"ok-{player}",
+        "proposal_id": proposal["id"],
+        "player_id": player,
+        "at": proposal["at"],
+        "actor": "second",
+    }
+    return json.dumps(approval).encode()
+
+
 def hub88(
     player: str, transaction: str, units: int | None = STAKE_UNITS, of: str | None = None
 ) -> bytes:
@@ -132,7 +147,7 @@ async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(
     ) as connector:
         # Before: without workers there are no decisions, and the connector gives up on every bet.
         for player in early:
-            await connector.append("house", player, adjustment(player), {})
+            await connector.append("house", player, await propose(connector, player), {})
         gave_up = await asyncio.gather(
             *[
                 connector.decide("hub88", player, hub88(player, f"b-{player}"), BET, 0)
@@ -143,7 +158,7 @@ async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(
         with running_workers(runtime, tmp_path, print):
             funded = await asyncio.gather(
                 *[
-                    decide(connector, "house", player, adjustment(player), {})
+                    decide(connector, "house", player, await propose(connector, player), {})
                     for player in (*racing, *late)
                 ]
             )

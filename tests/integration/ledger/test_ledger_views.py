@@ -185,7 +185,12 @@ async def test_an_unknown_transaction_is_answered_as_it_was_typed(book_events, r
 async def test_what_was_refused_of_a_player_has_a_list_of_its_own(book_events, runtime):
     """`history` leaves out what moved nothing, and no other command finds it by player (issue 12)."""
     database, _ = book_events
-    [refused] = await history.refused_events(database, "p-1")
+    found = await history.refused_events(database, "p-1")
+    assert [(one.provider_tx_id, one.reason) for one in found] == [
+        ("a1", "SECOND_PERSON_REQUIRED"),
+        ("b5", "NOT_ENOUGH_MONEY"),
+    ]
+    [refused] = await history.refused_events(database, "p-1", kinds=["BET"])
     assert (refused.provider_tx_id, refused.outcome) == ("b5", "REFUSED_FUNDS")
     assert await history.refused_events(database, "p-1", kinds=["WITHDRAWAL"]) == []
     assert await history.refused_events(database, "p-1", currency="USD") == []
