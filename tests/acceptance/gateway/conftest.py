@@ -21,12 +21,13 @@ from lab.sandbox.keys import SandboxKeys
 from pitboss.demo.environment import running_workers
 from pitboss.embedded.ports import choose_port
 from pitboss.embedded.processes import poll
-from pitboss.ops.provision import deprovision, provision
+from pitboss.ops.provision import provision
 from pitboss.settings import Runtime
 from pitboss.workers import GATEWAY
 from pitboss.workers.supervisor import WorkerProcess
 from streams.providers.registry import DIALECTS
 from tests.support.fix_stack import Servers
+from tests.support.operator_limits import set_limit
 
 PARTITIONS = 2
 PROVIDERS = ("hub88", "hundredhp", "microgaming", "pgsoft", "playngo", "pragmatic", "skylift")
@@ -141,6 +142,7 @@ def open_door(
         try:
             for port, process in zip(ports, gateways, strict=True):
                 assert poll(partial(listens, port), timeout_s=60), process.last_error()
+            set_limit(runtime, "EUR", "100", folder / runtime.namespace / "keys.json")
             yield Door(runtime, keys, foreign, ports[0], ports[-1], workers, gateways, folder)
         finally:
             for process in gateways:
@@ -149,12 +151,15 @@ def open_door(
 
 @pytest.fixture(scope="package")
 def door(
-    stack: Servers, namespaces: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+    stack: Servers,
+    namespaces: Callable[[], str],
+    leftovers: list[Runtime],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Door]:
     runtime = stack.runtime(namespaces())
     with open_door(runtime, tmp_path_factory.mktemp("gateway"), (PATIENT_MS, IMPATIENT_MS)) as door:
         yield door
-    deprovision(runtime)
+    leftovers.append(runtime)
 
 
 @pytest.fixture
