@@ -50,6 +50,9 @@ OFFLINE = (
 )
 """Commands that need no server: run for real, and their output is compared where it is shown."""
 
+PLAYERS = frozenset({"p-2001", "p-3001"})
+"""The players of the pages; in a test each page has one of its own."""
+
 ON_THE_STACK = (
     "pitboss dlt list",
     "pitboss dlt parked",
@@ -182,13 +185,13 @@ def test_the_commands_of_each_page_run_on_the_shared_installation(installation: 
     environment = {**worker_environment(installation), "PITBOSS_WORKER_ID": ""}
     players: dict[Path, str] = {}
     for shown in (shown for shown in SHOWN if starts_with(shown, ON_THE_STACK)):
-        if "p-2001" in shown.words and shown.page not in players:
+        if not PLAYERS.isdisjoint(shown.words) and shown.page not in players:
             players[shown.page] = f"p-shown-{len(players)}"
             booked = ["ledger", "adjust", players[shown.page], "10", "EUR", "--wait", "60"]
             booked += ["--by", "ann", "--reason", "opening"]
             assert CliRunner().invoke(cli, booked, env=environment).exit_code == 0
         player = players.get(shown.page, "")
-        words = [player if word == "p-2001" else word for word in shown.words[1:]]
+        words = [player if word in PLAYERS else word for word in shown.words[1:]]
         if words[0] in ("ledger", "player") and "--by" in words:
             words += ["--wait", "60"]
         result = CliRunner().invoke(cli, words, env=environment | shown.variables)

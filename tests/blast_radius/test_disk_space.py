@@ -67,6 +67,7 @@ def test_the_threshold_is_a_setting_for_status_and_doctor(pitboss, full_disk, mo
 
 @pytest.mark.integration
 @pytest.mark.faults
+@pytest.mark.prove
 def test_run_starts_a_server_that_has_ended(private_stack, namespace):
     home = private_stack.settings.home
     environ = {

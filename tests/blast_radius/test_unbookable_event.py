@@ -125,6 +125,7 @@ def of_a_newer_release(scene: Scene) -> bytes:
     return b"\0" + newer.to_bytes(4, "big") + scene.encode(deposit("newer", 1, player=STUCK))[5:]
 
 
+@pytest.mark.prove
 async def test_whatever_cannot_be_booked_is_found_and_passed_by_its_quarantine(scene):
     """What the rules, the tables and the schemas do not take, in one partition and many transactions."""
     long = "".join(chr(0x4E00 + n % 20_000) for n in range(0, 90_000, 7))
@@ -165,6 +166,7 @@ async def test_whatever_cannot_be_booked_is_found_and_passed_by_its_quarantine(s
     await scene.proven()
 
 
+@pytest.mark.prove
 async def test_a_bet_of_another_partition_is_answered_within_a_second_throughout(scene):
     await scene.append(traffic(1))
     with scene.worker("ledger-1") as process:

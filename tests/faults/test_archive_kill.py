@@ -17,7 +17,7 @@ from replay.archive.verify import verify_archive
 from tests.faults import archive_worker
 from tests.support.fix_stack import SEED
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.prove]
 
 KILLS = 10
 
