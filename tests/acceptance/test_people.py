@@ -193,7 +193,7 @@ def test_an_event_that_is_rejected_is_answered_by_its_dead_letter(
     One that this shell can read is refused before it is appended, so what remains are workers of another release.
     """
     event = {"operation": "nonsense", "player_id": "misspelled"}
-    with pytest.raises(UsageError, match="UNKNOWN_OPERATION.*nothing was appended"):
+    with pytest.raises(UsageError, match=r"UNKNOWN_OPERATION.*nothing was appended"):
         asyncio.run(
             operator_events.submit(installation, WorkerSettings(), event, "default", WAIT_S)
         )
