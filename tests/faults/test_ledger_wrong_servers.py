@@ -123,7 +123,7 @@ async def test_a_database_that_is_an_older_copy(scene, role):
     assert everything(scene) == before
 
 
-@pytest.mark.parametrize("role", ["ledger", "resolve"])
+@pytest.mark.parametrize("role", ["ledger", pytest.param("resolve", marks=pytest.mark.prove)])
 @pytest.mark.parametrize("refilled", [False, pytest.param(True, marks=pytest.mark.prove)])
 async def test_a_topic_that_was_deleted_and_made_again(scene, role, refilled):
     await play(scene)

@@ -143,6 +143,7 @@ async def test_the_role_archives_and_a_restored_log_gives_the_same_ledger(
         drop_database(other)
 
 
+@pytest.mark.prove
 @pytest.mark.timeout(240)
 async def test_the_ledger_is_rebuilt_across_the_seam(runtime, tmp_path, monkeypatch):
     monkeypatch.setattr("pitboss.ops.ledger_replay.policies", lambda: POLICIES)

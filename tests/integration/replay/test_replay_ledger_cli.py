@@ -19,7 +19,7 @@ from tests.support.replay_story import POLICIES, START_MS, tell_story
 
 pytestmark = pytest.mark.integration
 
-EVENTS = 500
+EVENTS = 200
 
 
 @pytest.fixture(autouse=True)
