@@ -389,6 +389,10 @@ async def read_reversible(
         return
     for entry in entries:
         book.transfers_of[entry.event_id, entry.decision] = []
+    # Without a wallet in its answer an event moved money between house accounts alone.
+    entries = [entry for entry in entries if entry.answer.version is not None]
+    if not entries:
+        return
     missing = await _read_transfers(connection, book, entries, months)
     if missing:
         missing = await _read_transfers(connection, book, missing, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import psycopg
 import pytest
 
@@ -15,8 +16,9 @@ from ledger_sink.store.writing import RowsMoved, write_book
 from runtime.postgres.database import DataRefused
 from schemas.errors import Fenced, OffsetHole, Unavailable
 from schemas.events import Amount, Leg, WalletTransaction
+from schemas.identity import event_id
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
-from streams.providers.registry import DIALECTS
+from streams.providers.registry import DIALECTS, policies
 from tests.support.camt_files import Packing, print_detail, print_entry, print_file
 from tests.support.dialect_records import keyring, raw_record
 from tests.support.ledger_events import (
@@ -388,3 +390,33 @@ async def test_a_whole_goes_back_whatever_transaction_its_payments_come_in(
         for debit, credit, amount in moved
     )
     assert suspense == 10_000, moved
+
+
+async def test_what_refers_to_money_of_another_brand_is_decided(ledger, runtime):
+    """Such money has moved between house accounts alone, so no wallet has it: the worker ended for ever (simulator, seed 726)."""
+    of_other_brand = msgspec.structs.replace(
+        transaction("AUTHORISATION", "p", leg("DEPOSIT", 500, "USD"), provider="adyen"),
+        event_id=event_id("zeta", "adyen", "AUTHORISATION", "p"),
+        brand="zeta",
+    )
+    chargeback = msgspec.structs.replace(
+        transaction(
+            "CHARGEBACK",
+            "c",
+            leg("DEPOSIT_REVERSAL", 500, "USD"),
+            provider="adyen",
+            reference=("AUTHORISATION", "p"),
+        ),
+        brand="zeta",
+    )
+    await ledger.commit_group([slice_of(deposit("d", 10_000), of_other_brand)])
+    assert rows(
+        runtime, "SELECT transfers, currency, version FROM entry WHERE provider_tx_id = 'p'"
+    ) == [(1, None, None)]
+    # By a worker that has to read what the one before has booked.
+    successor = PostgresLedger(ledger.database, policies())
+    successor.epochs.update(ledger.epochs)
+    await successor.commit_group([slice_of(chargeback, start=2)])
+    assert rows(runtime, "SELECT outcome, reason FROM entry WHERE provider_tx_id = 'c'") == [
+        ("UNRESOLVED", "PLAYER_OF_OTHER_BRAND")
+    ]
