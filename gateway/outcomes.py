@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from mode import Service
 
 from runtime.kafka.intake.client_errors import is_transient
+from runtime.security import BrokerAddress
 from schemas.errors import Fatal, Unavailable
 
 _LOG = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class OutcomeReader(Service):
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        broker: BrokerAddress,
         client_id: str,
         topic: str,
         deliver: Callable[[Sequence[bytes]], None],
@@ -42,7 +43,7 @@ class OutcomeReader(Service):
         """Prepare to read `topic`, without connecting."""
         super().__init__(**kwargs)
         self._options: Final[dict[str, str | int | bool]] = {
-            "bootstrap.servers": bootstrap_servers,
+            **broker.librdkafka_options(),
             "client.id": client_id,
             "group.id": client_id,  # required by the client; it joins no group and commits nothing
             "enable.auto.commit": False,
@@ -54,7 +55,7 @@ class OutcomeReader(Service):
             "reconnect.backoff.max.ms": 1_000,
             "enable.metrics.push": False,
         }
-        self._bootstrap_servers = bootstrap_servers
+        self._broker = broker
         self._topic = topic
         self._deliver = deliver
         self._is_closing = threading.Event()
@@ -124,7 +125,7 @@ class OutcomeReader(Service):
     def _describe(self, error: BaseException) -> Unavailable:
         if isinstance(error, Unavailable):
             return error
-        return Unavailable(f"no Kafka broker answers at {self._bootstrap_servers}: {error}")
+        return Unavailable(f"no Kafka broker answers at {self._broker}: {error}")
 
 
 def _value_of(message: Message) -> bytes | None:

@@ -29,6 +29,7 @@ from pitboss.provider_settings import (
 )
 from pitboss.setting_table import BY_NAME, SETTINGS
 from pitboss.setting_types import PARK_NONE, PREFIX, Setting, SettingType
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError, suggest
 
 NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -140,7 +141,7 @@ class StackSettings:
     """Folder of state, data and logs of the embedded servers and of the workers."""
     cache: Path
     """Folder that projects may share and that may be lost at any time: Kafka's jars."""
-    kafka: str | None = None
+    kafka: BrokerAddress | None = None
     database: str | None = None
     namespace: str = ""
     maven: str | None = None
@@ -179,7 +180,7 @@ def show_values(settings: StackSettings) -> dict[str, str]:
 class Runtime:
     """An existing broker and database server, and the namespace within them."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     database_url: str
     """URL of the namespace's own database, whether it exists yet or not."""
     namespace: str = ""
@@ -230,7 +231,7 @@ def read_settings(
     return StackSettings(
         home=home_of(values, cwd=cwd),
         cache=cache.expanduser().absolute(),
-        kafka=kafka,
+        kafka=None if kafka is None else BrokerAddress(kafka),
         database=database,
         namespace=namespace,
         maven=values["maven"].value,
@@ -339,10 +340,10 @@ def without_password(url: str) -> str:
     return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()
 
 
-def runtime_of(kafka: str, database_url: str, namespace: str) -> Runtime:
+def runtime_of(broker: BrokerAddress, database_url: str, namespace: str) -> Runtime:
     """Return a runtime on these servers; the URL may name any of the server's databases."""
     check_namespace(namespace)
-    return Runtime(kafka, with_database(database_url, database_name(namespace)), namespace)
+    return Runtime(broker, with_database(database_url, database_name(namespace)), namespace)
 
 
 @dataclass(frozen=True)
@@ -443,7 +444,7 @@ def worker_environment(runtime: Runtime, worker: str = "") -> dict[str, str]:
     """
     return {
         **os.environ,
-        "PITBOSS_KAFKA": runtime.bootstrap_servers,
+        "PITBOSS_KAFKA": runtime.broker.servers,
         "PITBOSS_DATABASE": runtime.database_url,
         "PITBOSS_NAMESPACE": runtime.namespace,
         "PITBOSS_WORKER_ID": _worker_id(worker) if worker else "",

@@ -82,7 +82,7 @@ def _read_status(runtime: Runtime) -> list[ArchivedPartition]:
         raise Unavailable(f"the ledger's database does not answer: {error}") from error
     ends: dict[str, dict[int, tuple[int, int]]] = {}
     rows = []
-    with BrokerLog(runtime.bootstrap_servers) as broker:
+    with BrokerLog(runtime.broker) as broker:
         for topic, partition, files, records, begin, end, unfinished in found:
             if topic not in ends:
                 ends[topic] = dict(broker.bounds(runtime.topic(topic)))
@@ -152,13 +152,13 @@ def restore(
     names = tuple(topic.removeprefix(runtime.prefix) for topic in topics)
     options = RestoreOptions(names, resume=resume, renumber=renumber)
     archived = ArchivedLog(open_store(place))
-    with BrokerLog(runtime.bootstrap_servers) as broker:
+    with BrokerLog(runtime.broker) as broker:
         planned = plan_restore(archived, broker, runtime.prefix, options)
     if not dry_run:
         with StepProgress() as progress:
             progress.begin(f"restoring {', '.join(names)}")
             planned = play_back(
-                runtime.bootstrap_servers,
+                runtime.broker,
                 archived,
                 runtime.prefix,
                 planned,

@@ -50,7 +50,7 @@ def up(as_json: bool) -> None:
             json.dumps({"servers": servers, "home": str(settings.home), "took_s": _since(began)})
         )
         return
-    click.echo(f"kafka     {state.kafka_bootstrap}  pid {state.kafka.pid}")
+    click.echo(f"kafka     {state.broker}  pid {state.kafka.pid}")
     click.echo(f"postgres  {without_password(state.database_url)}  pid {state.postgres.pid}")
     click.echo(f"up in {_since(began)} s, data in {settings.home}")
 
@@ -272,7 +272,7 @@ def _given_servers(settings: StackSettings) -> list[ServerStatus]:
     assert settings.kafka is not None
     assert settings.database is not None
     return [
-        ServerStatus("kafka", kafka_answers(settings.kafka), None, settings.kafka, None),
+        ServerStatus("kafka", kafka_answers(settings.kafka), None, settings.kafka.servers, None),
         ServerStatus(
             "postgres",
             database_answers(settings.database),

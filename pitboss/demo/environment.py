@@ -100,7 +100,7 @@ def _servers(
 ) -> Iterator[Runtime]:
     if settings.uses_given_servers:
         given = resolve_runtime(settings)
-        yield runtime_of(given.bootstrap_servers, given.database_url, namespace)
+        yield runtime_of(given.broker, given.database_url, namespace)
         return
     stack = Stack.open(settings)
     is_ours = all(server.pid is None for server in stack.status())

@@ -103,7 +103,7 @@ async def _inspect(
     traffic: _SettledTraffic, environment: DemoEnvironment, display: DemoDisplay
 ) -> DemoResult:
     runtime = environment.runtime
-    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
+    topics = await read_all_topics(runtime.broker, runtime.namespace, PROVIDERS)
     database = LedgerDatabase(runtime.database_url, "pitboss.demo", role=Role.AUDITOR)
     try:
         tables = await read_tables(database)
@@ -133,9 +133,7 @@ async def _inspect(
 async def _check_replay(
     runtime: Runtime, topics: TopicEvidence, tables: TableEvidence, display: DemoDisplay
 ) -> Check:
-    empty = runtime_of(
-        runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_replay"
-    )
+    empty = runtime_of(runtime.broker, runtime.database_url, f"{runtime.namespace}_replay")
     create_database(empty)
     try:
         return await check_replay(

@@ -208,7 +208,7 @@ def _pauses(settings: StackSettings) -> Iterator[CheckupFinding]:
 
     try:
         runtime = resolve_runtime(settings)
-        pauses = list_pauses(runtime) if kafka_answers(runtime.bootstrap_servers) else []
+        pauses = list_pauses(runtime) if kafka_answers(runtime.broker) else []
     except PitbossError:
         return  # no stack, or a broker that went away meanwhile
     for pause in pauses:
@@ -225,7 +225,7 @@ def _raw_topics(settings: StackSettings) -> Iterator[CheckupFinding]:
     )
     try:
         runtime = resolve_runtime(settings)
-        unread = list_unread(runtime, worker) if kafka_answers(runtime.bootstrap_servers) else []
+        unread = list_unread(runtime, worker) if kafka_answers(runtime.broker) else []
     except UsageError as error:
         way_out = "correct the setting, or run `pitboss provision`"
         yield CheckupFinding("raw topics", is_ok=False, detail=str(error), way_out=way_out)

@@ -18,6 +18,7 @@ from pitboss.embedded.files import roll_log, write_atomically
 from pitboss.embedded.jars import KAFKA_VERSION, class_path
 from pitboss.embedded.ports import LOOPBACK, accepts_connections, choose_port
 from pitboss.embedded.processes import ProcessId, command_line, find_by_argument, launch, poll
+from runtime.security import BrokerAddress
 
 START_S = 120.0
 """Long enough to recover many segments after a SIGKILL; a broker that ends is noticed at once."""
@@ -102,9 +103,9 @@ class KafkaServer:
         return _port_in(self.properties)
 
     @property
-    def bootstrap(self) -> str:
-        """Bootstrap address for clients."""
-        return f"{LOOPBACK}:{self.port}"
+    def broker(self) -> BrokerAddress:
+        """Address for clients."""
+        return BrokerAddress(f"{LOOPBACK}:{self.port}")
 
     def process(self) -> ProcessId | None:
         """Return the running broker, or None."""
@@ -132,7 +133,7 @@ class KafkaServer:
             data = self.folder / "data"
             way_out = f"free the port or the disk it complains of, move {data} away to begin empty"
             raise StartFailed(what, self.log, way_out)
-        if not lead_all_partitions(self.bootstrap, progress):
+        if not lead_all_partitions(self.broker, progress):
             progress(f"some partitions have no leader after {START_S:.0f} s: see {self.log}")
         return running
 
@@ -148,7 +149,7 @@ class KafkaServer:
     def is_ready(self) -> bool:
         """Return whether the broker answers a metadata request with itself as a broker."""
         port = self.port
-        return port is not None and accepts_connections(port) and kafka_answers(self.bootstrap)
+        return port is not None and accepts_connections(port) and kafka_answers(self.broker)
 
     def _launch(self, progress: Callable[[str], None]) -> ProcessId:
         jars = class_path(self.cache, maven=self.maven, progress=progress)
@@ -241,13 +242,13 @@ def java_version() -> str:
     return ".".join(map(str, JAVA_VERSION))
 
 
-def kafka_answers(bootstrap: str) -> bool:
+def kafka_answers(broker: BrokerAddress) -> bool:
     """Return whether a broker answers a metadata request."""
     with ThreadPoolExecutor(1) as pool:  # the caller's thread may be running an event loop
-        return bool(pool.submit(asyncio.run, _brokers(bootstrap)).result())
+        return bool(pool.submit(asyncio.run, _brokers(broker)).result())
 
 
-def lead_all_partitions(bootstrap: str, progress: Callable[[str], None]) -> bool:
+def lead_all_partitions(broker: BrokerAddress, progress: Callable[[str], None]) -> bool:
     """Wait until the broker leads each of its partitions; return False after START_S.
 
     Reports at most one line a second.
@@ -263,14 +264,14 @@ def lead_all_partitions(bootstrap: str, progress: Callable[[str], None]) -> bool
             progress(f"{ready} of {total} partitions have a leader; waiting for the others")
 
     with ThreadPoolExecutor(1) as pool:  # the caller's thread may be running an event loop
-        return pool.submit(asyncio.run, wait_for_leaders(bootstrap, START_S, report)).result()
+        return pool.submit(asyncio.run, wait_for_leaders(broker, START_S, report)).result()
 
 
-async def _brokers(bootstrap: str) -> list[object]:
+async def _brokers(broker: BrokerAddress) -> list[object]:
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000)
+    client = AIOKafkaAdminClient(**broker.aiokafka_options(), request_timeout_ms=5_000)
     try:
         await client.start()
         return list((await client.describe_cluster())["brokers"])

@@ -123,7 +123,7 @@ class Stack:
         if state is None:
             raise StackError(f"the stack in {self.settings.home} is not up: run `pitboss up`")
         chosen = self.settings.namespace if namespace is None else namespace
-        return runtime_of(state.kafka_bootstrap, state.database_url, chosen)
+        return runtime_of(state.broker, state.database_url, chosen)
 
     @property
     def lock_file(self) -> Path:
@@ -144,7 +144,7 @@ class Stack:
             missing = "Kafka" if kafka is None else "PostgreSQL"
             home = self.settings.home
             raise StackError(f"{missing} does not run: run `pitboss up`, or see the logs in {home}")
-        state = StackState(self.kafka.bootstrap, self.postgres.url, kafka=kafka, postgres=postgres)
+        state = StackState(self.kafka.broker, self.postgres.url, kafka=kafka, postgres=postgres)
         write_state(self.settings.home, state)
         return state
 

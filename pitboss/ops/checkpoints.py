@@ -131,7 +131,7 @@ async def seal_and_publish(
             lines.write(line + b"\n")
             lines.flush()
             os.fsync(lines.fileno())
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.audit"))
+    producer = BatchProducer(ProducerSettings(runtime.broker, "pitboss.audit"))
     async with producer:
         await producer.send_keyed(
             runtime.topic(CHECKPOINTS), [(runtime.database.encode(), line, (), None)]
@@ -196,7 +196,7 @@ async def read_published_checkpoints(runtime: Runtime) -> list[SignedCheckpoint]
     """
     return [
         _read(record.value, f"{record.topic}-{record.partition}@{record.offset}")
-        async for record in read_topics(runtime.bootstrap_servers, [runtime.topic(CHECKPOINTS)])
+        async for record in read_topics(runtime.broker, [runtime.topic(CHECKPOINTS)])
         if record.key == runtime.database.encode() and record.value is not None
     ]
 

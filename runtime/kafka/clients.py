@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CorruptRecordException, KafkaError, KafkaTimeoutError
 
+from runtime.security import BrokerAddress
 from schemas.errors import PitbossError, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ METADATA_AGE_MS: Final = 5_000
 """How soon a client notices a new topic that matches a pattern, or a leader that has moved."""
 
 
-async def start_client(client: Any, bootstrap_servers: str) -> None:
+async def start_client(client: Any, broker: BrokerAddress) -> None:
     """Start a consumer, producer or admin client; on failure, close it.
 
     Raises Unavailable if no broker answers.
@@ -27,7 +28,7 @@ async def start_client(client: Any, bootstrap_servers: str) -> None:
     except BaseException as error:
         await stop_client(client)
         if isinstance(error, KafkaError):
-            message = f"no Kafka broker answers at {bootstrap_servers}: {error}"
+            message = f"no Kafka broker answers at {broker}: {error}"
             raise Unavailable(message) from error
         raise
 

@@ -169,7 +169,7 @@ class ConsumerThread:
             try:
                 self._call(_resolve, answer, question())
             except KafkaException as error:
-                message = f"the broker at {self._settings.bootstrap_servers} does not answer"
+                message = f"the broker at {self._settings.broker} does not answer"
                 self._call(_reject, answer, Unavailable(f"{message}: {error.args[0].str()}"))
             except Unavailable as error:
                 self._call(_reject, answer, error)
@@ -214,7 +214,7 @@ class ConsumerThread:
             consumer.list_topics(timeout=CONNECT_TIMEOUT_S)
         except KafkaException as error:
             consumer.close()
-            servers = self._settings.bootstrap_servers
+            servers = self._settings.broker
             message = f"no Kafka broker answers at {servers}: {error.args[0].str()}"
             raise Unavailable(message) from error
         self._subscribe(consumer)
