@@ -17,6 +17,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from mode import Service
 
+from runtime.connection_faults import unreachable_broker
 from runtime.kafka.intake.client_errors import is_transient
 from runtime.security import BrokerAddress
 from schemas.errors import Fatal, Unavailable
@@ -125,7 +126,7 @@ class OutcomeReader(Service):
     def _describe(self, error: BaseException) -> Unavailable:
         if isinstance(error, Unavailable):
             return error
-        return Unavailable(f"no Kafka broker answers at {self._broker}: {error}")
+        return unreachable_broker(self._broker, error)
 
 
 def _value_of(message: Message) -> bytes | None:

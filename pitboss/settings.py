@@ -19,13 +19,19 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from pitboss.provider_settings import (
     ALL_PROVIDERS,
     check_brand_owners,
     check_providers,
     format_brands,
+)
+from pitboss.security_settings import (
+    SECRETS,
+    read_broker,
+    read_database_security,
+    server_environment,
 )
 from pitboss.setting_table import BY_NAME, SETTINGS
 from pitboss.setting_types import PARK_NONE, PREFIX, Setting, SettingType
@@ -166,6 +172,8 @@ def show_values(settings: StackSettings) -> dict[str, str]:
                 shown[name] = ",".join(sorted(names)) or PARK_NONE
             case dict() as brands if given.setting.type is SettingType.BRANDS:
                 shown[name] = format_brands(brands)
+            case _ if name in SECRETS:
+                shown[name] = "***"
             case dict() as amounts:
                 shown[name] = ",".join(f"{code}:{amount}" for code, amount in amounts.items())
             case value:
@@ -226,13 +234,14 @@ def read_settings(
         _check_brokers(kafka)
     with _naming_place(values["database"]):
         _check_database(database)
+    security = read_database_security(values)
     with _naming_place(values["namespace"]):
         namespace = check_namespace(values["namespace"].value)
     return StackSettings(
         home=home_of(values, cwd=cwd),
         cache=cache.expanduser().absolute(),
-        kafka=None if kafka is None else BrokerAddress(kafka),
-        database=database,
+        kafka=read_broker(values),
+        database=None if database is None else security.secure_url(database),
         namespace=namespace,
         maven=values["maven"].value,
         values=values,
@@ -334,8 +343,13 @@ def with_database(url: str, database: str) -> str:
 def without_password(url: str) -> str:
     """Return the URL as it may be shown on a screen or in a log."""
     parts = urlsplit(url)
+    shown = [
+        (name, "***" if name in {"password", "sslpassword"} else value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    parts = parts._replace(query=urlencode(shown, safe="/*", quote_via=quote))
     if parts.password is None:
-        return url
+        return parts.geturl()
     user, _, host = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()
 
@@ -444,8 +458,7 @@ def worker_environment(runtime: Runtime, worker: str = "") -> dict[str, str]:
     """
     return {
         **os.environ,
-        "PITBOSS_KAFKA": runtime.broker.servers,
-        "PITBOSS_DATABASE": runtime.database_url,
+        **server_environment(runtime.broker, runtime.database_url),
         "PITBOSS_NAMESPACE": runtime.namespace,
         "PITBOSS_WORKER_ID": _worker_id(worker) if worker else "",
         # Checked by who starts the worker; the worker reads what is stored.

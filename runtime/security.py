@@ -1,8 +1,9 @@
-"""How to reach the broker, and the one place that makes security options of its clients.
+"""How broker and database are reached, and the one place that makes clients' security options.
 
-Every client of the product is constructed with the options of a `BrokerAddress`, so a role cannot
-forget TLS or log in differently. The names of protocols and mechanisms are Kafka's
-(https://kafka.apache.org/documentation/#security_overview).
+Every client of the broker is constructed with the options of a `BrokerAddress`, so a role cannot
+forget TLS or log in differently; psycopg gets all in the URL, from a `DatabaseSecurity`. The names
+of protocols and mechanisms are Kafka's (https://kafka.apache.org/documentation/#security_overview)
+and those of sslmode libpq's (https://www.postgresql.org/docs/current/libpq-ssl.html).
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from runtime.certificates import check_authority, check_own_certificate
 from schemas.errors import UsageError
 
 SCRAM_SHA_512: Final = "SCRAM-SHA-512"
 SASL_MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256")
+
+VERIFY_FULL: Final = "verify-full"
+SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", VERIFY_FULL)
 
 
 class SecurityProtocol(StrEnum):
@@ -67,7 +73,8 @@ class BrokerAddress:
     def aiokafka_options(self) -> dict[str, Any]:
         """Return the arguments of aiokafka's clients: servers and security.
 
-        Raises UsageError for a file that cannot be read.
+        Raises UsageError for a file that cannot be read, ConnectionFault for one that is out of
+        date.
         """
         options: dict[str, Any] = {"bootstrap_servers": self.servers}
         if self.uses_tls:
@@ -83,11 +90,13 @@ class BrokerAddress:
     def librdkafka_options(self) -> dict[str, Any]:
         """Return the options of confluent-kafka's clients: servers and security.
 
-        Raises UsageError for a password file that cannot be read; librdkafka reads the others.
+        Raises UsageError for a file that cannot be read, ConnectionFault for one that is out of
+        date.
         """
         options: dict[str, Any] = {"bootstrap.servers": self.servers}
         if not self.uses_tls:
             return options
+        self.check_files()
         options |= {
             "security.protocol": str(self.protocol),
             "ssl.endpoint.identification.algorithm": "https",
@@ -131,8 +140,10 @@ class BrokerAddress:
         """Return the TLS settings of a client: TLS 1.2 or later, host name and chain checked.
 
         Chains are checked strictly (RFC 5280) on each version of Python, which does so by itself
-        from 3.13 on. Raises UsageError for a file that cannot be read.
+        from 3.13 on. Raises UsageError for a file that cannot be read, ConnectionFault for one that
+        is out of date.
         """
+        self.check_files()
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
             if self.certificate_file:
@@ -144,6 +155,17 @@ class BrokerAddress:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context
+
+    def check_files(self) -> None:
+        """Check our own files: the authorities, and the certificate that we show.
+
+        Raises ConnectionFault for one that no server can be reached with, UsageError for one that
+        cannot be read.
+        """
+        if self.ca_file:
+            check_authority(self.ca_file)
+        if self.certificate_file:
+            check_own_certificate(self.certificate_file)
 
     def read_password(self) -> str:
         """Return the password of the SASL user. Raises UsageError if its file cannot be read."""
@@ -159,3 +181,43 @@ def read_secret(file: str) -> str:
         return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the password file {file} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class DatabaseSecurity:
+    """How a connection to the database is encrypted and who it is, beside what its URL says."""
+
+    sslmode: str | None = None
+    """None: what the URL says, else `verify-full` where an authority is named."""
+    ca_file: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+
+    def secure_url(self, url: str) -> str:
+        """Return the URL with these parameters, as psycopg takes it.
+
+        Raises UsageError where the URL has one of them itself and for a file that cannot be read,
+        ConnectionFault for one that is out of date.
+        """
+        if self.ca_file:
+            check_authority(self.ca_file)
+        if self.certificate_file:
+            check_own_certificate(self.certificate_file)
+        default = VERIFY_FULL if self.ca_file else None
+        given = {
+            "sslmode": self.sslmode or default,
+            "sslrootcert": self.ca_file,
+            "sslcert": self.certificate_file,
+            "sslkey": self.key_file,
+        }
+        parts = urlsplit(url)
+        query = parse_qsl(parts.query, keep_blank_values=True)
+        added = {name: value for name, value in given.items() if value}
+        if both := added.keys() & dict(query).keys():
+            names = ", ".join(sorted(both))
+            raise UsageError(
+                f"PITBOSS_DATABASE holds {names}, which a setting of its own gives too: set it once"
+            )
+        # libpq takes a + for itself, not for a space.
+        text = urlencode([*query, *added.items()], safe="/", quote_via=quote)
+        return parts._replace(query=text).geturl()

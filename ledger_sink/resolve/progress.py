@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from mode import Service
 
 from ledger_sink.resolve.barriers import Bounds, EndOffsets
+from runtime.connection_faults import unreachable_broker
 from runtime.kafka.broker_queries import list_partitions
 from runtime.kafka.clients import stop_client
 from runtime.security import BrokerAddress
@@ -57,8 +58,7 @@ class KafkaPipelineProgress(Service):
             await self._consumer.start()
             await self._admin.start()
         except KafkaError as error:
-            message = f"no Kafka broker answers at {self._broker}: {error!r}"
-            raise Unavailable(message) from error
+            raise await asyncio.to_thread(unreachable_broker, self._broker, error) from error
 
     async def on_stop(self) -> None:
         """Close the clients."""

@@ -17,8 +17,8 @@ from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.archive_settings import check_target, read_archive_settings
 from pitboss.ops.exports import missing_packages
 from pitboss.settings import Runtime, read_settings
+from runtime.connection_faults import unreachable_database
 from runtime.postgres.roles import Role, take_role_sync
-from schemas.errors import Unavailable
 
 
 class ArchivedPartition(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ def _read_status(runtime: Runtime) -> list[ArchivedPartition]:
             take_role_sync(connection, Role.READER)
             found: Sequence[tuple[Any, ...]] = connection.execute(SQL["status"]).fetchall()
     except psycopg.OperationalError as error:
-        raise Unavailable(f"the ledger's database does not answer: {error}") from error
+        raise unreachable_database("the ledger's database", error) from error
     ends: dict[str, dict[int, tuple[int, int]]] = {}
     rows = []
     with BrokerLog(runtime.broker) as broker:

@@ -45,6 +45,8 @@ class DemoSettings:
     use_given_servers: bool = False
     keep: bool = False
     """Keep the namespace, its logs and the servers for inspection."""
+    secure: bool = False
+    """Make a new stack with TLS and logins."""
 
 
 def run_demo(stack: StackSettings, demo: DemoSettings, display: DemoDisplay) -> DemoResult:
@@ -53,7 +55,12 @@ def run_demo(stack: StackSettings, demo: DemoSettings, display: DemoDisplay) -> 
     Raises Stalled if something does not settle, and ChecksFailed; either keeps the namespace.
     """
     with demo_environment(
-        stack, "demo", display.print_line, use_given_servers=demo.use_given_servers, keep=demo.keep
+        stack,
+        "demo",
+        display.print_line,
+        use_given_servers=demo.use_given_servers,
+        keep=demo.keep,
+        secure=demo.secure,
     ) as environment:
         scenario = _scenario(demo)
         with running_workers(

@@ -36,10 +36,11 @@ from ledger_sink.proof.seals import (
     sign_checkpoint,
 )
 from pitboss.settings import Runtime
+from runtime.connection_faults import unreachable_database
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.topic_reader import read_topics
 from runtime.postgres.roles import Role, session_options, take_role_sync
-from schemas.errors import Fatal, Unavailable, UsageError
+from schemas.errors import Fatal, UsageError
 from schemas.topics import CHECKPOINTS, TRANSACTIONS
 
 
@@ -58,7 +59,7 @@ def connect(runtime: Runtime, *, read_only: bool) -> Connection:
         )
         return take_role_sync(connection, role)
     except psycopg.OperationalError as error:
-        raise Unavailable(f"the ledger's database does not answer: {error}") from error
+        raise unreachable_database("the ledger's database", error) from error
 
 
 def write_key_pair(path: Path) -> Path:

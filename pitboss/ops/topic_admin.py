@@ -33,6 +33,7 @@ from aiokafka.errors import (
     TopicAlreadyExistsError,
 )
 
+from runtime.connection_faults import find_broker_fault
 from runtime.kafka.broker_queries import list_partitions
 from runtime.kafka.clients import start_client, stop_client
 from runtime.security import BrokerAddress
@@ -104,12 +105,14 @@ class TopicDifference:
 @asynccontextmanager
 async def admin_client(broker: BrokerAddress) -> AsyncIterator[AIOKafkaAdminClient]:
     """Give a started client, closed on leaving. Raises Unavailable where no broker answers."""
-    admin = AIOKafkaAdminClient(**broker.aiokafka_options())
+    admin, is_connected = AIOKafkaAdminClient(**broker.aiokafka_options()), False
     try:
         await admin.start()
+        is_connected = True
         yield admin
     except _UNAVAILABLE as error:
-        raise Unavailable(
+        fault = None if is_connected else await asyncio.to_thread(find_broker_fault, broker)
+        raise fault or Unavailable(
             f"no Kafka broker answers at {broker} ({error}): run `pitboss up` or check it"
         ) from error
     finally:

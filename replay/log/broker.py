@@ -20,6 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # of its stubs
 )
 
 from replay.log.blocks import Bounds, LogBlock, LogGap
+from runtime.connection_faults import find_broker_fault
 from runtime.kafka.intake.client import new_consumer
 from runtime.kafka.intake.client_errors import END_OF_LOG
 from runtime.kafka.records import decode_headers
@@ -73,7 +74,7 @@ def list_topics(broker: BrokerAddress, prefix: str) -> list[str]:
         names = admin.list_topics(timeout=_ANSWER_TIMEOUT_S).topics
     except KafkaException as error:
         message = f"the broker at {broker} does not list its topics: {error}"
-        raise Unavailable(message) from error
+        raise find_broker_fault(broker) or Unavailable(message) from error
     mine = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
     return sorted(name for name in mine if _OURS.fullmatch(name))
 

@@ -27,6 +27,8 @@ KEYWORDS = {
     *("sasl_plain_username", "sasl_plain_password", "broker_credentials"),
     *("sslmode", "sslrootcert", "sslcert", "sslkey", "channel_binding"),
 }
+DECLARED = {"BrokerAddress", "DatabaseSecurity"}
+"""The declaration itself, whose fields are not options of a client."""
 PREFIXES = ("bootstrap.servers", "security.protocol", "sasl.", "ssl.")
 
 
@@ -59,8 +61,10 @@ def names_in(tree: ast.Module) -> set[str]:
 
 def own_security(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.keyword) and node.arg in KEYWORDS:
-            yield f"line {node.value.lineno}: {node.arg}="
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") not in DECLARED:
+            yield from (
+                f"line {node.lineno}: {one.arg}=" for one in node.keywords if one.arg in KEYWORDS
+            )
         if isinstance(node, ast.Dict):
             for key in node.keys:
                 text = key.value if isinstance(key, ast.Constant) else None

@@ -41,7 +41,7 @@ def test_up_tells_as_json_what_status_tells(pitboss, tmp_path, monkeypatch):
         kafka=process,
         postgres=process,
     )
-    monkeypatch.setattr(Stack, "up", lambda *_: state)
+    monkeypatch.setattr(Stack, "up", lambda *_, secure: state)
     monkeypatch.setattr(
         Stack,
         "status",

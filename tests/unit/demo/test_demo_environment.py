@@ -36,7 +36,7 @@ class Scene:
             for name in ("kafka", "postgres")
         ]
 
-    def up(self, _say) -> None:
+    def up(self, _say, *, secure) -> None:
         self.calls.append("up")
         if self.on_up is not None:
             raise self.on_up
