@@ -52,7 +52,7 @@ def open_log(runtime: Runtime, records_per_s: float) -> Iterator[LogSource]:
     from replay.log.broker import BrokerLog, RecordQuota
 
     target = read_archive_settings().target
-    with BrokerLog(runtime.bootstrap_servers, RecordQuota(records_per_s)) as broker:
+    with BrokerLog(runtime.broker, RecordQuota(records_per_s)) as broker:
         if target is None:
             yield broker
         else:
