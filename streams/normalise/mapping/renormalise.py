@@ -26,7 +26,7 @@ once, by the keys of its day; a fingerprint follows from fields that are compare
 """
 
 
-class Finding(StrEnum):
+class EventFinding(StrEnum):
     """What a comparison says about one event of a raw record."""
 
     SAME = "SAME"
@@ -49,7 +49,7 @@ class EventComparison(msgspec.Struct, frozen=True):
     """One event of a raw record: as the log has it, and as the installed adapter makes it."""
 
     attempt: Attempt
-    finding: Finding
+    finding: EventFinding
     stored: WalletTransaction | None
     again: WalletTransaction | None
     fields: tuple[str, ...] = ()
@@ -115,17 +115,17 @@ def differing_fields(stored: WalletTransaction, again: WalletTransaction) -> tup
 
 def differences(comparisons: Iterable[EventComparison]) -> list[EventComparison]:
     """Return the comparisons that found another event, a missing one or a surplus one."""
-    return [one for one in comparisons if one.finding is not Finding.SAME]
+    return [one for one in comparisons if one.finding is not EventFinding.SAME]
 
 
 def _compare(stored: WalletTransaction | None, again: WalletTransaction | None) -> EventComparison:
     if stored is None:
         assert again is not None
-        return EventComparison(again.attempt, Finding.MISSING, None, again)
+        return EventComparison(again.attempt, EventFinding.MISSING, None, again)
     if again is None:
-        return EventComparison(stored.attempt, Finding.SURPLUS, stored, None)
+        return EventComparison(stored.attempt, EventFinding.SURPLUS, stored, None)
     fields = differing_fields(stored, again)
-    finding = Finding.CHANGED if fields else Finding.SAME
+    finding = EventFinding.CHANGED if fields else EventFinding.SAME
     return EventComparison(again.attempt, finding, stored, again, fields)
 
 

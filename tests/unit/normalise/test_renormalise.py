@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from schemas.events import Amount, Leg
 from streams.normalise.mapping.normaliser import Normaliser
 from streams.normalise.mapping.renormalise import (
-    Finding,
+    EventFinding,
     compare_record,
     differences,
     renormalise,
@@ -33,7 +33,7 @@ def test_what_the_same_adapter_made_is_the_same(normaliser, vector):
     again = renormalise(normaliser, vector.record)
     stored = renormalise(normaliser, vector.record).events
     found = compare_record(again, stored)
-    assert [one.finding for one in found] == [Finding.SAME] * len(stored)
+    assert [one.finding for one in found] == [EventFinding.SAME] * len(stored)
     assert differences(found) == []
 
 
@@ -42,19 +42,19 @@ def test_an_amount_that_was_read_wrongly_is_a_changed_event(normaliser):
     [event] = again.events
     wrong = replace(event, legs=[replace(event.legs[0], amount=Amount(1, 0))])
     [found] = differences(compare_record(again, [wrong]))
-    assert (found.finding, found.fields) == (Finding.CHANGED, ("legs",))
+    assert (found.finding, found.fields) == (EventFinding.CHANGED, ("legs",))
     assert (found.stored, found.again) == (wrong, event)
 
 
 def test_an_event_that_is_not_in_the_log_is_missing_and_one_too_many_is_surplus(normaliser):
     again = renormalise(normaliser, RECORD)
     [missing] = compare_record(again, [])
-    assert (missing.finding, missing.again) == (Finding.MISSING, again.events[0])
+    assert (missing.finding, missing.again) == (EventFinding.MISSING, again.events[0])
     more = replace(deposit("x", 5), attempt=replace(again.events[0].attempt, record_index=1))
     same, surplus = compare_record(again, [*again.events, more])
     assert (same.finding, surplus.finding, surplus.stored) == (
-        Finding.SAME,
-        Finding.SURPLUS,
+        EventFinding.SAME,
+        EventFinding.SURPLUS,
         more,
     )
 
@@ -63,7 +63,7 @@ def test_an_event_under_another_identity_is_one_changed_event(normaliser):
     again = renormalise(normaliser, RECORD)
     wrong = replace(again.events[0], event_id=bet("other", 1).event_id, provider_tx_id="other")
     [found] = compare_record(again, [wrong])
-    assert found.finding is Finding.CHANGED
+    assert found.finding is EventFinding.CHANGED
     assert found.fields == ("event_id", "provider_tx_id")
 
 
@@ -92,6 +92,6 @@ def test_what_the_adapter_rejects_now_is_surplus(normaliser):
     again = renormalise(normaliser, raw_record("hub88", "{", {"http-path": "/transaction/bet"}))
     assert len(again.rejected) == 1
     [found] = compare_record(again, [event])
-    assert found.finding is Finding.SURPLUS
+    assert found.finding is EventFinding.SURPLUS
     assert found.stored is not None
     assert found.stored.legs == [Leg("BET", Amount(100000, 5), "EUR")]
