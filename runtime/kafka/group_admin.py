@@ -54,7 +54,9 @@ class GroupAdmin:
         """Return the names of a group's members: their static names, else those of the broker."""
 
         def describe() -> Any:
-            requested = self._admin.describe_consumer_groups([group], request_timeout=_ANSWER_TIMEOUT_S)
+            requested = self._admin.describe_consumer_groups(
+                [group], request_timeout=_ANSWER_TIMEOUT_S
+            )
             return requested[group].result(_ANSWER_TIMEOUT_S)
 
         answer = self._ask(f"who is in {group}", describe)

@@ -11,18 +11,19 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from runtime.kafka.records import RawRecord
-from schemas.events import Attempt, WalletTransaction
+from schemas.events import Attempt, Group, WalletTransaction
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser, RejectedItem
 
 NOT_COMPARED: Final = frozenset(
-    {"attempt", "provider_version", "signature", "fingerprint", "fingerprint_version", "group"}
+    {"attempt", "provider_version", "signature", "fingerprint", "fingerprint_version"}
 )
 """Fields in which the same event may differ from itself.
 
-`attempt` and `group` are places; a repaired adapter may have another version; a signature is judged
-once, by the keys of its day; a fingerprint follows from fields that are compared.
+An attempt is a place; a repaired adapter may have another version; a signature is checked once, by
+the keys of its day; a fingerprint follows from fields that are compared.
 """
 
 
@@ -107,10 +108,20 @@ def differing_fields(stored: WalletTransaction, again: WalletTransaction) -> tup
     for name in WalletTransaction.__struct_fields__:
         if name in NOT_COMPARED or getattr(stored, name) == getattr(again, name):
             continue
+        if name == "group" and _bare(stored.group) == _bare(again.group):
+            continue
         if name == "player_id" and again.player_id is None:
             continue
         found.append(name)
     return tuple(found)
+
+
+def _bare(group: Group | None) -> Group | None:
+    """Return a group without the fields of its members that are not compared."""
+    if group is None:
+        return None
+    members = [replace(member, signature="", fingerprint="") for member in group.members]
+    return replace(group, members=members)
 
 
 def differences(comparisons: Iterable[EventComparison]) -> list[EventComparison]:
