@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 
 from replay.archive.files import FileManifest, FileSpan, decode_manifest, read_records, spans_of
@@ -36,6 +36,10 @@ class ArchivedLog:
             partition: (spans[0].from_offset, spans[-1].to_offset)
             for partition, spans in self._of(topic).items()
         }
+
+    def all_bounds(self, topics: Collection[str]) -> Mapping[str, Mapping[int, Bounds]]:
+        """Return what each partition of several topics holds, as `LogSource`."""
+        return {topic: self.bounds(topic) for topic in topics}
 
     def first_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
         """Return the first offsets at or after a time, as `LogSource`."""
@@ -106,12 +110,18 @@ class JoinedLog:
 
     def bounds(self, topic: str) -> Mapping[int, Bounds]:
         """Return what both hold of each partition, as `LogSource`."""
-        live = self._broker.bounds(topic)
-        older = self._archived(topic)
-        return {
-            partition: (min(begin, older.get(partition, (begin, begin))[0]), end)
-            for partition, (begin, end) in live.items()
-        }
+        return self.all_bounds([topic])[topic]
+
+    def all_bounds(self, topics: Collection[str]) -> Mapping[str, Mapping[int, Bounds]]:
+        """Return what both hold of several topics, as `LogSource`."""
+        found = {}
+        for topic, live in self._broker.all_bounds(topics).items():
+            older = self._archived(topic)
+            found[topic] = {
+                partition: (min(begin, older.get(partition, (begin, begin))[0]), end)
+                for partition, (begin, end) in live.items()
+            }
+        return found
 
     def first_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
         """Return the first offsets at or after a time in either, as `LogSource`."""
