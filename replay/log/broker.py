@@ -174,9 +174,9 @@ class BrokerLog:
         self, places: Collection[tuple[str, int]], which: int
     ) -> Mapping[tuple[str, int], int]:
         """Return an offset of each partition: of a time, or of its beginning or end."""
-        asked = [TopicPartition(topic, partition, which) for topic, partition in places]
+        requested = [TopicPartition(topic, partition, which) for topic, partition in places]
         try:
-            answers = self._consumer.offsets_for_times(asked, timeout=_ANSWER_TIMEOUT_S)
+            answers = self._consumer.offsets_for_times(requested, timeout=_ANSWER_TIMEOUT_S)
         except KafkaException as error:
             what = ", ".join(sorted({topic for topic, _ in places}))
             raise self._unavailable(f"the offsets of {what}", error) from error
