@@ -61,7 +61,7 @@ class RuleFigures(msgspec.Struct, frozen=True):
     exposed: list[Exposure]
     alerts_per_1000_players_day: float
     delay_ms: dict[str, int] | None
-    """From the event that an episode begins with to the append of the record that raised its alert."""
+    """From the first event of an episode to the append of the record that raised its alert."""
     cpu_us_per_event: float
 
 
