@@ -33,7 +33,7 @@ def with_warning(value: int, **more):
 
 def log_of(events) -> MemoryLog:
     encode = codec.encoder(WalletTransaction)
-    records = {number: [] for number in range(PARTITIONS)}
+    records: dict[int, list[MemoryRecord]] = {number: [] for number in range(PARTITIONS)}
     for event in sorted(events, key=lambda each: each.occurred_at):
         rows = records[partition_for(event.player_id.encode(), PARTITIONS)]
         key = event.player_id.encode()
@@ -99,7 +99,9 @@ def test_the_alerts_are_those_of_production_to_the_id():
         detectors = PartitionDetectors([draft], partition)
         decode = codec.decoder(WalletTransaction)
         for row in rows:
-            raised |= {alert.alert_id for alert in detectors.observe(decode(row.value), row.offset)}
+            raised |= {
+                alert.alert_id for alert in detectors.observe(decode(row.value or b""), row.offset)
+            }
     run = run_backtest(log, plan_of(draft))
     assert raised
     assert set(run.runs[DRAFT].alerts) == raised

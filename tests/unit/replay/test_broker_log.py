@@ -64,7 +64,7 @@ class Client:
 
     def list_topics(self, timeout):
         self.asked.append(("list_topics",))
-        topics = {}
+        topics: dict[str, dict[int, None]] = {}
         for topic, partition in self.bounds:
             topics.setdefault(topic, {})[partition] = None
         found = {name: type("Topic", (), {"partitions": each}) for name, each in topics.items()}

@@ -9,6 +9,7 @@ import subprocess
 from itertools import count
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -30,7 +31,9 @@ HUB88 = raw_topic("hub88")
 
 
 def output(**rows) -> VersionOutput:
-    kinds = {name: [] for name in ("events", "outcomes", "balances", "alerts", "rejected")}
+    kinds: dict[str, list] = {
+        name: [] for name in ("events", "outcomes", "balances", "alerts", "rejected")
+    }
     return VersionOutput(10, 1_000, 500, {"p50": 5, "p99": 9}, **{**kinds, **rows})
 
 
@@ -47,10 +50,8 @@ def found(kind: str, comparison):
 class TestComparison:
     def test_equal_results_are_identical_whatever_they_took(self):
         first = output(events=[event("a", 100), event("b", 200)])
-        second = VersionOutput(10, 9_000, 900, {"p50": 7, "p99": 70}, *[[]] * 0, **{
-            "events": [event("b", 200), event("a", 100)],
-            **{name: [] for name in ("outcomes", "balances", "alerts", "rejected")},
-        })  # fmt: skip
+        slower = output(events=[event("b", 200), event("a", 100)])
+        second = msgspec.structs.replace(slower, cpu_ns=9_000, latencies_ns={"p50": 7, "p99": 70})
         comparison = compare_versions(("v1", "v2"), first, second)
         assert comparison.identical
         assert (comparison.first.name, comparison.second.name) == ("v1", "v2")
@@ -116,7 +117,7 @@ def copy_of_sources(folder: Path) -> Path:
     return folder
 
 
-def compare(*arguments: str):
+def compare(*arguments: str | Path):
     return CliRunner().invoke(cli, ["replay", "compare", *map(str, arguments), "--json"])
 
 
@@ -161,6 +162,7 @@ class TestNames:
             subprocess.run([*git, *command], check=True, env={**os.environ, "HOME": str(tmp_path)})
         (repository / "replay" / "explain.py").write_text("'second'\n")
         with open_version("HEAD", repository) as version:
+            assert version.sources is not None
             assert (version.sources / "replay" / "explain.py").read_text() == "'first'\n"
             assert version.name.startswith("HEAD (")
         assert not version.sources.exists()
