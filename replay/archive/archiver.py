@@ -135,12 +135,21 @@ class Archiver:
             self._write(span, block)
         return len(spans)
 
-    def archive(self, topics: Collection[str]) -> int:
-        """Archive what is complete of each topic, named without its namespace; return the files."""
+    def archive(
+        self, topics: Collection[str], should_stop: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Archive what is complete of each topic, named without its namespace; return the files.
+
+        It ends between two topics as soon as `should_stop` returns true.
+        """
         positions = self.books.positions()
         files = 0
-        for topic in sorted(topics):
-            for partition, (begin, end) in sorted(self.source.bounds(self.prefix + topic).items()):
+        there = self.source.all_bounds([self.prefix + topic for topic in sorted(topics)])
+        for name, bounds in there.items():
+            if should_stop():
+                break
+            topic = name.removeprefix(self.prefix)
+            for partition, (begin, end) in sorted(bounds.items()):
                 position = positions.get((topic, partition), begin)
                 if position < begin:
                     logger.error(

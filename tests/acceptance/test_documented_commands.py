@@ -96,6 +96,7 @@ ELSEWHERE = {
     "pitboss replay export": "test_export_cli.py",
     "pitboss replay sql": "test_outputs.py",
     "pitboss replay compare": "test_outputs.py",
+    "pitboss rules test": "test_backtest_cli.py",
     "pitboss replay record": "test_archive_cli.py",
     "pitboss replay play": "test_archive_cli.py",
     "pitboss replay ledger": "test_replay_ledger_cli.py",
