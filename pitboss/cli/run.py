@@ -29,6 +29,7 @@ from pitboss.settings import (
     read_settings,
     read_worker_settings,
 )
+from pitboss.telemetry_settings import read_telemetry_settings
 from pitboss.workers import ALL_ROLES, ARCHIVE, GATEWAY, ONE_PROCESS, READS_KEYS
 from pitboss.workers.checks import check_unsigned, check_worker_settings, format_unchecked
 from pitboss.workers.role_locks import hold_roles
@@ -85,6 +86,7 @@ def run(
     """
     settings, worker = read_settings(), read_worker_settings()
     roles = _roles_of(role, workers)
+    telemetry = read_telemetry_settings()
     if unsigned:
         worker = replace(worker, unsigned=(worker.unsigned or frozenset()) | set(unsigned))
     if not READS_KEYS.isdisjoint(roles):
@@ -104,6 +106,7 @@ def run(
         worker_id=worker.worker_id,
         keys_file=worker.keys_file,
         unsigned=booked,
+        telemetry_port=telemetry.port,
     )
     with locks, _keeping_servers(settings):
         supervisor = _supervise(runtime, settings, worker, roles, workers, providers)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from pitboss.embedded.files import display_path, roll_log
 from pitboss.settings import Runtime, worker_environment
+from pitboss.telemetry_settings import PORT_VARIABLE, read_telemetry_settings, worker_port
 from pitboss.workers.role_locks import file_stem
 from schemas.errors import UsageError
 
@@ -84,6 +85,7 @@ class WorkerProcess:
     ) -> None:
         """Prepare without starting; `environment` is added to that of every worker."""
         self.role = role
+        self.number = number
         self.name = f"{role}-{number}"
         file = f"{file_stem(log_prefix)}-{self.name}.log" if log_prefix else f"{self.name}.log"
         self.log = home / runtime.namespace / "log" / file
@@ -108,10 +110,17 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=worker_environment(self._runtime, self.name) | self._environment,
+                env=self._worker_environment(),
                 # Ctrl-C in a terminal goes to its whole group; we drain the workers, in order.
                 start_new_session=True,
             )
+
+    def _worker_environment(self) -> dict[str, str]:
+        environment = worker_environment(self._runtime, self.name) | self._environment
+        base = read_telemetry_settings(environment).port
+        if base is not None:
+            environment[PORT_VARIABLE] = str(worker_port(base, self.role, self.number))
+        return environment
 
     @property
     def pid(self) -> int | None:

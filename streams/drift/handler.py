@@ -18,7 +18,7 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -32,6 +32,7 @@ from runtime.kafka.intake.intake import IntakeSettings
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from runtime.kafka.records import RawRecord
 from runtime.kafka.topic_reader import read_topics
+from runtime.telemetry.samples import MetricSample, count_samples
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import DeadLetter, Position, SchemaDrift
@@ -75,6 +76,11 @@ class DriftStats:
     seen: int = 0
     published: int = 0
     checked: Counter[str] = field(default_factory=Counter)
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yield the counts as metrics."""
+        yield from count_samples("pitboss.drift.checked", self.checked)
+        yield MetricSample("pitboss.drift.shapes", (), self.published)
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,7 @@ def create_worker(settings: DriftSettings, dialects: Dialects = DIALECTS) -> Dri
     topic = qualified_name(DRIFT, settings.namespace)
     app = create_app(AppSettings(group, settings.bootstrap_servers))
     known, stats = PublishedShapes(), DriftStats()
+    app.when_observed(lambda telemetry: telemetry.meters.add_source(stats.samples))
     app.supervise(PublishedShapesLoader(settings.bootstrap_servers, topic, known))
     producer = app.supervise(
         BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group))
