@@ -351,7 +351,7 @@ SETTINGS: Final = (
     Setting(
         "telemetry_port",
         SettingType.NUMBER,
-        "all roles",
+        "all roles, `pitboss top`",
         "Port on 127.0.0.1 for `/healthz`, `/readyz`, `/metrics` and `/status` of a worker. "
         "`pitboss run` counts up from it: `normalise-1` has it itself, then come ledger, resolve, "
         "fraud, drift, gateway and archive, and 10 further the second worker of each. See "

@@ -6,16 +6,17 @@ import json
 
 import click
 
+from pitboss.cli.suggestions import NameChoice, SuggestingGroup
 from pitboss.workers import ALL_ROLES
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def metrics() -> None:
     """List the metrics that workers show."""
 
 
 @metrics.command("list")
-@click.option("--role", type=click.Choice(ALL_ROLES), help="Only those of one role.")
+@click.option("--role", type=NameChoice(ALL_ROLES), help="Only those of one role.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_(role: str | None, as_json: bool) -> None:
     """List every metric with its type, unit, labels, bound of series, and meaning.

@@ -32,6 +32,7 @@ from pitboss.settings import (
 from pitboss.telemetry_settings import read_telemetry_settings
 from pitboss.workers import ALL_ROLES, ARCHIVE, GATEWAY, ONE_PROCESS, READS_KEYS
 from pitboss.workers.checks import check_unsigned, check_worker_settings, format_unchecked
+from pitboss.workers.restarts import note_restart
 from pitboss.workers.role_locks import hold_roles
 from pitboss.workers.supervisor import Supervisor, workers_for
 from schemas.errors import UsageError
@@ -182,7 +183,11 @@ def _supervise(
         home=settings.home,
         log_prefix=worker.worker_id,
     )
-    supervisor = Supervisor(processes, _report)
+
+    def note_end(role: str, code: int | None) -> None:
+        note_restart(settings.home, runtime.namespace, role, code)
+
+    supervisor = Supervisor(processes, _report, note_end)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     supervisor.run()

@@ -204,8 +204,17 @@ class _SupervisedWorker:
 class Supervisor:
     """Runs workers until it is asked to stop."""
 
-    def __init__(self, workers: Sequence[WorkerProcess], report: Callable[[str], None]) -> None:
-        """Prepare without starting; `report` takes a line for each start and end."""
+    def __init__(
+        self,
+        workers: Sequence[WorkerProcess],
+        report: Callable[[str], None],
+        note_end: Callable[[str, int | None], None] = lambda *_: None,
+    ) -> None:
+        """Prepare without starting; `report` takes a line for each start and end.
+
+        `note_end` takes the role and the exit code of each worker that has to be started again.
+        """
+        self._note_end = note_end
         self._workers = [_SupervisedWorker(worker) for worker in workers]
         self._report = report
         self._is_stopping = threading.Event()
@@ -248,6 +257,7 @@ class Supervisor:
                 )
                 self._is_stopping.set()
                 return
+            self._note_end(worker.role, worker.exit_code)
             jitter = random.random()  # noqa: S311  # jitter need not be a secret
             delay_s = supervised.policy.on_end(uptime_s, jitter)
             supervised.start_at = now + delay_s
