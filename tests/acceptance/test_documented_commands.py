@@ -85,6 +85,7 @@ ELSEWHERE = {
     "pitboss up": "test_embedded_stack.py",
     "pitboss down": "test_embedded_stack.py",
     "pitboss run": "test_supervisor.py",
+    "pitboss metrics list": "test_metrics.py",
     "pitboss pause": "test_pause.py",
     "pitboss gateway": "test_gateway_commands.py",
     "pitboss sandbox keyring": "test_sandbox_cli.py",
