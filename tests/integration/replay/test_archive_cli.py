@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -29,6 +30,7 @@ from replay.audit.evidence import read_tables
 from replay.ledger.rebuild import read_prefix, rebuild_ledger
 from replay.log.blocks import LogGap
 from replay.log.broker import BrokerLog
+from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas.topics import TRANSACTIONS, raw_topic
 from tests.support.archive_books import FileBooks
@@ -41,9 +43,13 @@ RAW = raw_topic("hub88")
 DEADLINE_S = 60
 
 
-async def run(runtime, folder, *arguments: str, code: int = 0):
+async def invoke(runtime, folder, *arguments: str):
     env = {**worker_environment(runtime), "PITBOSS_ARCHIVE": str(folder)}
-    result = await asyncio.to_thread(CliRunner().invoke, cli, [*arguments, "--json"], env=env)
+    return await asyncio.to_thread(CliRunner().invoke, cli, [*arguments, "--json"], env=env)
+
+
+async def run(runtime, folder, *arguments: str, code: int = 0):
+    result = await invoke(runtime, folder, *arguments)
     assert result.exit_code == code, (result.output, result.stderr, result.exception)
     return json.loads(result.stdout) if result.stdout else result.stderr
 
@@ -165,6 +171,26 @@ async def test_the_ledger_is_rebuilt_across_the_seam(runtime, tmp_path, monkeypa
         replay = await replay_ledger_to(runtime, joined, None)
     assert replay.identical
     assert replay.events == 200
+    await balances_are_those_of_the_log(runtime, tmp_path, first_held=gone)
+
+
+async def balances_are_those_of_the_log(runtime, folder, first_held) -> None:
+    """Ask for a player's wallet at times that the broker has forgotten, with and without an archive."""
+    partition = partition_for(b"p-1", PARTITIONS)
+    held = next(one.offset for one in first_held if one.partition == partition)
+    store = ArchivedLog(LocalStore(folder), runtime.prefix)
+    [block, *_] = store.read(runtime.topic(TRANSACTIONS), partition, 0, held)
+    for offset, at_ms in [*zip(block.offsets, block.timestamps_ms, strict=True)][::7]:
+        at = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()
+        place = f"{TRANSACTIONS}-{partition}@{offset}"
+        balance = ("ledger", "balance", "p-1", "--at")
+        by_place = await invoke(runtime, folder, *balance, place)
+        by_time = await invoke(runtime, folder, *balance, at)
+        assert (by_time.exit_code, by_time.stdout) == (by_place.exit_code, by_place.stdout)
+    (folder / "empty").mkdir()
+    refused = await invoke(runtime, folder / "empty", *balance, at)
+    assert refused.exit_code == LogGap.exit_code
+    assert "set PITBOSS_ARCHIVE" in refused.stderr
 
 
 @pytest.mark.timeout(240)
