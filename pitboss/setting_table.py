@@ -345,6 +345,15 @@ SETTINGS: Final = (
         default_text="none: no session is known",
     ),
     Setting(
+        "gateway_files",
+        SettingType.PATH,
+        "`gateway`",
+        "Folder in which bank statements and reports are put, in one folder a provider. See "
+        "[gateway.md](../howto/gateway.md#files)",
+        "/srv/pitboss/files",
+        default_text="none: no files are read",
+    ),
+    Setting(
         "gateway_patience_ms",
         SettingType.NUMBER,
         "`gateway`",
