@@ -1,4 +1,4 @@
-"""The topic of rule changes as a worker follows it, and the ends of the log's partitions."""
+"""The topic of rule changes as a worker follows it, and the ends of the partitions watched."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from runtime.kafka.tasks import crash_on_stray_cancel
 from schemas import codec
 from schemas.errors import Rejected, Unavailable
 from schemas.rule_changes import RuleChange
+from schemas.topics import qualified_name
 
 POLL_MS: Final = 200
 RETRY_S: Final = 2.0
@@ -36,8 +37,8 @@ class RuleSource(Protocol):
         Raises Unavailable.
         """
 
-    async def end_offset(self, partition: int) -> int:
-        """Return the end of a partition of the log: no record at or behind it was ever judged.
+    async def end_offset(self, topic: str, partition: int) -> int:
+        """Return the end of a partition of a topic: no record at or behind it was ever judged.
 
         Raises Unavailable.
         """
@@ -52,9 +53,9 @@ class ReleaseRules:
     async def reach(self, position: int) -> None:
         """Do nothing: there is nothing to read."""
 
-    async def end_offset(self, partition: int) -> int:
-        """Return the log's start, where the rules of the release begin."""
-        del partition
+    async def end_offset(self, topic: str, partition: int) -> int:
+        """Return the topic's start, where the rules of the release begin."""
+        del topic, partition
         return 0
 
 
@@ -62,15 +63,20 @@ class RuleFeed(Service):
     """The changes of the rules, read in no group by every worker, and followed for ever."""
 
     def __init__(
-        self, bootstrap_servers: str, topic: str, log: str, rules: Sequence[Rule], **kwargs: Any
+        self,
+        bootstrap_servers: str,
+        topic: str,
+        namespace: str,
+        rules: Sequence[Rule],
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.book = RuleBook(rules)
-        self.on_change: Callable[[], Awaitable[None]] | None = None
+        self.on_poll: Callable[[], Awaitable[None]] | None = None
         """Called after each poll of the topic; it has to be cheap where nothing changed."""
         self._bootstrap_servers = bootstrap_servers
         self._topic = topic
-        self._log = log
+        self._namespace = namespace
         self._is_read = asyncio.Event()
         self._moved = asyncio.Event()
         self._consumer: AIOKafkaConsumer | None = None
@@ -90,9 +96,9 @@ class RuleFeed(Service):
                 f"{self.book.position}"
             ) from None
 
-    async def end_offset(self, partition: int) -> int:
-        """Return the end of a partition of the log."""
-        tp = TopicPartition(self._log, partition)
+    async def end_offset(self, topic: str, partition: int) -> int:
+        """Return the end of a partition of a topic."""
+        tp = TopicPartition(qualified_name(topic, self._namespace), partition)
         consumer = self._consumer
         if consumer is None:
             raise Unavailable(f"{self._topic} is not being read")
@@ -153,8 +159,8 @@ class RuleFeed(Service):
             if await consumer.position(tp) < end:
                 continue
             self._is_read.set()
-            if self.on_change is not None:
-                await self.on_change()
+            if self.on_poll is not None:
+                await self.on_poll()
 
     def _fold(self, fetched: Mapping[Any, Iterable[Any]]) -> None:
         for records in fetched.values():

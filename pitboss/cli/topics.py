@@ -13,6 +13,7 @@ import click
 import msgspec
 import orjson
 
+from fraud_agents.detectors.shard import WATCHED
 from pitboss.cli import screen
 from pitboss.cli.dlt_filter import PLACE, check_audit_text, parse_source
 from pitboss.cli.option_types import DURATION, FiniteFloat
@@ -33,6 +34,7 @@ from schemas.errors import Unavailable, UsageError
 from schemas.topics import (
     PARTITIONS_DEFAULT,
     PROVIDER_NAME,
+    SIGNALS,
     TRANSACTIONS,
     UNRESOLVED,
     raw_pattern,
@@ -324,14 +326,15 @@ def _sources(runtime: Runtime) -> dict[str, str]:
         "normalise": raw_pattern(runtime.namespace, providers),
         "ledger": _exactly(runtime.topic(TRANSACTIONS)),
         "resolve": _exactly(runtime.topic(UNRESOLVED)),
-        "fraud": _exactly(runtime.topic(TRANSACTIONS)),
+        "fraud": _exactly(*map(runtime.topic, (*WATCHED, SIGNALS))),
         "drift": source_pattern(runtime.namespace, providers),
     }
     return {runtime.group(GROUPS[role]): pattern for role, pattern in patterns.items()}
 
 
-def _exactly(topic: str) -> str:
-    return f"^{re.escape(topic)}$"
+def _exactly(*topics: str) -> str:
+    names = "|".join(map(re.escape, topics))
+    return f"^({names})$" if len(topics) > 1 else f"^{names}$"
 
 
 def _is_over(total: LagSum, max_lag: int | None, max_age_s: float | None) -> bool:

@@ -145,7 +145,9 @@ def snapshots(runtime: Runtime) -> dict[int, int]:
     """Return the offset of each partition's snapshot; empty while the table does not exist."""
     with psycopg.connect(runtime.database_url) as connection:
         try:
-            rows = connection.execute("SELECT part, next_offset FROM fraud.snapshot").fetchall()
+            rows = connection.execute(
+                "SELECT part, next_offset FROM fraud.snapshot WHERE topic = %s", (TRANSACTIONS,)
+            ).fetchall()
         except psycopg.errors.UndefinedTable:
             return {}
     return dict(rows)
@@ -165,6 +167,15 @@ async def committed_offsets(runtime: Runtime) -> dict[int, int]:
 
     The agent commits it when a batch and its alerts are acknowledged.
     """
+    topic = runtime.topic(TRANSACTIONS)
+    found = await committed(runtime, [TopicPartition(topic, n) for n in range(PARTITIONS)])
+    return {tp.partition: offset for tp, offset in found.items()}
+
+
+async def committed(
+    runtime: Runtime, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """Return the group's committed offset of each partition; 0 where there is none."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=runtime.bootstrap_servers,
         group_id=runtime.group("fraud.detect"),
@@ -172,26 +183,24 @@ async def committed_offsets(runtime: Runtime) -> dict[int, int]:
     )
     await consumer.start()
     try:
-        found = {}
-        for partition in range(PARTITIONS):
-            found[partition] = (
-                await consumer.committed(TopicPartition(runtime.topic(TRANSACTIONS), partition))
-                or 0
-            )
-        return found
+        return {tp: await consumer.committed(tp) or 0 for tp in partitions}
     finally:
         await consumer.stop()
 
 
 async def ends(runtime: Runtime) -> dict[int, int]:
+    """Return the end of each partition of the log."""
+    found = await all_ends(runtime, [runtime.topic(TRANSACTIONS)])
+    return {tp.partition: end for tp, end in found.items()}
+
+
+async def all_ends(runtime: Runtime, topics: Iterable[str]) -> dict[TopicPartition, int]:
+    """Return the end of each partition of topics with as many partitions as the log."""
     consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers)
     await consumer.start()
     try:
-        tps = [
-            TopicPartition(runtime.topic(TRANSACTIONS), partition)
-            for partition in range(PARTITIONS)
-        ]
-        return {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
+        tps = [TopicPartition(topic, number) for topic in topics for number in range(PARTITIONS)]
+        return dict(await consumer.end_offsets(tps))
     finally:
         await consumer.stop()
 

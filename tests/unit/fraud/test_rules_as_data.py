@@ -101,7 +101,6 @@ class TestFiles:
             (b"[", "not JSON"),
             (b"[]", "does not run a detector"),
             (written(detector="D99"), "does not run a detector 'D99'"),
-            (written(detector="D08"), "does not run a detector 'D08'"),
             (written(parameters={"treshold": 3}), r"parameters.*'treshold' was unexpected"),
             (written(parameters={"limits": {"none": 3}}), "'none' was unexpected"),
             (written(parameters={"threshold": "many"}), "threshold.*'many' is not of type"),
