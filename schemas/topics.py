@@ -146,7 +146,8 @@ def catalogue(
         )
         for name in sorted(providers)
     ]
-    sources = [topic.name for topic in raw] + [TRANSACTIONS, UNRESOLVED]
+    read = [TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, GAME_RESULTS, SIGNALS]
+    sources = [topic.name for topic in raw] + read
     return (*raw, *_INTERNAL, *map(dead_letter_spec, sources))
 
 

@@ -88,15 +88,17 @@ def _key_and_value(event: WalletTransaction) -> tuple[str, bytes]:
     return event.player_id, _encode(event)
 
 
-async def append_bytes(runtime: Runtime, records: Iterable[tuple[str, bytes | None]]) -> None:
+async def append_bytes(
+    runtime: Runtime, records: Iterable[tuple[str, bytes | None]], topic: str = TRANSACTIONS
+) -> None:
     producer = AIOKafkaProducer(
         bootstrap_servers=runtime.bootstrap_servers, acks="all", linger_ms=5
     )
     await producer.start()
     try:
-        topic = runtime.topic(TRANSACTIONS)
+        name = runtime.topic(topic)
         sent = [
-            await producer.send(topic, value, player.encode(), partition=partition_of(player))
+            await producer.send(name, value, player.encode(), partition=partition_of(player))
             for player, value in records
         ]
         await asyncio.gather(*sent)

@@ -79,9 +79,15 @@ async def test_an_unreadable_record_is_a_dead_letter_and_the_next_ones_are_watch
     fast = burst("fast", T0, 500)
     await append(log, fast[:250])
     await append_bytes(log, [("fast", b"no avro"), ("fast", None)])
+    await append_bytes(log, [("fast", b"no avro")], PLAYER_EVENTS)
     await append(log, fast[250:])
     async with running_agent(settings_of(log)):
         await fraud_log.wait_until_processed(log)
+
+        async def is_a_letter() -> bool:
+            return bool(await fraud_log.read_all(log, PLAYER_EVENTS + ".dlt"))
+
+        await fraud_log.wait_until(is_a_letter, "a dead letter of a player event")
     assert [alert.observed for alert in await read_alerts(log)] == [500]
     letters = [
         codec.decoder(DeadLetter)(r.value)
