@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
@@ -29,6 +30,7 @@ from runtime.dead_letters.sink import KafkaDeadLetterSink
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.start_offsets import LOG_START
 from runtime.kafka.producer import BatchProducer
+from runtime.telemetry.samples import MetricSample, count_samples
 from schemas import codec
 from schemas.errors import Fenced, Unavailable, UsageError
 from schemas.events import PlayerEvent
@@ -106,6 +108,11 @@ class FraudAgent:
         self._records = snapshot_records
         self._owned: dict[ShardKey, OwnedShard] = {}
         self._database_away_until_s = 0.0
+        self._alert_counts: Counter[tuple[str, str]] = Counter()
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yield how many alerts and revisions were raised since the start."""
+        return count_samples("pitboss.fraud.alerts", self._alert_counts)
 
     def _rule_set_at(self, position: int) -> RuleSet:
         found = self._rule_sets.get(position)
@@ -180,7 +187,13 @@ class FraudAgent:
             )
         now_s = asyncio.get_running_loop().time()
         saved_at_s = now_s - self._interval_s * (partition % SNAPSHOT_STAGGER) / SNAPSHOT_STAGGER
-        return OwnedShard(inputs, detectors, saved_at_s, self._enforcement)
+        return OwnedShard(
+            inputs,
+            detectors,
+            saved_at_s,
+            enforcement=self._enforcement,
+            alert_counts=self._alert_counts,
+        )
 
     def _rules_before(self, timeline: Timeline, offset: int) -> RuleSet:
         """Return the rules that judged the record before an offset; else the present ones."""

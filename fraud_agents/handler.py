@@ -26,20 +26,21 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
     It watches the log, the player events and the game results. What detectors with other keys than
     the player need of them goes to `risk.signals.v1`, which it watches as well.
     """
-    servers, namespace = settings.bootstrap_servers, settings.namespace
+    broker, namespace = settings.broker, settings.namespace
     group = qualified_name(GROUP, namespace)
-    producer = app.supervise(BatchProducer(ProducerSettings(servers, group)))
+    producer = app.supervise(BatchProducer(ProducerSettings(broker, group)))
     store = app.supervise(SnapshotStore(settings.database_url, GROUP))
     rules_topic = qualified_name(RULES, namespace)
-    feed = app.supervise(RuleFeed(servers, rules_topic, namespace, settings.rules))
+    feed = app.supervise(RuleFeed(broker, rules_topic, namespace, settings.rules))
     watches = _watched_topics(producer, namespace)
     names = {qualified_name(one, namespace): one for watch in watches for one in watch.topics}
     outputs = (qualified_name(one, namespace) for one in (ALERTS, raw_topic(HOUSE), SIGNALS))
+    dead_letters = KafkaDeadLetterSink(producer, "fraud", settings.code_version)
     agent = FraudAgent(
         feed,
         store,
         producer,
-        KafkaDeadLetterSink(producer, "fraud", settings.code_version),
+        dead_letters,
         AgentTopics(names, *outputs),
         watches,
         enforcement=settings.enforcement,
@@ -52,8 +53,10 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
         await agent.announce_idle()
 
     feed.on_poll = follow
+    app.when_observed(lambda telemetry: telemetry.meters.add_source(dead_letters.samples))
+    app.when_observed(lambda telemetry: telemetry.meters.add_source(agent.samples))
     intake = IntakeSettings(
-        servers, group, group_instance_id=settings.group_instance_id, is_co_partitioned=True
+        broker, group, group_instance_id=settings.group_instance_id, is_co_partitioned=True
     )
     return add_agent(app, intake, agent.handle, name=GROUP, topics=list(names), positions=agent)
 
@@ -71,6 +74,6 @@ def _watched_topics(producer: BatchProducer, namespace: str) -> tuple[WatchedTop
 
 def create_app(settings: FraudSettings) -> PitbossApp:
     """Create a Faust app with the fraud agent alone; nothing is connected or started."""
-    app = create_faust_app(AppSettings(GROUP, settings.bootstrap_servers))
+    app = create_faust_app(AppSettings(GROUP, settings.broker))
     register(app, settings)
     return app

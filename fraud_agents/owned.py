@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -103,6 +103,8 @@ class OwnedShard:
     """Blocks and holds for the casino's own raw topic."""
     signals: list[OutRecord] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
+    alert_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Of the whole worker, by rule and severity."""
     is_consistent: bool = True
     """False while the detectors are between two records: their state must not be kept."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -161,6 +163,7 @@ class OwnedShard:
 
     def _publish(self, alert: FraudAlert, value: bytes) -> None:
         self.alerts.append((alert.key.encode(), value, (), None))
+        self.alert_counts[alert.rule_id, alert.severity] += 1
         if self.enforcement is None or not self.detectors.may_stop(alert):
             return
         order = self.enforcement.record_for(alert)

@@ -47,9 +47,7 @@ class QuiescenceMonitor:
         self._watched = [runtime.topic(name) for name in (PLAYER_EVENTS, GAME_RESULTS, SIGNALS)]
         self._unresolved = runtime.topic(UNRESOLVED)
         self._database = LedgerDatabase(runtime.database_url, "pitboss.demo", role=Role.AUDITOR)
-        self._kafka = KafkaPipelineProgress(
-            runtime.bootstrap_servers, runtime.namespace, NORMALISE_GROUP
-        )
+        self._kafka = KafkaPipelineProgress(runtime.broker, runtime.namespace, NORMALISE_GROUP)
 
     async def __aenter__(self) -> Self:
         """Connect."""
@@ -94,7 +92,7 @@ class QuiescenceMonitor:
             offsets = {f"{row[1]}-{row[2]}": row[column] for row in rows if row[0] == "ledger"}
             if not has_passed(ends, offsets):
                 return DemoProgress(await self.read_booked_records(), name)
-        ends |= await self._kafka.end_offsets(self._watched)
+        ends = {**ends, **await self._kafka.end_offsets(self._watched)}
         if not has_passed(ends, await self._kafka.committed_offsets(self._fraud_group)):
             return DemoProgress(await self.read_booked_records(), "the fraud agents")
         return DemoProgress(await self.read_booked_records(), "")

@@ -17,6 +17,7 @@ from ledger_sink.store.log_check import checksum
 from replay.audit.rerun import name_record, rerun_detectors
 from runtime.kafka.topic_reader import partition_bounds, read_topics
 from runtime.postgres.statements import statements_of
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import (
@@ -173,7 +174,7 @@ def _answer_row(row: Sequence[Any]) -> AnswerRow:
 
 
 async def read_all_topics(
-    bootstrap_servers: str, namespace: str, providers: Collection[str]
+    broker: BrokerAddress, namespace: str, providers: Collection[str]
 ) -> TopicEvidence:
     """Read every record of the topics that the checks compare. Raises Unavailable, UsageError."""
     topics = TopicEvidence()
@@ -183,9 +184,9 @@ async def read_all_topics(
         qualified_name(dead_letter_topic(raw_topic(provider)), namespace) for provider in providers
     } | {qualified_name(dead_letter_topic(name), namespace) for name in (TRANSACTIONS, UNRESOLVED)}
     log = qualified_name(TRANSACTIONS, namespace)
-    topics.partitions = len(await partition_bounds(bootstrap_servers, {log}))
+    topics.partitions = len(await partition_bounds(broker, {log}))
     readers = _TopicReaders(topics, namespace)
-    async for record in read_topics(bootstrap_servers, raw | ours | dead):
+    async for record in read_topics(broker, raw | ours | dead):
         readers.read(record)
     return topics
 
