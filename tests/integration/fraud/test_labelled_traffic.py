@@ -9,16 +9,18 @@ from aiokafka import AIOKafkaProducer
 
 from fraud_agents.activations import Timeline, rerun_shard, rerun_signals
 from fraud_agents.detectors import DEFAULT_RULES
+from fraud_agents.detectors.catalogue import SIGNAL_DETECTORS
 from fraud_agents.detectors.shard import WATCHED
 from fraud_agents.owned import RECORD_TYPES
 from fraud_agents.rule_book import RuleBook
 from fraud_agents.snapshots import migrate
 from lab.fraud.traffic import make_traffic
+from pitboss.cli.alert_explanations import explain_alert
 from pitboss.ops.topic_admin import create_topics
 from pitboss.workers.fraud import create_enforcement
 from replay.audit.rerun import name_record
 from schemas import codec
-from schemas.events import FraudAlert
+from schemas.events import AlertStatus, FraudAlert
 from schemas.topics import ALERTS, SIGNALS, TRANSACTIONS, raw_topic
 from tests.support import fraud_log
 from tests.support.fraud_log import PARTITIONS, partition_of, running_agent, settings_of
@@ -113,3 +115,11 @@ async def test_one_seed_through_kafka_raises_the_alerts_of_the_run_in_process(ru
     house = await fraud_log.read_all(runtime, raw_topic("house"))
     assert {(record.key, record.value) for record in house} == orders
     assert len(orders) > 20
+    explained = set()
+    for alert in alerts.values():
+        if alert.rule_id in SIGNAL_DETECTORS and alert.rule_id not in explained:
+            if alert.status != AlertStatus.CLOSED:
+                _, found = await explain_alert(runtime, alert)
+                assert found.agrees, found.differences
+                explained.add(alert.rule_id)
+    assert explained == SIGNAL_DETECTORS.keys()
