@@ -115,11 +115,9 @@ async def test_one_seed_through_kafka_raises_the_alerts_of_the_run_in_process(ru
     house = await fraud_log.read_all(runtime, raw_topic("house"))
     assert {(record.key, record.value) for record in house} == orders
     assert len(orders) > 20
-    explained = set()
-    for alert in alerts.values():
-        if alert.rule_id in SIGNAL_DETECTORS and alert.rule_id not in explained:
-            if alert.status != AlertStatus.CLOSED:
-                _, found = await explain_alert(runtime, alert)
-                assert found.agrees, found.differences
-                explained.add(alert.rule_id)
-    assert explained == SIGNAL_DETECTORS.keys()
+    still_open = {
+        alert.rule_id: alert for alert in alerts.values() if alert.status != AlertStatus.CLOSED
+    }
+    for rule_id in SIGNAL_DETECTORS:
+        _, found = await explain_alert(runtime, still_open[rule_id])
+        assert found.agrees, found.differences
