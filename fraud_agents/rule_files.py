@@ -57,8 +57,8 @@ def schema_of(base: Rule) -> dict[str, Any]:
             "reason": {"type": "string", "minLength": 10},
             "scope": _closed(dict.fromkeys(names, _NAMES)),
             "control": _closed(
-                {"percent": share, "exposed_minor_max": _COUNT},
-                required=["percent", "exposed_minor_max"],
+                {"percent": share, "exposed_minor_max": _COUNT, "day_minor_max": _COUNT},
+                required=["percent", "exposed_minor_max", "day_minor_max"],
             ),
             "stops_player": {"type": "boolean"},
             "parameters": _parameters_of(base),

@@ -59,11 +59,13 @@ class ControlGroup(msgspec.Struct, frozen=True):
     """Share of would-be blocks that are held for review instead, so that precision is measured.
 
     A player whose alert exposes `exposed_minor_max` or more, in euro cents, is blocked all the
-    same; so is one whose money is unknown.
+    same; so is one whose money is unknown, or whose alert would bring the money of the partition's
+    control group above `day_minor_max` for that day of event time.
     """
 
     percent: int
     exposed_minor_max: int
+    day_minor_max: int
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,14 +10,49 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
+import msgspec
+
 from fraud_agents.detectors.catalogue import DETECTORS, SIGNAL_DETECTORS
+from fraud_agents.features import reference_minor
 from fraud_agents.rule_set import RuleEntry, RuleSet, RuleState
 from fraud_agents.rules import Rule
 from schemas.errors import UsageError
-from schemas.events import FraudAlert
+from schemas.events import AlertStatus, FraudAlert
 from schemas.rule_changes import AlertHandling
 
+_DAY_MS: Final = 86_400_000
+_BUDGETS: Final = "control groups"
 _STOPPING: Final = frozenset({AlertHandling.NORMAL, AlertHandling.CONTROL})
+
+
+class ControlBudget(msgspec.Struct, array_like=True):
+    """Money of one version's control group, in euro cents, on one day of event time."""
+
+    day: int = 0
+    spent: int = 0
+    admitted: dict[str, int] = {}
+    """Open alerts of the group, and how much of each is counted."""
+
+    def admit(self, alert: FraudAlert, day_minor_max: int) -> bool:
+        """Return whether an alert that would be of the group is; count what it exposes.
+
+        An alert is admitted when it is opened, and stays in the group while its money fits.
+        """
+        if alert.status == AlertStatus.CLOSED:
+            return self.admitted.pop(alert.alert_id, None) is not None
+        counted = self.admitted.get(alert.alert_id)
+        if counted is None and alert.status != AlertStatus.OPEN:
+            return False
+        day = alert.occurred_at // _DAY_MS
+        if day > self.day:
+            self.day, self.spent = day, 0
+        exposed = reference_minor(alert.exposed_minor or 0, alert.currency) or 0
+        if self.spent + exposed - (counted or 0) > day_minor_max:
+            self.admitted.pop(alert.alert_id, None)
+            return False
+        self.spent += exposed - (counted or 0)
+        self.admitted[alert.alert_id] = exposed
+        return True
 
 
 class VersionDetector(Protocol):
@@ -53,6 +88,7 @@ class RuleVersions(Generic[D]):
         self._make = make
         self.detectors: tuple[D, ...] = ()
         self._stopping: set[tuple[str, int]] = set()
+        self._budgets: dict[str, ControlBudget] = {}
         self._use(rules, {})
 
     def _use(self, rules: RuleSet, running: Mapping[str, D]) -> None:
@@ -77,8 +113,28 @@ class RuleVersions(Generic[D]):
     def handle(self, detector: D, found: Iterable[FraudAlert]) -> list[FraudAlert]:
         """Return the alerts of a detector as they are published."""
         entry = self._entries[id(detector)]
-        raised = (self.rules.handle(alert, entry) for alert in found)
-        return [alert for alert in raised if alert is not None]
+        published = []
+        for alert in found:
+            raised = self.rules.handle(alert, entry)
+            if raised is not None and raised.handling == AlertHandling.CONTROL:
+                control, name = entry.rule.control, version_name(entry.rule)
+                assert control is not None
+                budget = self._budgets.setdefault(name, ControlBudget())
+                raised = raised if budget.admit(alert, control.day_minor_max) else alert
+            if raised is not None:
+                published.append(raised)
+        return published
+
+    def _as_published(
+        self, alert: FraudAlert, rules: RuleSet, entry: RuleEntry
+    ) -> FraudAlert | None:
+        """Return an open alert as it stands under a set, without counting its money."""
+        raised = rules.handle(alert, entry)
+        if raised is None or raised.handling != AlertHandling.CONTROL:
+            return raised
+        budget = self._budgets.get(version_name(entry.rule))
+        is_admitted = budget is not None and alert.alert_id in budget.admitted
+        return raised if is_admitted else alert
 
     def may_stop(self, alert: FraudAlert) -> bool:
         """Return whether an alert may block or hold its player, by its version and handling."""
@@ -118,14 +174,16 @@ class RuleVersions(Generic[D]):
         changed: list[FraudAlert] = []
 
         def is_kept(alert: FraudAlert) -> bool:
-            after = None if entry is None else self.rules.handle(alert, entry)
-            before = old_rules.handle(alert, old_entry)
+            after = None if entry is None else self._as_published(alert, self.rules, entry)
+            before = self._as_published(alert, old_rules, old_entry)
             return before is not None and after == before
 
         for alert in detector.close_cases(is_kept):
-            raised = old_rules.handle(alert, old_entry)
+            raised = self._as_published(alert, old_rules, old_entry)
             if raised is not None:
                 changed.append(raised)
+            if (budget := self._budgets.get(version_name(old_entry.rule))) is not None:
+                budget.admitted.pop(alert.alert_id, None)
         return changed
 
     def _is_superseded(self, old: RuleEntry) -> bool:
@@ -136,8 +194,11 @@ class RuleVersions(Generic[D]):
         )
 
     def states(self) -> dict[str, bytes]:
-        """Return the state of each version's detector, by rule and version."""
-        return {version_name(one.rule): one.state() for one in self.detectors}
+        """Return the state of each version's detector, by rule and version, and the budgets."""
+        states = {version_name(one.rule): one.state() for one in self.detectors}
+        if self._budgets:
+            states[_BUDGETS] = msgspec.msgpack.encode(self._budgets)
+        return states
 
     def restore(self, states: Mapping[str, bytes]) -> None:
         """Take over states of this or an earlier version of the rules, before any record.
@@ -148,6 +209,8 @@ class RuleVersions(Generic[D]):
         for detector in self.detectors:
             if (own := _state_of(detector.rule, states)) is not None:
                 detector.restore(own)
+        if (budgets := states.get(_BUDGETS)) is not None:
+            self._budgets = msgspec.msgpack.decode(budgets, type=dict[str, ControlBudget])
 
 
 def version_name(rule: Rule) -> str:

@@ -106,7 +106,10 @@ class TestFiles:
             (written(parameters={"threshold": "many"}), "threshold.*'many' is not of type"),
             (written(reason="why"), "reason"),
             (written(severity="fatal"), "severity"),
-            (written(control={"percent": 90, "exposed_minor_max": 1}), "percent.*maximum"),
+            (
+                written(control={"percent": 90, "exposed_minor_max": 1, "day_minor_max": 1}),
+                "percent.*maximum",
+            ),
             (written(detector="D02", rule="D02", scope={"games": ["g"]}), "'games' was unexpected"),
             (written(parameters={"cooldown_ms": 5}), "cooldown_ms 5 is less than"),
         ],
@@ -249,7 +252,7 @@ class TestAlerts:
         assert share_of("D01", self.alert_of("p1")) != share_of("D02", self.alert_of("p1"))
 
     def test_the_control_group_is_held_and_capped_in_money(self):
-        rule = msgspec.structs.replace(D02, control=ControlGroup(10, 50_000))
+        rule = msgspec.structs.replace(D02, control=ControlGroup(10, 50_000, 10**9))
         rules = RuleSet((RuleEntry(rule),))
         held = []
         for number in range(1_000):
@@ -276,6 +279,56 @@ class TestAlerts:
         assert only_blocks is not None
         # Where blocks are enforced, the money of the control group waits all the same.
         assert only_blocks.record_for(alert) == order
+
+    def test_the_control_group_is_capped_in_money_a_day(self):
+        """So many players cannot make up the sum that one may not: also after a restart."""
+        rule = msgspec.structs.replace(D02, control=ControlGroup(50, 50_000, 100_000))
+        stream, day_ms = Stream(8), 86_400_000
+        for day in range(2):
+            for number in range(60):
+                PlayerStory(stream).confirm(T0 + day * day_ms + number * 60_000, 30_000, None)
+        straight, cut = PartitionDetectors([rule], 0), PartitionDetectors([rule], 0)
+        found, again = [], []
+        for offset, sent in enumerate(stream.in_order()):
+            found += straight.observe(sent.record, offset)
+            state = cut.state()
+            cut = PartitionDetectors([rule], 0)
+            cut.restore(state)
+            again += cut.observe(sent.record, offset)
+        assert again == found
+        opened = [alert for alert in found if alert.status == "OPEN"]
+        held = [alert for alert in opened if alert.handling == "control"]
+        # Three of EUR 300 fit into EUR 1,000, and on the next day three more.
+        assert [alert.occurred_at // day_ms - T0 // day_ms for alert in held] == [0] * 3 + [1] * 3
+        assert len(opened) == 120
+        assert {alert.severity for alert in opened if alert not in held} == {"block"}
+        # An alert that is closed says the same as when it was opened.
+        said = {alert.alert_id: alert.handling for alert in opened}
+        assert all(alert.handling == said[alert.alert_id] for alert in found)
+
+    def test_an_alert_that_grows_beyond_the_days_money_is_a_block(self):
+        rule = msgspec.structs.replace(D02, control=ControlGroup(50, 10**9, 100_000))
+        stream = Stream(8)
+        for _ in range(20):
+            story = PlayerStory(stream)
+            story.confirm(T0, 4_000, None)
+        watch = PartitionDetectors([rule], 0)
+        held = [
+            alert
+            for offset, sent in enumerate(stream.in_order())
+            for alert in watch.observe(sent.record, offset)
+            if alert.handling == "control"
+        ]
+        story.player_id = held[0].player_id or ""
+        stream.sent.clear()
+        story.confirm(T0 + 60_000, 200_000, None)
+        [sent] = stream.sent
+        [alert] = watch.observe(sent.record, 20)
+        assert (alert.alert_id, alert.handling, alert.severity) == (
+            held[0].alert_id,
+            "normal",
+            "block",
+        )
 
     def test_a_snooze_is_of_one_player_and_ends(self):
         alert = self.alert_of("p", occurred_at=1_000)
