@@ -44,7 +44,8 @@ def file_detectors() -> dict[str, Rule]:
 
 def schema_of(base: Rule) -> dict[str, Any]:
     """Return the JSON Schema of a file for the detector of a rule."""
-    names = ["regions", "brands"] + (["games"] if base.rule_id in GAME_DETECTORS else [])
+    games = ["games"] if base.rule_id in GAME_DETECTORS else []
+    names = ["regions", "brands", "segments", *games]
     share = {"type": "integer", "minimum": 1, "maximum": 50}
     return _closed(
         {

@@ -45,6 +45,8 @@ class RuleScope(msgspec.Struct, frozen=True, omit_defaults=True):
     regions: list[str] = []
     brands: list[str] = []
     games: list[str] = []
+    segments: list[str] = []
+    """Groups of players, whose members are data as well: see `RuleSet.players_of`."""
 
     def includes(self, region: str, brand: str, game_id: str | None) -> bool:
         """Return whether an event with these names is looked at."""

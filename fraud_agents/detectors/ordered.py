@@ -125,6 +125,9 @@ class OrderedDetectors:
             scope = detector.rule.scope
             if scope is not None and not scope.includes(signal.region, signal.brand, None):
                 continue
+            players = self._versions.players_of(detector)
+            if players is not None and signal.player_id not in players:
+                continue
             detector.watermark_ms = max(detector.watermark_ms, at_ms)
             if found := detector.observe(signal, released.offset):
                 alerts += self._versions.handle(detector, found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -19,6 +19,10 @@ from schemas.topics import TRANSACTIONS
 
 STATE_VERSION: Final = 4
 SWEEP_MS: Final = 60_000
+
+
+Watching: TypeAlias = tuple[Detector, RuleScope | None, frozenset[str] | None]
+"""A detector, what it is limited to, and the players of its segments."""
 
 
 class PartitionState(msgspec.Struct, frozen=True, array_like=True):
@@ -53,9 +57,7 @@ class PartitionDetectors:
         """Whether the id of the latest record was there before."""
         self._repeats = RepeatFilter()
         self._next_due_ms = 0
-        self._by_kinds: dict[
-            tuple[tuple[str, ...], bool], tuple[tuple[Detector, RuleScope | None], ...]
-        ] = {}
+        self._by_kinds: dict[tuple[tuple[str, ...], bool], tuple[Watching, ...]] = {}
 
     @property
     def detectors(self) -> tuple[Detector, ...]:
@@ -84,8 +86,10 @@ class PartitionDetectors:
         watching = self._by_kinds.get(kinds)
         if watching is None:
             watching = self._find_watching(kinds)
-        for detector, scope in watching:
+        for detector, scope, players in watching:
             if scope is not None and not _is_within(scope, event):
+                continue
+            if players is not None and event.player_id not in players:
                 continue
             detector.watermark_ms = self.watermark_ms
             if found := detector.observe(event, offset):
@@ -118,13 +122,11 @@ class PartitionDetectors:
         minute_ms = self.watermark_ms - self.watermark_ms % SWEEP_MS + SWEEP_MS
         return min([minute_ms, *(detector.next_due_ms for detector in self.detectors)])
 
-    def _find_watching(
-        self, kinds: tuple[tuple[str, ...], bool]
-    ) -> tuple[tuple[Detector, RuleScope | None], ...]:
+    def _find_watching(self, kinds: tuple[tuple[str, ...], bool]) -> tuple[Watching, ...]:
         if len(self._by_kinds) > 1_024:  # combinations come from outside
             self._by_kinds.clear()
         watching = tuple(
-            (detector, detector.rule.scope)
+            (detector, detector.rule.scope, self._versions.players_of(detector))
             for detector in self.detectors
             if detector.kinds is None or not detector.kinds.isdisjoint(kinds[0])
             if detector.sees_repeats or not kinds[1]

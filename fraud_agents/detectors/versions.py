@@ -105,10 +105,15 @@ class RuleVersions(Generic[D]):
             made += [(detector, entry) for detector in own]
         self.detectors = tuple(detector for detector, _ in made)
         self._entries = {id(detector): entry for detector, entry in made}
+        self._players = {id(one): rules.players_of(entry.rule) for one, entry in made}
         # Kept when a set is over: an alert is asked about after its record has changed the rules.
         self._stopping |= {
             (one.rule.rule_id, one.rule.version) for one in rules.entries if one.rule.stops_player
         }
+
+    def players_of(self, detector: D) -> frozenset[str] | None:
+        """Return the players that a detector is limited to by segments; None: all."""
+        return self._players[id(detector)]
 
     def handle(self, detector: D, found: Iterable[FraudAlert]) -> list[FraudAlert]:
         """Return the alerts of a detector as they are published."""

@@ -162,6 +162,39 @@ def snooze(
 
 
 @click.command()
+@click.argument("name")
+@click.option("--player", required=True, help="The player, of any brand.")
+@click.option("--out", "is_out", is_flag=True, help="Take the player out instead.")
+@by_option
+@reason_option
+@wait_option
+@dry_run_option
+@json_option
+def segment(
+    *,
+    name: str,
+    player: str,
+    is_out: bool,
+    actor: str,
+    reason: str,
+    wait_s: float,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Put a player into a segment, to which the scope of a rule may be limited."""
+    change = make_change(
+        RuleChangeKind.SEGMENT,
+        name,
+        0,
+        actor=actor,
+        reason=reason,
+        player_id=player,
+        state="out" if is_out else "in",
+    )
+    _submit(change, wait_s, dry_run=dry_run, as_json=as_json)
+
+
+@click.command()
 @click.argument("first")
 @click.argument("second")
 @json_option
@@ -191,6 +224,8 @@ def status(*, as_json: bool) -> None:
         by = one.actor or "the release"
         table.add_row(f"{rule_id}:{number}", one.rule.title, _state_text(one), by, one.reason)
     screen.show(table)
+    for name, own in sorted(book.segments.items()):
+        click.echo(f"segment {name}: {len(own)} players")
     for snoozed, change in book.snoozes:
         who = f"player {snoozed.player_id}" if snoozed.key is None else f"key {snoozed.key}"
         until = datetime.fromtimestamp(snoozed.until_ms / 1_000, UTC)
@@ -215,6 +250,7 @@ def _status_of(book: RuleBook) -> dict[str, object]:
             }
             for (rule_id, number), one in sorted(book.versions.items())
         ],
+        "segments": {name: sorted(own) for name, own in sorted(book.segments.items())},
         "snoozes": [msgspec.to_builtins(change) for _, change in book.snoozes],
         "refused": [
             {"offset": one.offset, "reason": one.reason, "change": msgspec.to_builtins(one.change)}

@@ -16,7 +16,7 @@ from fraud_agents.rule_book import RuleBook, decode_rule, encode_rule
 from fraud_agents.rule_files import differences, file_detectors, rule_of, schema_of
 from fraud_agents.rule_set import RuleEntry, RuleSet, RuleState, Snooze, share_of
 from fraud_agents.rules import ControlGroup, Rule, RuleScope
-from lab.fraud.story import PlayerStory, Stream
+from lab.fraud.story import DAY_MS, PlayerStory, Stream
 from pitboss.workers.fraud import create_enforcement
 from schemas.errors import UsageError
 from schemas.rule_changes import RuleChange, RuleChangeKind
@@ -328,6 +328,56 @@ class TestAlerts:
             held[0].alert_id,
             "normal",
             "block",
+        )
+
+    def test_a_segment_limits_a_rule_to_its_players_from_a_record_on(self):
+        rule = msgspec.structs.replace(D02, scope=RuleScope(segments=["vip", "new"]))
+        book = RuleBook([rule])
+        changes = [("vip", "in", "p-1"), ("new", "in", "p-2"), ("new", "out", "p-2")]
+        for offset, (name, state, player) in enumerate(changes):
+            change = self.member(name, state, player)
+            assert book.apply(change, offset) is None
+        sets = [book.rule_set_at(position) for position in range(4)]
+        assert [sets[n].players_of(rule) for n in range(4)] == [
+            frozenset(),
+            {"p-1"},
+            {"p-1", "p-2"},
+            {"p-1"},
+        ]
+        stream = Stream(4)
+        stories = [PlayerStory(stream) for _ in range(3)]
+        for number, story in enumerate(stories, start=1):
+            story.player_id = f"p-{number}"
+        watch = PartitionDetectors(sets[0], 0)
+        found: list[tuple[int, str | None]] = []
+        for offset, rules in enumerate(sets):
+            watch.switch_rules(rules)
+            for story in stories:
+                story.confirm(T0 + offset * DAY_MS * 2, 1_000, None)
+            for sent in stream.sent:
+                found += [
+                    (offset, alert.player_id)
+                    for alert in watch.observe(sent.record, len(found) + 10 * offset)
+                    if alert.status == "OPEN"
+                ]
+            stream.sent.clear()
+        assert found == [(1, "p-1"), (2, "p-1"), (2, "p-2"), (3, "p-1")]
+
+    @pytest.mark.parametrize("bad", [("VIP", "in", "p"), ("vip", "maybe", "p"), ("vip", "in", "")])
+    def test_a_change_of_a_segment_that_says_too_little_is_refused(self, bad):
+        assert RuleBook([D02]).apply(self.member(*bad), 0) is not None
+
+    def member(self, name, state, player):
+        return RuleChange(
+            change_id="c",
+            kind=RuleChangeKind.SEGMENT.value,
+            rule_id=name,
+            rule_version=0,
+            actor="kim",
+            reason="a test",
+            made_at=0,
+            state=state,
+            player_id=player,
         )
 
     def test_a_snooze_is_of_one_player_and_ends(self):
