@@ -19,6 +19,8 @@ RESULT: Final = "RESULT"
 _DEPOSIT: Final = Kind.DEPOSIT.value
 _WITHDRAWAL: Final = Kind.WITHDRAWAL.value
 _MONEY: Final = (Kind.BET.value, Kind.WIN.value, _DEPOSIT, _WITHDRAWAL)
+_DETAILED: Final = (_DEPOSIT, _WITHDRAWAL)
+_NO_ATTRIBUTES: Final[dict[str, str]] = {}
 
 
 class Signal(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -54,33 +56,46 @@ def signals_of(
 
     Of the results, only those with a selection: a bet on an outcome.
     """
-    player_id = event.player_id
-    if not player_id:
+    if not event.player_id:
         return []
-    at_ms = event.occurred_at
-    common = (event.brand, player_id, event.region, event.event_id, topic, partition, offset)
+    place = (topic, partition, offset)
     if isinstance(event, WalletTransaction):
-        return [
-            Signal(at_ms, kind, *common, *_money_of(event, kind), _attributes_of(event, kind))
-            for kind in _kinds_of(event)
-            if wanted is None or kind in wanted
-        ]
+        return _signals_of_transaction(event, event.player_id, place, wanted)
+    common = (event.brand, event.player_id, event.region, event.event_id, *place)
     if isinstance(event, PlayerEvent):
         if wanted is not None and event.type not in wanted:
             return []
-        return [Signal(at_ms, event.type, *common, attributes=event.attributes)]
+        return [Signal(event.occurred_at, event.type, *common, attributes=event.attributes)]
     if not event.selection or (wanted is not None and RESULT not in wanted):
         return []
     result = {"round": event.round_id, "selection": event.selection}
     result |= {"game": event.game_id, "provider": event.provider}
-    return [Signal(at_ms, RESULT, *common, event.stake_minor or 0, event.currency, result)]
+    money = (event.stake_minor or 0, event.currency)
+    return [Signal(event.occurred_at, RESULT, *common, *money, result)]
+
+
+def _signals_of_transaction(
+    event: WalletTransaction,
+    player_id: str,
+    place: tuple[str, int, int],
+    wanted: Collection[str] | None,
+) -> list[Signal]:
+    legs = event.legs
+    is_plain = len(legs) == 1 and legs[0].kind in _MONEY  # nearly all records
+    kinds = (legs[0].kind,) if is_plain else _kinds_of(event)
+    signals = []
+    for kind in kinds:
+        if wanted is not None and kind not in wanted:
+            continue
+        minor, currency = _money_of(event, kind)
+        attributes = _attributes_of(event, kind) if kind in _DETAILED else _NO_ATTRIBUTES
+        common = (event.brand, player_id, event.region, event.event_id, *place)
+        signals.append(Signal(event.occurred_at, kind, *common, minor, currency, attributes))
+    return signals
 
 
 def _kinds_of(event: WalletTransaction) -> Sequence[str]:
-    legs = event.legs
-    if len(legs) == 1 and legs[0].kind in _MONEY:  # nearly all records
-        return (legs[0].kind,)
-    of_legs = {leg.kind for leg in legs}
+    of_legs = {leg.kind for leg in event.legs}
     kinds = [kind for kind in _MONEY if kind in of_legs]
     return [*kinds, DEPOSIT_OPENED] if event.operation == OPENED else kinds
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -18,7 +18,7 @@ from fraud_agents.detectors.catalogue import SIGNAL_DETECTORS
 from fraud_agents.detectors.signal_base import Scope, SignalDetector
 from fraud_agents.detectors.versions import RuleVersions
 from fraud_agents.rule_set import RuleSet, rule_set_of
-from fraud_agents.rules import Rule
+from fraud_agents.rules import Rule, RuleScope
 from fraud_agents.signals import Signal, signals_of
 from fraud_agents.windows import InputId, OrderedMerge, Released
 from fraud_agents.windows.watermark import MergeState
@@ -31,6 +31,10 @@ GRACE_MS: Final = 10_000
 """How far behind its partition's newest record a record may be: delays of connectors, not outages;
 what comes later is counted as late."""
 SWEEP_MS: Final = 60_000
+
+
+Watching: TypeAlias = tuple[SignalDetector[Any], RuleScope | None, frozenset[str] | None]
+"""A detector, what it is limited to, and the players of its segments."""
 
 
 class OrderedState(msgspec.Struct, frozen=True, array_like=True):
@@ -66,6 +70,18 @@ class OrderedDetectors:
         self._switches: deque[tuple[int, int]] = deque()
         self._rule_set_at: Callable[[int], RuleSet] | None = None
         self.kinds = signal_kinds(scope, topics)
+        self._watching = self._find_watching()
+
+    def _find_watching(self) -> dict[str, list[Watching]]:
+        """Return by kind of signal the detectors that look at it, and what each is limited to."""
+        return {
+            kind: [
+                (detector, detector.rule.scope, self._versions.players_of(detector))
+                for detector in self.detectors
+                if kind in detector.signals
+            ]
+            for kind in self.kinds
+        }
 
     @property
     def detectors(self) -> tuple[SignalDetector[Any], ...]:
@@ -119,13 +135,9 @@ class OrderedDetectors:
         at_ms, signal = released.at_ms, released.item
         # Timers that are due before the signal fire before it.
         alerts = self._advance(at_ms) if self._next_due_ms <= at_ms else []
-        for detector in self.detectors:
-            if signal.kind not in detector.signals:
-                continue
-            scope = detector.rule.scope
+        for detector, scope, players in self._watching[signal.kind]:
             if scope is not None and not scope.includes(signal.region, signal.brand, None):
                 continue
-            players = self._versions.players_of(detector)
             if players is not None and signal.player_id not in players:
                 continue
             detector.watermark_ms = max(detector.watermark_ms, at_ms)
@@ -170,6 +182,7 @@ class OrderedDetectors:
     def switch_rules(self, rules: RuleSet) -> list[FraudAlert]:
         """Go on under other rules; return the ends of alerts that their rules no longer raise."""
         closed = self._versions.switch(rules)
+        self._watching = self._find_watching()
         self._next_due_ms = self._find_next_due(self._merge.watermark_ms)
         return closed
 

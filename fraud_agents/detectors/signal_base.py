@@ -34,10 +34,15 @@ class SignalDetector(KeyedDetector[S]):
     def _touch(self, key: str) -> S:
         # How far the watermark advances at a time depends on how the inputs' records interleave, so
         # a key is forgotten by the time of its next signal, not by that of the last sweep.
-        held = self._states.get(key)
-        if held is not None and held[0] + self.rule.idle_ms < self.watermark_ms:
-            del self._states[key]
-        return super()._touch(key)
+        states, watermark_ms = self._states, self.watermark_ms
+        held = states.get(key)
+        if held is None or held[0] + self.rule.idle_ms < watermark_ms:
+            state: S = self.state_type()
+        else:
+            state = held[1]
+        states[key] = (watermark_ms, state)
+        states.move_to_end(key)
+        return state
 
     def find(self, state: S, event: Signal, offset: int) -> Iterable[Finding]:
         """Take in a signal of `key` and yield what it completes."""

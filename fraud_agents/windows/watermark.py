@@ -94,14 +94,17 @@ class OrderedMerge(Generic[T]):
         """Add the items of one record. Raises UsageError for a record that was added before."""
         number = self._number_of[source]
         mark = self._watermarks[number]
-        before_ms = mark.watermark_ms
+        newest_ms = mark.newest_ms
         is_late = not mark.observe(at_ms)
-        self._note_raised(before_ms)
+        if mark.newest_ms != newest_ms:
+            self._note_raised(newest_ms - mark.grace_ms)
         if is_late:
             self._late += [
                 Released(at_ms, source, offset, index, item) for index, item in enumerate(items)
             ]
             return Arrival.LATE
+        if not items:
+            return Arrival.COUNTED
         for index, item in enumerate(items):
             place = (number, offset, index)
             if place in self._items:
@@ -138,7 +141,8 @@ class OrderedMerge(Generic[T]):
         An item exactly at the watermark waits: another of the same time may still come, from an
         input that stands before its own in the order.
         """
-        watermark, waiting, out = self.watermark_ms, self._waiting, []
+        watermark, waiting = self._lowest_ms, self._waiting
+        out: list[Released[T]] = []
         while waiting and waiting[0][0] < watermark:
             at_ms, number, offset, index = heappop(waiting)
             item = self._items.pop((number, offset, index))
