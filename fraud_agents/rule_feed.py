@@ -7,14 +7,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import ConsumerStoppedError, KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.structs import TopicPartition
-from mode import Service
 
 from fraud_agents.rule_book import RuleBook
 from fraud_agents.rules import Rule
-from runtime.kafka.clients import METADATA_AGE_MS, is_retriable, stop_client
-from runtime.kafka.tasks import crash_on_stray_cancel
+from runtime.kafka.topic_follower import TopicFollower
 from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.errors import Rejected, Unavailable
@@ -22,7 +20,6 @@ from schemas.rule_changes import RuleChange
 from schemas.topics import qualified_name
 
 POLL_MS: Final = 200
-RETRY_S: Final = 2.0
 REACH_S: Final = 30.0
 """A marker's position is in the topic before the marker is written, so it is read at once."""
 
@@ -60,8 +57,10 @@ class ReleaseRules:
         return 0
 
 
-class RuleFeed(Service):
+class RuleFeed(TopicFollower):
     """The changes of the rules, read in no group by every worker, and followed for ever."""
+
+    subject = "changes of rules"
 
     def __init__(
         self,
@@ -69,14 +68,11 @@ class RuleFeed(Service):
         topic: str,
         namespace: str,
         rules: Sequence[Rule],
-        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(broker, topic, "fraud.rules")
         self.book = RuleBook(rules)
         self.on_poll: Callable[[], Awaitable[None]] | None = None
         """Called after each poll of the topic; it has to be cheap where nothing changed."""
-        self._broker = broker
-        self._topic = topic
         self._namespace = namespace
         self._is_read = asyncio.Event()
         self._moved = asyncio.Event()
@@ -108,36 +104,11 @@ class RuleFeed(Service):
         except KafkaError as error:
             raise Unavailable(f"the broker does not state the end of {tp}: {error!r}") from error
 
-    @Service.task
-    @crash_on_stray_cancel
-    async def _listen(self) -> None:
-        while not self.should_stop:
-            consumer = AIOKafkaConsumer(
-                **self._broker.aiokafka_options(),
-                client_id="fraud.rules",
-                group_id=None,
-                auto_offset_reset="earliest",
-                enable_auto_commit=False,
-                metadata_max_age_ms=METADATA_AGE_MS,
-            )
-            try:
-                await consumer.start()
-                await self._follow(consumer)
-            except ConsumerStoppedError:
-                return
-            except UnknownTopicOrPartitionError:
-                self._take_as_empty()
-                await self.sleep(RETRY_S)
-            except KafkaError as error:
-                if not is_retriable(error):
-                    raise
-                self.log.warning("no changes of rules reach this worker: %s", error)
-                await self.sleep(RETRY_S)
-            finally:
-                self._consumer = None
-                await stop_client(consumer)
+    def lose_consumer(self) -> None:
+        """Note that the broker cannot be asked now."""
+        self._consumer = None
 
-    def _take_as_empty(self) -> None:
+    def take_as_empty(self) -> None:
         """Go on with the rules of the release where the topic does not exist."""
         if not self._is_read.is_set():
             self.log.warning(
@@ -147,7 +118,8 @@ class RuleFeed(Service):
             )
             self._is_read.set()
 
-    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+    async def follow(self, consumer: AIOKafkaConsumer) -> None:
+        """Read the changes from where the book stands on, until stopped."""
         tp = TopicPartition(self._topic, 0)
         if self._topic not in await consumer.topics():
             raise UnknownTopicOrPartitionError
