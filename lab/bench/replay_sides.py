@@ -26,6 +26,7 @@ from confluent_kafka import Consumer, TopicPartition
 from replay.export.request import ExportRequest
 from replay.export.run import export_to
 from replay.log.broker import BrokerLog
+from runtime.security import BrokerAddress
 from schemas.registry import released_registry
 from schemas.topics import TRANSACTIONS
 
@@ -39,7 +40,7 @@ class SideRequest(msgspec.Struct, frozen=True):
     """What one side is to do: read every partition of a topic up to an offset, and write it."""
 
     side: str
-    bootstrap_servers: str
+    broker: BrokerAddress
     topic: str
     to_offset: int
     result: str
@@ -70,14 +71,14 @@ def main(arguments: list[str]) -> None:
 
 def _export(request: SideRequest) -> int:
     wanted = ExportRequest(TRANSACTIONS, to_offset=request.to_offset)
-    with BrokerLog(request.bootstrap_servers) as source:
+    with BrokerLog(request.broker) as source:
         return export_to(source, wanted, request.topic, Path(request.result)).rows
 
 
 def _loop(request: SideRequest) -> int:
     consumer = Consumer(
         {
-            "bootstrap.servers": request.bootstrap_servers,
+            **request.broker.librdkafka_options(),
             "group.id": "pitboss.bench.replay",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",

@@ -64,5 +64,5 @@ def open_log(runtime: Runtime, records_per_s: float) -> Iterator[LogSource]:
     from replay.log.broker import BrokerLog, RecordQuota
 
     archive = open_archive(runtime)
-    with BrokerLog(runtime.bootstrap_servers, RecordQuota(records_per_s)) as broker:
+    with BrokerLog(runtime.broker, RecordQuota(records_per_s)) as broker:
         yield broker if archive is None else JoinedLog(archive, broker)

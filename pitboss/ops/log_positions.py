@@ -86,12 +86,12 @@ async def read_events(
     if not places:
         return {}
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers,
+        **runtime.broker.aiokafka_options(),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
     )
     try:
-        await start_client(consumer, runtime.bootstrap_servers)
+        await start_client(consumer, runtime.broker)
         for partition, group in groupby(sorted(places), key=lambda place: place[0]):
             tp = TopicPartition(log, partition)
             offsets = [offset for _, offset in group]
@@ -123,12 +123,10 @@ async def _read_values(
 
 async def _first_after(runtime: Runtime, partition: int, at_ms: int) -> int:
     tp = TopicPartition(runtime.topic(TRANSACTIONS), partition)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False
-    )
+    consumer = AIOKafkaConsumer(**runtime.broker.aiokafka_options(), enable_auto_commit=False)
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            await start_client(consumer, runtime.bootstrap_servers)
+            await start_client(consumer, runtime.broker)
             consumer.assign([tp])
             ends = await consumer.end_offsets([tp])
             begin = (await consumer.beginning_offsets([tp]))[tp]

@@ -14,7 +14,7 @@ from streams.providers.registry import policies
 def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     """Create the app, with the rollback policies of the providers' dialects."""
     settings = LedgerSettings(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.database_url,
         runtime.namespace,
         version("pitboss"),

@@ -18,6 +18,7 @@ from replay.archive.cut import CutRule, FileCut
 from replay.archive.files import FileMaker, FileSpan
 from replay.archive.store import ArchiveStore
 from replay.log.blocks import LogBlock, LogSource
+from runtime.connection_faults import unreachable_database
 from runtime.postgres.roles import Role, take_role_sync
 from runtime.postgres.statements import statements_of
 from schemas.errors import Unavailable
@@ -58,7 +59,7 @@ class PostgresBooks:
                 application_name="pitboss.archive",
             )
         except psycopg.OperationalError as error:
-            raise Unavailable(f"the database does not answer: {error}") from error
+            raise unreachable_database("the database", error) from error
         take_role_sync(self._connection, Role.WRITER)
         [(is_ours,)] = self._execute("lock", {"key": LOCK_KEY})
         if not is_ours:

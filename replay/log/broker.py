@@ -29,9 +29,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # of its stubs
 )
 
 from replay.log.blocks import Bounds, LogBlock, LogGap
+from runtime.connection_faults import find_broker_fault
 from runtime.kafka.intake.client import new_consumer
 from runtime.kafka.intake.client_errors import END_OF_LOG, OUT_OF_LOG
 from runtime.kafka.records import decode_all_headers
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable, UsageError, suggest
 
 CLIENT_ID: Final = "pitboss.replay"
@@ -82,18 +84,18 @@ class RecordQuota:
             self._sleep(max(0.0, self._free_at_s - now_s))
 
 
-def list_topics(bootstrap_servers: str, prefix: str) -> list[str]:
+def list_topics(broker: BrokerAddress, prefix: str) -> list[str]:
     """Return the names of a namespace's topics, without its prefix.
 
     Without a namespace, names that begin like one and a topic of ours are another's. Raises
     Unavailable.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "client.id": CLIENT_ID})
+    admin = AdminClient({**broker.librdkafka_options(), "client.id": CLIENT_ID})
     try:
         names = admin.list_topics(timeout=_ANSWER_TIMEOUT_S).topics
     except KafkaException as error:
-        message = f"the broker at {bootstrap_servers} does not list its topics: {error}"
-        raise Unavailable(message) from error
+        message = f"the broker at {broker} does not list its topics: {error}"
+        raise find_broker_fault(broker) or Unavailable(message) from error
     mine = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
     return sorted(name for name in mine if _OURS.fullmatch(name))
 
@@ -108,13 +110,13 @@ _OURS: Final = re.compile(
 class BrokerLog:
     """A `LogSource` over one broker; a context that closes its client."""
 
-    def __init__(self, bootstrap_servers: str, quota: RecordQuota | None = None) -> None:
-        self._servers = bootstrap_servers
+    def __init__(self, broker: BrokerAddress, quota: RecordQuota | None = None) -> None:
+        self._servers = broker
         self._quota = quota or RecordQuota(0)
         is_slow = 0 < self._quota.records_per_s < BLOCK_RECORDS
         self._consumer: Consumer = new_consumer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **broker.librdkafka_options(),
                 "client.id": CLIENT_ID,
                 "group.id": CLIENT_ID,  # required by the client; it is never joined
                 "enable.auto.commit": False,
@@ -197,7 +199,7 @@ class BrokerLog:
 
     def has_append_time(self, topic: str) -> bool:
         """Return whether the broker sets the times, as `LogSource`. Raises Unavailable."""
-        admin = AdminClient({"bootstrap.servers": self._servers, "client.id": CLIENT_ID})
+        admin = AdminClient({**self._servers.librdkafka_options(), "client.id": CLIENT_ID})
         resource = ConfigResource(ResourceType.TOPIC, topic)
         try:
             answers = admin.describe_configs([resource], request_timeout=_ANSWER_TIMEOUT_S)

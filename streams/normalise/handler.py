@@ -90,12 +90,10 @@ def create_worker(
     """Compose a worker; nothing is connected or started. Raises UsageError for an unusable key."""
     normaliser = Normaliser(dialects, settings.keyring, brands=settings.brands)
     group = qualified_name(NAME, settings.namespace)
-    app = create_app(AppSettings(group, settings.bootstrap_servers))
+    app = create_app(AppSettings(group, settings.broker))
     stats = NormaliseStats()
     app.supervise(StatsLogger(stats, lambda: sum(intake.gap_offsets for intake in app.intakes)))
-    producer = app.supervise(
-        BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group))
-    )
+    producer = app.supervise(BatchProducer(ProducerSettings(settings.broker, client_id=group)))
     parking = None
     if settings.park is not None:
         store = app.supervise(ParkStore(settings.park.database_url, "pitboss.normalise"))
@@ -103,9 +101,7 @@ def create_worker(
         parking = Parking(store, normaliser.normalise, providers, limits)
     intake = register(
         app,
-        IntakeSettings(
-            settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id
-        ),
+        IntakeSettings(settings.broker, group, group_instance_id=settings.group_instance_id),
         normaliser=normaliser,
         producer=producer,
         dead_letters=KafkaDeadLetterSink(producer, NAME, settings.code_version),

@@ -56,7 +56,7 @@ async def run(runtime, folder, *arguments: str, code: int = 0):
 
 async def append_raw(runtime) -> None:
     headers = [("content-type", b"application/json"), ("x-signature", b"\x00\xff"), ("brand", None)]
-    settings = ProducerSettings(runtime.bootstrap_servers, "pitboss.test")
+    settings = ProducerSettings(runtime.broker, "pitboss.test")
     async with BatchProducer(settings) as producer:
         for number in range(20):
             value = None if number == 7 else b"\x00{%d" % number
@@ -67,9 +67,7 @@ async def append_raw(runtime) -> None:
 
 
 async def read_all(runtime, name: str, partitions: int) -> list[tuple]:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, auto_offset_reset="earliest"
-    )
+    consumer = AIOKafkaConsumer(**runtime.broker.aiokafka_options(), auto_offset_reset="earliest")
     await consumer.start()
     places = [TopicPartition(runtime.topic(name), number) for number in range(partitions)]
     consumer.assign(places)
@@ -113,9 +111,7 @@ async def test_the_role_archives_and_a_restored_log_gives_the_same_ledger(
     other = runtime_of(stack.kafka, stack.database_url, namespaces())
     create_database(other)
     try:
-        await create_topics(
-            other.bootstrap_servers, other.namespace, ["hub88"], PARTITIONS, RAW_PARTITIONS
-        )
+        await create_topics(other.broker, other.namespace, ["hub88"], PARTITIONS, RAW_PARTITIONS)
         names = ["--topic", TRANSACTIONS, "--topic", RAW]
         planned = await run(other, folder, "archive", "restore", *names, "--dry-run")
         restored = await run(other, folder, "archive", "restore", *names)
@@ -134,7 +130,7 @@ async def test_the_role_archives_and_a_restored_log_gives_the_same_ledger(
         live = LedgerDatabase(runtime.database_url, "pitboss.test")
         prefix = await read_prefix(live, runtime.topic(TRANSACTIONS), None)
         migrate(other.database_url)
-        with BrokerLog(other.bootstrap_servers) as source:
+        with BrokerLog(other.broker) as source:
             counts = await rebuild_ledger(
                 other.database_url, source, other.topic(TRANSACTIONS), prefix, POLICIES
             )
@@ -156,18 +152,18 @@ async def test_the_ledger_is_rebuilt_across_the_seam(runtime, tmp_path, monkeypa
     await tell_story(runtime, SEED, 200)
     topic = runtime.topic(TRANSACTIONS)
     store = LocalStore(tmp_path)
-    with BrokerLog(runtime.bootstrap_servers) as broker:
+    with BrokerLog(runtime.broker) as broker:
         books = FileBooks(tmp_path / ".books")
         later_ms = START_MS + 10**9
         rule = CutRule(records_max=30)
         archiver = Archiver(broker, store, books, runtime.prefix, rule, lambda: later_ms)
         assert archiver.archive([TRANSACTIONS])
         ends = broker.bounds(topic)
-    admin = AdminClient({"bootstrap.servers": runtime.bootstrap_servers})
+    admin = AdminClient(runtime.broker.librdkafka_options())
     gone = [KafkaPartition(topic, number, end // 2) for number, (_, end) in ends.items()]
     for future in admin.delete_records(gone).values():
         future.result(20)
-    with BrokerLog(runtime.bootstrap_servers) as broker:
+    with BrokerLog(runtime.broker) as broker:
         assert all(begin == end // 2 for begin, end in broker.bounds(topic).values())
         with pytest.raises(LogGap, match="read what is older from the archive"):
             await replay_ledger_to(runtime, broker, None)
@@ -223,7 +219,7 @@ async def test_a_recorded_slice_is_played_into_a_topic_of_its_own(runtime, tmp_p
     played = await asyncio.to_thread(CliRunner().invoke, cli, [*command, into], env=env)
     assert played.exit_code == 0, (played.output, played.stderr, played.exception)
     assert "100 records played" in played.stdout
-    admin = AdminClient({"bootstrap.servers": runtime.bootstrap_servers})
+    admin = AdminClient(runtime.broker.librdkafka_options())
     try:
         original = await read_all(runtime, TRANSACTIONS, PARTITIONS)
         bare = replace(runtime, namespace="")

@@ -27,6 +27,7 @@ from replay.export.run import export_rows
 from replay.export.writers import plain_rows
 from replay.log.blocks import LogBlock, LogGap
 from replay.log.broker import list_topics
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 from schemas.topics import TRANSACTIONS, catalogue, raw_topic
 from tests.support.archive_books import FileBooks
@@ -354,4 +355,4 @@ def test_every_topic_of_an_installation_is_archived_and_no_other(monkeypatch, pr
             return SimpleNamespace(topics=dict.fromkeys([*there, *others]))
 
     monkeypatch.setattr("replay.log.broker.AdminClient", Admin)
-    assert list_topics("127.0.0.1:1", prefix) == sorted(names)
+    assert list_topics(BrokerAddress("127.0.0.1:1"), prefix) == sorted(names)

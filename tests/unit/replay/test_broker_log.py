@@ -10,6 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, TopicParti
 import replay.log.broker as broker_module
 from replay.log.blocks import LogGap
 from replay.log.broker import BLOCK_RECORDS, BrokerLog
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable, UsageError
 
 TOPIC = "wallet.transactions.v1"
@@ -93,7 +94,7 @@ def client(monkeypatch):
 
 
 def read(client, from_offset, to_offset):
-    return [*BrokerLog("nowhere:9").read(TOPIC, 0, from_offset, to_offset)]
+    return [*BrokerLog(BrokerAddress("nowhere:9")).read(TOPIC, 0, from_offset, to_offset)]
 
 
 def test_no_more_records_are_asked_for_than_are_wanted(client):
@@ -128,7 +129,7 @@ def test_the_end_of_the_log_ends_a_stretch_whose_last_offsets_have_no_records(cl
 
 
 def test_records_behind_the_stretch_wait_for_the_next_one(client):
-    log = BrokerLog("nowhere:9")
+    log = BrokerLog(BrokerAddress("nowhere:9"))
     client.messages = [FakeMessage(0), FakeMessage(3), FakeMessage(4), FakeMessage(5)]
     [first] = log.read(TOPIC, 0, 0, 2)
     second = [offset for block in log.read(TOPIC, 0, 2, 6) for offset in block.offsets]
@@ -151,7 +152,7 @@ def test_another_error_says_where(client):
 
 def test_bounds_of_all_topics_take_one_request_for_each_end(client):
     client.bounds["wallet.outcomes.v1", 0] = (1, 2)
-    found = BrokerLog("nowhere:9").all_bounds([TOPIC, "wallet.outcomes.v1"])
+    found = BrokerLog(BrokerAddress("nowhere:9")).all_bounds([TOPIC, "wallet.outcomes.v1"])
     assert found == {TOPIC: {0: (0, 10), 1: (5, 7)}, "wallet.outcomes.v1": {0: (1, 2)}}
     assert client.asked == [
         ("list_topics",),
@@ -159,4 +160,4 @@ def test_bounds_of_all_topics_take_one_request_for_each_end(client):
         ("offsets", 3, OFFSET_END),
     ]
     with pytest.raises(UsageError, match=r"no topic 'wallet.outcome.v1'"):
-        BrokerLog("nowhere:9").bounds("wallet.outcome.v1")
+        BrokerLog(BrokerAddress("nowhere:9")).bounds("wallet.outcome.v1")
