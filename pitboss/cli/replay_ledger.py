@@ -8,7 +8,7 @@ import click
 
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import format_money, json_option, print_json, show_rows
-from pitboss.cli.option_types import TIME, FiniteFloat
+from pitboss.cli.option_types import TIME, rate_option
 from pitboss.cli.progress import StepProgress
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.archive_settings import open_log
@@ -20,13 +20,7 @@ from pitboss.settings import read_settings
 @click.command("ledger")
 @click.option("--to", "at_ms", type=TIME, help=f"As of this time, UTC: {ACCEPTED_TIMES}; else now.")
 @click.option("--keep", is_flag=True, help="Keep the database of the rebuilt ledger.")
-@click.option(
-    "--rate",
-    type=FiniteFloat(min=0),
-    default=20_000,
-    show_default=True,
-    help="Records a second to read at most; 0 for as many as there come.",
-)
+@rate_option
 @json_option
 def ledger_command(*, at_ms: int | None, keep: bool, rate: float, as_json: bool) -> None:
     """Rebuild the ledger from the log, as of a time, and compare it with the live one.

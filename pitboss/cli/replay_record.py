@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # of its stubs
 
 from pitboss.cli.ledger_queries import json_option, print_json
-from pitboss.cli.option_types import FiniteFloat, period_options
+from pitboss.cli.option_types import FiniteFloat, period_options, rate_option
 from pitboss.cli.progress import StepProgress, show_waiting
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.archive_settings import open_log
@@ -34,13 +34,7 @@ _ANSWER_TIMEOUT_S = 30.0
 @click.option("--to-offset", type=click.IntRange(min=0), help="Before this offset.")
 @click.option("--partition", type=click.IntRange(min=0), help="Only this partition.")
 @click.option("--reason", required=True, help="Why exact bytes are needed; it is recorded.")
-@click.option(
-    "--rate",
-    type=FiniteFloat(min=0),
-    default=20_000,
-    show_default=True,
-    help="Records a second to read at most; 0 for as many as there come.",
-)
+@rate_option
 @json_option
 def record(
     topic: str, *, out: Path, reason: str, rate: float, as_json: bool, **slice_: Any

@@ -17,7 +17,7 @@ SIZE = ["--provider", "hub88", "--provider", "house", "--partitions", "2", "--se
 
 @pytest.fixture
 def measure(stack, tmp_path, monkeypatch):
-    monkeypatch.setenv("PITBOSS_KAFKA", stack.kafka)
+    monkeypatch.setenv("PITBOSS_KAFKA", stack.kafka.servers)
     monkeypatch.setenv("PITBOSS_DATABASE", stack.database_url)
     monkeypatch.setenv("PITBOSS_HOME", str(tmp_path))
     monkeypatch.setattr("pitboss.cli.bench_latency.PLAYERS", 20)

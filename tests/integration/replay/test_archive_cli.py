@@ -189,7 +189,7 @@ async def balances_are_those_of_the_log(runtime, folder, first_held) -> None:
         assert (by_time.exit_code, by_time.stdout) == (by_place.exit_code, by_place.stdout)
     (folder / "empty").mkdir()
     refused = await invoke(runtime, folder / "empty", *balance, at)
-    assert refused.exit_code == LogGap.exit_code
+    assert refused.exit_code == LogGap.exit_code, (refused.stderr, refused.exception)
     assert "set PITBOSS_ARCHIVE" in refused.stderr
 
 
