@@ -450,6 +450,18 @@ SETTINGS: Final = (
         default="on",
     ),
     Setting(
+        "telemetry_port",
+        SettingType.NUMBER,
+        "all roles, `pitboss top`",
+        "Port on 127.0.0.1 for `/healthz`, `/readyz`, `/metrics` and `/status` of a worker. "
+        "`pitboss run` counts up from it: `normalise-1` has it itself, then come ledger, resolve, "
+        "fraud, drift, gateway and archive, and 10 further the second worker of each. See "
+        "[telemetry.md](../howto/telemetry.md)",
+        "9470",
+        default_text="none: nothing is recorded",
+        unit="port",
+    ),
+    Setting(
         "log_level",
         SettingType.LEVEL,
         "all roles",

@@ -98,9 +98,19 @@ class PositionGuard:
     """Partition count of the log of transactions, also for a guard of another topic."""
 
     async def check_installation(self) -> None:
-        """Bind a new database, refuse one of another broker. Raises LogMismatch, Unavailable."""
+        """Bind a new database; refuse one of another broker, or in the middle of a recovery.
+
+        Raises LogMismatch, Unavailable.
+        """
         cluster = await cluster_id(self.broker)
         await check_installation(self.database, cluster, await self.partition_count())
+        for kind, started_at in await self.database.query(_SQL["unfinished_recovery"]):
+            way_on = "rebind" if kind == "REBIND" else "recover --to-log"
+            message = (
+                f"a recovery of this database began at {started_at:%Y-%m-%d %H:%M:%S %Z} and is not"
+                f" finished: `pitboss ledger {way_on}` goes on with it"
+            )
+            raise LogMismatch(message)
 
     async def claim(self, partitions: Collection[int], consumer: str) -> dict[int, PartitionClaim]:
         """Claim partitions and prove that they are those that the positions belong to.

@@ -100,8 +100,8 @@ def find_mismatch(
         # A worker commits to its group only what the database has.
         return (
             f"{where}: the database is at {position}, the group was at {committed}: it is an older"
-            " copy or another database; only to book again what it lacks, delete the group's"
-            " offsets"
+            " copy or another database; `pitboss ledger recover --to-log` books again what an older"
+            " copy lacks"
         )
     if position > end:
         return (

@@ -29,6 +29,8 @@ COMMANDS = {
         "Create what is missing of database, tables and topics.",
     ),
     "run": ("pitboss.cli.run:run", "Run workers and restart them when they end."),
+    "top": ("pitboss.cli.top:top", "Show the roles live: lag, rate, waits, ends."),
+    "metrics": ("pitboss.cli.metrics:metrics", "List the metrics that workers show."),
     "pause": ("pitboss.cli.pause:pause", "Pause the workers of a role."),
     "resume": ("pitboss.cli.pause:resume", "Resume the workers of a role."),
     "gateway": (
@@ -57,6 +59,7 @@ COMMANDS = {
         "pitboss.cli.archive:archive",
         "Show, check and restore the archive of the topics.",
     ),
+    "raw": ("pitboss.cli.raw:raw", "Read stored raw records again after an adapter's repair."),
     "rules": ("pitboss.cli.rules:rules", "Show the rules of the detectors."),
     "simulate": (
         "pitboss.cli.simulate:simulate",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from msgspec import to_builtins
@@ -25,10 +25,16 @@ from pitboss.workers.role_locks import RunningRole, list_running
 from schemas.errors import PitbossError, Unavailable, UsageError
 
 if TYPE_CHECKING:  # it would load Kafka's client, which `up` and `down` do without
+    from pitboss.ops.installation import InstallationState, RoleState
     from pitboss.ops.raw_topics import UnreadTopic
     from pitboss.ops.stuck_partitions import StuckPartition
     from pitboss.ops.unbooked import OldBarrier
     from runtime.kafka.control import Pause
+
+EMPTY_STATE: Final = dict.fromkeys(
+    ("roles", "oldest_unanswered_s", "open", "unsealed_s", "never_sealed", "retiring", "notes")
+)
+"""Keys of `pitboss status --json` whose values are not known while a server does not answer."""
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
@@ -79,7 +85,13 @@ def status(context: click.Context, as_json: bool) -> None:
     Workers are those that `pitboss run` started with this home. Exit code 3 if a server does not
     answer, 1 if a partition is stuck at a record, if a raw topic holds records and is read by
     nothing, if events without a player have waited for long for a partition to be normalised or
-    booked, or if the disk of the embedded servers has less space than PITBOSS_DISK_FREE_MIN_MB.
+    booked, if a partition waits for something else than the end of a pause, or if the disk of the
+    embedded servers has less space than PITBOSS_DISK_FREE_MIN_MB.
+
+    With --json there is more of each role: the lag of each partition in records and in seconds, why
+    it waits, and how often workers were started again in the last day, by how they had ended; of
+    the ledger, the age of the oldest record without an answer, sums of what is open and in
+    suspense, and the age of what no seal covers; and versions of providers that retire soon.
     """
     settings = read_settings()
     servers = (
@@ -93,6 +105,8 @@ def status(context: click.Context, as_json: bool) -> None:
     space = None if settings.uses_given_servers else free_space(settings)
     is_full = space is not None and not space.is_enough
     workers = list_running(settings.home, settings.namespace)
+    state = _installation(settings) if is_ready else None
+    waits = [] if state is None else list_waits(state.roles or ())
     unsigned = sorted({name for running in workers for name in running.unsigned})
     if as_json:
         row = {
@@ -106,6 +120,7 @@ def status(context: click.Context, as_json: bool) -> None:
             "unsigned": unsigned,
             "old_barriers": [asdict(barrier) for barrier in barriers],
             "disk": space and asdict(space),
+            **(EMPTY_STATE if state is None else state.as_json(time.time_ns() // 1_000_000)),
         }
         click.echo(json.dumps(row))
     else:
@@ -116,15 +131,17 @@ def status(context: click.Context, as_json: bool) -> None:
         if unsigned:
             names = ", ".join(unsigned)
             click.echo(f"warning: booked unchecked, without a key: {names}", err=True)
-        for trouble in (*stuck, *unread):
-            click.echo(f"error: {trouble}", err=True)
-        for barrier in barriers:
-            click.echo(f"error: {barrier.sentence}", err=True)
+        _show_troubles([*stuck, *unread, *waits, *(one.sentence for one in barriers)])
         if space is not None and is_full:
             click.echo(f"error: {_full(space)}", err=True)
         if not is_ready and not settings.uses_given_servers:
             click.echo(_way_up(settings), err=True)
-    context.exit(3 if not is_ready else 1 if stuck or unread or barriers or is_full else 0)
+    context.exit(3 if not is_ready else 1 if stuck or unread or barriers or waits or is_full else 0)
+
+
+def _show_troubles(troubles: Iterable[object]) -> None:
+    for trouble in troubles:
+        click.echo(f"error: {trouble}", err=True)
 
 
 def _show_servers(settings: StackSettings, servers: Sequence[ServerStatus]) -> None:
@@ -208,6 +225,28 @@ def _pauses(settings: StackSettings) -> list[Pause]:
         return list_pauses(resolve_runtime(settings))
     except PitbossError:
         return []  # the broker went away meanwhile, or the stack is only half up
+
+
+def _installation(settings: StackSettings) -> InstallationState | None:
+    from pitboss.ops.installation import read_installation
+
+    try:
+        return read_installation(resolve_runtime(settings), settings.home)
+    except PitbossError:
+        return None  # as for pauses
+
+
+def list_waits(roles: Sequence[RoleState]) -> list[str]:
+    """Return a sentence for each thing that partitions of a role wait for, but for paused roles.
+
+    Partitions that are stuck at a record have their own sentences.
+    """
+    return [
+        f"{role.role} waits: {reason}"
+        for role in roles
+        for reason in role.waits_for
+        if not reason.startswith(("paused", "PARTITION_STUCK"))
+    ]
 
 
 def _stuck(settings: StackSettings) -> list[StuckPartition]:

@@ -12,6 +12,7 @@ from psycopg import Connection, sql
 from pitboss.settings import Runtime
 from runtime.connection_faults import unreachable_database
 from runtime.postgres.roles import RightsMissing
+from schemas.errors import UsageError
 
 
 def create_database(runtime: Runtime) -> bool:
@@ -35,6 +36,29 @@ def create_database(runtime: Runtime) -> bool:
                 "run `pitboss provision` as an administrator of the server"
             ) from error
     return True
+
+
+def copy_database(runtime: Runtime, copy: Runtime) -> None:
+    """Create `copy`'s database as a copy of `runtime`'s. Raises Unavailable, RightsMissing.
+
+    Raises UsageError where other sessions use the database: PostgreSQL copies none that is in use.
+    """
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+        sql.Identifier(copy.database), sql.Identifier(runtime.database)
+    )
+    with _connect(runtime) as connection:
+        try:
+            connection.execute(statement)
+        except psycopg.errors.ObjectInUse as error:
+            raise UsageError(
+                f"the database {runtime.database} is in use, so it cannot be copied: {error}; stop "
+                "the workers and commands that use it, or do without --dry-run"
+            ) from error
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise RightsMissing(
+                f"this login may not create the database {copy.database}: {error}; run it as an "
+                "administrator of the server"
+            ) from error
 
 
 def drop_database(runtime: Runtime) -> None:

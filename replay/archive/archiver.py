@@ -51,6 +51,8 @@ class PostgresBooks:
 
     def __init__(self, database_url: str) -> None:
         """Connect. Raises Unavailable, also while another archiver runs."""
+        self.last_positions: dict[tuple[str, int], int] = {}
+        """What `positions` has returned last."""
         try:
             self._connection = psycopg.connect(
                 database_url,
@@ -72,7 +74,9 @@ class PostgresBooks:
 
     def positions(self) -> dict[tuple[str, int], int]:
         """Return the offset behind the last planned file, by topic and partition."""
-        return {(topic, part): offset for topic, part, offset in self._execute("positions", {})}
+        rows = self._execute("positions", {})
+        self.last_positions = {(topic, part): offset for topic, part, offset in rows}
+        return self.last_positions
 
     def unfinished(self) -> list[FileSpan]:
         """Return the planned files that are not complete."""

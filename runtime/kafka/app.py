@@ -14,9 +14,9 @@ contract. `process.run_worker` runs such an app.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import faust
 from faust.app.base import BootStrategy
@@ -30,6 +30,9 @@ from runtime.kafka.intake.chunked_reads import Reader
 from runtime.kafka.intake.intake import Intake, IntakeSettings, StartPositions
 from runtime.kafka.watchdog import Watchdog, WatchdogSettings
 from runtime.security import BrokerAddress
+
+if TYPE_CHECKING:  # a worker without telemetry does not load its libraries
+    from runtime.telemetry.worker import WorkerTelemetry
 
 S = TypeVar("S", bound=Service)
 
@@ -78,6 +81,9 @@ class PitbossApp(faust.App):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take what `faust.App` takes."""
         self._supervised: list[Service] = []
+        self._on_observed: list[Callable[[WorkerTelemetry], None]] = []
+        self.telemetry: WorkerTelemetry | None = None
+        """What the worker's batches are shown to; None where telemetry is off."""
         super().__init__(*args, **kwargs)
 
     def supervise(self, service: S, *, is_first: bool = False) -> S:
@@ -97,6 +103,21 @@ class PitbossApp(faust.App):
     def intakes(self) -> list[Intake]:
         """The intakes under supervision, to be paused or asked for their status."""
         return [service for service in self._supervised if isinstance(service, Intake)]
+
+    @property
+    def watchdogs(self) -> list[Watchdog]:
+        """The watchdogs under supervision, which know the ends of the logs."""
+        return [service for service in self._supervised if isinstance(service, Watchdog)]
+
+    def when_observed(self, begin: Callable[[WorkerTelemetry], None]) -> None:
+        """Call `begin` where telemetry is on, before anything starts: it adds what to collect."""
+        self._on_observed.append(begin)
+
+    def observe(self, telemetry: WorkerTelemetry) -> None:
+        """Turn telemetry on; to be called before the start."""
+        self.telemetry = telemetry
+        for begin in self._on_observed:
+            begin(telemetry)
 
     def on_init_dependencies(self) -> Iterable[ServiceT]:
         """Return Faust's own services (the agents), then the supervised ones."""
@@ -153,6 +174,7 @@ def add_agent(
             handle,
             concurrency_max=concurrency_max,
             records_max=settings.batch_records_max,
+            observe=None if app.telemetry is None else app.telemetry.observe_batch(settings.group),
         )
 
     app.agent(channel, name=name)(agent)

@@ -88,6 +88,18 @@ class Watchdog(Service):
         await start_client(admin, server)
         self._admin = admin
 
+    @property
+    def intake(self) -> Intake:
+        """The intake that is watched."""
+        return self._intake
+
+    async def fetch_ends(self) -> dict[TopicPartition, int]:
+        """Return the ends of the partitions that the intake holds; {} if that is not known."""
+        held = [*self._intake.status()]
+        if self._consumer is None or not held:
+            return {}
+        return await self._in_time(self._query_ends(held)) or {}
+
     async def on_shutdown(self) -> None:
         """Disconnect, after the last query."""
         if self._consumer is not None:

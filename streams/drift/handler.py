@@ -18,7 +18,7 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -33,6 +33,7 @@ from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from runtime.kafka.records import RawRecord
 from runtime.kafka.topic_reader import read_topics
 from runtime.security import BrokerAddress
+from runtime.telemetry.samples import MetricSample, count_samples
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import DeadLetter, Position, SchemaDrift
@@ -76,6 +77,11 @@ class DriftStats:
     seen: int = 0
     published: int = 0
     checked: Counter[str] = field(default_factory=Counter)
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yield the counts as metrics."""
+        yield from count_samples("pitboss.drift.checked", self.checked)
+        yield MetricSample("pitboss.drift.shapes", (), self.published)
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,7 @@ def create_worker(settings: DriftSettings, dialects: Dialects = DIALECTS) -> Dri
     topic = qualified_name(DRIFT, settings.namespace)
     app = create_app(AppSettings(group, settings.broker))
     known, stats = PublishedShapes(), DriftStats()
+    app.when_observed(lambda telemetry: telemetry.meters.add_source(stats.samples))
     app.supervise(PublishedShapesLoader(settings.broker, topic, known))
     producer = app.supervise(BatchProducer(ProducerSettings(settings.broker, client_id=group)))
     handle = create_handler(

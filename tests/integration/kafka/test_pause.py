@@ -140,6 +140,16 @@ def test_a_paused_ledger_books_nothing_until_it_is_resumed_also_after_a_kill(sce
     assert [(row["component"], row["by"], row["reason"]) for row in status["paused"]] == [
         ("ledger", "ana", "audit")
     ]
+    [ledger] = [row for row in status["roles"] if row["role"] == "ledger"]
+    assert ledger["lag_records"] == RECORDS
+    waits = {row["waits_for"] for row in ledger["partitions"] if row["lag_records"]}
+    assert [why for why in waits if why] == [why for why in waits if why and "ana: audit" in why]
+    assert waits
+    assert status["oldest_unanswered_s"] > 0
+    assert (status["open"], status["unsealed_s"], status["never_sealed"]) == ([], None, 0)
+    assert status["notes"] == []
+    frame = json.loads(scene.type("top", "--once", "--json"))
+    assert sum(row["lag_records"] for row in frame["roles"] if row["role"] == "ledger") == RECORDS
     assert "ledger    paused since" in scene.type("status")
     assert "by ana: audit" in scene.type("doctor")
 

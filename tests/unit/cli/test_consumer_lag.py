@@ -14,10 +14,10 @@ from fraud_agents.settings import GROUP as FRAUD
 from ledger_sink.booking.settings import GROUP as LEDGER
 from ledger_sink.resolve.settings import GROUP as RESOLVE
 from pitboss.cli import topics
-from pitboss.cli.topics import GROUPS
 from pitboss.ops import consumer_lag, raw_topics
 from pitboss.ops.consumer_lag import PartitionLag, sum_lags
 from pitboss.ops.raw_topics import RawTopics
+from pitboss.ops.role_topics import GROUPS
 from pitboss.settings import runtime_of
 from pitboss.workers import ROLES
 from runtime.security import BrokerAddress
