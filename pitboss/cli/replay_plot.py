@@ -19,7 +19,7 @@ from pitboss.settings import read_settings
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from replay.plots.series import PlotKind
+    from replay.plots import PlotKind
 
 
 @click.command()
@@ -58,30 +58,17 @@ def plot(
         from replay.export.plan import MARGIN_MS
         from replay.export.request import ExportRequest
         from replay.export.views import VIEWS, export_views, open_views
-        from replay.plots.drawing import draw
-        from replay.plots.series import VIEWS_OF, read_series
+        from replay.plots import VIEWS_OF, draw, read_series
+    period = {"since_ms": since_ms, "until_ms": until_ms, "margin_ms": MARGIN_MS["append"]}
     requests = {
-        name: ExportRequest(
-            VIEWS[name],
-            since_ms=since_ms,
-            until_ms=until_ms,
-            margin_ms=MARGIN_MS["append"],
-            player=player,
-            provider=provider,
-        )
+        name: ExportRequest(VIEWS[name], player=player, provider=provider, **period)
         for name in VIEWS_OF[kind]
     }
     runtime = resolve_runtime(read_settings())
     with tempfile.TemporaryDirectory(prefix="pitboss-replay-") as folder:
         with open_log(runtime, rate) as source, StepProgress() as progress:
-            export_views(
-                source,
-                runtime.prefix,
-                requests,
-                Path(folder),
-                begin=progress.begin,
-                progress=progress.update,
-            )
+            shown = {"begin": progress.begin, "progress": progress.update}
+            export_views(source, runtime.prefix, requests, Path(folder), **shown)
         with open_views(Path(folder)) as database:
             series = read_series(database, kind, player)
     if not series.curves:
