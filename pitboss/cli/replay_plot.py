@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -59,7 +59,11 @@ def plot(
         from replay.export.request import ExportRequest
         from replay.export.views import VIEWS, export_views, open_views
         from replay.plots import VIEWS_OF, draw, read_series
-    period = {"since_ms": since_ms, "until_ms": until_ms, "margin_ms": MARGIN_MS["append"]}
+    period: dict[str, Any] = {
+        "since_ms": since_ms,
+        "until_ms": until_ms,
+        "margin_ms": MARGIN_MS["append"],
+    }
     requests = {
         name: ExportRequest(VIEWS[name], player=player, provider=provider, **period)
         for name in VIEWS_OF[kind]
@@ -67,8 +71,10 @@ def plot(
     runtime = resolve_runtime(read_settings())
     with tempfile.TemporaryDirectory(prefix="pitboss-replay-") as folder:
         with open_log(runtime, rate) as source, StepProgress() as progress:
-            shown = {"begin": progress.begin, "progress": progress.update}
-            export_views(source, runtime.prefix, requests, Path(folder), **shown)
+            begin, update = progress.begin, progress.update
+            export_views(
+                source, runtime.prefix, requests, Path(folder), begin=begin, progress=update
+            )
         with open_views(Path(folder)) as database:
             series = read_series(database, kind, player)
     if not series.curves:
