@@ -12,7 +12,7 @@ import msgspec
 
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import print_json
-from pitboss.cli.option_types import DURATION, period_options, rate_option
+from pitboss.cli.option_types import DURATION, offset_options, period_options, rate_option
 from pitboss.cli.progress import StepProgress
 from pitboss.cli.suggestions import NameChoice
 from pitboss.embedded.state import resolve_runtime
@@ -33,10 +33,7 @@ _SCREEN_ROWS: Final = 100
 @click.command()
 @click.argument("topic")
 @period_options(of="time of the clock")
-@click.option(
-    "--from-offset", type=click.IntRange(min=0), help="From this offset of each partition on."
-)
-@click.option("--to-offset", type=click.IntRange(min=0), help="Before this offset.")
+@offset_options
 @click.option(
     "--clock",
     type=NameChoice(["append", "event"]),
@@ -50,7 +47,6 @@ _SCREEN_ROWS: Final = 100
     type=DURATION,
     help="What is read beyond the period, for records out of order: 1h, and 7d for events.",
 )
-@click.option("--partition", type=click.IntRange(min=0), help="Only this partition.")
 @click.option("--player", help="Only records of this player.")
 @click.option("--provider", help="Only records of this provider.")
 @click.option(

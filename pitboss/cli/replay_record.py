@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # of its stubs
 
 from pitboss.cli.ledger_queries import json_option, print_json
-from pitboss.cli.option_types import FiniteFloat, period_options, rate_option
+from pitboss.cli.option_types import FiniteFloat, offset_options, period_options, rate_option
 from pitboss.cli.progress import StepProgress, show_waiting
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.archive_settings import open_log
@@ -30,9 +30,7 @@ _ANSWER_TIMEOUT_S = 30.0
 @click.argument("topic")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the slice.")
 @period_options(of="append time")
-@click.option("--from-offset", type=click.IntRange(min=0), help="From this offset on.")
-@click.option("--to-offset", type=click.IntRange(min=0), help="Before this offset.")
-@click.option("--partition", type=click.IntRange(min=0), help="Only this partition.")
+@offset_options
 @click.option("--reason", required=True, help="Why exact bytes are needed; it is recorded.")
 @rate_option
 @json_option
