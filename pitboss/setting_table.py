@@ -245,7 +245,7 @@ SETTINGS: Final = (
         "resolve_min_age_ms",
         SettingType.NUMBER,
         "`resolve`",
-        "The earliest time after parking at which the search for an event's player is given up",
+        "The earliest time after its first attempt at which the search for its player is given up",
         "60000",
         default=60_000,
         unit="milliseconds",
