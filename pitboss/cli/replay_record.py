@@ -19,6 +19,7 @@ from pitboss.ops.periods import check_period
 from pitboss.settings import read_settings
 from runtime.security import BrokerAddress
 from schemas.errors import SendFailed, Unavailable, UsageError
+from schemas.topics import OUTCOMES
 
 if TYPE_CHECKING:
     from replay.archive.record import RecordedRecord
@@ -40,11 +41,14 @@ def record(
     """Keep a slice of TOPIC as files: bytes, headers and times, as a fixture or to be played.
 
     The files are of the archive's form: `pitboss archive verify --target` checks them. Nothing in
-    them is masked, so the reason is recorded as for an unmasked export.
+    them is masked, so the reason is recorded as for an unmasked export. The outcomes of the records
+    of a raw topic or of the log are kept beside the folder, in `<out>.outcomes.jsonl`.
     """
     check_period(slice_["since_ms"], slice_["until_ms"])
     check_export_policy(unmasked=True)
     with missing_packages("replay record"):
+        from replay.archive.archived_log import ArchivedLog
+        from replay.archive.outcomes import collect_outcomes, outcomes_file, write_outcomes
         from replay.archive.record import record_slice
         from replay.archive.store import LocalStore
         from replay.export.plan import plan_export
@@ -60,12 +64,20 @@ def record(
         progress.begin(f"recording {runtime.topic(unqualified)}")
         plan = plan_export(source, request, runtime.topic(unqualified))
         made = record_slice(source, plan, LocalStore(out), progress.update)
+        progress.begin("collecting the outcomes of its records")
+        outcomes_topic = runtime.topic(OUTCOMES)
+        recorded = ArchivedLog(LocalStore(out))
+        outcomes = collect_outcomes(source, outcomes_topic, runtime.prefix, made, recorded)
+    if outcomes:
+        write_outcomes(outcomes_file(out), outcomes)
     records = sum(each.records for each in made)
     audit.end(records, None)
     if as_json:
         print_json(made)
     else:
-        click.echo(f"{records:,} records of {len(made):,} files in {out}")
+        click.echo(
+            f"{records:,} records of {len(made):,} files in {out}, {len(outcomes):,} outcomes"
+        )
 
 
 @click.command()

@@ -26,6 +26,7 @@ from pitboss.workers.supervisor import WorkerProcess
 from replay.archive.archived_log import ArchivedLog, JoinedLog
 from replay.archive.archiver import Archiver
 from replay.archive.cut import CutRule
+from replay.archive.outcomes import outcomes_file, read_outcomes
 from replay.archive.store import LocalStore
 from replay.audit.evidence import read_tables
 from replay.ledger.rebuild import read_prefix, rebuild_ledger
@@ -207,7 +208,7 @@ async def balances_are_those_of_the_log(runtime, folder, first_held) -> None:
 
 @pytest.mark.timeout(240)
 async def test_a_recorded_slice_is_played_into_a_topic_of_its_own(runtime, tmp_path):
-    await tell_story(runtime, SEED, 100)
+    story = await tell_story(runtime, SEED, 100)
     folder, into = tmp_path / "slice", f"replayed.{runtime.namespace}"
     recorded = await run(
         runtime,
@@ -221,6 +222,11 @@ async def test_a_recorded_slice_is_played_into_a_topic_of_its_own(runtime, tmp_p
         "a test",
     )
     assert sum(one["records"] for one in recorded) == 100
+    outcomes = read_outcomes(outcomes_file(folder))
+    assert {one.event_id for one in outcomes} == {
+        row.event.event_id for rows in story.log.values() for row in rows
+    }
+    assert {one.outcome for one in outcomes} >= {"POSTED", "REFUSED_FUNDS"}
     assert (await run(runtime, tmp_path, "archive", "verify", "--target", str(folder)))[
         "faults"
     ] == []
