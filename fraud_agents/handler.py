@@ -13,7 +13,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from aiokafka.structs import TopicPartition
@@ -33,12 +33,16 @@ from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.intake.start_offsets import LOG_START
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from runtime.kafka.records import RawRecord
 from runtime.telemetry.samples import MetricSample, count_samples
 from schemas import codec
 from schemas.errors import Fenced, OffsetHole, Rejected, Unavailable, UsageError
 from schemas.events import FraudAlert, WalletTransaction
 from schemas.identity import HOUSE
 from schemas.topics import ALERTS, RULES, TRANSACTIONS, qualified_name, raw_topic
+
+if TYPE_CHECKING:
+    from runtime.telemetry.worker import WorkerTelemetry
 
 SNAPSHOT_STAGGER: Final = 16
 """Partitions claimed together take their first snapshots at this many different points of the
@@ -71,6 +75,8 @@ class OwnedPartition:
     enforcement: Enforcement | None = None
     alert_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Of the whole worker, by rule and severity."""
+    observe_alert: Callable[[FraudAlert, RawRecord], None] | None = None
+    """Takes each alert with the record that raised it; None where telemetry is off."""
     is_consistent: bool = True
     """False while the detectors are between two records: their state must not be kept."""
     timeline: Timeline = field(default_factory=Timeline)
@@ -108,6 +114,8 @@ class OwnedPartition:
                 continue
             for alert in observe(event, offset):
                 self._publish(alert, encode(alert))
+                if self.observe_alert is not None:
+                    self.observe_alert(alert, record)
         self.next_offset = max(seen, batch.next_offset)
         self.is_consistent = True
 
@@ -160,6 +168,8 @@ class FraudAgent:
         self._owned: dict[TopicPartition, OwnedPartition] = {}
         self._database_away_until_s = 0.0
         self._alert_counts: Counter[tuple[str, str]] = Counter()
+        self.observe_alert: Callable[[FraudAlert, RawRecord], None] | None = None
+        """Takes each alert with the record that raised it; to be set before the start."""
 
     def samples(self) -> Iterator[MetricSample]:
         """Yield how many alerts and revisions were raised since the start."""
@@ -218,6 +228,7 @@ class FraudAgent:
             saved_at_s,
             enforcement=self._enforcement,
             alert_counts=self._alert_counts,
+            observe_alert=self.observe_alert,
             timeline=timeline,
         )
 
@@ -396,7 +407,14 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
     )
     feed.on_change = agent.adopt_rules
     app.when_observed(lambda telemetry: telemetry.meters.add_source(dead_letters.samples))
-    app.when_observed(lambda telemetry: telemetry.meters.add_source(agent.samples))
+    app.when_observed(lambda telemetry: dead_letters.on_written.append(telemetry.observe_letters))
+
+    def begin_to_observe(telemetry: WorkerTelemetry) -> None:
+        telemetry.meters.add_source(agent.samples)
+        if telemetry.spans is not None:
+            agent.observe_alert = telemetry.observe_alert
+
+    app.when_observed(begin_to_observe)
     return add_agent(
         app,
         IntakeSettings(

@@ -361,6 +361,25 @@ SETTINGS: Final = (
         unit="port",
     ),
     Setting(
+        "otlp",
+        SettingType.TEXT,
+        "all roles",
+        "URL of an OpenTelemetry collector that takes OTLP over HTTP: traces and metrics go there. "
+        "Needs `pitboss[telemetry]`",
+        "http://127.0.0.1:4318",
+        default="",
+        default_text="none: no traces",
+    ),
+    Setting(
+        "trace_sample",
+        SettingType.SHARE,
+        "`ledger`",
+        "Share of traces that are kept though nothing about them is remarkable; those of what was "
+        "refused, doubled, dead-lettered, alerted or slow are always kept",
+        "0.05",
+        default=0.01,
+    ),
+    Setting(
         "log_level",
         SettingType.LEVEL,
         "all roles",
