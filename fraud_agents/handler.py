@@ -389,10 +389,10 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
     """Attach the fraud agent and the services it needs to an app."""
     consumer = qualified_name(GROUP, settings.namespace)
     log = qualified_name(TRANSACTIONS, settings.namespace)
-    producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, consumer)))
+    producer = app.supervise(BatchProducer(ProducerSettings(settings.broker, consumer)))
     store = app.supervise(SnapshotStore(settings.database_url, GROUP, TRANSACTIONS))
     rules_topic = qualified_name(RULES, settings.namespace)
-    feed = app.supervise(RuleFeed(settings.bootstrap_servers, rules_topic, log, settings.rules))
+    feed = app.supervise(RuleFeed(settings.broker, rules_topic, log, settings.rules))
     dead_letters = KafkaDeadLetterSink(producer, "fraud", settings.code_version)
     agent = FraudAgent(
         feed,
@@ -417,9 +417,7 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
     app.when_observed(begin_to_observe)
     return add_agent(
         app,
-        IntakeSettings(
-            settings.bootstrap_servers, consumer, group_instance_id=settings.group_instance_id
-        ),
+        IntakeSettings(settings.broker, consumer, group_instance_id=settings.group_instance_id),
         agent.handle,
         name=GROUP,
         topics=[log],
@@ -429,6 +427,6 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
 
 def create_app(settings: FraudSettings) -> PitbossApp:
     """Create a Faust app with the fraud agent alone; nothing is connected or started."""
-    app = create_faust_app(AppSettings(GROUP, settings.bootstrap_servers))
+    app = create_faust_app(AppSettings(GROUP, settings.broker))
     register(app, settings)
     return app

@@ -48,14 +48,14 @@ def create_gateway(settings: GatewaySettings, dialects: Dialects = DIALECTS) -> 
         dialects, settings.providers, settings.brands, settings.namespace, settings.currency
     )
     name = qualified_name(NAME, settings.namespace)
-    app = create_app(AppSettings(name, settings.bootstrap_servers))
+    app = create_app(AppSettings(name, settings.broker))
     stats, attempts = GatewayStats(), Attempts()
     app.supervise(GatewayStatsLogger(stats))
     app.when_observed(lambda telemetry: telemetry.meters.add_source(stats.samples))
-    appender = app.supervise(RawAppender(settings.bootstrap_servers, name, table.topics))
+    appender = app.supervise(RawAppender(settings.broker, name, table.topics))
     app.supervise(
         OutcomeReader(
-            settings.bootstrap_servers,
+            settings.broker,
             name,
             qualified_name(OUTCOMES, settings.namespace),
             attempts.deliver,

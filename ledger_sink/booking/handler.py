@@ -97,7 +97,7 @@ class LedgerHandler:
 
 def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPolicy]) -> PitbossApp:
     """Return a worker that owns partitions of the log and books them; it is not connected yet."""
-    servers, url = settings.bootstrap_servers, settings.database_url
+    servers, url = settings.broker, settings.database_url
     app = create_app(AppSettings("ledger", servers))
     log_topic = qualified_name(TRANSACTIONS, settings.namespace)
     producer = app.supervise(BatchProducer(ProducerSettings(servers, "pitboss.ledger")))

@@ -18,6 +18,7 @@ from ledger_sink.store.database import LedgerDatabase, LockTimeout
 from ledger_sink.store.groups import CONSUMER
 from ledger_sink.store.log_check import StoredPosition, cluster_id, verify_log
 from ledger_sink.store.statements import statements
+from runtime.security import BrokerAddress
 from schemas.errors import Fenced, LogMismatch
 from schemas.topics import TRANSACTIONS
 
@@ -90,16 +91,26 @@ class PositionGuard:
     """Ties a database to its broker: cluster, partition count, and the records at positions."""
 
     database: LedgerDatabase
-    bootstrap_servers: str
+    broker: BrokerAddress
     group: str
     topic: str
     partition_count: Callable[[], Awaitable[int]]
     """Partition count of the log of transactions, also for a guard of another topic."""
 
     async def check_installation(self) -> None:
-        """Bind a new database, refuse one of another broker. Raises LogMismatch, Unavailable."""
-        cluster = await cluster_id(self.bootstrap_servers)
+        """Bind a new database; refuse one of another broker, or in the middle of a recovery.
+
+        Raises LogMismatch, Unavailable.
+        """
+        cluster = await cluster_id(self.broker)
         await check_installation(self.database, cluster, await self.partition_count())
+        for kind, started_at in await self.database.query(_SQL["unfinished_recovery"]):
+            way_on = "rebind" if kind == "REBIND" else "recover --to-log"
+            message = (
+                f"a recovery of this database began at {started_at:%Y-%m-%d %H:%M:%S %Z} and is not"
+                f" finished: `pitboss ledger {way_on}` goes on with it"
+            )
+            raise LogMismatch(message)
 
     async def claim(self, partitions: Collection[int], consumer: str) -> dict[int, PartitionClaim]:
         """Claim partitions and prove that they are those that the positions belong to.
@@ -125,7 +136,7 @@ class PositionGuard:
 
     async def verify(self, stored: Mapping[int, StoredPosition]) -> None:
         """Compare positions with the log. Raises LogMismatch, Unavailable."""
-        await verify_log(self.bootstrap_servers, self.group, self.topic, stored)
+        await verify_log(self.broker, self.group, self.topic, stored)
 
     async def _check_still_claimed(
         self, claims: Mapping[int, PartitionClaim], consumer: str

@@ -108,7 +108,7 @@ class ResolveHandler:
 
 def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
     """Return a worker that finds players for its partitions' events; it is not connected yet."""
-    servers, namespace = settings.bootstrap_servers, settings.namespace
+    servers, namespace = settings.broker, settings.namespace
     app = create_app(AppSettings("resolve", servers))
     topic = qualified_name(UNRESOLVED, namespace)
     log_topic = qualified_name(TRANSACTIONS, namespace)

@@ -70,7 +70,7 @@ def _decode_records(
         try:
             events.append((record, decode(record.value or b"")))
         except UnknownSchema as error:
-            if error.schema_id in _our_schema_ids():
+            if error.schema_id in our_schema_ids():
                 detail = (
                     f"{record.topic}-{record.partition}@{record.offset} was written under schema id"
                     f" {error.schema_id}, which a newer release must have: upgrade this worker"
@@ -83,7 +83,8 @@ def _decode_records(
 
 
 @cache
-def _our_schema_ids() -> range:
+def our_schema_ids() -> range:
+    """Return the ids that our registry gives; under an unknown one writes a newer release."""
     lock_file = files("schemas").joinpath("avro", "ids.lock.json")
     first, last = json.loads(lock_file.read_text(encoding="utf-8"))["range"]
     return range(first, last + 1)

@@ -9,6 +9,8 @@ GRANT SELECT, INSERT ON entry, repeat, transfer, seal, batch, proposal, opened_d
 GRANT SELECT, INSERT, UPDATE ON wallet, closing, player_state, stream_position, parked TO pitboss_writer;
 GRANT SELECT, UPDATE ON crossing TO pitboss_writer;
 GRANT SELECT, INSERT, UPDATE ON archive_file TO pitboss_writer;
+GRANT SELECT, INSERT, UPDATE ON recovery TO pitboss_writer;
+GRANT SELECT, INSERT ON log_mapping TO pitboss_writer;
 GRANT SELECT ON month_away TO pitboss_writer;
 GRANT SELECT, INSERT, UPDATE ON operator_limit TO pitboss_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON barrier, open_item TO pitboss_writer;
@@ -21,7 +23,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON dead_letters.letter, dead_letters.letter
 -- Not: positions of workers, and the bytes of events that wait for their player.
 GRANT SELECT ON entry, repeat, transfer, seal, batch, proposal, opened_deposit, installation TO pitboss_reader;
 GRANT SELECT ON wallet, closing, player_state, month_away, raw_topics, unmasked_export, archive_file, shared_settings,
-    open_item, operator_limit
+    open_item, operator_limit, recovery, log_mapping
     TO pitboss_reader;
 GRANT SELECT ON dead_letters.action, dead_letters.jam, dead_letters.parked TO pitboss_reader;
 GRANT SELECT ON dead_letters.letter, dead_letters.letter_position TO pitboss_reader;

@@ -59,6 +59,7 @@ COMMANDS = {
         "pitboss.cli.archive:archive",
         "Show, check and restore the archive of the topics.",
     ),
+    "raw": ("pitboss.cli.raw:raw", "Read stored raw records again after an adapter's repair."),
     "rules": ("pitboss.cli.rules:rules", "Show the rules of the detectors."),
     "simulate": (
         "pitboss.cli.simulate:simulate",

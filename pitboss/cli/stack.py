@@ -40,23 +40,25 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object
 
 
 @click.command()
+@click.option("--secure", is_flag=True, help="Make a new stack with TLS and logins.")
 @_as_json
-def up(as_json: bool) -> None:
+def up(secure: bool, as_json: bool) -> None:
     """Start Kafka and PostgreSQL in the background.
 
-    Both keep running after the command; a second `up` finds them, and restarts a killed one.
+    Both keep running after the command; a second `up` finds them, and restarts a killed one. A
+    stack that was made with --secure stays so; one that was made without cannot be secured.
     """
     settings = _own_servers_only("up")
     began = time.monotonic()
     stack = Stack.open(settings)
-    state = stack.up(lambda message: click.echo(message, err=True))
+    state = stack.up(lambda message: click.echo(message, err=True), secure=secure)
     if as_json:
-        servers = _as_rows(stack.status())
+        servers = _as_rows(Stack.open(settings).status())  # as `up` has made it
         click.echo(
             json.dumps({"servers": servers, "home": str(settings.home), "took_s": _since(began)})
         )
         return
-    click.echo(f"kafka     {state.kafka_bootstrap}  pid {state.kafka.pid}")
+    click.echo(f"kafka     {state.broker}  pid {state.kafka.pid}")
     click.echo(f"postgres  {without_password(state.database_url)}  pid {state.postgres.pid}")
     click.echo(f"up in {_since(began)} s, data in {settings.home}")
 
@@ -311,7 +313,7 @@ def _given_servers(settings: StackSettings) -> list[ServerStatus]:
     assert settings.kafka is not None
     assert settings.database is not None
     return [
-        ServerStatus("kafka", kafka_answers(settings.kafka), None, settings.kafka, None),
+        ServerStatus("kafka", kafka_answers(settings.kafka), None, settings.kafka.servers, None),
         ServerStatus(
             "postgres",
             database_answers(settings.database),

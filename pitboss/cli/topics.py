@@ -68,7 +68,7 @@ def create(partitions: int, dry_run: bool, as_json: bool) -> None:
     raw = raw_topics.read_current(runtime, read_worker_settings())
     done = asyncio.run(
         topic_admin.create_topics(
-            runtime.bootstrap_servers,
+            runtime.broker,
             runtime.namespace,
             raw.names,
             partitions,
@@ -271,9 +271,7 @@ def lag(
             if total is not None:
                 time.sleep(every_s)
             found = asyncio.run(
-                consumer_lag.measure_lag(
-                    runtime.bootstrap_servers, runtime.namespace, groups, chosen, sources
-                )
+                consumer_lag.measure_lag(runtime.broker, runtime.namespace, groups, chosen, sources)
             )
             total = _show_lag(found, runtime, each=each, as_json=as_json, is_watching=watch)
             remaining = None if remaining is None else remaining - 1
@@ -284,16 +282,14 @@ def lag(
 
 async def _differences(runtime: Runtime, raw: RawTopics, partitions: int) -> list[TopicDifference]:
     found = await topic_admin.check_topics(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         raw.names,
         partitions,
         raw.partitions,
         read=raw.providers,
     )
-    unread = await raw_topics.find_unread(
-        runtime.bootstrap_servers, runtime.namespace, raw.providers
-    )
+    unread = await raw_topics.find_unread(runtime.broker, runtime.namespace, raw.providers)
     return found + [
         TopicDifference(one.topic, "reader", "normalise", f"nothing, with {one.records} records")
         for one in unread

@@ -10,8 +10,9 @@ import psycopg
 from psycopg import Connection, sql
 
 from pitboss.settings import Runtime
+from runtime.connection_faults import unreachable_database
 from runtime.postgres.roles import RightsMissing
-from schemas.errors import Unavailable
+from schemas.errors import UsageError
 
 
 def create_database(runtime: Runtime) -> bool:
@@ -37,6 +38,29 @@ def create_database(runtime: Runtime) -> bool:
     return True
 
 
+def copy_database(runtime: Runtime, copy: Runtime) -> None:
+    """Create `copy`'s database as a copy of `runtime`'s. Raises Unavailable, RightsMissing.
+
+    Raises UsageError where other sessions use the database: PostgreSQL copies none that is in use.
+    """
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+        sql.Identifier(copy.database), sql.Identifier(runtime.database)
+    )
+    with _connect(runtime) as connection:
+        try:
+            connection.execute(statement)
+        except psycopg.errors.ObjectInUse as error:
+            raise UsageError(
+                f"the database {runtime.database} is in use, so it cannot be copied: {error}; stop "
+                "the workers and commands that use it, or do without --dry-run"
+            ) from error
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise RightsMissing(
+                f"this login may not create the database {copy.database}: {error}; run it as an "
+                "administrator of the server"
+            ) from error
+
+
 def drop_database(runtime: Runtime) -> None:
     """Drop the namespace's database if it exists, and disconnect its users. Raises Unavailable."""
     with _connect(runtime) as connection:
@@ -60,6 +84,6 @@ def _connect(runtime: Runtime) -> Iterator[Connection[Any]]:
     try:
         connection = psycopg.connect(runtime.maintenance_url, autocommit=True)
     except psycopg.OperationalError as error:
-        raise Unavailable(f"the database server does not answer: {error}") from error
+        raise unreachable_database("the database server", error) from error
     with connection:
         yield connection

@@ -195,8 +195,8 @@ async def _read_unsealed(
 async def read_roles(runtime: Runtime, home: Path, notes: list[str]) -> list[RoleState]:
     """Return every role that reads topics, with its partitions. Raises Unavailable."""
     sources = await asyncio.to_thread(find_sources, runtime, notes.append)
-    servers, namespace = runtime.bootstrap_servers, runtime.namespace
-    lags = await measure_lag(servers, namespace, sources=sources)
+    broker, namespace = runtime.broker, runtime.namespace
+    lags = await measure_lag(broker, namespace, sources=sources)
     waiting = await find_waiting(runtime)
     restarts = count_restarts(home, namespace)
     now_ms = time.time_ns() // 1_000_000

@@ -43,7 +43,7 @@ async def find_stuck(runtime: Runtime) -> list[StuckPartition]:
     """Return the partitions of the installation that wait at a record. Raises Unavailable."""
     found: list[StuckPartition] = []
     try:
-        async with admin_client(runtime.bootstrap_servers) as admin:
+        async with admin_client(runtime.broker) as admin:
             for group in _GROUPS:
                 found += await _signs(admin, runtime, runtime.group(group))
     except KafkaError as error:  # as long as the broker has not loaded what groups have committed
@@ -68,7 +68,7 @@ async def find_waiting(runtime: Runtime) -> dict[tuple[str, str, int], str]:
     """
     found: dict[tuple[str, str, int], str] = {}
     try:
-        async with admin_client(runtime.bootstrap_servers) as admin:
+        async with admin_client(runtime.broker) as admin:
             for group in map(runtime.group, _GROUPS):
                 for tp, commit in (await admin.list_consumer_group_offsets(group)).items():
                     match = _NOTE.fullmatch(commit.metadata.removesuffix("\0"))

@@ -35,7 +35,7 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     def connect() -> tuple[Archiver, Callable[[], None]]:
         books = PostgresBooks(runtime.database_url)
         opened[:] = [books]
-        broker = BrokerLog(runtime.bootstrap_servers, RecordQuota(RATE))
+        broker = BrokerLog(runtime.broker, RecordQuota(RATE))
 
         def close() -> None:
             broker.close()
@@ -45,9 +45,9 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         return Archiver(broker, store, books, runtime.prefix, rule), close
 
     def find_topics() -> list[str]:
-        return list_topics(runtime.bootstrap_servers, runtime.prefix)
+        return list_topics(runtime.broker, runtime.prefix)
 
-    app = create_faust_app(AppSettings("archive", runtime.bootstrap_servers))
+    app = create_faust_app(AppSettings("archive", runtime.broker))
     pause_s = min(PASS_EVERY_MAX_S, max(PASS_EVERY_MIN_S, settings.span_ms / 10_000))
     app.supervise(ArchiveService(connect, find_topics, pause_s))
 

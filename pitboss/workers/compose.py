@@ -24,7 +24,7 @@ def compose(
     configure_currencies(read_currencies(worker))
     configure_dialects(worker)
     app = _create_app(role, runtime, worker)
-    control = Control(runtime.bootstrap_servers, runtime.topic(CONTROL), role, app.intakes)
+    control = Control(runtime.broker, runtime.topic(CONTROL), role, app.intakes)
     # The intakes wait for it, so it connects while the other services start.
     app.supervise(control, is_first=True)
     if telemetry.is_on:

@@ -31,7 +31,7 @@ CHECK_SHARE_MAX: Final = 0.01
 def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     """Create the app, with the rollback policies of the providers' dialects."""
     settings = LedgerSettings(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.database_url,
         runtime.namespace,
         version("pitboss"),

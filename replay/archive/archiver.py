@@ -18,6 +18,7 @@ from replay.archive.cut import CutRule, FileCut
 from replay.archive.files import FileMaker, FileSpan
 from replay.archive.store import ArchiveStore
 from replay.log.blocks import LogBlock, LogSource
+from runtime.connection_faults import unreachable_database
 from runtime.postgres.roles import Role, take_role_sync
 from runtime.postgres.statements import statements_of
 from schemas.errors import Unavailable
@@ -60,7 +61,7 @@ class PostgresBooks:
                 application_name="pitboss.archive",
             )
         except psycopg.OperationalError as error:
-            raise Unavailable(f"the database does not answer: {error}") from error
+            raise unreachable_database("the database", error) from error
         take_role_sync(self._connection, Role.WRITER)
         [(is_ours,)] = self._execute("lock", {"key": LOCK_KEY})
         if not is_ours:
@@ -138,12 +139,21 @@ class Archiver:
             self._write(span, block)
         return len(spans)
 
-    def archive(self, topics: Collection[str]) -> int:
-        """Archive what is complete of each topic, named without its namespace; return the files."""
+    def archive(
+        self, topics: Collection[str], should_stop: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Archive what is complete of each topic, named without its namespace; return the files.
+
+        It ends between two topics as soon as `should_stop` returns true.
+        """
         positions = self.books.positions()
         files = 0
-        for topic in sorted(topics):
-            for partition, (begin, end) in sorted(self.source.bounds(self.prefix + topic).items()):
+        there = self.source.all_bounds([self.prefix + topic for topic in sorted(topics)])
+        for name, bounds in there.items():
+            if should_stop():
+                break
+            topic = name.removeprefix(self.prefix)
+            for partition, (begin, end) in sorted(bounds.items()):
                 position = positions.get((topic, partition), begin)
                 if position < begin:
                     logger.error(

@@ -4,7 +4,7 @@ Faust gives agents, channels and supervision. It gets no consumer, producer, tab
 its own: its boot strategy leaves Kafka out, so no rebalance of Faust's can touch our channels. A
 domain is composed so:
 
-    app = create_app(AppSettings("ledger", bootstrap_servers))
+    app = create_app(AppSettings("ledger", broker))
     producer = app.supervise(BatchProducer(...))
     intake = add_agent(app, IntakeSettings(...), handle, topics=[...])
 
@@ -29,6 +29,7 @@ from runtime.kafka.batches import BatchChannel
 from runtime.kafka.intake.chunked_reads import Reader
 from runtime.kafka.intake.intake import Intake, IntakeSettings, StartPositions
 from runtime.kafka.watchdog import Watchdog, WatchdogSettings
+from runtime.security import BrokerAddress
 
 if TYPE_CHECKING:  # a worker without telemetry does not load its libraries
     from runtime.telemetry.worker import WorkerTelemetry
@@ -41,7 +42,7 @@ class AppSettings:
     """Settings of a Faust app; everything else is off."""
 
     name: str
-    bootstrap_servers: str
+    broker: BrokerAddress
 
 
 class AgentsOnlyBootStrategy(BootStrategy):
@@ -130,7 +131,7 @@ def create_app(settings: AppSettings) -> PitbossApp:
     """Create an app without agents; nothing is connected or started."""
     return PitbossApp(
         settings.name,
-        broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
+        **settings.broker.faust_options(),
         autodiscover=False,
         agent_supervisor=CrashingSupervisor,
         topic_allow_declare=False,
@@ -178,5 +179,5 @@ def add_agent(
 
     app.agent(channel, name=name)(agent)
     app.supervise(intake)
-    app.supervise(Watchdog(watchdog or WatchdogSettings(settings.bootstrap_servers), intake))
+    app.supervise(Watchdog(watchdog or WatchdogSettings(settings.broker), intake))
     return intake

@@ -32,6 +32,7 @@ from runtime.kafka.intake.intake import IntakeSettings
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from runtime.kafka.records import RawRecord
 from runtime.kafka.topic_reader import read_topics
+from runtime.security import BrokerAddress
 from runtime.telemetry.samples import MetricSample, count_samples
 from schemas import codec
 from schemas.errors import Rejected
@@ -100,15 +101,15 @@ class PublishedShapesLoader(Service):
     """Service that reads the published shapes at start, so that none is published again."""
 
     def __init__(
-        self, bootstrap_servers: str, topic: str, known: PublishedShapes, **kwargs: Any
+        self, broker: BrokerAddress, topic: str, known: PublishedShapes, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self._bootstrap_servers, self._topic, self._known = bootstrap_servers, topic, known
+        self._broker, self._topic, self._known = broker, topic, known
 
     async def on_start(self) -> None:
         """Read the topic to its present end. Raises Unavailable, UsageError."""
         decode = codec.decoder(SchemaDrift)
-        async for record in read_topics(self._bootstrap_servers, [self._topic]):
+        async for record in read_topics(self._broker, [self._topic]):
             try:
                 self._known.learn(decode(record.value))
             except Rejected as error:
@@ -137,13 +138,11 @@ def create_worker(settings: DriftSettings, dialects: Dialects = DIALECTS) -> Dri
     """
     group = qualified_name(NAME, settings.namespace)
     topic = qualified_name(DRIFT, settings.namespace)
-    app = create_app(AppSettings(group, settings.bootstrap_servers))
+    app = create_app(AppSettings(group, settings.broker))
     known, stats = PublishedShapes(), DriftStats()
     app.when_observed(lambda telemetry: telemetry.meters.add_source(stats.samples))
-    app.supervise(PublishedShapesLoader(settings.bootstrap_servers, topic, known))
-    producer = app.supervise(
-        BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group))
-    )
+    app.supervise(PublishedShapesLoader(settings.broker, topic, known))
+    producer = app.supervise(BatchProducer(ProducerSettings(settings.broker, client_id=group)))
     handle = create_handler(
         DriftChecker(dialects, settings.keyring),
         producer,
@@ -152,9 +151,7 @@ def create_worker(settings: DriftSettings, dialects: Dialects = DIALECTS) -> Dri
         stats,
         secrets_of(settings.keyring),
     )
-    intake = IntakeSettings(
-        settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id
-    )
+    intake = IntakeSettings(settings.broker, group, group_instance_id=settings.group_instance_id)
     pattern = source_pattern(settings.namespace, settings.providers)
     add_agent(app, intake, handle, name=NAME, pattern=pattern)
     return DriftWorker(app, stats, known)

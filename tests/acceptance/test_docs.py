@@ -86,7 +86,7 @@ def run_example(document: str, file: Path, runtime: Runtime, argument: str = str
     command = [
         sys.executable,
         str(file),
-        runtime.bootstrap_servers,
+        runtime.broker.servers,
         argument,
         runtime.namespace,
     ]

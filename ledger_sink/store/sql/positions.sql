@@ -41,6 +41,9 @@ SELECT pg_terminate_backend(a.pid)
 -- name: installation
 SELECT cluster_id, partitions FROM installation
 
+-- name: unfinished_recovery
+SELECT kind, started_at FROM recovery WHERE finished_at IS NULL
+
 -- name: install
 INSERT INTO installation (cluster_id, partitions) VALUES (%(cluster_id)s, %(partitions)s) ON CONFLICT DO NOTHING
 

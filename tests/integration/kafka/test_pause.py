@@ -59,7 +59,7 @@ class Scene:
         asyncio.run(self._append())
 
     async def _append(self) -> None:
-        producer = BatchProducer(ProducerSettings(self.runtime.bootstrap_servers, "test"))
+        producer = BatchProducer(ProducerSettings(self.runtime.broker, "test"))
         await producer.start()
         for number in range(self._appended, self._appended + RECORDS):
             event = {
@@ -91,7 +91,7 @@ class Scene:
         return asyncio.run(self._notes())
 
     async def _notes(self) -> set[str]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.runtime.bootstrap_servers)
+        admin = AIOKafkaAdminClient(**self.runtime.broker.aiokafka_options())
         await admin.start()
         offsets = await admin.list_consumer_group_offsets(self.runtime.group(GROUP))
         await admin.close()
@@ -103,7 +103,7 @@ class Scene:
     async def _log_records(self) -> int:
         from aiokafka import AIOKafkaConsumer, TopicPartition
 
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.runtime.bootstrap_servers)
+        consumer = AIOKafkaConsumer(**self.runtime.broker.aiokafka_options())
         await consumer.start()
         topic = self.runtime.topic(TRANSACTIONS)
         ends = await consumer.end_offsets([TopicPartition(topic, number) for number in range(2)])

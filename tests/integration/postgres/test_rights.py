@@ -43,6 +43,8 @@ WRITER = {
     "public.raw_topics": {S, I},
     "public.unmasked_export": {S, I},
     "public.archive_file": {S, I, U},
+    "public.log_mapping": {S, I},
+    "public.recovery": {S, I, U},
     "public.shared_settings": {S, I},
     "public.wallet": {S, I, U},
     "public.closing": {S, I, U},

@@ -17,6 +17,7 @@ from pitboss.workers import ALL_ROLES, ROLES
 from pitboss.workers.compose import compose
 from pitboss.workers.supervisor import WorkerProcess
 from runtime.kafka.intake.assignment import PartitionStatus
+from runtime.security import BrokerAddress
 from runtime.telemetry import pages as pages_module
 from runtime.telemetry.lag import LagMeter
 from runtime.telemetry.meters import Meters
@@ -25,7 +26,7 @@ from runtime.telemetry.settings import TelemetrySettings
 from schemas.errors import UsageError
 from tests.unit.telemetry.test_lag import T0, Watch
 
-RUNTIME = Runtime("127.0.0.1:1", "postgresql://user@127.0.0.1:1/pitboss_t", "t")
+RUNTIME = Runtime(BrokerAddress("127.0.0.1:1"), "postgresql://user@127.0.0.1:1/pitboss_t", "t")
 
 
 class Pages:

@@ -1,0 +1,5 @@
+"""Raw records after an adapter's repair: what they mean now, and the bookings that follow from it.
+
+comparison    the stored raw records read again, beside the events of the log
+corrections   what those differences did to each player's money, by the rules of the ledger. Pure
+"""

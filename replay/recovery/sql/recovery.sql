@@ -1,0 +1,68 @@
+-- The ledger's database after a restore.
+
+-- name: installation
+SELECT cluster_id, partitions FROM installation
+
+-- name: positions
+SELECT consumer, part, next_offset, last_timestamp_ms, last_checksum
+  FROM stream_position
+ WHERE consumer = ANY(%(consumers)s)
+
+-- name: worker_sessions
+SELECT count(*)
+  FROM pg_stat_activity
+ WHERE datname = current_database()
+   AND application_name IN ('pitboss.ledger', 'pitboss.publisher', 'pitboss.claim', 'pitboss.resolve')
+
+-- name: unfinished
+SELECT id, kind, cluster_id, topic_id, starts FROM recovery WHERE finished_at IS NULL
+
+-- name: begin
+INSERT INTO recovery (kind, actor, cluster_id, topic_id, starts)
+VALUES (%(kind)s, %(actor)s, %(cluster_id)s, %(topic_id)s, %(starts)s)
+RETURNING id
+
+-- name: finish
+UPDATE recovery SET finished_at = now(), report = %(report)s WHERE id = %(id)s
+
+-- name: waiting
+SELECT part, source_offset, body FROM parked WHERE state = 'WAITING' OR NOT appended
+
+-- name: note_appended
+UPDATE parked AS p
+   SET state = u.state, player_id = u.player_id, appended = true
+  FROM unnest(%(parts)s::int[], %(offsets)s::bigint[], %(states)s::text[], %(players)s::text[])
+       AS u (part, source_offset, state, player_id)
+ WHERE p.part = u.part AND p.source_offset = u.source_offset AND NOT p.appended
+
+-- name: drop_barriers
+DELETE FROM barrier b WHERE NOT EXISTS (SELECT FROM parked p WHERE p.barrier = b.id AND p.state = 'WAITING')
+
+-- name: answers
+SELECT source_offset, event_id::text, provider, operation, provider_tx_id, attempt_topic, attempt_part, attempt_offset,
+       attempt_index, player_id, outcome, reason, currency, available_minor, version
+  FROM entry
+ WHERE part = %(part)s AND source_offset >= %(first)s AND source_offset < %(next)s
+UNION ALL
+SELECT source_offset, event_id::text, provider, operation, provider_tx_id, attempt_topic, attempt_part, attempt_offset,
+       attempt_index, player_id, outcome, reason, currency, available_minor, version
+  FROM repeat
+ WHERE part = %(part)s AND source_offset >= %(first)s AND source_offset < %(next)s
+ ORDER BY source_offset, attempt_index
+
+-- name: known_attempts
+-- Which of these attempts the ledger has answered at all.
+SELECT DISTINCT wanted.place
+  FROM unnest(%(places)s::int[], %(event_ids)s::uuid[], %(topics)s::text[], %(parts)s::int[], %(offsets)s::bigint[],
+              %(indexes)s::int[]) AS wanted (place, event_id, attempt_topic, attempt_part, attempt_offset, attempt_index)
+ WHERE EXISTS (SELECT FROM entry e
+                WHERE e.event_id = wanted.event_id AND e.attempt_topic = wanted.attempt_topic
+                  AND e.attempt_part = wanted.attempt_part AND e.attempt_offset = wanted.attempt_offset
+                  AND e.attempt_index = wanted.attempt_index)
+    OR EXISTS (SELECT FROM repeat r
+                WHERE r.event_id = wanted.event_id AND r.attempt_topic = wanted.attempt_topic
+                  AND r.attempt_part = wanted.attempt_part AND r.attempt_offset = wanted.attempt_offset
+                  AND r.attempt_index = wanted.attempt_index)
+
+-- name: wallet_moves
+SELECT count(*) FROM transfer
