@@ -21,6 +21,7 @@ from pitboss.settings import (
     without_password,
 )
 from pitboss.workers import ARCHIVE, ROLES
+from pitboss.workers.degraded import list_degraded
 from pitboss.workers.role_locks import RunningRole, list_running
 from schemas.errors import PitbossError, Unavailable, UsageError
 
@@ -75,9 +76,10 @@ def status(context: click.Context, as_json: bool) -> None:
     """Show whether servers and workers run, and where, and which roles are paused.
 
     Workers are those that `pitboss run` started with this home. Exit code 3 if a server does not
-    answer, 1 if a partition is stuck at a record, if a raw topic holds records and is read by
-    nothing, if events without a player have waited for long for a partition to be normalised or
-    booked, or if the disk of the embedded servers has less space than PITBOSS_DISK_FREE_MIN_MB.
+    answer, 1 if a worker is degraded (it ends again and again for one reason), if a partition is
+    stuck at a record, if a raw topic holds records and is read by nothing, if events without a
+    player have waited for long for a partition to be normalised or booked, or if the disk of the
+    embedded servers has less space than PITBOSS_DISK_FREE_MIN_MB.
     """
     settings = read_settings()
     servers = (
@@ -91,6 +93,7 @@ def status(context: click.Context, as_json: bool) -> None:
     space = None if settings.uses_given_servers else free_space(settings)
     is_full = space is not None and not space.is_enough
     workers = list_running(settings.home, settings.namespace)
+    degraded = list_degraded(settings.home, settings.namespace, workers)
     unsigned = sorted({name for running in workers for name in running.unsigned})
     if as_json:
         row = {
@@ -98,6 +101,7 @@ def status(context: click.Context, as_json: bool) -> None:
             "home": str(settings.home),
             "servers": _as_rows(servers),
             "workers": [asdict(running) for running in workers],
+            "degraded": [asdict(worker) for worker in degraded],
             "paused": [to_builtins(pause) for pause in pauses],
             "unread": [asdict(topic) for topic in unread],
             "stuck": [asdict(partition) for partition in stuck],
@@ -114,15 +118,18 @@ def status(context: click.Context, as_json: bool) -> None:
         if unsigned:
             names = ", ".join(unsigned)
             click.echo(f"warning: booked unchecked, without a key: {names}", err=True)
-        for trouble in (*stuck, *unread):
-            click.echo(f"error: {trouble}", err=True)
-        for barrier in barriers:
-            click.echo(f"error: {barrier.sentence}", err=True)
+        _show_troubles((*degraded, *stuck, *unread, *(one.sentence for one in barriers)))
         if space is not None and is_full:
             click.echo(f"error: {_full(space)}", err=True)
         if not is_ready and not settings.uses_given_servers:
             click.echo(_way_up(settings), err=True)
-    context.exit(3 if not is_ready else 1 if stuck or unread or barriers or is_full else 0)
+    is_troubled = bool(degraded or stuck or unread or barriers or is_full)
+    context.exit(3 if not is_ready else 1 if is_troubled else 0)
+
+
+def _show_troubles(troubles: Sequence[object]) -> None:
+    for trouble in troubles:
+        click.echo(f"error: {trouble}", err=True)
 
 
 def _show_servers(settings: StackSettings, servers: Sequence[ServerStatus]) -> None:
