@@ -9,6 +9,8 @@ PROCESSES ?= $(shell expr 2 '*' $(CORES))
 export PYTHONDONTWRITEBYTECODE :=
 # The folders whose tests start no broker and no database.
 SERVERLESS := tests/unit tests/property tests/contract
+# A stack is made with TLS or without: the two do not share a home.
+SECURE_HOME := $(CURDIR)/.pitboss/secure
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -27,8 +29,8 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 .PHONY: demo
-demo: $(STAMP) ## The main job end to end, with a worker killed half-way and six checks
-	$(BIN)/pitboss demo
+demo: $(STAMP) ## The main job end to end, with a worker killed half-way and six checks; SECURE=1 over TLS
+	$(if $(SECURE),PITBOSS_HOME=$(SECURE_HOME)) $(BIN)/pitboss demo $(if $(SECURE),--secure)
 
 ##@ Work on it
 .PHONY: lint
@@ -66,4 +68,5 @@ bench: $(STAMP) ## The normaliser against its peer, in one run
 .PHONY: clean
 clean: ## Stop the embedded servers and remove what was made
 	-$(BIN)/pitboss down
+	-test ! -d $(SECURE_HOME) || PITBOSS_HOME=$(SECURE_HOME) $(BIN)/pitboss down
 	rm -rf .pitboss .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

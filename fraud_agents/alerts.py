@@ -13,6 +13,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from runtime.kafka.clients import start_client, stop_client
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.errors import Unavailable, UsageError
 from schemas.events import AlertStatus, FraudAlert
@@ -34,15 +35,15 @@ class PublishedAlert(msgspec.Struct):
 
 @asynccontextmanager
 async def _open_consumer(
-    bootstrap_servers: str, topic: str
+    broker: BrokerAddress, topic: str
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
-    partitions = await _partitions_of(bootstrap_servers, topic)
+    partitions = await _partitions_of(broker, topic)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
+        **broker.aiokafka_options(),
         enable_auto_commit=False,
         isolation_level="read_committed",
     )
-    await start_client(consumer, bootstrap_servers)
+    await start_client(consumer, broker)
     try:
         consumer.assign(partitions)
         yield consumer, partitions
@@ -50,11 +51,11 @@ async def _open_consumer(
         await stop_client(consumer)
 
 
-async def _partitions_of(bootstrap_servers: str, topic: str) -> list[TopicPartition]:
+async def _partitions_of(broker: BrokerAddress, topic: str) -> list[TopicPartition]:
     # From an admin client: a consumer knows only its subscribed topics, and waits for a missing
     # one.
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    await start_client(admin, bootstrap_servers)
+    admin = AIOKafkaAdminClient(**broker.aiokafka_options())
+    await start_client(admin, broker)
     try:
         [described] = await admin.describe_topics([topic])
     finally:
@@ -66,14 +67,14 @@ async def _partitions_of(bootstrap_servers: str, topic: str) -> list[TopicPartit
     return sorted(TopicPartition(topic, row["partition"]) for row in described["partitions"])
 
 
-async def read_alerts(bootstrap_servers: str, topic: str) -> list[PublishedAlert]:
+async def read_alerts(broker: BrokerAddress, topic: str) -> list[PublishedAlert]:
     """Return every alert on the topic now, once each, in the order of their event times.
 
     Raises UsageError, Unavailable.
     """
     decode = codec.decoder(FraudAlert)
     published: dict[str, PublishedAlert] = {}
-    async with _open_consumer(bootstrap_servers, topic) as (consumer, partitions):
+    async with _open_consumer(broker, topic) as (consumer, partitions):
         await consumer.seek_to_beginning()
         ends = await consumer.end_offsets(partitions)
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):
@@ -98,12 +99,12 @@ def _add(published: dict[str, PublishedAlert], alert: FraudAlert) -> None:
 
 
 async def follow_alerts(
-    bootstrap_servers: str, topic: str, *, from_start: bool
+    broker: BrokerAddress, topic: str, *, from_start: bool
 ) -> AsyncIterator[FraudAlert]:
     """Yield alerts as they come, for ever, once each. Raises UsageError, Unavailable."""
     decode = codec.decoder(FraudAlert)
     seen: set[tuple[str, int]] = set()
-    async with _open_consumer(bootstrap_servers, topic) as (consumer, _):
+    async with _open_consumer(broker, topic) as (consumer, _):
         await (consumer.seek_to_beginning() if from_start else consumer.seek_to_end())
         while True:
             for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
@@ -116,7 +117,7 @@ async def follow_alerts(
 
 
 async def read_records(
-    bootstrap_servers: str,
+    broker: BrokerAddress,
     topic: str,
     partition: int,
     first_offset: int,
@@ -128,7 +129,7 @@ async def read_records(
     Raises UsageError if the log does not hold all of them, Unavailable.
     """
     found: list[ConsumerRecord[Any, Any]] = []
-    async with _open_consumer(bootstrap_servers, topic) as (consumer, partitions):
+    async with _open_consumer(broker, topic) as (consumer, partitions):
         tp = TopicPartition(topic, partition)
         if tp not in partitions:
             raise UsageError(

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,6 +33,7 @@ from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.intake.start_offsets import LOG_START
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from runtime.telemetry.samples import MetricSample, count_samples
 from schemas import codec
 from schemas.errors import Fenced, OffsetHole, Rejected, Unavailable, UsageError
 from schemas.events import FraudAlert, WalletTransaction
@@ -68,6 +69,8 @@ class OwnedPartition:
     """Blocks and holds for the casino's own raw topic."""
     rejections: list[Rejection] = field(default_factory=list)
     enforcement: Enforcement | None = None
+    alert_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Of the whole worker, by rule and severity."""
     is_consistent: bool = True
     """False while the detectors are between two records: their state must not be kept."""
     timeline: Timeline = field(default_factory=Timeline)
@@ -110,6 +113,7 @@ class OwnedPartition:
 
     def _publish(self, alert: FraudAlert, value: bytes) -> None:
         self.alerts.append((alert.key.encode(), value, (), None))
+        self.alert_counts[alert.rule_id, alert.severity] += 1
         if self.enforcement is None or not self.detectors.may_stop(alert):
             return
         is_blocked = self.detectors.is_blocked(alert)
@@ -155,6 +159,11 @@ class FraudAgent:
         self._records = snapshot_records
         self._owned: dict[TopicPartition, OwnedPartition] = {}
         self._database_away_until_s = 0.0
+        self._alert_counts: Counter[tuple[str, str]] = Counter()
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yield how many alerts and revisions were raised since the start."""
+        return count_samples("pitboss.fraud.alerts", self._alert_counts)
 
     def _rule_set_at(self, position: int) -> RuleSet:
         found = self._rule_sets.get(position)
@@ -208,6 +217,7 @@ class FraudAgent:
             next_offset,
             saved_at_s,
             enforcement=self._enforcement,
+            alert_counts=self._alert_counts,
             timeline=timeline,
         )
 
@@ -368,15 +378,16 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
     """Attach the fraud agent and the services it needs to an app."""
     consumer = qualified_name(GROUP, settings.namespace)
     log = qualified_name(TRANSACTIONS, settings.namespace)
-    producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, consumer)))
+    producer = app.supervise(BatchProducer(ProducerSettings(settings.broker, consumer)))
     store = app.supervise(SnapshotStore(settings.database_url, GROUP, TRANSACTIONS))
     rules_topic = qualified_name(RULES, settings.namespace)
-    feed = app.supervise(RuleFeed(settings.bootstrap_servers, rules_topic, log, settings.rules))
+    feed = app.supervise(RuleFeed(settings.broker, rules_topic, log, settings.rules))
+    dead_letters = KafkaDeadLetterSink(producer, "fraud", settings.code_version)
     agent = FraudAgent(
         feed,
         store,
         producer,
-        KafkaDeadLetterSink(producer, "fraud", settings.code_version),
+        dead_letters,
         alerts_topic=qualified_name(ALERTS, settings.namespace),
         house_topic=qualified_name(raw_topic(HOUSE), settings.namespace),
         enforcement=settings.enforcement,
@@ -384,11 +395,11 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
         snapshot_records=settings.snapshot_records,
     )
     feed.on_change = agent.adopt_rules
+    app.when_observed(lambda telemetry: telemetry.meters.add_source(dead_letters.samples))
+    app.when_observed(lambda telemetry: telemetry.meters.add_source(agent.samples))
     return add_agent(
         app,
-        IntakeSettings(
-            settings.bootstrap_servers, consumer, group_instance_id=settings.group_instance_id
-        ),
+        IntakeSettings(settings.broker, consumer, group_instance_id=settings.group_instance_id),
         agent.handle,
         name=GROUP,
         topics=[log],
@@ -398,6 +409,6 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
 
 def create_app(settings: FraudSettings) -> PitbossApp:
     """Create a Faust app with the fraud agent alone; nothing is connected or started."""
-    app = create_faust_app(AppSettings(GROUP, settings.bootstrap_servers))
+    app = create_faust_app(AppSettings(GROUP, settings.broker))
     register(app, settings)
     return app

@@ -15,6 +15,7 @@ from fraud_agents.rule_book import RuleBook
 from fraud_agents.rules import Rule
 from runtime.kafka.clients import METADATA_AGE_MS, is_retriable, stop_client
 from runtime.kafka.tasks import crash_on_stray_cancel
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.errors import Rejected, Unavailable
 from schemas.rule_changes import RuleChange
@@ -62,13 +63,13 @@ class RuleFeed(Service):
     """The changes of the rules, read in no group by every worker, and followed for ever."""
 
     def __init__(
-        self, bootstrap_servers: str, topic: str, log: str, rules: Sequence[Rule], **kwargs: Any
+        self, broker: BrokerAddress, topic: str, log: str, rules: Sequence[Rule], **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.book = RuleBook(rules)
         self.on_change: Callable[[], Awaitable[None]] | None = None
         """Called after each poll of the topic; it has to be cheap where nothing changed."""
-        self._bootstrap_servers = bootstrap_servers
+        self._broker = broker
         self._topic = topic
         self._log = log
         self._is_read = asyncio.Event()
@@ -106,7 +107,7 @@ class RuleFeed(Service):
     async def _listen(self) -> None:
         while not self.should_stop:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap_servers,
+                **self._broker.aiokafka_options(),
                 client_id="fraud.rules",
                 group_id=None,
                 auto_offset_reset="earliest",

@@ -8,6 +8,7 @@ from typing import Final
 from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.enforcement import Enforcement
 from fraud_agents.rules import Rule
+from runtime.security import BrokerAddress
 
 GROUP: Final = "fraud.detect"
 
@@ -16,7 +17,7 @@ GROUP: Final = "fraud.detect"
 class FraudSettings:
     """Settings of a fraud worker."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     database_url: str
     namespace: str
     code_version: str

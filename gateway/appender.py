@@ -34,6 +34,7 @@ from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import describe_missing
 from runtime.kafka.records import Headers
+from runtime.security import BrokerAddress
 from schemas.errors import Fatal, PitbossError, RejectCode, Rejected, Unavailable
 
 _LOG = logging.getLogger(__name__)
@@ -120,11 +121,11 @@ class RawAppender(Service):
     """Service that appends records to the partitions of their keys."""
 
     def __init__(
-        self, bootstrap_servers: str, client_id: str, topics: Collection[str], **kwargs: Any
+        self, broker: BrokerAddress, client_id: str, topics: Collection[str], **kwargs: Any
     ) -> None:
         """Prepare to append to `topics`, without connecting."""
         super().__init__(**kwargs)
-        self._bootstrap_servers = bootstrap_servers
+        self._broker = broker
         self._client_id = client_id
         self._topics = topics
         self._producer: AIOKafkaProducer | None = None
@@ -272,7 +273,7 @@ class RawAppender(Service):
 
     async def _start_producer(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap_servers,
+            **self._broker.aiokafka_options(),
             client_id=self._client_id,
             enable_idempotence=True,
             acks="all",
@@ -281,7 +282,7 @@ class RawAppender(Service):
             max_batch_size=BATCH_BYTES_MAX,
             max_request_size=4 * BATCH_BYTES_MAX,
         )
-        await start_client(producer, self._bootstrap_servers)
+        await start_client(producer, self._broker)
         return producer
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gateway.appender import RawAppender
 from gateway.attempts import Attempts
@@ -20,6 +20,9 @@ from schemas.topics import OUTCOMES, qualified_name
 from streams.providers.answers import Answers
 from streams.providers.keyring import check_keyring
 from streams.providers.registry import DIALECTS, Dialects
+
+if TYPE_CHECKING:
+    from runtime.telemetry.worker import WorkerTelemetry
 
 NAME: Final = "gateway"
 
@@ -45,13 +48,14 @@ def create_gateway(settings: GatewaySettings, dialects: Dialects = DIALECTS) -> 
         dialects, settings.providers, settings.brands, settings.namespace, settings.currency
     )
     name = qualified_name(NAME, settings.namespace)
-    app = create_app(AppSettings(name, settings.bootstrap_servers))
+    app = create_app(AppSettings(name, settings.broker))
     stats, attempts = GatewayStats(), Attempts()
     app.supervise(GatewayStatsLogger(stats))
-    appender = app.supervise(RawAppender(settings.bootstrap_servers, name, table.topics))
+    app.when_observed(lambda telemetry: telemetry.meters.add_source(stats.samples))
+    appender = app.supervise(RawAppender(settings.broker, name, table.topics))
     app.supervise(
         OutcomeReader(
-            settings.bootstrap_servers,
+            settings.broker,
             name,
             qualified_name(OUTCOMES, settings.namespace),
             attempts.deliver,
@@ -69,7 +73,17 @@ def create_gateway(settings: GatewaySettings, dialects: Dialects = DIALECTS) -> 
     )
     # The last to start and the first to stop: its calls need all the others.
     server = app.supervise(GatewayServer(settings, table, desk))
+    app.when_observed(lambda telemetry: _observe_answers(server, telemetry))
     return Gateway(app, server, appender, attempts, stats)
+
+
+def _observe_answers(server: GatewayServer, telemetry: WorkerTelemetry) -> None:
+    record = telemetry.meters.record
+
+    def observe(provider: str, status: int, seconds: float) -> None:
+        record("http.server.request.duration", (provider, str(status)), seconds)
+
+    server.on_answered = observe
 
 
 def _find_none(_: str) -> PlayerSession | None:

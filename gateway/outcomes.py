@@ -17,7 +17,9 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from mode import Service
 
+from runtime.connection_faults import unreachable_broker
 from runtime.kafka.intake.client_errors import is_transient
+from runtime.security import BrokerAddress
 from schemas.errors import Fatal, Unavailable
 
 _LOG = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class OutcomeReader(Service):
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        broker: BrokerAddress,
         client_id: str,
         topic: str,
         deliver: Callable[[Sequence[bytes]], None],
@@ -42,7 +44,7 @@ class OutcomeReader(Service):
         """Prepare to read `topic`, without connecting."""
         super().__init__(**kwargs)
         self._options: Final[dict[str, str | int | bool]] = {
-            "bootstrap.servers": bootstrap_servers,
+            **broker.librdkafka_options(),
             "client.id": client_id,
             "group.id": client_id,  # required by the client; it joins no group and commits nothing
             "enable.auto.commit": False,
@@ -54,7 +56,7 @@ class OutcomeReader(Service):
             "reconnect.backoff.max.ms": 1_000,
             "enable.metrics.push": False,
         }
-        self._bootstrap_servers = bootstrap_servers
+        self._broker = broker
         self._topic = topic
         self._deliver = deliver
         self._is_closing = threading.Event()
@@ -124,7 +126,7 @@ class OutcomeReader(Service):
     def _describe(self, error: BaseException) -> Unavailable:
         if isinstance(error, Unavailable):
             return error
-        return Unavailable(f"no Kafka broker answers at {self._bootstrap_servers}: {error}")
+        return unreachable_broker(self._broker, error)
 
 
 def _value_of(message: Message) -> bytes | None:

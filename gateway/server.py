@@ -6,6 +6,8 @@ import asyncio
 import logging
 import resource
 import socket
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
@@ -47,6 +49,8 @@ class GatewayServer(Service):
         self._desk = desk
         self._listener: asyncio.Server | None = None
         self._server: web.Server | None = None
+        self.on_answered: Callable[[str, int, float], None] | None = None
+        """Called with the provider, the status and the seconds of each answered call."""
         self.port = settings.port
         """The port that is listened on, once started."""
 
@@ -93,7 +97,10 @@ class GatewayServer(Service):
         )
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
+        began_s = time.perf_counter()
         reply = await self._reply_to(request)
+        if self.on_answered is not None and (route := self._table.find(request.path)) is not None:
+            self.on_answered(route.provider, reply.status, time.perf_counter() - began_s)
         response = web.Response(
             body=reply.body,
             status=reply.status,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from runtime.security import BrokerAddress
+
 PORT_DEFAULT: Final = 8088
 
 
@@ -13,7 +15,7 @@ PORT_DEFAULT: Final = 8088
 class GatewaySettings:
     """Settings of one gateway process."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     namespace: str = ""
     host: str = "127.0.0.1"
     port: int = PORT_DEFAULT

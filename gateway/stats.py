@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mode import Service
+
+from runtime.telemetry.samples import MetricSample, count_samples
 
 _LOG = logging.getLogger(__name__)
 INTERVAL_S: Final = 60.0
@@ -19,6 +22,11 @@ class GatewayStats:
 
     calls: Counter[str] = field(default_factory=Counter)
     endings: Counter[str] = field(default_factory=Counter)
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yield the counts as metrics."""
+        yield from count_samples("pitboss.gateway.calls", self.calls)
+        yield from count_samples("pitboss.gateway.endings", self.endings)
 
     def copy(self) -> GatewayStats:
         """Return the counts as they are now; the copy does not change with them."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from pitboss.provider_settings import (
     ALL_PROVIDERS,
@@ -27,8 +27,15 @@ from pitboss.provider_settings import (
     check_providers,
     format_brands,
 )
+from pitboss.security_settings import (
+    SECRETS,
+    read_broker,
+    read_database_security,
+    server_environment,
+)
 from pitboss.setting_table import BY_NAME, SETTINGS
 from pitboss.setting_types import PARK_NONE, PREFIX, Setting, SettingType
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError, suggest
 
 NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -140,7 +147,7 @@ class StackSettings:
     """Folder of state, data and logs of the embedded servers and of the workers."""
     cache: Path
     """Folder that projects may share and that may be lost at any time: Kafka's jars."""
-    kafka: str | None = None
+    kafka: BrokerAddress | None = None
     database: str | None = None
     namespace: str = ""
     maven: str | None = None
@@ -165,6 +172,8 @@ def show_values(settings: StackSettings) -> dict[str, str]:
                 shown[name] = ",".join(sorted(names)) or PARK_NONE
             case dict() as brands if given.setting.type is SettingType.BRANDS:
                 shown[name] = format_brands(brands)
+            case _ if name in SECRETS:
+                shown[name] = "***"
             case dict() as amounts:
                 shown[name] = ",".join(f"{code}:{amount}" for code, amount in amounts.items())
             case value:
@@ -179,7 +188,7 @@ def show_values(settings: StackSettings) -> dict[str, str]:
 class Runtime:
     """An existing broker and database server, and the namespace within them."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     database_url: str
     """URL of the namespace's own database, whether it exists yet or not."""
     namespace: str = ""
@@ -225,13 +234,14 @@ def read_settings(
         _check_brokers(kafka)
     with _naming_place(values["database"]):
         _check_database(database)
+    security = read_database_security(values)
     with _naming_place(values["namespace"]):
         namespace = check_namespace(values["namespace"].value)
     return StackSettings(
         home=home_of(values, cwd=cwd),
         cache=cache.expanduser().absolute(),
-        kafka=kafka,
-        database=database,
+        kafka=read_broker(values),
+        database=None if database is None else security.secure_url(database),
         namespace=namespace,
         maven=values["maven"].value,
         values=values,
@@ -333,16 +343,21 @@ def with_database(url: str, database: str) -> str:
 def without_password(url: str) -> str:
     """Return the URL as it may be shown on a screen or in a log."""
     parts = urlsplit(url)
+    shown = [
+        (name, "***" if name in {"password", "sslpassword"} else value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    parts = parts._replace(query=urlencode(shown, safe="/*", quote_via=quote))
     if parts.password is None:
-        return url
+        return parts.geturl()
     user, _, host = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()
 
 
-def runtime_of(kafka: str, database_url: str, namespace: str) -> Runtime:
+def runtime_of(broker: BrokerAddress, database_url: str, namespace: str) -> Runtime:
     """Return a runtime on these servers; the URL may name any of the server's databases."""
     check_namespace(namespace)
-    return Runtime(kafka, with_database(database_url, database_name(namespace)), namespace)
+    return Runtime(broker, with_database(database_url, database_name(namespace)), namespace)
 
 
 @dataclass(frozen=True)
@@ -443,8 +458,7 @@ def worker_environment(runtime: Runtime, worker: str = "") -> dict[str, str]:
     """
     return {
         **os.environ,
-        "PITBOSS_KAFKA": runtime.bootstrap_servers,
-        "PITBOSS_DATABASE": runtime.database_url,
+        **server_environment(runtime.broker, runtime.database_url),
         "PITBOSS_NAMESPACE": runtime.namespace,
         "PITBOSS_WORKER_ID": _worker_id(worker) if worker else "",
         # Checked by who starts the worker; the worker reads what is stored.

@@ -8,12 +8,14 @@ from collections import defaultdict
 from collections.abc import Generator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.support.fix_stack"]
 
 # A failing example is printed as a decorator that replays it; a slow machine is no failure.
-settings.register_profile("pitboss", print_blob=True, deadline=None)
+settings.register_profile(
+    "pitboss", print_blob=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 # What lands must not depend on luck: CI repeats the same examples, `make test` and `make prove` look for new ones.
 settings.register_profile("ci", settings.get_profile("pitboss"), derandomize=True)
 settings.register_profile("prove", settings.get_profile("pitboss"), max_examples=2_000)

@@ -26,6 +26,7 @@ from lab.bench.progress import BenchProgress
 from lab.bench.rates import Latencies, Spread
 from lab.bench.report import BenchEnvironment, FigureRow, range_text, spread_as_json
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from runtime.security import BrokerAddress
 
 RATIO_P50_MAX: Final = 0.5
 RATIO_CPU_MAX: Final = 0.3
@@ -37,7 +38,7 @@ BROKER_WARM_UP_S: Final = 15.0
 class BaseLatencyPlan:
     """Settings of a measurement: this code, then the other revision."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     sides: tuple[LoopSide, LoopSide]
     bets: tuple[Iterator[OutRecord], Iterator[OutRecord]]
     """Each side's own, without end: a repeated bet would not be booked again."""
@@ -133,8 +134,8 @@ async def run(plan: BaseLatencyPlan, progress: BenchProgress) -> BaseLatencyFigu
     machine = this_machine()
     runs: dict[int, list[tuple[LoopRun, LoopRun]]] = {rate: [] for rate in plan.rates}
     async with (
-        BrokerView(plan.bootstrap_servers) as broker,
-        BatchProducer(ProducerSettings(plan.bootstrap_servers, "pitboss-bench")) as producer,
+        BrokerView(plan.broker) as broker,
+        BatchProducer(ProducerSettings(plan.broker, "pitboss-bench")) as producer,
     ):
         bench = _BaseLatencyBench(plan, producer, progress)
         progress.begin("opening wallets")
@@ -218,6 +219,6 @@ class _BaseLatencyBench:
             for process in processes.values():
                 process.check_alive()
 
-        servers = self._plan.bootstrap_servers
+        servers = self._plan.broker
         generator = LoadGenerator(servers, self._producer, side.raw, side.outcomes, check)
         return generator, processes

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from lab.bench.processes import BenchFailed
+from runtime.security import BrokerAddress
 
 _REWIND_WITHIN_S: Final = 40.0
 _RETRY_S: Final = 0.2
@@ -25,13 +26,13 @@ default, static file.
 class BrokerView:
     """Asks one broker; use it in an `async with` statement."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, broker: BrokerAddress) -> None:
+        self._broker = broker
         self._partitions: dict[str, list[TopicPartition]] = {}
 
     async def __aenter__(self) -> Self:
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap_servers)
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
+        self._consumer = AIOKafkaConsumer(**self._broker.aiokafka_options())
+        self._admin = AIOKafkaAdminClient(**self._broker.aiokafka_options())
         await self._consumer.start()
         await self._admin.start()
         return self
@@ -108,7 +109,7 @@ class BrokerView:
         partitions = await self.partitions(topic)
         first = await self._consumer.beginning_offsets(partitions)
         reader = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers,
+            **self._broker.aiokafka_options(),
             group_id=group,
             enable_auto_commit=False,
             auto_offset_reset="none",

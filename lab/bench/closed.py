@@ -27,6 +27,7 @@ from lab.bench.rates import Latencies
 from lab.bench.report import BenchEnvironment, FigureRow
 from lab.bench.server_cpu import ServerPids
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.events import WalletOutcome
 
@@ -88,7 +89,7 @@ class LoopSide:
 class ClosedBenchPlan:
     """Settings of a measurement."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     sides: Sequence[LoopSide]
     """Ours, then the bare hops."""
     in_flight: Sequence[int]
@@ -227,8 +228,8 @@ async def run(plan: ClosedBenchPlan, progress: BenchProgress) -> ClosedBenchFigu
     bench = _ClosedBench(plan, progress)
     ours, peer = plan.sides
     async with (
-        BrokerView(plan.bootstrap_servers) as broker,
-        BatchProducer(ProducerSettings(plan.bootstrap_servers, "pitboss-bench")) as producer,
+        BrokerView(plan.broker) as broker,
+        BatchProducer(ProducerSettings(plan.broker, "pitboss-bench")) as producer,
     ):
         largest = max(plan.in_flight)
         for side in (peer, ours):
@@ -273,7 +274,7 @@ class _ClosedBench:
                     process.check_alive()
 
             async with LoadGenerator(
-                self._plan.bootstrap_servers, producer, side.raw, side.outcomes, check
+                self._plan.broker, producer, side.raw, side.outcomes, check
             ) as generator:
                 if side.name not in self._has_money:
                     for topic, records in side.opening.items():

@@ -24,6 +24,7 @@ from lab.bench.rates import Latencies, Pair, Rate, RateSample, Spread, rate_of
 from lab.bench.report import BenchEnvironment, FigureRow, pair_as_json, range_text, spread_as_json
 from lab.fraud.story import PlayerStory, Stream
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.events import FraudAlert, WalletTransaction
 
@@ -56,7 +57,7 @@ class FraudSubject:
 class FraudBenchPlan:
     """What is run how often. `live` has a log of its own, which is fed while it runs."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     ours: FraudSubject
     peer: FraudSubject
     live: FraudSubject
@@ -173,8 +174,8 @@ def measure_state() -> tuple[float, int]:
 async def run(plan: FraudBenchPlan, progress: BenchProgress) -> FraudBenchFigures:
     """Load the logs, run the pairs, then time alerts. Raises BenchFailed where a run fails."""
     machine = this_machine()
-    producer = BatchProducer(ProducerSettings(plan.bootstrap_servers, "pitboss-bench"))
-    async with producer, BrokerView(plan.bootstrap_servers) as broker:
+    producer = BatchProducer(ProducerSettings(plan.broker, "pitboss-bench"))
+    async with producer, BrokerView(plan.broker) as broker:
         for subject, events in ((plan.ours, plan.events), (plan.peer, plan.peer_events)):
             progress.begin(f"making a log for {subject.name}")
             await load(producer, subject.source, _encoded(make_log(7)), events, progress.update)

@@ -30,6 +30,7 @@ from lab.bench.processes import MeasuredProcess
 from lab.bench.progress import BenchProgress
 from lab.bench.report import BenchEnvironment
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.events import WalletTransaction
 
@@ -45,7 +46,7 @@ _STOCK_SHARE = 1.4
 class HopBenchPlan:
     """Settings of a tracing: a side whose processes have open taps."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     side: LoopSide
     bets: Iterator[OutRecord]
     log: str
@@ -69,8 +70,8 @@ async def run(plan: HopBenchPlan, progress: BenchProgress) -> HopBenchFigures:
     """Load the workers, end them, and put the times of each bet together. Raises BenchFailed."""
     machine = this_machine()
     async with (
-        BrokerView(plan.bootstrap_servers) as broker,
-        BatchProducer(ProducerSettings(plan.bootstrap_servers, "pitboss-bench")) as producer,
+        BrokerView(plan.broker) as broker,
+        BatchProducer(ProducerSettings(plan.broker, "pitboss-bench")) as producer,
     ):
         traced = await _run_loads(plan, producer, progress)
         progress.begin("reading the taps")
@@ -99,7 +100,7 @@ async def _run_loads(
                 process.check_alive()
 
         async with LoadGenerator(
-            plan.bootstrap_servers, producer, side.raw, side.outcomes, check
+            plan.broker, producer, side.raw, side.outcomes, check
         ) as generator:
             progress.begin("opening wallets")
             for topic, records in side.opening.items():

@@ -24,6 +24,7 @@ from lab.bench.report import BenchEnvironment, FigureRow
 from lab.load.outcomes import OutcomeListener
 from lab.load.pacing import Timetable, send_on_time
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from runtime.security import BrokerAddress
 from schemas.events import Attempt
 
 TARGET_P99_MS: Final = 100.0
@@ -46,7 +47,7 @@ class LatencyBenchPlan:
     `opening` gives the players money; `bets` never end and can all be booked.
     """
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     workers: Mapping[str, ProcessCommand]
     opening: Mapping[str, Sequence[OutRecord]]
     bets: Iterator[OutRecord]
@@ -139,10 +140,10 @@ async def run(plan: LatencyBenchPlan, progress: BenchProgress) -> LatencyBenchFi
     Raises BenchFailed.
     """
     machine = this_machine()
-    async with BrokerView(plan.bootstrap_servers) as broker:
-        listener = OutcomeListener(plan.bootstrap_servers, lambda: time.time_ns() / 1e6)
+    async with BrokerView(plan.broker) as broker:
+        listener = OutcomeListener(plan.broker, lambda: time.time_ns() / 1e6)
         listening = asyncio.create_task(listener.listen(await broker.partitions(plan.outcomes)))
-        producer = BatchProducer(ProducerSettings(plan.bootstrap_servers, "pitboss-bench"))
+        producer = BatchProducer(ProducerSettings(plan.broker, "pitboss-bench"))
         try:
             with ExitStack() as running:
                 processes = {

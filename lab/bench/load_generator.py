@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, Self
 from lab.bench.processes import BenchFailed
 from lab.load.pacing import Timetable, send_on_time
 from runtime.kafka.producer import BatchProducer, OutRecord
+from runtime.security import BrokerAddress
 
 RETURN_WITHIN_S: Final = 60.0
 """Workers start, join their group and claim within it; later, a call that takes longer is lost."""
@@ -51,9 +52,9 @@ class OutcomeStream:
     aiokafka would spend on its fetches what ours and the peers are to be measured with.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str, on_arrival: OnArrival) -> None:
+    def __init__(self, broker: BrokerAddress, topic: str, on_arrival: OnArrival) -> None:
         """Prepare without connecting."""
-        self._bootstrap_servers = bootstrap_servers
+        self._broker = broker
         self._topic = topic
         self._on_arrival = on_arrival
         self._is_over = threading.Event()
@@ -75,7 +76,7 @@ class OutcomeStream:
 
         consumer = Consumer(
             {
-                "bootstrap.servers": self._bootstrap_servers,
+                **self._broker.librdkafka_options(),
                 "group.id": "pitboss-bench-outcomes",  # librdkafka wants one; it is never joined
                 "enable.auto.commit": False,
                 "fetch.wait.max.ms": 100,
@@ -108,7 +109,7 @@ class LoadGenerator:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        broker: BrokerAddress,
         producer: BatchProducer,
         raw: str,
         outcomes: str,
@@ -118,7 +119,7 @@ class LoadGenerator:
         self._producer = producer
         self._raw = raw
         self._check = check
-        self._stream = OutcomeStream(bootstrap_servers, outcomes, self._take)
+        self._stream = OutcomeStream(broker, outcomes, self._take)
         self._records: Iterator[OutRecord] = iter(())
         self._waiting: dict[bytes, deque[int]] = {}
         self._sends: set[asyncio.Task[None]] = set()

@@ -31,6 +31,7 @@ from lab.bench.report import (
     spread_as_json,
 )
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from runtime.security import BrokerAddress
 from schemas.topics import raw_topic
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.registry import DIALECTS
@@ -81,7 +82,7 @@ class NormaliseBenchPlan:
     latter must be true.
     """
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     ours: MeasuredSubject
     signed: MeasuredSubject
     peer: MeasuredSubject
@@ -266,7 +267,7 @@ async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBen
     Raises BenchFailed where a run is not what it should be.
     """
     machine = this_machine()
-    producer = BatchProducer(ProducerSettings(plan.bootstrap_servers, "pitboss-bench"))
+    producer = BatchProducer(ProducerSettings(plan.broker, "pitboss-bench"))
     await producer.start()
     try:
         for subject, chunks, events in (
@@ -279,7 +280,7 @@ async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBen
             await load(producer, subject.source, chunks, events, progress.update)
     finally:
         await producer.stop()
-    async with BrokerView(plan.bootstrap_servers) as broker:
+    async with BrokerView(plan.broker) as broker:
 
         async def once(subject: MeasuredSubject) -> Rate:
             return await measure(broker, subject, progress.update)

@@ -29,6 +29,7 @@ from lab.bench.progress import BenchProgress
 from lab.bench.report import BenchEnvironment
 from lab.bench.server_cpu import ServerPids, resident_mb
 from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.security import BrokerAddress
 
 RECORDS: Final = 1_000_000
 RECORDS_MIN: Final = 500
@@ -69,7 +70,7 @@ class PipelineSubject:
 class PipelineBenchPlan:
     """Settings of a measurement: ours first, then those that it is compared with."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     subjects: Sequence[PipelineSubject]
     traffic: PipelineTraffic
     pairs: int
@@ -90,7 +91,7 @@ async def run(plan: PipelineBenchPlan, progress: BenchProgress) -> PipelineBench
     machine = this_machine()
     runs: dict[str, list[PipelineRun]] = {subject.name: [] for subject in plan.subjects}
     idle: IdleWorkers | None = None
-    async with BrokerView(plan.bootstrap_servers) as broker:
+    async with BrokerView(plan.broker) as broker:
         bench = _PipelineBench(plan, progress)
         for number in range(1, plan.pairs + 1):
             for subject in plan.subjects:
@@ -128,7 +129,7 @@ class _PipelineBench:
         self, subject: PipelineSubject, side: PipelineSide, step: str, idle_s: float
     ) -> tuple[PipelineRun, IdleWorkers | None]:
         """Open the wallets, fill the topics, and time the workers; then let them idle."""
-        servers = self._plan.bootstrap_servers
+        servers = self._plan.broker
         async with (
             BrokerView(servers) as broker,
             BatchProducer(ProducerSettings(servers, "pitboss-bench")) as producer,
@@ -214,11 +215,11 @@ class _PipelineBench:
 
     async def _catch_up(self, side: PipelineSide, workers: _Running) -> None:
         """Wait until every group has committed the end of whatever it reads."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._plan.bootstrap_servers)
+        admin = AIOKafkaAdminClient(**self._plan.broker.aiokafka_options())
         await admin.start()
         deadline_s = time.monotonic() + STALL_S
         try:
-            async with BrokerView(self._plan.bootstrap_servers) as broker:
+            async with BrokerView(self._plan.broker) as broker:
                 for group in side.groups:
                     while behind := await _lag(admin, broker, group):
                         workers.check_alive()

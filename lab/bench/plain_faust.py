@@ -13,6 +13,7 @@ from typing import Any
 import faust
 import msgspec
 
+from runtime.security import BrokerAddress
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.registry import DIALECTS
 
@@ -20,7 +21,7 @@ from streams.providers.registry import DIALECTS
 class PlainFaustSettings(msgspec.Struct, frozen=True):
     """The one argument of this process, as JSON."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     app_id: str
     source: str
     sink: str
@@ -44,7 +45,7 @@ def create_app(settings: PlainFaustSettings) -> faust.App:
     """Build an app with one agent: record in, event out."""
     app = faust.App(
         settings.app_id,
-        broker=f"kafka://{settings.bootstrap_servers}",
+        **settings.broker.faust_options(),
         topic_partitions=settings.partitions,
         datadir=settings.data_folder,
         web_enabled=False,

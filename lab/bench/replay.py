@@ -32,6 +32,7 @@ from lab.bench.report import (
 )
 from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.security import BrokerAddress
 
 EVENTS: Final = 1_000_000
 EVENTS_MIN: Final = 10_000
@@ -47,7 +48,7 @@ _PLAYERS: Final = 50_000
 class ReplayBenchPlan:
     """A topic without records, and what is measured over it."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     topic: str
     partitions: int
     folder: Path
@@ -138,7 +139,7 @@ def _rate(result: SideResult) -> Rate:
 async def _fill(plan: ReplayBenchPlan, progress: BenchProgress) -> list[int]:
     """Append the events to their players' partitions; return how many each has."""
     counts = [0] * plan.partitions
-    settings = ProducerSettings(plan.bootstrap_servers, "pitboss.bench")
+    settings = ProducerSettings(plan.broker, "pitboss.bench")
     async with BatchProducer(settings) as producer:
         done = 0
         for chunk in _chunks(plan.events):
@@ -159,7 +160,7 @@ def _chunks(events: int) -> Iterator[list[tuple[bytes, bytes]]]:
 
 async def _measure(plan: ReplayBenchPlan, side: str, to_offset: int) -> SideResult:
     result = plan.folder / side
-    request = SideRequest(side, plan.bootstrap_servers, plan.topic, to_offset, str(result))
+    request = SideRequest(side, plan.broker, plan.topic, to_offset, str(result))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

@@ -26,18 +26,21 @@ from confluent_kafka import Consumer, TopicPartition
 from replay.export.request import ExportRequest
 from replay.export.run import export_to
 from replay.log.broker import BrokerLog
+from runtime.security import BrokerAddress
 from schemas.registry import released_registry
 from schemas.topics import TRANSACTIONS
 
 _BATCH: Final = 8_192
 _TIMEOUT_S: Final = 20.0
+_POLL_S: Final = 0.1
+"""`consume` returns when it has a whole batch or this time is over."""
 
 
 class SideRequest(msgspec.Struct, frozen=True):
     """What one side is to do: read every partition of a topic up to an offset, and write it."""
 
     side: str
-    bootstrap_servers: str
+    broker: BrokerAddress
     topic: str
     to_offset: int
     result: str
@@ -68,14 +71,14 @@ def main(arguments: list[str]) -> None:
 
 def _export(request: SideRequest) -> int:
     wanted = ExportRequest(TRANSACTIONS, to_offset=request.to_offset)
-    with BrokerLog(request.bootstrap_servers) as source:
+    with BrokerLog(request.broker) as source:
         return export_to(source, wanted, request.topic, Path(request.result)).rows
 
 
 def _loop(request: SideRequest) -> int:
     consumer = Consumer(
         {
-            "bootstrap.servers": request.bootstrap_servers,
+            **request.broker.librdkafka_options(),
             "group.id": "pitboss.bench.replay",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
@@ -84,27 +87,33 @@ def _loop(request: SideRequest) -> int:
     schema = fastavro.parse_schema(released_registry().latest("wallet-transaction").json)
     result = Path(request.result)
     result.mkdir(parents=True)
-    partitions = consumer.list_topics(request.topic, _TIMEOUT_S).topics[request.topic].partitions
-    events = 0
+    ends = _ends_of(consumer, request)
+    consumer.assign([TopicPartition(request.topic, number, 0) for number in ends])
+    left = sum(ends.values())
     with pq.ParquetWriter(result / "all.parquet", _peer_schema(), compression="zstd") as writer:
-        for number in sorted(partitions):
-            place = TopicPartition(request.topic, number, 0)
-            end = min(request.to_offset, consumer.get_watermark_offsets(place, _TIMEOUT_S)[1])
-            consumer.assign([place])
-            position = 0
-            while position < end:
-                rows = []
-                for message in consumer.consume(_BATCH, 1.0):
-                    offset, value = message.offset(), message.value()
-                    if offset is None or value is None or offset >= end:
-                        continue
-                    position = offset + 1
-                    rows.append(_to_row(value, schema) | {"_partition": number, "_offset": offset})
-                if rows:
-                    writer.write_table(pa.Table.from_pylist(rows, _peer_schema()))
-                    events += len(rows)
+        while left:
+            rows = []
+            for message in consumer.consume(_BATCH, _POLL_S):
+                number, offset, value = message.partition(), message.offset(), message.value()
+                if number is None or offset is None or value is None or offset >= ends[number]:
+                    continue
+                rows.append(_to_row(value, schema) | {"_partition": number, "_offset": offset})
+                if offset == ends[number] - 1:
+                    consumer.pause([TopicPartition(request.topic, number)])
+            if rows:
+                writer.write_table(pa.Table.from_pylist(rows, _peer_schema()))
+                left -= len(rows)
     consumer.close()
-    return events
+    return sum(ends.values())
+
+
+def _ends_of(consumer: Consumer, request: SideRequest) -> dict[int, int]:
+    found = consumer.list_topics(request.topic, _TIMEOUT_S).topics[request.topic].partitions
+    ends = {}
+    for number in sorted(found):
+        place = TopicPartition(request.topic, number)
+        ends[number] = min(request.to_offset, consumer.get_watermark_offsets(place, _TIMEOUT_S)[1])
+    return ends
 
 
 def _to_row(value: bytes, schema: Any) -> dict[str, Any]:

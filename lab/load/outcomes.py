@@ -9,6 +9,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from runtime.kafka.clients import start_client, stop_client
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.events import Attempt, WalletOutcome
 
@@ -21,12 +22,12 @@ class OutcomeListener:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        broker: BrokerAddress,
         clock: Callable[[], float],
         on_arrival: Callable[[Attempt, float], None] | None = None,
     ) -> None:
         """Prepare without connecting; `clock` gives the times of arrival."""
-        self._bootstrap_servers = bootstrap_servers
+        self._broker = broker
         self._clock = clock
         self._on_arrival = on_arrival
         self._read = codec.decoder(WalletOutcome, ("attempt", "outcome"))
@@ -37,10 +38,8 @@ class OutcomeListener:
 
     async def listen(self, partitions: Sequence[TopicPartition]) -> None:
         """Read until cancelled. Raises Unavailable if no broker answers at the start."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers, enable_auto_commit=False
-        )
-        await start_client(consumer, self._bootstrap_servers)
+        consumer = AIOKafkaConsumer(**self._broker.aiokafka_options(), enable_auto_commit=False)
+        await start_client(consumer, self._broker)
         try:
             consumer.assign(list(partitions))
             await consumer.seek_to_beginning(*partitions)

@@ -30,6 +30,7 @@ from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.log_check import StoredPosition
 from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
 from runtime.kafka.batches import RecordBatch
+from runtime.security import BrokerAddress
 from schemas.errors import InvariantBroken, Unavailable
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, SIGNALS, TRANSACTIONS, UNRESOLVED
 from streams.normalise.mapping.normaliser import AcceptedTransaction, RejectedItem
@@ -54,15 +55,15 @@ def _event_decoder() -> EventDecoder:
 class _SimulatedGuard(PositionGuard):
     """Guard that compares stored positions with the log in memory."""
 
-    broker: Broker | None = None
+    simulated: Broker | None = None
 
     async def check_installation(self) -> None:
         """Accept: there is only one broker and one database."""
 
     async def verify(self, stored: Mapping[int, StoredPosition]) -> None:
         """Compare stored positions with the log. Raises LogMismatch."""
-        assert self.broker is not None
-        self.broker.verify(self.group, self.topic, stored)
+        assert self.simulated is not None
+        self.simulated.verify(self.group, self.topic, stored)
 
 
 async def _count_nothing() -> int:
@@ -152,7 +153,12 @@ class SimulatedLedgerWorker(SimulatedWorker):
             store, self._publisher, events_max=environment.rng.choice((1, 1, 15, 5_000))
         )
         guard = _SimulatedGuard(
-            claiming, "", self.role, TRANSACTIONS, _count_nothing, environment.broker
+            claiming,
+            BrokerAddress("in memory"),
+            self.role,
+            TRANSACTIONS,
+            _count_nothing,
+            environment.broker,
         )
         self._positions = LedgerPositions(guard, store.epochs, self._publisher)
         self._handler = LedgerHandler(
@@ -205,7 +211,12 @@ class SimulatedResolveWorker(SimulatedWorker):
             min_age_ms=MIN_AGE_MS,
         )
         guard = _SimulatedGuard(
-            database, "", self.role, UNRESOLVED, _count_nothing, environment.broker
+            database,
+            BrokerAddress("in memory"),
+            self.role,
+            UNRESOLVED,
+            _count_nothing,
+            environment.broker,
         )
         self._positions = ResolvePositions(guard, self._resolver)
         self._handler = ResolveHandler(self._resolver, _event_decoder())

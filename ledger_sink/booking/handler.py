@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mode import Service
 
 from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.positions import LedgerPositions, PositionGuard
-from ledger_sink.booking.publisher import Publisher, Send
+from ledger_sink.booking.publisher import AnswerCounts, Publisher, Send
 from ledger_sink.booking.settings import GROUP, LedgerSettings
 from ledger_sink.booking.stuck_partitions import LogReader, PartitionBooking
 from ledger_sink.store.database import LedgerDatabase
@@ -28,6 +29,9 @@ from runtime.kafka.tasks import crash_on_stray_cancel
 from schemas.errors import Unavailable
 from schemas.policies import LedgerPolicy
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, SIGNALS, TRANSACTIONS, qualified_name
+
+if TYPE_CHECKING:
+    from runtime.telemetry.worker import WorkerTelemetry
 
 CURSOR_INTERVAL_S = 1.0
 
@@ -92,7 +96,7 @@ class LedgerHandler:
 
 def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPolicy]) -> PitbossApp:
     """Return a worker that owns partitions of the log and books them; it is not connected yet."""
-    servers, url = settings.bootstrap_servers, settings.database_url
+    servers, url = settings.broker, settings.database_url
     app = create_app(AppSettings("ledger", servers))
     log_topic = qualified_name(TRANSACTIONS, settings.namespace)
     producer = app.supervise(BatchProducer(ProducerSettings(servers, "pitboss.ledger")))
@@ -115,6 +119,14 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
     partition_count = partial(producer.partition_count, log_topic)
     guard = PositionGuard(claiming, servers, group, log_topic, partition_count)
     dead_letters = KafkaDeadLetterSink(producer, "ledger", settings.code_version)
+
+    def begin_to_observe(telemetry: WorkerTelemetry) -> None:
+        telemetry.meters.add_source(dead_letters.samples)
+        answers = AnswerCounts()
+        telemetry.meters.add_source(answers.samples)
+        publisher.on_published.append(answers.count)
+
+    app.when_observed(begin_to_observe)
     add_agent(
         app,
         IntakeSettings(servers, group, start="none", group_instance_id=settings.group_instance_id),

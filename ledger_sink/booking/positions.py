@@ -18,6 +18,7 @@ from ledger_sink.store.database import LedgerDatabase, LockTimeout
 from ledger_sink.store.groups import CONSUMER
 from ledger_sink.store.log_check import StoredPosition, cluster_id, verify_log
 from ledger_sink.store.statements import statements
+from runtime.security import BrokerAddress
 from schemas.errors import Fenced, LogMismatch
 from schemas.topics import TRANSACTIONS
 
@@ -90,7 +91,7 @@ class PositionGuard:
     """Ties a database to its broker: cluster, partition count, and the records at positions."""
 
     database: LedgerDatabase
-    bootstrap_servers: str
+    broker: BrokerAddress
     group: str
     topic: str
     partition_count: Callable[[], Awaitable[int]]
@@ -101,7 +102,7 @@ class PositionGuard:
 
         Raises LogMismatch, Unavailable.
         """
-        cluster = await cluster_id(self.bootstrap_servers)
+        cluster = await cluster_id(self.broker)
         await check_installation(self.database, cluster, await self.partition_count())
         for kind, started_at in await self.database.query(_SQL["unfinished_recovery"]):
             way_on = "rebind" if kind == "REBIND" else "recover --to-log"
@@ -135,7 +136,7 @@ class PositionGuard:
 
     async def verify(self, stored: Mapping[int, StoredPosition]) -> None:
         """Compare positions with the log. Raises LogMismatch, Unavailable."""
-        await verify_log(self.bootstrap_servers, self.group, self.topic, stored)
+        await verify_log(self.broker, self.group, self.topic, stored)
 
     async def _check_still_claimed(
         self, claims: Mapping[int, PartitionClaim], consumer: str

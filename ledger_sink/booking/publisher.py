@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from ledger_sink.booking.messages import Message, MessageEncoder
+from ledger_sink.rules.book import DecidedEvent
 from ledger_sink.rules.journal import Wallet
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import CONSUMER, AppliedGroup, Slice
 from ledger_sink.store.statements import statements
 from runtime.hop_tap import note_step
+from runtime.telemetry.samples import MetricSample, count_samples
 from schemas.errors import SendFailed, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,25 @@ Send = Callable[[str, Sequence[Message]], Awaitable[None]]
 
 Returns once the broker has all of them.
 """
+
+
+class AnswerCounts:
+    """Counts of what was answered since the start, by outcome and reason.
+
+    What is sent again after a restart is not counted.
+    """
+
+    def __init__(self) -> None:
+        """Begin at zero."""
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def count(self, decisions: Sequence[DecidedEvent]) -> None:
+        """Count decisions whose outcomes are published."""
+        self._counts.update((one.answer.outcome, one.answer.reason) for one in decisions)
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yield the counts as metrics."""
+        return count_samples("pitboss.ledger.outcomes", self._counts)
 
 
 class Publisher:
@@ -74,6 +96,8 @@ class Publisher:
         self._stored: dict[int, int] = {}
         """The cursors that the database has."""
         self._encoder = MessageEncoder(log_topic)
+        self.on_published: list[Callable[[Sequence[DecidedEvent]], None]] = []
+        """Each is called with the decisions whose outcomes the broker has acknowledged."""
 
     async def enqueue(self, applied: AppliedGroup) -> None:
         """Take a committed group over; wait while the broker is slower than the ledger.
@@ -204,6 +228,8 @@ class Publisher:
         if signals and self._signals_topic is not None:
             sends.append(self._send(self._signals_topic, signals))
         await asyncio.gather(*sends)
+        for observe in self.on_published:
+            observe(decisions)
         for slice_ in (*applied.already_committed, *applied.newly_committed):
             partition = slice_.partition
             span = (slice_.from_offset, slice_.next_offset)

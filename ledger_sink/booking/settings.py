@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runtime.security import BrokerAddress
+
 GROUP = "ledger.post"
 """The consumer group, before the namespace is put in front."""
 
@@ -12,7 +14,7 @@ GROUP = "ledger.post"
 class LedgerSettings:
     """Everything that a ledger worker is configured by."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     database_url: str
     namespace: str
     code_version: str

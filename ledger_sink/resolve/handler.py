@@ -108,7 +108,7 @@ class ResolveHandler:
 
 def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
     """Return a worker that finds players for its partitions' events; it is not connected yet."""
-    servers, namespace = settings.bootstrap_servers, settings.namespace
+    servers, namespace = settings.broker, settings.namespace
     app = create_app(AppSettings("resolve", servers))
     topic = qualified_name(UNRESOLVED, namespace)
     log_topic = qualified_name(TRANSACTIONS, namespace)
@@ -134,6 +134,7 @@ def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
     partition_count = partial(producer.partition_count, log_topic)
     guard = PositionGuard(database, servers, group, topic, partition_count)
     dead_letters = KafkaDeadLetterSink(producer, "resolve", settings.code_version)
+    app.when_observed(lambda telemetry: telemetry.meters.add_source(dead_letters.samples))
     add_agent(
         app,
         IntakeSettings(servers, group, start="none", group_instance_id=settings.group_instance_id),

@@ -14,8 +14,10 @@ from aiokafka.errors import KafkaError
 from mode import Service
 
 from ledger_sink.resolve.barriers import Bounds, EndOffsets
+from runtime.connection_faults import unreachable_broker
 from runtime.kafka.broker_queries import list_partitions
 from runtime.kafka.clients import stop_client
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable
 from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified_name, raw_pattern
 
@@ -31,14 +33,14 @@ class KafkaPipelineProgress(Service):
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        broker: BrokerAddress,
         namespace: str,
         normalise_group: str,
         providers: Collection[str] | None = None,
     ) -> None:
         """Prepare; only raw topics of `providers` count (None: all): no other is normalised."""
         super().__init__()
-        self._bootstrap_servers = bootstrap_servers
+        self._broker = broker
         self._raw = re.compile(raw_pattern(namespace, providers))
         self._log = qualified_name(TRANSACTIONS, namespace)
         self._unresolved = qualified_name(UNRESOLVED, namespace)
@@ -47,17 +49,16 @@ class KafkaPipelineProgress(Service):
     async def on_start(self) -> None:
         """Connect. Raises Unavailable if no broker answers."""
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers,
+            **self._broker.aiokafka_options(),
             enable_auto_commit=False,
             metadata_max_age_ms=5_000,
         )
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
+        self._admin = AIOKafkaAdminClient(**self._broker.aiokafka_options())
         try:
             await self._consumer.start()
             await self._admin.start()
         except KafkaError as error:
-            message = f"no Kafka broker answers at {self._bootstrap_servers}: {error!r}"
-            raise Unavailable(message) from error
+            raise await asyncio.to_thread(unreachable_broker, self._broker, error) from error
 
     async def on_stop(self) -> None:
         """Close the clients."""

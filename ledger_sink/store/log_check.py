@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from runtime.kafka.broker_queries import fetch_group_offsets
 from runtime.kafka.clients import start_client, stop_client
+from runtime.security import BrokerAddress
 from schemas.errors import LogMismatch, Unavailable
 
 _FETCH_TIMEOUT_S = 20.0
@@ -45,21 +46,21 @@ def checksum(key: bytes | None, value: bytes | None) -> int:
     return zlib.crc32(value or b"", zlib.crc32(key or b""))
 
 
-async def cluster_id(bootstrap_servers: str) -> str:
+async def cluster_id(broker: BrokerAddress) -> str:
     """Return the id that a broker's cluster was formatted with. Raises Unavailable."""
-    async with _admin(bootstrap_servers) as admin:
+    async with _admin(broker) as admin:
         return str((await admin.describe_cluster())["cluster_id"])
 
 
 async def committed_offsets(
-    bootstrap_servers: str, group: str, topic: str, partitions: Collection[int]
+    broker: BrokerAddress, group: str, topic: str, partitions: Collection[int]
 ) -> dict[int, int]:
     """Return the offsets that a group has committed of a topic, by partition.
 
     Raises Unavailable, also where the broker cannot say yet: an older database must not be accepted
     because an answer is missing.
     """
-    async with _admin(bootstrap_servers) as admin:
+    async with _admin(broker) as admin:
         committed = await fetch_group_offsets(
             admin, group, [TopicPartition(topic, partition) for partition in partitions]
         )
@@ -67,17 +68,17 @@ async def committed_offsets(
 
 
 @asynccontextmanager
-async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+async def _admin(broker: BrokerAddress) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**broker.aiokafka_options())
     try:
         async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-            await start_client(admin, bootstrap_servers)
+            await start_client(admin, broker)
             try:
                 yield admin
             finally:
                 await admin.close()
     except (TimeoutError, KafkaError) as error:
-        message = f"the broker at {bootstrap_servers} does not say what it holds: {error!r}"
+        message = f"the broker at {broker} does not say what it holds: {error!r}"
         raise Unavailable(message) from error
 
 
@@ -123,7 +124,7 @@ def find_mismatch(
 
 
 async def verify_log(
-    bootstrap_servers: str, group: str, topic: str, stored: Mapping[int, StoredPosition]
+    broker: BrokerAddress, group: str, topic: str, stored: Mapping[int, StoredPosition]
 ) -> None:
     """Compare stored positions with the log and its group.
 
@@ -131,9 +132,9 @@ async def verify_log(
     nothing, and a wiped database under a kept broker would give answers again that may differ.
     Raises LogMismatch, and Unavailable without a broker.
     """
-    committed = await committed_offsets(bootstrap_servers, group, topic, stored)
+    committed = await committed_offsets(broker, group, topic, stored)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
+        **broker.aiokafka_options(),
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_committed",

@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 
 from ledger_sink.store.statements import statements
+from runtime.connection_faults import unreachable_database
 from runtime.postgres.roles import Role, take_role_sync
 from schemas.errors import Unavailable, UsageError
 
@@ -137,5 +138,4 @@ def _connect(database_url: str, role: Role) -> Iterator[psycopg.Connection[Any]]
         message = f"the transfers are in use: {error}; run it again"
         raise Unavailable(message) from error
     except psycopg.OperationalError as error:
-        message = f"the database does not answer: {error}"
-        raise Unavailable(message) from error
+        raise unreachable_database("the database", error) from error

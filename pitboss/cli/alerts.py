@@ -215,7 +215,7 @@ def watch(*, from_start: bool, count: int | None, as_json: bool) -> None:
 
 async def _watch(runtime: Runtime, *, from_start: bool, count: int | None, as_json: bool) -> None:
     seen = 0
-    feed = follow_alerts(runtime.bootstrap_servers, runtime.topic(ALERTS), from_start=from_start)
+    feed = follow_alerts(runtime.broker, runtime.topic(ALERTS), from_start=from_start)
     async with aclosing(feed) as coming:  # type: ignore[type-var]  # it is an async generator
         async for alert in coming:
             if as_json:
@@ -242,7 +242,7 @@ async def _explain(runtime: Runtime, alert: FraudAlert) -> tuple[int, Explanatio
 async def _explain_from(runtime: Runtime, alert: FraudAlert, first_offset: int) -> Explanation:
     [source] = alert.sources
     records = await read_records(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.topic(source.topic),
         source.partition,
         first_offset,
@@ -413,7 +413,7 @@ def _find(runtime: Runtime, alert_id: str) -> PublishedAlert:
 
 
 def _read(runtime: Runtime) -> list[PublishedAlert]:
-    return asyncio.run(read_alerts(runtime.bootstrap_servers, runtime.topic(ALERTS)))
+    return asyncio.run(read_alerts(runtime.broker, runtime.topic(ALERTS)))
 
 
 def _runtime() -> Runtime:

@@ -17,8 +17,8 @@ from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.archive_settings import check_target, read_archive_settings
 from pitboss.ops.exports import missing_packages
 from pitboss.settings import Runtime, read_settings
+from runtime.connection_faults import unreachable_database
 from runtime.postgres.roles import Role, take_role_sync
-from schemas.errors import Unavailable
 
 
 class ArchivedPartition(msgspec.Struct, frozen=True):
@@ -79,10 +79,10 @@ def _read_status(runtime: Runtime) -> list[ArchivedPartition]:
             take_role_sync(connection, Role.READER)
             found: Sequence[tuple[Any, ...]] = connection.execute(SQL["status"]).fetchall()
     except psycopg.OperationalError as error:
-        raise Unavailable(f"the ledger's database does not answer: {error}") from error
+        raise unreachable_database("the ledger's database", error) from error
     ends: dict[str, dict[int, tuple[int, int]]] = {}
     rows = []
-    with BrokerLog(runtime.bootstrap_servers) as broker:
+    with BrokerLog(runtime.broker) as broker:
         for topic, partition, files, records, begin, end, unfinished in found:
             if topic not in ends:
                 ends[topic] = dict(broker.bounds(runtime.topic(topic)))
@@ -152,13 +152,13 @@ def restore(
     names = tuple(topic.removeprefix(runtime.prefix) for topic in topics)
     options = RestoreOptions(names, resume=resume, renumber=renumber)
     archived = ArchivedLog(open_store(place))
-    with BrokerLog(runtime.bootstrap_servers) as broker:
+    with BrokerLog(runtime.broker) as broker:
         planned = plan_restore(archived, broker, runtime.prefix, options)
     if not dry_run:
         with StepProgress() as progress:
             progress.begin(f"restoring {', '.join(names)}")
             planned = play_back(
-                runtime.bootstrap_servers,
+                runtime.broker,
                 archived,
                 runtime.prefix,
                 planned,

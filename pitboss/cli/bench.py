@@ -179,7 +179,7 @@ def fraud_command(
             for suffix in ("", "_peer", "_live")
         )
         plan = FraudBenchPlan(
-            own.bootstrap_servers,
+            own.broker,
             _fraud_worker("fraud worker", own, opened.folder / "fraud.log"),
             _faust_velocity(peer, opened.folder, step_s),
             _fraud_worker("fraud worker, live", live, opened.folder / "live.log"),
@@ -207,7 +207,7 @@ def _faust_velocity(runtime: Runtime, folder: Path, step_s: float) -> FraudSubje
     group = runtime.group("faust_velocity")
     source, alerts = runtime.topic(TRANSACTIONS), runtime.topic(ALERTS)
     settings = FaustVelocitySettings(
-        runtime.bootstrap_servers,
+        runtime.broker,
         group,
         source,
         alerts,
@@ -267,7 +267,7 @@ def ledger_command(
 @contextmanager
 def _ledger_database(servers: Runtime, name: str) -> Iterator[str]:
     """Make an unused database with the ledger's tables; drop it afterwards."""
-    runtime = runtime_of(servers.bootstrap_servers, servers.database_url, name)
+    runtime = runtime_of(servers.broker, servers.database_url, name)
     try:
         create_database(runtime)
         migrate(runtime.database_url)
@@ -286,7 +286,7 @@ def _plan(
     keyring.touch(mode=0o600)
     keyring.write_text(json.dumps({"hub88": keys.keyring()["hub88"]}), encoding="utf-8")
     return NormaliseBenchPlan(
-        bootstrap_servers=own.bootstrap_servers,
+        broker=own.broker,
         ours=_our_worker("normaliser", own, folder / "normalise.log", None),
         signed=_our_worker(
             "normaliser checking signatures", signed, folder / "signed.log", keyring
@@ -325,13 +325,13 @@ def _other_peer(opened: BenchRun, runtime: Runtime, key: str) -> MeasuredSubject
     source, sink = runtime.topic(raw_topic("hub88")), runtime.topic(TRANSACTIONS)
     settings = {
         "peer": peer,
-        "bootstrap_servers": runtime.bootstrap_servers,
+        "broker": runtime.broker,
         "group": group,
         "source": source,
         "sink": sink,
     }
     module = "lab.bench.peers.normalise_peers"
-    arguments = (python, "-m", LIFELINE, module, json.dumps(settings))
+    arguments = (python, "-m", LIFELINE, module, msgspec.json.encode(settings).decode())
     command = ProcessCommand(arguments, environment, opened.folder / f"{peer}.log")
     return MeasuredSubject(OTHER_PEERS[key], command, group, source, sink)
 
@@ -340,7 +340,7 @@ def _plain_faust(runtime: Runtime, folder: Path) -> MeasuredSubject:
     group = runtime.group("plain_faust")
     source, sink = runtime.topic(raw_topic("hub88")), runtime.topic(TRANSACTIONS)
     settings = PlainFaustSettings(
-        runtime.bootstrap_servers, group, source, sink, PARTITIONS, str(folder / "faust")
+        runtime.broker, group, source, sink, PARTITIONS, str(folder / "faust")
     )
     arguments = with_lifeline("lab.bench.plain_faust", msgspec.json.encode(settings).decode())
     command = ProcessCommand(arguments, worker_environment(runtime), folder / "plain-faust.log")

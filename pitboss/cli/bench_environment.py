@@ -197,7 +197,7 @@ def bench_namespace(
 
     None means what a new installation gets.
     """
-    runtime = runtime_of(servers.bootstrap_servers, servers.database_url, name)
+    runtime = runtime_of(servers.broker, servers.database_url, name)
     try:
         if partitions is None:
             provision(runtime, providers=providers)

@@ -136,7 +136,7 @@ class _PeerDatabase:
 def _peer_database(opened: BenchRun) -> _PeerDatabase:
     servers = opened.servers
     name = f"{opened.name}_peer"
-    return _PeerDatabase(runtime_of(servers.bootstrap_servers, servers.database_url, name))
+    return _PeerDatabase(runtime_of(servers.broker, servers.database_url, name))
 
 
 def _our_side(opened: BenchRun, runtime: Runtime, keys: SandboxKeys) -> DoorSide:

@@ -203,7 +203,7 @@ class LatencyBench:
             )
             bets = list(islice(endless_bets(self._keys, PLAYERS), needed))
             plan = LatencyBenchPlan(
-                bootstrap_servers=runtime.bootstrap_servers,
+                broker=runtime.broker,
                 workers=worker_commands(opened, runtime, _ROLES, self._keyring),
                 opening=self._opening(runtime),
                 bets=iter(bets),
@@ -227,7 +227,7 @@ class LatencyBench:
         with self._namespace("") as own, self._namespace("_peer") as peer:
             workers = worker_commands(opened, own, _ROLES, self._keyring)
             plan = ClosedBenchPlan(
-                bootstrap_servers=own.bootstrap_servers,
+                broker=own.broker,
                 sides=(
                     self._side(OURS, own, workers, BetStock(bets)),
                     self._bare_hops(peer, peer_bets),
@@ -251,7 +251,7 @@ class LatencyBench:
         with self._namespace("") as runtime:
             workers = worker_commands(opened, runtime, _ROLES, self._keyring, taps=taps)
             plan = HopBenchPlan(
-                bootstrap_servers=runtime.bootstrap_servers,
+                broker=runtime.broker,
                 side=self._side(OURS, runtime, workers, iter(())),
                 bets=endless_bets(self._keys, PLAYERS),
                 log=runtime.topic(TRANSACTIONS),
@@ -277,7 +277,7 @@ class LatencyBench:
             workers = worker_commands(opened, own, _ROLES, keyring)
             base_workers = worker_commands(opened, other, _ROLES, keyring, build=build)
             plan = BaseLatencyPlan(
-                bootstrap_servers=own.bootstrap_servers,
+                broker=own.broker,
                 sides=(
                     self._side(OURS, own, workers, iter(())),
                     self._side(build.commit, other, base_workers, iter(())),
@@ -324,7 +324,7 @@ class LatencyBench:
     def _bare_hops(self, runtime: Runtime, bets: Sequence[OutRecord]) -> LoopSide:
         from lab.bench.peers.bare_hops import BareHopSettings
 
-        servers = runtime.bootstrap_servers
+        servers = runtime.broker
         log, outcomes = runtime.topic(TRANSACTIONS), runtime.topic(OUTCOMES)
         hops = {
             "hop_1": BareHopSettings(servers, runtime.group("hop_1"), raw_topics(runtime), log),
@@ -359,7 +359,7 @@ def _partition_counts(runtime: Runtime) -> dict[str, int]:
 
 async def _count_partitions(runtime: Runtime) -> dict[str, int]:
     pattern = re.compile(raw_pattern(runtime.namespace))
-    async with admin_client(runtime.bootstrap_servers) as admin:
+    async with admin_client(runtime.broker) as admin:
         names = [name for name in await admin.list_topics() if pattern.match(name)]
         described = await admin.describe_topics([*names, runtime.topic(TRANSACTIONS)])
     return {topic["topic"]: len(topic["partitions"]) for topic in described}

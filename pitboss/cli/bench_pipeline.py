@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from lab.bench.environments import RevisionBuild
 from lab.bench.pipeline import (
@@ -138,7 +138,7 @@ def pipeline_command(
         sides = PipelineSides(opened, keyring, partitions)
         subjects = sides.choose(records, build, PEERS if has_all_peers else peers)
         plan = PipelineBenchPlan(
-            bootstrap_servers=opened.servers.bootstrap_servers,
+            broker=opened.servers.broker,
             subjects=subjects,
             traffic=traffic,
             pairs=pairs,
@@ -233,7 +233,7 @@ class PipelineSides:
 
     def _peer_settings(self, runtime: Runtime, name: str, **more: Any) -> str:
         settings = {
-            "bootstrap_servers": runtime.bootstrap_servers,
+            "broker": runtime.broker,
             "group": runtime.group(f"peer_{name}"),
             "sources": list(raw_topics(runtime).values()),
             "sink": runtime.topic(BALANCES),
@@ -241,7 +241,7 @@ class PipelineSides:
             "keys_file": str(self._keyring),
             **more,
         }
-        return json.dumps(settings)
+        return msgspec.json.encode(settings).decode()
 
     def _peer(
         self, runtime: Runtime, name: str, arguments: Sequence[str], environment: dict[str, str]

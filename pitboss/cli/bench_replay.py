@@ -49,7 +49,7 @@ def replay_command(
         bench_namespace(opened.servers, opened.name) as runtime,
     ):
         plan = ReplayBenchPlan(
-            runtime.bootstrap_servers,
+            runtime.broker,
             runtime.topic(TRANSACTIONS),
             PARTITIONS,
             opened.folder,

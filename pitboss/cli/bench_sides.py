@@ -83,7 +83,7 @@ def side_namespace(
         with bench_namespace(servers, name, partitions=partitions, providers=providers) as runtime:
             yield runtime
         return
-    runtime = runtime_of(servers.bootstrap_servers, servers.database_url, name)
+    runtime = runtime_of(servers.broker, servers.database_url, name)
     options = [] if partitions is None else ["--partitions", str(partitions)]
     for provider in providers or ():
         options += ["--provider", provider]

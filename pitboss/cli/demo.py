@@ -19,6 +19,7 @@ from pitboss.demo.fake_deposits import run_fake_deposits
 from pitboss.demo.run import RATE_DEFAULT, DemoSettings, run_demo
 from pitboss.embedded.files import display_path
 from pitboss.settings import read_settings
+from schemas.errors import UsageError
 from schemas.money import exponent_of, format_minor
 
 EVENTS_MAX = 500_000
@@ -70,6 +71,7 @@ DEMO_RATE = _DemoRate(min=0)
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.option("--keep", is_flag=True, help="Keep namespace, logs and servers for inspection.")
+@click.option("--secure", is_flag=True, help="On servers with TLS and logins, as `up --secure`.")
 @click.option(
     "--yes-use-these-servers", is_flag=True, help="Fill the servers that the environment names."
 )
@@ -81,6 +83,7 @@ def demo(
     scenario: str,
     as_json: bool,
     keep: bool,
+    secure: bool,
     yes_use_these_servers: bool,
 ) -> None:
     """Run traffic through real workers, kill one of them, and check everything.
@@ -90,9 +93,11 @@ def demo(
     check holds and every expectation about the traffic is met.
     """
     if scenario == "fake-deposits":
+        if secure:
+            raise UsageError("--secure is for the scenario play")
         _show_fake_deposits(as_json=as_json, keep=keep, use_given_servers=yes_use_these_servers)
         return
-    settings = DemoSettings(events, seed, rate, yes_use_these_servers, keep)
+    settings = DemoSettings(events, seed, rate, yes_use_these_servers, keep, secure)
     console = screen.console(stderr=True)
     with unwind_on_termination(), DemoDisplay(console) as display:
         try:

@@ -145,7 +145,7 @@ def sweep(*, provider: str | None, actor: str, wait_s: float, dry_run: bool, as_
     found = query_ledger(partial(read_open_rounds, until_ms=now_ms, provider=provider))
     events = propose_endings(found, policies(), now_ms, actor, runtime.topic(TRANSACTIONS))
     if not dry_run and events:
-        asyncio.run(append_events(runtime.bootstrap_servers, runtime.topic(TRANSACTIONS), events))
+        asyncio.run(append_events(runtime.broker, runtime.topic(TRANSACTIONS), events))
     if as_json:
         rows = [
             (event.provider, event.player_id, event.round_id, event.operation, event.event_id)

@@ -29,6 +29,8 @@ COMMANDS = {
         "Create what is missing of database, tables and topics.",
     ),
     "run": ("pitboss.cli.run:run", "Run workers and restart them when they end."),
+    "top": ("pitboss.cli.top:top", "Show the roles live: lag, rate, waits, ends."),
+    "metrics": ("pitboss.cli.metrics:metrics", "List the metrics that workers show."),
     "pause": ("pitboss.cli.pause:pause", "Pause the workers of a role."),
     "resume": ("pitboss.cli.pause:resume", "Resume the workers of a role."),
     "gateway": (

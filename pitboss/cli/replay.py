@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from pitboss.cli.replay_compare import compare
 from pitboss.cli.replay_export import export
 from pitboss.cli.replay_ledger import ledger_command
 from pitboss.cli.replay_record import play, record
-from pitboss.cli.replay_sql import compare, sql
+from pitboss.cli.replay_sql import sql
 from pitboss.cli.suggestions import SuggestingGroup
 
 

@@ -17,6 +17,7 @@ from pitboss.ops.archive_settings import open_log
 from pitboss.ops.exports import UnmaskedExport, check_export_policy, missing_packages
 from pitboss.ops.periods import check_period
 from pitboss.settings import read_settings
+from runtime.security import BrokerAddress
 from schemas.errors import SendFailed, Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ def play(*, folder: Path, into: str, speed: float) -> None:
         raise UsageError(f"{folder} must hold the recorded slice of one topic, it has {found}")
     runtime = resolve_runtime(read_settings())
     partitions = max(span.partition for span in spans) + 1
-    _create_topic(runtime.bootstrap_servers, into, partitions)
-    sender = _Sender(runtime.bootstrap_servers, into)
+    _create_topic(runtime.broker, into, partitions)
+    sender = _Sender(runtime.broker, into)
     records = in_time_order(ArchivedLog(store), topics[0])
     with show_waiting(f"playing into {into}"):
         count = play_records(records, sender.send, speed)
@@ -115,8 +116,8 @@ def play(*, folder: Path, into: str, speed: float) -> None:
     click.echo(f"{count:,} records played into {into}")
 
 
-def _create_topic(bootstrap_servers: str, name: str, partitions: int) -> None:
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+def _create_topic(broker: BrokerAddress, name: str, partitions: int) -> None:
+    admin = AdminClient(broker.librdkafka_options())
     try:
         there = admin.list_topics(timeout=_ANSWER_TIMEOUT_S).topics
         if name not in there:
@@ -135,12 +136,12 @@ def _create_topic(bootstrap_servers: str, name: str, partitions: int) -> None:
 class _Sender:
     """Appends records to the partitions that they were in."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, broker: BrokerAddress, topic: str) -> None:
         self._topic = topic
         self._failure: str | None = None
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **broker.librdkafka_options(),
                 "client.id": "pitboss.play",
                 "enable.idempotence": True,
                 "linger.ms": 5,

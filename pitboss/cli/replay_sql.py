@@ -1,11 +1,11 @@
-"""`pitboss replay sql` and `compare`: queries over a slice, and two outputs side by side."""
+"""`pitboss replay sql`: queries over a slice of the topics."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -127,41 +127,3 @@ def _print_result(result: QueryResult | None, *, as_json: bool) -> None:
     for row in result.rows:
         table.add_row(*("" if value is None else str(value) for value in row))
     screen.show(table)
-
-
-@click.command()
-@click.argument("first", type=click.Path(exists=True, path_type=Path))
-@click.argument("second", type=click.Path(exists=True, path_type=Path))
-@json_option
-def compare(*, first: Path, second: Path, as_json: bool) -> None:
-    """Compare two exports in Parquet: what SECOND adds, drops and changes of FIRST.
-
-    Rows are matched by event and attempt, alert and revision, or place. Sums of money that differ
-    are shown by provider, currency and kind. Exits with 1 where the exports differ.
-    """
-    with missing_packages("replay compare"):
-        from replay.export.differences import compare_outputs
-    found = compare_outputs(first, second)
-    if as_json:
-        print_json(found)
-    else:
-        click.echo(
-            f"{found.first_rows:,} and {found.second_rows:,} rows: {found.added:,} added, "
-            f"{found.dropped:,} dropped, {found.changed:,} changed"
-        )
-        for name, count in found.changed_columns.items():
-            click.echo(f"  {name}: {count:,}")
-        for example in found.examples:
-            what, *key = example.values()
-            click.echo(f"  {what}: {' '.join(map(_text, key))}")
-        for one in found.sums:
-            where = " ".join(filter(None, (one.provider, one.kind, one.currency)))
-            click.echo(f"  {where}: {one.first} and {one.second}, {one.difference} apart")
-    if not found.identical:
-        raise SystemExit(1)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{topic}-{partition}@{offset}".format_map({"topic": "", **value})
-    return str(value)

@@ -165,7 +165,7 @@ def snooze(
 @json_option
 def diff(*, first: str, second: str, as_json: bool) -> None:
     """Show what differs between two versions; each is a version (as in D01:3) or a file."""
-    found = differences(_rule_named(first), _rule_named(second))
+    found = differences(rule_named(first), rule_named(second))
     if as_json:
         rows = [dict(zip(("field", "first", "second"), row, strict=True)) for row in found]
         click.echo(msgspec.json.encode(rows))
@@ -275,7 +275,7 @@ def _parse_version(text: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def _rule_named(text: str) -> Rule:
+def rule_named(text: str) -> Rule:
     """Return the rule of a file or of a version. Raises UsageError for neither."""
     if _VERSION.fullmatch(text) is None:
         path = Path(text)

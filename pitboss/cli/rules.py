@@ -10,6 +10,7 @@ import msgspec
 from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.rules import Limit, Rule
 from pitboss.cli import rule_changes, screen
+from pitboss.cli.rule_backtest import test_command
 from pitboss.cli.suggestions import DETECTOR_RULE, SuggestingGroup
 from schemas.errors import UsageError
 
@@ -91,5 +92,6 @@ for _command in (
     rule_changes.pause,
     rule_changes.snooze,
     rule_changes.diff,
+    test_command,
 ):
     rules.add_command(_command)

@@ -29,8 +29,10 @@ from pitboss.settings import (
     read_settings,
     read_worker_settings,
 )
+from pitboss.telemetry_settings import read_telemetry_settings
 from pitboss.workers import ALL_ROLES, ARCHIVE, GATEWAY, ONE_PROCESS, READS_KEYS
 from pitboss.workers.checks import check_unsigned, check_worker_settings, format_unchecked
+from pitboss.workers.restarts import note_restart
 from pitboss.workers.role_locks import hold_roles
 from pitboss.workers.supervisor import Supervisor, workers_for
 from schemas.errors import UsageError
@@ -85,6 +87,7 @@ def run(
     """
     settings, worker = read_settings(), read_worker_settings()
     roles = _roles_of(role, workers)
+    telemetry = read_telemetry_settings()
     if unsigned:
         worker = replace(worker, unsigned=(worker.unsigned or frozenset()) | set(unsigned))
     if not READS_KEYS.isdisjoint(roles):
@@ -104,6 +107,7 @@ def run(
         worker_id=worker.worker_id,
         keys_file=worker.keys_file,
         unsigned=booked,
+        telemetry_port=telemetry.port,
     )
     with locks, _keeping_servers(settings):
         supervisor = _supervise(runtime, settings, worker, roles, workers, providers)
@@ -179,7 +183,11 @@ def _supervise(
         home=settings.home,
         log_prefix=worker.worker_id,
     )
-    supervisor = Supervisor(processes, _report)
+
+    def note_end(role: str, code: int | None) -> None:
+        note_restart(settings.home, runtime.namespace, role, code)
+
+    supervisor = Supervisor(processes, _report, note_end)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     supervisor.run()

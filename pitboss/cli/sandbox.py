@@ -222,7 +222,7 @@ def _check_signatures(
 def _check_topics(runtime: Runtime, records: Sequence[RawEvent]) -> None:
     """Raise UsageError if a topic is missing: nothing is fed then."""
     topics = {runtime.topic(raw_topic(name)): name for name in {one.provider for one in records}}
-    missing = asyncio.run(find_missing_topics(runtime.bootstrap_servers, topics))
+    missing = asyncio.run(find_missing_topics(runtime.broker, topics))
     if missing:
         raise UsageError(
             f"the broker has no topic {', '.join(missing)}: run `pitboss provision` (with "
@@ -235,7 +235,7 @@ async def _append(
 ) -> None:
     from runtime.kafka.producer import BatchProducer, ProducerSettings
 
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss-sandbox"))
+    producer = BatchProducer(ProducerSettings(runtime.broker, "pitboss-sandbox"))
     await producer.start()
     try:
         await feed_records(

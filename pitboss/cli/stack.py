@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from msgspec import to_builtins
@@ -26,32 +26,40 @@ from pitboss.workers.role_locks import RunningRole, list_running
 from schemas.errors import PitbossError, Unavailable, UsageError
 
 if TYPE_CHECKING:  # it would load Kafka's client, which `up` and `down` do without
+    from pitboss.ops.installation import InstallationState, RoleState
     from pitboss.ops.raw_topics import UnreadTopic
     from pitboss.ops.stuck_partitions import StuckPartition
     from pitboss.ops.unbooked import OldBarrier
     from runtime.kafka.control import Pause
 
+EMPTY_STATE: Final = dict.fromkeys(
+    ("roles", "oldest_unanswered_s", "open", "unsealed_s", "never_sealed", "retiring", "notes")
+)
+"""Keys of `pitboss status --json` whose values are not known while a server does not answer."""
+
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
 
 @click.command()
+@click.option("--secure", is_flag=True, help="Make a new stack with TLS and logins.")
 @_as_json
-def up(as_json: bool) -> None:
+def up(secure: bool, as_json: bool) -> None:
     """Start Kafka and PostgreSQL in the background.
 
-    Both keep running after the command; a second `up` finds them, and restarts a killed one.
+    Both keep running after the command; a second `up` finds them, and restarts a killed one. A
+    stack that was made with --secure stays so; one that was made without cannot be secured.
     """
     settings = _own_servers_only("up")
     began = time.monotonic()
     stack = Stack.open(settings)
-    state = stack.up(lambda message: click.echo(message, err=True))
+    state = stack.up(lambda message: click.echo(message, err=True), secure=secure)
     if as_json:
-        servers = _as_rows(stack.status())
+        servers = _as_rows(Stack.open(settings).status())  # as `up` has made it
         click.echo(
             json.dumps({"servers": servers, "home": str(settings.home), "took_s": _since(began)})
         )
         return
-    click.echo(f"kafka     {state.kafka_bootstrap}  pid {state.kafka.pid}")
+    click.echo(f"kafka     {state.broker}  pid {state.kafka.pid}")
     click.echo(f"postgres  {without_password(state.database_url)}  pid {state.postgres.pid}")
     click.echo(f"up in {_since(began)} s, data in {settings.home}")
 
@@ -78,8 +86,14 @@ def status(context: click.Context, as_json: bool) -> None:
     Workers are those that `pitboss run` started with this home. Exit code 3 if a server does not
     answer, 1 if a worker is degraded (it ends again and again for one reason), if a partition is
     stuck at a record, if a raw topic holds records and is read by nothing, if events without a
-    player have waited for long for a partition to be normalised or booked, or if the disk of the
-    embedded servers has less space than PITBOSS_DISK_FREE_MIN_MB.
+    player have waited for long for a partition to be normalised or booked, if a partition waits for
+    something else than the end of a pause, or if the disk of the embedded servers has less space
+    than PITBOSS_DISK_FREE_MIN_MB.
+
+    With --json there is more of each role: the lag of each partition in records and in seconds, why
+    it waits, and how often workers were started again in the last day, by how they had ended; of
+    the ledger, the age of the oldest record without an answer, sums of what is open and in
+    suspense, and the age of what no seal covers; and versions of providers that retire soon.
     """
     settings = read_settings()
     servers = (
@@ -91,10 +105,13 @@ def status(context: click.Context, as_json: bool) -> None:
     stuck = _stuck(settings) if servers[0].is_ready else []
     barriers = _old_barriers(settings) if is_ready else []
     space = None if settings.uses_given_servers else free_space(settings)
-    is_full = space is not None and not space.is_enough
     workers = list_running(settings.home, settings.namespace)
     degraded = list_degraded(settings.home, settings.namespace, workers)
+    state = _installation(settings) if is_ready else None
+    waits = [] if state is None else list_waits(state.roles or ())
     unsigned = sorted({name for running in workers for name in running.unsigned})
+    troubles = [*degraded, *stuck, *unread, *waits, *(one.sentence for one in barriers)]
+    troubles += [_full(space)] if space is not None and not space.is_enough else []
     if as_json:
         row = {
             "ready": is_ready,
@@ -108,28 +125,20 @@ def status(context: click.Context, as_json: bool) -> None:
             "unsigned": unsigned,
             "old_barriers": [asdict(barrier) for barrier in barriers],
             "disk": space and asdict(space),
+            **(EMPTY_STATE if state is None else state.as_json(time.time_ns() // 1_000_000)),
         }
         click.echo(json.dumps(row))
     else:
         _show_servers(settings, servers)
-        _show_workers(settings, workers)
-        for pause in pauses:
-            click.echo(f"{pause.component:<9} {pause}")
+        _show_workers(settings, workers, pauses)
         if unsigned:
             names = ", ".join(unsigned)
             click.echo(f"warning: booked unchecked, without a key: {names}", err=True)
-        _show_troubles((*degraded, *stuck, *unread, *(one.sentence for one in barriers)))
-        if space is not None and is_full:
-            click.echo(f"error: {_full(space)}", err=True)
+        for trouble in troubles:
+            click.echo(f"error: {trouble}", err=True)
         if not is_ready and not settings.uses_given_servers:
             click.echo(_way_up(settings), err=True)
-    is_troubled = bool(degraded or stuck or unread or barriers or is_full)
-    context.exit(3 if not is_ready else 1 if is_troubled else 0)
-
-
-def _show_troubles(troubles: Sequence[object]) -> None:
-    for trouble in troubles:
-        click.echo(f"error: {trouble}", err=True)
+    context.exit(3 if not is_ready else 1 if troubles else 0)
 
 
 def _show_servers(settings: StackSettings, servers: Sequence[ServerStatus]) -> None:
@@ -143,7 +152,9 @@ def _show_servers(settings: StackSettings, servers: Sequence[ServerStatus]) -> N
         click.echo(line.rstrip())
 
 
-def _show_workers(settings: StackSettings, workers: Sequence[RunningRole]) -> None:
+def _show_workers(
+    settings: StackSettings, workers: Sequence[RunningRole], pauses: Sequence[Pause]
+) -> None:
     for running in workers:
         count = "1 worker" if running.workers == 1 else f"{running.workers} workers"
         name = f" as {running.worker_id}" if running.worker_id else ""
@@ -153,6 +164,8 @@ def _show_workers(settings: StackSettings, workers: Sequence[RunningRole]) -> No
     if away:
         where = " with this home" if settings.uses_given_servers else ""
         click.echo(f"no worker runs{where} of: {', '.join(away)}")
+    for pause in pauses:
+        click.echo(f"{pause.component:<9} {pause}")
 
 
 def _full(space: FreeSpace) -> str:
@@ -213,6 +226,28 @@ def _pauses(settings: StackSettings) -> list[Pause]:
         return list_pauses(resolve_runtime(settings))
     except PitbossError:
         return []  # the broker went away meanwhile, or the stack is only half up
+
+
+def _installation(settings: StackSettings) -> InstallationState | None:
+    from pitboss.ops.installation import read_installation
+
+    try:
+        return read_installation(resolve_runtime(settings), settings.home)
+    except PitbossError:
+        return None  # as for pauses
+
+
+def list_waits(roles: Sequence[RoleState]) -> list[str]:
+    """Return a sentence for each thing that partitions of a role wait for, but for paused roles.
+
+    Partitions that are stuck at a record have their own sentences.
+    """
+    return [
+        f"{role.role} waits: {reason}"
+        for role in roles
+        for reason in role.waits_for
+        if not reason.startswith(("paused", "PARTITION_STUCK"))
+    ]
 
 
 def _stuck(settings: StackSettings) -> list[StuckPartition]:
@@ -279,7 +314,7 @@ def _given_servers(settings: StackSettings) -> list[ServerStatus]:
     assert settings.kafka is not None
     assert settings.database is not None
     return [
-        ServerStatus("kafka", kafka_answers(settings.kafka), None, settings.kafka, None),
+        ServerStatus("kafka", kafka_answers(settings.kafka), None, settings.kafka.servers, None),
         ServerStatus(
             "postgres",
             database_answers(settings.database),

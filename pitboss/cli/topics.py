@@ -24,21 +24,18 @@ from pitboss.ops.pauses import list_pauses
 from pitboss.ops.periods import format_time
 from pitboss.ops.raw_topics import RawTopics
 from pitboss.ops.raw_trim import trim_raw_topics
+from pitboss.ops.role_topics import GROUPS, find_sources
 from pitboss.ops.stuck_partitions import list_stuck
 from pitboss.ops.topic_admin import TopicDifference
 from pitboss.settings import Runtime, read_settings, read_worker_settings
 from runtime.dead_letters.headers import ACTOR_MAX, REASON_MAX, format_position
-from runtime.postgres.roles import RightsMissing, Role
-from schemas.errors import Unavailable, UsageError
+from schemas.errors import UsageError
 from schemas.topics import (
     PARTITIONS_DEFAULT,
     PROVIDER_NAME,
-    TRANSACTIONS,
-    UNRESOLVED,
     raw_pattern,
     raw_topic,
 )
-from streams.drift.handler import source_pattern
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _partitions = click.option(
@@ -49,15 +46,6 @@ _partitions = click.option(
     help="Of each topic whose number is not fixed, but raw topics.",
 )
 
-
-GROUPS: Final = {
-    "normalise": "normalise",
-    "ledger": "ledger.post",
-    "resolve": "ledger.resolve",
-    "fraud": "fraud.detect",
-    "drift": "drift",
-}
-"""Role → the name of its consumer group without the namespace."""
 
 UNHELD_SHOWN: Final = 3
 """Topics that a sentence about partitions without a reader names."""
@@ -80,7 +68,7 @@ def create(partitions: int, dry_run: bool, as_json: bool) -> None:
     raw = raw_topics.read_current(runtime, read_worker_settings())
     done = asyncio.run(
         topic_admin.create_topics(
-            runtime.bootstrap_servers,
+            runtime.broker,
             runtime.namespace,
             raw.names,
             partitions,
@@ -275,7 +263,7 @@ def lag(
             click.echo(f"{pause.component} is {pause}", err=True)
     groups = [runtime.group(GROUPS[role]) for role in roles]
     chosen = [_topic_name(runtime, name) for name in names]
-    sources = _sources(runtime)
+    sources = find_sources(runtime, lambda note: click.echo(note, err=True))
     remaining = count if watch else 1
     total = None
     try:
@@ -283,9 +271,7 @@ def lag(
             if total is not None:
                 time.sleep(every_s)
             found = asyncio.run(
-                consumer_lag.measure_lag(
-                    runtime.bootstrap_servers, runtime.namespace, groups, chosen, sources
-                )
+                consumer_lag.measure_lag(runtime.broker, runtime.namespace, groups, chosen, sources)
             )
             total = _show_lag(found, runtime, each=each, as_json=as_json, is_watching=watch)
             remaining = None if remaining is None else remaining - 1
@@ -296,42 +282,18 @@ def lag(
 
 async def _differences(runtime: Runtime, raw: RawTopics, partitions: int) -> list[TopicDifference]:
     found = await topic_admin.check_topics(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         raw.names,
         partitions,
         raw.partitions,
         read=raw.providers,
     )
-    unread = await raw_topics.find_unread(
-        runtime.bootstrap_servers, runtime.namespace, raw.providers
-    )
+    unread = await raw_topics.find_unread(runtime.broker, runtime.namespace, raw.providers)
     return found + [
         TopicDifference(one.topic, "reader", "normalise", f"nothing, with {one.records} records")
         for one in unread
     ]
-
-
-def _sources(runtime: Runtime) -> dict[str, str]:
-    """Return a pattern of the topics that each group of this installation reads."""
-    try:
-        stored = raw_topics.read_stored(runtime, Role.READER)
-    except (Unavailable, RightsMissing) as error:
-        click.echo(f"note: every raw topic counts, read or not: {error}", err=True)
-        stored = None
-    providers = None if stored is None else stored.providers
-    patterns = {
-        "normalise": raw_pattern(runtime.namespace, providers),
-        "ledger": _exactly(runtime.topic(TRANSACTIONS)),
-        "resolve": _exactly(runtime.topic(UNRESOLVED)),
-        "fraud": _exactly(runtime.topic(TRANSACTIONS)),
-        "drift": source_pattern(runtime.namespace, providers),
-    }
-    return {runtime.group(GROUPS[role]): pattern for role, pattern in patterns.items()}
-
-
-def _exactly(topic: str) -> str:
-    return f"^{re.escape(topic)}$"
 
 
 def _is_over(total: LagSum, max_lag: int | None, max_age_s: float | None) -> bool:

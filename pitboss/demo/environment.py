@@ -60,11 +60,13 @@ def demo_environment(
     *,
     use_given_servers: bool = False,
     keep: bool = False,
+    secure: bool = False,
 ) -> Iterator[DemoEnvironment]:
     """Provide running servers and a fresh namespace, and remove the namespace at the end.
 
-    With `keep`, or if the block raises, the namespace and its logs stay. Raises UsageError if the
-    environment names servers and `use_given_servers` is not set.
+    With `keep`, or if the block raises, the namespace and its logs stay. With `secure`, servers
+    that are made have TLS and logins. Raises UsageError if the environment names servers and
+    `use_given_servers` is not set.
     """
     if settings.uses_given_servers and not use_given_servers:
         message = (
@@ -73,7 +75,7 @@ def demo_environment(
         )
         raise UsageError(message)
     namespace = f"{prefix}_{secrets.token_hex(4)}"
-    with _servers(settings, namespace, notify, keep=keep) as runtime:
+    with _servers(settings, namespace, notify, keep=keep, secure=secure) as runtime:
         folder = settings.home / namespace
         folder.mkdir(parents=True)
         notify(f"namespace {namespace}: topics, database, tables")
@@ -96,11 +98,11 @@ def demo_environment(
 
 @contextmanager
 def _servers(
-    settings: StackSettings, namespace: str, notify: Notify, *, keep: bool
+    settings: StackSettings, namespace: str, notify: Notify, *, keep: bool, secure: bool
 ) -> Iterator[Runtime]:
     if settings.uses_given_servers:
         given = resolve_runtime(settings)
-        yield runtime_of(given.bootstrap_servers, given.database_url, namespace)
+        yield runtime_of(given.broker, given.database_url, namespace)
         return
     stack = Stack.open(settings)
     is_ours = all(server.pid is None for server in stack.status())
@@ -108,7 +110,7 @@ def _servers(
         notify("starting Kafka and PostgreSQL")
     is_up = False
     try:
-        stack.up(notify)
+        stack.up(notify, secure=secure)
         is_up = True
         yield stack.runtime(namespace)
     finally:

@@ -91,9 +91,7 @@ def run_fake_deposits(
             PITBOSS_FRAUD_ENFORCE="block,hold",
         ):
             asyncio.run(_play(runtime, environment.keys, display))
-        topics = asyncio.run(
-            read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
-        )
+        topics = asyncio.run(read_all_topics(runtime.broker, runtime.namespace, PROVIDERS))
         return measure_fake_deposits(topics)
 
 
@@ -155,7 +153,7 @@ def _written(intents: Iterable[Intent], keys: SandboxKeys, at_ms: int) -> list[R
 
 async def _play(runtime: Runtime, keys: SandboxKeys, display: DemoDisplay) -> None:
     players = make_players()
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.demo"))
+    producer = BatchProducer(ProducerSettings(runtime.broker, "pitboss.demo"))
     async with producer, QuiescenceMonitor(runtime) as monitor:
         # A first record, so that the burst meets workers that are up.
         warm_up = deposit_records([Player("first", BRAND, "", players[0].purse)], keys, _now_ms())

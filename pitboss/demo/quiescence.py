@@ -40,9 +40,7 @@ class QuiescenceMonitor:
         self._log = runtime.topic(TRANSACTIONS)
         self._unresolved = runtime.topic(UNRESOLVED)
         self._database = LedgerDatabase(runtime.database_url, "pitboss.demo", role=Role.AUDITOR)
-        self._kafka = KafkaPipelineProgress(
-            runtime.bootstrap_servers, runtime.namespace, NORMALISE_GROUP
-        )
+        self._kafka = KafkaPipelineProgress(runtime.broker, runtime.namespace, NORMALISE_GROUP)
 
     async def __aenter__(self) -> Self:
         """Connect."""

@@ -45,6 +45,8 @@ class DemoSettings:
     use_given_servers: bool = False
     keep: bool = False
     """Keep the namespace, its logs and the servers for inspection."""
+    secure: bool = False
+    """Make a new stack with TLS and logins."""
 
 
 def run_demo(stack: StackSettings, demo: DemoSettings, display: DemoDisplay) -> DemoResult:
@@ -53,7 +55,12 @@ def run_demo(stack: StackSettings, demo: DemoSettings, display: DemoDisplay) -> 
     Raises Stalled if something does not settle, and ChecksFailed; either keeps the namespace.
     """
     with demo_environment(
-        stack, "demo", display.print_line, use_given_servers=demo.use_given_servers, keep=demo.keep
+        stack,
+        "demo",
+        display.print_line,
+        use_given_servers=demo.use_given_servers,
+        keep=demo.keep,
+        secure=demo.secure,
     ) as environment:
         scenario = _scenario(demo)
         with running_workers(
@@ -103,7 +110,7 @@ async def _inspect(
     traffic: _SettledTraffic, environment: DemoEnvironment, display: DemoDisplay
 ) -> DemoResult:
     runtime = environment.runtime
-    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
+    topics = await read_all_topics(runtime.broker, runtime.namespace, PROVIDERS)
     database = LedgerDatabase(runtime.database_url, "pitboss.demo", role=Role.AUDITOR)
     try:
         tables = await read_tables(database)
@@ -133,9 +140,7 @@ async def _inspect(
 async def _check_replay(
     runtime: Runtime, topics: TopicEvidence, tables: TableEvidence, display: DemoDisplay
 ) -> Check:
-    empty = runtime_of(
-        runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_replay"
-    )
+    empty = runtime_of(runtime.broker, runtime.database_url, f"{runtime.namespace}_replay")
     create_database(empty)
     try:
         return await check_replay(

@@ -84,9 +84,7 @@ class TrafficRun:
 
     async def run(self) -> None:
         """Feed, kill and wait. Raises Stalled if something does not settle."""
-        producer = BatchProducer(
-            ProducerSettings(self._runtime.bootstrap_servers, "pitboss.sandbox")
-        )
+        producer = BatchProducer(ProducerSettings(self._runtime.broker, "pitboss.sandbox"))
         async with QuiescenceMonitor(self._runtime) as monitor, producer:
             partitions = await producer.partition_count(self._runtime.topic(OUTCOMES))
             self._positions = planned_positions(self._records, self._runtime, partitions)
@@ -112,9 +110,7 @@ class TrafficRun:
 
     @asynccontextmanager
     async def _listening(self, partitions: int) -> AsyncIterator[None]:
-        listener = OutcomeListener(
-            self._runtime.bootstrap_servers, time.monotonic, self._on_outcome
-        )
+        listener = OutcomeListener(self._runtime.broker, time.monotonic, self._on_outcome)
         topic = self._runtime.topic(OUTCOMES)
         task = asyncio.create_task(
             listener.listen([TopicPartition(topic, number) for number in range(partitions)])

@@ -18,6 +18,7 @@ from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.exports import missing_packages
 from pitboss.settings import StackSettings, WorkerSettings, show_values, unknown_variables
+from runtime.connection_faults import unreachable_broker, unreachable_database
 from runtime.postgres.roles import Role
 from schemas.errors import PitbossError, UsageError
 
@@ -117,12 +118,15 @@ def _disk(settings: StackSettings) -> CheckupFinding:
 
 def _servers(settings: StackSettings) -> Iterator[CheckupFinding]:
     if settings.uses_given_servers:
+        yield _check("kafka server", "correct the settings", lambda: _given_broker(settings))
+        yield _check("postgres server", "correct the settings", lambda: _given_database(settings))
         return
     stack = Stack.open(settings)
     for server, port in zip(stack.status(), (stack.kafka.port, stack.postgres.port), strict=True):
         name = f"{server.name} server"
         if server.is_ready:
-            detail = f"answers on {server.address}, pid {server.pid}"
+            how = "TLS with a login" if stack.is_secured else "plain text"
+            detail = f"answers on {server.address}, pid {server.pid}, {how}"
             yield CheckupFinding(name, is_ok=True, detail=detail)
         elif server.pid:
             detail = f"pid {server.pid} runs but does not answer on {server.address}"
@@ -133,6 +137,30 @@ def _servers(settings: StackSettings) -> Iterator[CheckupFinding]:
         else:
             detail = f"does not run, and another program has its port {port}"
             yield CheckupFinding(name, is_ok=True, detail=f"{detail}; `pitboss up` takes another")
+
+
+def _given_broker(settings: StackSettings) -> str:
+    """Return how the named broker answers. Raises Unavailable with the cause."""
+    broker = settings.kafka
+    assert broker is not None
+    broker.check_files()
+    if not kafka_answers(broker):
+        raise unreachable_broker(broker, "no answer within 5 s")
+    login = f" as {broker.sasl_user}" if broker.uses_sasl else ""
+    return f"answers on {broker}, {broker.protocol}{login}"
+
+
+def _given_database(settings: StackSettings) -> str:
+    """Return how the named database answers. Raises Unavailable with the cause."""
+    import psycopg
+
+    assert settings.database is not None
+    try:
+        with psycopg.connect(settings.database, connect_timeout=5) as connection:
+            how = "TLS" if connection.pgconn.ssl_in_use else "plain text"
+            return f"answers on {connection.info.host}:{connection.info.port}, {how}"
+    except psycopg.OperationalError as error:
+        raise unreachable_database("the database", error) from error
 
 
 def _check_variables() -> Iterator[CheckupFinding]:
@@ -208,7 +236,7 @@ def _pauses(settings: StackSettings) -> Iterator[CheckupFinding]:
 
     try:
         runtime = resolve_runtime(settings)
-        pauses = list_pauses(runtime) if kafka_answers(runtime.bootstrap_servers) else []
+        pauses = list_pauses(runtime) if kafka_answers(runtime.broker) else []
     except PitbossError:
         return  # no stack, or a broker that went away meanwhile
     for pause in pauses:
@@ -225,7 +253,7 @@ def _raw_topics(settings: StackSettings) -> Iterator[CheckupFinding]:
     )
     try:
         runtime = resolve_runtime(settings)
-        unread = list_unread(runtime, worker) if kafka_answers(runtime.bootstrap_servers) else []
+        unread = list_unread(runtime, worker) if kafka_answers(runtime.broker) else []
     except UsageError as error:
         way_out = "correct the setting, or run `pitboss provision`"
         yield CheckupFinding("raw topics", is_ok=False, detail=str(error), way_out=way_out)

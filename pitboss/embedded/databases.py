@@ -10,8 +10,9 @@ import psycopg
 from psycopg import Connection, sql
 
 from pitboss.settings import Runtime
+from runtime.connection_faults import unreachable_database
 from runtime.postgres.roles import RightsMissing
-from schemas.errors import Unavailable, UsageError
+from schemas.errors import UsageError
 
 
 def create_database(runtime: Runtime) -> bool:
@@ -83,6 +84,6 @@ def _connect(runtime: Runtime) -> Iterator[Connection[Any]]:
     try:
         connection = psycopg.connect(runtime.maintenance_url, autocommit=True)
     except psycopg.OperationalError as error:
-        raise Unavailable(f"the database server does not answer: {error}") from error
+        raise unreachable_database("the database server", error) from error
     with connection:
         yield connection

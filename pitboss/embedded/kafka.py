@@ -18,6 +18,8 @@ from pitboss.embedded.files import roll_log, write_atomically
 from pitboss.embedded.jars import KAFKA_VERSION, class_path
 from pitboss.embedded.ports import LOOPBACK, accepts_connections, choose_port
 from pitboss.embedded.processes import ProcessId, command_line, find_by_argument, launch, poll
+from pitboss.embedded.tls import BROKER_USER, StackTls
+from runtime.security import SCRAM_SHA_512, BrokerAddress
 
 START_S = 120.0
 """Long enough to recover many segments after a SIGKILL; a broker that ends is noticed at once."""
@@ -32,10 +34,10 @@ minute on a busy machine."""
 PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
+listeners={protocol}://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners={protocol}://{host}:{port}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map={protocol}:{protocol},CONTROLLER:{controller_protocol}
 controller.quorum.voters=1@{host}:{controller_port}
 log.dirs={data}
 auto.create.topics.enable=false
@@ -55,6 +57,21 @@ broker.session.timeout.ms=3000
 # The default of 128 MB would be a sixth of the heap.
 log.cleaner.dedupe.buffer.size=33554432
 log.cleaner.backoff.ms=5000
+"""
+
+SECURITY_PROPERTIES = """\
+inter.broker.listener.name=SASL_SSL
+sasl.enabled.mechanisms={mechanism}
+sasl.mechanism.inter.broker.protocol={mechanism}
+listener.name.sasl_ssl.{mechanism_key}.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required \
+username="{user}" password="{password}";
+# The controller takes the broker alone: only the broker has a certificate to show.
+listener.name.controller.ssl.client.auth=required
+ssl.keystore.type=PEM
+ssl.keystore.location={key_store}
+ssl.truststore.type=PEM
+ssl.truststore.location={ca_file}
 """
 
 # Serial, parallel and G1 collector cost the same CPU a record here (2.1 to 3.4 s a million); G1
@@ -80,6 +97,8 @@ class KafkaServer:
     home: Path
     cache: Path
     maven: str | None
+    tls: StackTls | None = None
+    """Makes clients speak TLS and log in; None: plain text."""
 
     @property
     def folder(self) -> Path:
@@ -102,9 +121,11 @@ class KafkaServer:
         return _port_in(self.properties)
 
     @property
-    def bootstrap(self) -> str:
-        """Bootstrap address for clients."""
-        return f"{LOOPBACK}:{self.port}"
+    def broker(self) -> BrokerAddress:
+        """Address for clients."""
+        if self.tls is not None:
+            return self.tls.broker_address(self.port)
+        return BrokerAddress(f"{LOOPBACK}:{self.port}")
 
     def process(self) -> ProcessId | None:
         """Return the running broker, or None."""
@@ -132,7 +153,7 @@ class KafkaServer:
             data = self.folder / "data"
             way_out = f"free the port or the disk it complains of, move {data} away to begin empty"
             raise StartFailed(what, self.log, way_out)
-        if not lead_all_partitions(self.bootstrap, progress):
+        if not lead_all_partitions(self.broker, progress):
             progress(f"some partitions have no leader after {START_S:.0f} s: see {self.log}")
         return running
 
@@ -148,7 +169,7 @@ class KafkaServer:
     def is_ready(self) -> bool:
         """Return whether the broker answers a metadata request with itself as a broker."""
         port = self.port
-        return port is not None and accepts_connections(port) and kafka_answers(self.bootstrap)
+        return port is not None and accepts_connections(port) and kafka_answers(self.broker)
 
     def _launch(self, progress: Callable[[str], None]) -> ProcessId:
         jars = class_path(self.cache, maven=self.maven, progress=progress)
@@ -176,19 +197,46 @@ class KafkaServer:
         port = choose_port(self.port)
         controller_port = choose_port(port + 1)
         text = PROPERTIES.format(
-            host=LOOPBACK, port=port, controller_port=controller_port, data=self.folder / "data"
+            protocol="PLAINTEXT" if self.tls is None else "SASL_SSL",
+            controller_protocol="PLAINTEXT" if self.tls is None else "SSL",
+            host=LOOPBACK,
+            port=port,
+            controller_port=controller_port,
+            data=self.folder / "data",
         )
+        if self.tls is not None:
+            text += self._secure(self.tls)
         write_atomically(self.properties, text)
+
+    def _secure(self, tls: StackTls) -> str:
+        """Make the broker's certificate, and return the properties of its listeners."""
+        key_store = self.folder / "broker.pem"
+        write_atomically(key_store, "".join(reversed(tls.issue("kafka"))))
+        return SECURITY_PROPERTIES.format(
+            mechanism=SCRAM_SHA_512,
+            mechanism_key=SCRAM_SHA_512.lower(),
+            user=BROKER_USER,
+            password=tls.read_users()[BROKER_USER],
+            key_store=key_store,
+            ca_file=tls.ca_file,
+        )
 
     def _format(self, command: list[str]) -> None:
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         options = ["-t", "p" + identity[1:], "-c", str(self.properties), "--ignore-formatted"]
-        tool = subprocess.run(  # noqa: S603 - a command of our own
-            [*command, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", *options],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        for user, password in {} if self.tls is None else self.tls.read_users().items():
+            options += ["--add-scram", f"{SCRAM_SHA_512}=[name={user},password={password}]"]
+        program, *java_options = command
+        arguments = [*java_options, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format"]
+        # A file, since every account of this machine can read the arguments of a process.
+        in_file = self.folder / "format.args"
+        write_atomically(in_file, "\n".join(f'"{one}"' for one in [*arguments, *options]))
+        try:
+            tool = subprocess.run(  # noqa: S603 - a command of our own
+                [program, f"@{in_file}"], capture_output=True, text=True, check=False
+            )
+        finally:
+            in_file.unlink()
         if tool.returncode:
             self.log.write_text(tool.stdout + tool.stderr)
             what = "Kafka cannot format its data folder"
@@ -241,13 +289,13 @@ def java_version() -> str:
     return ".".join(map(str, JAVA_VERSION))
 
 
-def kafka_answers(bootstrap: str) -> bool:
+def kafka_answers(broker: BrokerAddress) -> bool:
     """Return whether a broker answers a metadata request."""
     with ThreadPoolExecutor(1) as pool:  # the caller's thread may be running an event loop
-        return bool(pool.submit(asyncio.run, _brokers(bootstrap)).result())
+        return bool(pool.submit(asyncio.run, _brokers(broker)).result())
 
 
-def lead_all_partitions(bootstrap: str, progress: Callable[[str], None]) -> bool:
+def lead_all_partitions(broker: BrokerAddress, progress: Callable[[str], None]) -> bool:
     """Wait until the broker leads each of its partitions; return False after START_S.
 
     Reports at most one line a second.
@@ -263,14 +311,14 @@ def lead_all_partitions(bootstrap: str, progress: Callable[[str], None]) -> bool
             progress(f"{ready} of {total} partitions have a leader; waiting for the others")
 
     with ThreadPoolExecutor(1) as pool:  # the caller's thread may be running an event loop
-        return pool.submit(asyncio.run, wait_for_leaders(bootstrap, START_S, report)).result()
+        return pool.submit(asyncio.run, wait_for_leaders(broker, START_S, report)).result()
 
 
-async def _brokers(bootstrap: str) -> list[object]:
+async def _brokers(broker: BrokerAddress) -> list[object]:
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000)
+    client = AIOKafkaAdminClient(**broker.aiokafka_options(), request_timeout_ms=5_000)
     try:
         await client.start()
         return list((await client.describe_cluster())["brokers"])

@@ -6,11 +6,12 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGINT, SIGQUIT
+from signal import SIGINT, SIGQUIT, SIGTERM
 from typing import Any
 
 from pitboss.embedded.accounts import grant_access, server_account
@@ -18,6 +19,7 @@ from pitboss.embedded.errors import OWN_SERVERS, PartMissing, StartFailed
 from pitboss.embedded.files import roll_log, write_atomically
 from pitboss.embedded.ports import LOOPBACK, choose_port
 from pitboss.embedded.processes import Account, ProcessId, find_by_argument, launch, poll
+from pitboss.embedded.tls import StackTls
 
 START_S = 120.0
 """Long enough for crash recovery; a server that ends is noticed at once."""
@@ -57,11 +59,19 @@ SERVER_SETTINGS = {
 }
 
 
+SOCKET_PATH_MAX = 107
+"""Bytes of a Unix socket's path (sun_path of Linux, without its ending zero)."""
+
+FRONT_STOP_S = 5.0
+
+
 @dataclass(frozen=True)
 class PostgresServer:
     """The database server of one home folder, running or not."""
 
     home: Path
+    tls: StackTls | None = None
+    """Makes connections encrypted; None: plain text."""
 
     @property
     def folder(self) -> Path:
@@ -90,7 +100,8 @@ class PostgresServer:
     def url(self) -> str:
         """URL of the `postgres` database, with the password made for this home."""
         password = (self.folder / "password").read_text().strip()
-        return f"postgresql://postgres:{password}@{LOOPBACK}:{self.port}/postgres"
+        url = f"postgresql://postgres:{password}@{LOOPBACK}:{self.port}/postgres"
+        return url if self.tls is None else self.tls.database_url(url)
 
     def process(self) -> ProcessId | None:
         """Return the running server, or None."""
@@ -111,6 +122,8 @@ class PostgresServer:
         if running is None:
             self._prepare(account, progress)
             running = self._launch(account)
+        if self.tls is not None and self.front() is None:
+            self._launch_front(self.tls)
         deadline = time.monotonic() + START_S
         while not self._wait_until_ready(running, may_retry=time.monotonic() < deadline):
             running = self._launch(account)
@@ -137,10 +150,20 @@ class PostgresServer:
     def stop(self) -> bool:
         """Stop the server, aborting open transactions; return False if it did not run."""
         running = self.process()
-        if running is None:
-            return False
-        running.stop([(SIGINT, STOP_S), (SIGQUIT, 10.0)])
-        return True
+        if running is not None:
+            running.stop([(SIGINT, STOP_S), (SIGQUIT, 10.0)])
+        self._stop_front()
+        return running is not None
+
+    def front(self) -> ProcessId | None:
+        """Return the running process that speaks TLS for the server, or None."""
+        known = ProcessId.read(self.folder / "front.pid")
+        return known if known is not None and known.is_alive else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server, or the process that speaks TLS for it, does not run."""
+        return self.process() is None or (self.tls is not None and self.front() is None)
 
     def is_ready(self) -> bool:
         """Return whether the server answers a query."""
@@ -157,6 +180,8 @@ class PostgresServer:
         if not self.data.exists():
             self._create_cluster(account)
         self._forget_stale_lock()
+        if self.tls is not None:
+            self._prepare_socket(account)
         write_atomically(self.folder / "port", str(choose_port(self.port)))
 
     def _create_cluster(self, account: Account | None) -> None:
@@ -192,8 +217,59 @@ class PostgresServer:
             raise StartFailed(what, self.log, f"remove {self.folder}")
         draft.rename(self.data)
 
+    # The wheel's server is built without OpenSSL: it listens on a Unix socket alone, and a process
+    # of ours speaks TLS for it.
+
+    @property
+    def _socket_folder(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def _socket(self) -> Path:
+        return self._socket_folder / f".s.PGSQL.{self.port}"
+
+    @property
+    def _socket_settings(self) -> dict[str, str]:
+        return {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self._socket_folder),
+            "hba_file": str(self.folder / "pg_hba.conf"),
+        }
+
+    def _prepare_socket(self, account: Account | None) -> None:
+        longest = len(str(self._socket_folder / ".s.PGSQL.00000"))
+        if longest > SOCKET_PATH_MAX:
+            what = f"the path of {self.home} is too long for a Unix socket by "
+            what += f"{longest - SOCKET_PATH_MAX} characters"
+            raise StartFailed(what, self.log, "name a shorter one in PITBOSS_HOME")
+        # Its port would be taken for another's, and its clients' server is gone.
+        self._stop_front()
+        self._socket_folder.mkdir(mode=0o700, exist_ok=True)
+        write_atomically(self.folder / "pg_hba.conf", "local all all scram-sha-256\n")
+        if account is not None:
+            for path in (self._socket_folder, self.folder / "pg_hba.conf"):
+                shutil.chown(path, account.uid, account.gid)
+
+    def _launch_front(self, tls: StackTls) -> None:
+        certificate, key = self.folder / "front.crt", self.folder / "front.key"
+        for file, text in zip((certificate, key), tls.issue("postgres"), strict=True):
+            write_atomically(file, text)
+        program = [sys.executable, "-I", str(Path(__file__).with_name("tls_front.py"))]
+        launch(
+            [*program, str(self.port), str(certificate), str(key), str(self._socket)],
+            log=self.log,
+            pid_file=self.folder / "front.pid",
+            cwd=self.folder,
+            environ={"LC_ALL": "C.UTF-8"},
+        )
+
+    def _stop_front(self) -> None:
+        if (front := self.front()) is not None:
+            front.stop([(SIGTERM, FRONT_STOP_S)])
+
     def _launch(self, account: Account | None) -> ProcessId:
-        settings = [f"-c{name}={value}" for name, value in SERVER_SETTINGS.items()]
+        secured = {} if self.tls is None else self._socket_settings
+        settings = [f"-c{name}={value}" for name, value in (SERVER_SETTINGS | secured).items()]
         command = [
             str(postgres_programs() / "postgres"),
             "-D",

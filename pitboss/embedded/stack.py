@@ -13,7 +13,9 @@ from pitboss.embedded.files import exclusive_lock
 from pitboss.embedded.kafka import KafkaServer
 from pitboss.embedded.postgres import PostgresServer
 from pitboss.embedded.state import StackState, forget_state, read_state, write_state
+from pitboss.embedded.tls import StackTls
 from pitboss.settings import Runtime, StackSettings, runtime_of
+from schemas.errors import UsageError
 
 LOCK_S = 180.0
 """How long to wait for another command that changes the stack; a first start fetches 45 MB."""
@@ -43,20 +45,41 @@ class Stack:
     @classmethod
     def open(cls, settings: StackSettings) -> Stack:
         """Return the stack of these settings; start nothing."""
-        kafka = KafkaServer(settings.home, settings.cache, settings.maven)
-        return cls(settings, kafka, PostgresServer(settings.home))
+        files = StackTls(settings.home / "tls")
+        tls = files if files.exists else None
+        kafka = KafkaServer(settings.home, settings.cache, settings.maven, tls)
+        return cls(settings, kafka, PostgresServer(settings.home, tls))
 
-    def up(self, progress: ReportProgress | None = None) -> StackState:
+    @property
+    def is_secured(self) -> bool:
+        """Whether clients of this stack speak TLS and log in."""
+        return self.kafka.tls is not None
+
+    def up(self, progress: ReportProgress | None = None, *, secure: bool = False) -> StackState:
         """Start what does not run, and wait until both servers answer.
 
         A running stack is left alone. A server that was killed starts again on its port with its
-        data. Raises StackError.
+        data. With `secure` a new stack speaks TLS only and asks for a login; once made, it does so
+        at each start. Raises StackError, UsageError for a stack that has data without TLS.
         """
         report = progress or _silent
         with self.lock(report):
             self.settings.home.mkdir(parents=True, exist_ok=True)
             self._hide_from_git()
-            return self._start(report)
+            stack = self._secured(report) if secure else self
+            return stack._start(report)  # noqa: SLF001 - of the same class
+
+    def _secured(self, report: ReportProgress) -> Stack:
+        if self.is_secured:
+            return self
+        if self.kafka.properties.exists() or self.postgres.data.exists():
+            raise UsageError(
+                f"the stack in {self.settings.home} was made without TLS and keeps that: name "
+                "another home in PITBOSS_HOME, or move this one away, for a secured stack"
+            )
+        report("making an authority, certificates and passwords")
+        StackTls(self.settings.home / "tls").make()
+        return Stack.open(self.settings)
 
     def revive(self, progress: ReportProgress | None = None) -> bool:
         """Start what has ended of a stack that is up; return False if it was stopped meanwhile.
@@ -77,8 +100,8 @@ class Stack:
         """
         if read_state(self.settings.home) is None:
             return []
-        servers = (("kafka", self.kafka), ("postgres", self.postgres))
-        return [name for name, server in servers if server.process() is None]
+        has_ended = {"kafka": self.kafka.process() is None, "postgres": self.postgres.has_ended}
+        return [name for name, it_has in has_ended.items() if it_has]
 
     def _start(self, report: ReportProgress) -> StackState:
         with ThreadPoolExecutor(2) as pool:
@@ -123,7 +146,7 @@ class Stack:
         if state is None:
             raise StackError(f"the stack in {self.settings.home} is not up: run `pitboss up`")
         chosen = self.settings.namespace if namespace is None else namespace
-        return runtime_of(state.kafka_bootstrap, state.database_url, chosen)
+        return runtime_of(state.broker, state.database_url, chosen)
 
     @property
     def lock_file(self) -> Path:
@@ -144,7 +167,7 @@ class Stack:
             missing = "Kafka" if kafka is None else "PostgreSQL"
             home = self.settings.home
             raise StackError(f"{missing} does not run: run `pitboss up`, or see the logs in {home}")
-        state = StackState(self.kafka.bootstrap, self.postgres.url, kafka=kafka, postgres=postgres)
+        state = StackState(self.kafka.broker, self.postgres.url, kafka=kafka, postgres=postgres)
         write_state(self.settings.home, state)
         return state
 

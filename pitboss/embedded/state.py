@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import msgspec
+
 from pitboss.embedded.files import write_atomically
 from pitboss.embedded.processes import ProcessId
 from pitboss.settings import Runtime, StackSettings, runtime_of
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 
 STATE_FILE = "stack.json"
@@ -25,7 +28,7 @@ class NoStack(UsageError):
 class StackState:
     """A started stack, as of the last `up`."""
 
-    kafka_bootstrap: str
+    broker: BrokerAddress
     database_url: str
     """Of the `postgres` database, with its password: the file is readable by its owner only."""
     kafka: ProcessId
@@ -42,12 +45,12 @@ def read_state(home: Path) -> StackState | None:
     try:
         fields = json.loads((home / STATE_FILE).read_text())
         return StackState(
-            fields["kafka_bootstrap"],
+            msgspec.convert(fields["broker"], BrokerAddress),
             fields["database_url"],
             kafka=ProcessId(**fields["kafka"]),
             postgres=ProcessId(**fields["postgres"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, msgspec.ValidationError):
         return None
 
 
@@ -82,4 +85,4 @@ def resolve_runtime(settings: StackSettings) -> Runtime:
             "or name its home in PITBOSS_HOME; else run `pitboss up`, or set PITBOSS_KAFKA and "
             "PITBOSS_DATABASE"
         )
-    return runtime_of(state.kafka_bootstrap, state.database_url, settings.namespace)
+    return runtime_of(state.broker, state.database_url, settings.namespace)

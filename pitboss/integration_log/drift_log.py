@@ -19,7 +19,7 @@ async def read_drift(
     Raises Unavailable, UsageError.
     """
     decode, found = codec.decoder(SchemaDrift), dict[str, SchemaDrift]()
-    async for record in read_topics(runtime.bootstrap_servers, [runtime.topic(DRIFT)]):
+    async for record in read_topics(runtime.broker, [runtime.topic(DRIFT)]):
         try:
             drift = decode(record.value)
         except Rejected:

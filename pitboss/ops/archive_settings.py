@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from pitboss.ops.exports import missing_packages
 from pitboss.settings import Runtime, read_values
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
+    from replay.archive.archived_log import ArchivedLog
     from replay.log.blocks import LogSource
 
 SPAN_MS_MIN: Final = 1_000
@@ -44,16 +46,23 @@ def check_target(target: str | None) -> str:
     return target
 
 
+def open_archive(runtime: Runtime) -> ArchivedLog | None:
+    """Open the installation's archive; None where none is set. Raises UsageError."""
+    target = read_archive_settings().target
+    if target is None:
+        return None
+    with missing_packages("archive"):
+        from replay.archive.archived_log import ArchivedLog
+        from replay.archive.store import open_store
+    return ArchivedLog(open_store(target), runtime.prefix)
+
+
 @contextmanager
 def open_log(runtime: Runtime, records_per_s: float) -> Iterator[LogSource]:
     """Open the broker's log at a bounded rate, and the archive's before it if one is set."""
-    from replay.archive.archived_log import ArchivedLog, JoinedLog
-    from replay.archive.store import open_store
+    from replay.archive.archived_log import JoinedLog
     from replay.log.broker import BrokerLog, RecordQuota
 
-    target = read_archive_settings().target
-    with BrokerLog(runtime.bootstrap_servers, RecordQuota(records_per_s)) as broker:
-        if target is None:
-            yield broker
-        else:
-            yield JoinedLog(ArchivedLog(open_store(target), runtime.prefix), broker)
+    archive = open_archive(runtime)
+    with BrokerLog(runtime.broker, RecordQuota(records_per_s)) as broker:
+        yield broker if archive is None else JoinedLog(archive, broker)

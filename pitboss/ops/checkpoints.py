@@ -36,10 +36,11 @@ from ledger_sink.proof.seals import (
     sign_checkpoint,
 )
 from pitboss.settings import Runtime
+from runtime.connection_faults import unreachable_database
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.topic_reader import read_topics
 from runtime.postgres.roles import Role, session_options, take_role_sync
-from schemas.errors import Fatal, Unavailable, UsageError
+from schemas.errors import Fatal, UsageError
 from schemas.topics import CHECKPOINTS, TRANSACTIONS
 
 
@@ -58,7 +59,7 @@ def connect(runtime: Runtime, *, read_only: bool) -> Connection:
         )
         return take_role_sync(connection, role)
     except psycopg.OperationalError as error:
-        raise Unavailable(f"the ledger's database does not answer: {error}") from error
+        raise unreachable_database("the ledger's database", error) from error
 
 
 def write_key_pair(path: Path) -> Path:
@@ -131,7 +132,7 @@ async def seal_and_publish(
             lines.write(line + b"\n")
             lines.flush()
             os.fsync(lines.fileno())
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.audit"))
+    producer = BatchProducer(ProducerSettings(runtime.broker, "pitboss.audit"))
     async with producer:
         await producer.send_keyed(
             runtime.topic(CHECKPOINTS), [(runtime.database.encode(), line, (), None)]
@@ -196,7 +197,7 @@ async def read_published_checkpoints(runtime: Runtime) -> list[SignedCheckpoint]
     """
     return [
         _read(record.value, f"{record.topic}-{record.partition}@{record.offset}")
-        async for record in read_topics(runtime.bootstrap_servers, [runtime.topic(CHECKPOINTS)])
+        async for record in read_topics(runtime.broker, [runtime.topic(CHECKPOINTS)])
         if record.key == runtime.database.encode() and record.value is not None
     ]
 

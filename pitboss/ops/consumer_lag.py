@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from pitboss.ops.topic_admin import admin_client, is_of_namespace
 from runtime.kafka.broker_queries import fetch_held_partitions, list_partitions
 from runtime.kafka.clients import stop_client
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable, UsageError
 
 _READ_TIMEOUT_S: Final = 20.0
@@ -90,7 +91,7 @@ def _sum(group: str | None, topic: str | None, lags: Sequence[PartitionLag], now
 
 
 async def measure_lag(
-    bootstrap: str,
+    broker: BrokerAddress,
     namespace: str,
     groups: Collection[str] = (),
     topics: Collection[str] = (),
@@ -107,7 +108,7 @@ async def measure_lag(
     second. Raises Unavailable, UsageError for a topic that does not exist.
     """
     patterns = dict(sources or {})
-    async with admin_client(bootstrap) as admin:
+    async with admin_client(broker) as admin:
         existing = set(await admin.list_topics())
         if missing := sorted(set(topics) - existing):
             raise UsageError(
@@ -124,7 +125,7 @@ async def measure_lag(
     present = sorted({tp for committed in offsets.values() for tp in committed})
     if not present:
         return []
-    lags = await _measure(bootstrap, offsets, present)
+    lags = await _measure(broker, offsets, present)
     return [
         replace(one, is_held=_tp(one) in (held[one.group] or ()))
         for one in lags
@@ -164,12 +165,12 @@ def _tp(one: PartitionLag) -> TopicPartition:
 
 
 async def _measure(
-    bootstrap: str,
+    broker: BrokerAddress,
     committed: Mapping[str, Mapping[TopicPartition, int | None]],
     present: Sequence[TopicPartition],
 ) -> list[PartitionLag]:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
+        **broker.aiokafka_options(),
         enable_auto_commit=False,
         # What retention has deleted meanwhile is passed over, as a worker would.
         auto_offset_reset="earliest",
@@ -192,7 +193,7 @@ async def _measure(
         ]
         times = await _oldest_times(consumer, lags)
     except (KafkaError, TimeoutError) as error:
-        raise Unavailable(f"the broker at {bootstrap} does not answer: {error!r}") from error
+        raise Unavailable(f"the broker at {broker} does not answer: {error!r}") from error
     finally:
         await stop_client(consumer)
     return [replace(one, oldest_ms=times.get(_first_unread(one))) for one in lags]

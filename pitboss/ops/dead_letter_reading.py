@@ -15,6 +15,7 @@ from runtime.dead_letters.letter_index import IndexPosition, LetterIndex, NewLet
 from runtime.dead_letters.letters import Letter
 from runtime.kafka.topic_reader import partition_bounds, read_offsets, read_topics
 from runtime.postgres.roles import RightsMissing, Role
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.errors import Rejected, UsageError
 from schemas.events import DeadLetter, Position
@@ -62,7 +63,7 @@ async def read_letters(runtime: Runtime, wants_bytes: Callable[[DeadLetter], boo
     It is asked of letters without bytes. Raises Unavailable, and UsageError where the namespace was
     never provisioned.
     """
-    servers = runtime.bootstrap_servers
+    servers = runtime.broker
     topics = await dead_letter_topics(servers, runtime.namespace)
     if not topics:
         return FoundLetters()
@@ -135,7 +136,7 @@ async def _read_on(
             await writer.tidy(bounds)
         if not topics:
             return found
-        async for record in read_topics(runtime.bootstrap_servers, topics, starts):
+        async for record in read_topics(runtime.broker, topics, starts):
             tail = tails[TopicPartition(record.topic, record.partition)]
             tail.next_offset = record.offset + 1
             try:
@@ -186,7 +187,7 @@ class _IndexWriter:
             await self._index.add(new)
 
 
-async def _read_whole(servers: str, wanted: Sequence[Position]) -> dict[Position, Letter]:
+async def _read_whole(servers: BrokerAddress, wanted: Sequence[Position]) -> dict[Position, Letter]:
     decode = codec.decoder(DeadLetter)
     offsets: dict[TopicPartition, list[int]] = {}
     for place in wanted:

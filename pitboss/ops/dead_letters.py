@@ -81,7 +81,7 @@ async def open_redriver(
 
     Raises as `load_snapshot` does.
     """
-    servers = runtime.bootstrap_servers
+    servers = runtime.broker
     actions = ActionStore(runtime.database_url, APPLICATION)
     producer = BatchProducer(
         ProducerSettings(servers, APPLICATION, batch_bytes_max=APPEND_BYTES_MAX)
@@ -153,7 +153,7 @@ async def trim_letters(
         if count := sum(offset < cut for offset, _ in letters):
             trimmed.append(TrimmedLetters(tp.topic, tp.partition, cut, count))
     if trimmed and not dry_run:
-        async with admin_client(runtime.bootstrap_servers) as admin:
+        async with admin_client(runtime.broker) as admin:
             cuts = {TopicPartition(one.topic, one.partition): one.before_offset for one in trimmed}
             await admin.delete_records({tp: RecordsToDelete(cut) for tp, cut in cuts.items()})
     return trimmed

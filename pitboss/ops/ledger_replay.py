@@ -148,7 +148,7 @@ async def _compare(
 def _shadow(runtime: Runtime, *, keep: bool) -> Iterator[Runtime]:
     """Create a database for one rebuilt ledger, and drop it unless it is kept."""
     name = f"replay_{secrets.token_hex(6)}"
-    shadow = runtime_of(runtime.bootstrap_servers, runtime.database_url, name)
+    shadow = runtime_of(runtime.broker, runtime.database_url, name)
     create_database(shadow)
     is_complete = False
     try:

@@ -13,6 +13,8 @@ from aiokafka.errors import KafkaError
 
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
+from pitboss.ops.archive_settings import open_archive
+from pitboss.ops.periods import format_time
 from pitboss.settings import Runtime
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
@@ -49,8 +51,9 @@ async def offset_after(
     """Return the offset that follows a time or a place in the player's partition of the log.
 
     The log is booked up to it there: for a place it is the next offset; for a time, in epoch ms, it
-    is the offset of the first record that came later. Raises UsageError for a text that is not a
-    place, or one in another partition; Unavailable without a broker.
+    is the offset of the first record that came later. Where the broker has deleted the records of
+    that time, the archive is asked. Raises UsageError for a text that is not a place, or one in
+    another partition; LogGap for a time that neither of them holds; Unavailable without a broker.
     """
     [(partitions,)] = await database.query(statements("history")["partitions"]) or [(None,)]
     if partitions is None:
@@ -83,12 +86,12 @@ async def read_events(
     if not places:
         return {}
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers,
+        **runtime.broker.aiokafka_options(),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
     )
     try:
-        await start_client(consumer, runtime.bootstrap_servers)
+        await start_client(consumer, runtime.broker)
         for partition, group in groupby(sorted(places), key=lambda place: place[0]):
             tp = TopicPartition(log, partition)
             offsets = [offset for _, offset in group]
@@ -120,14 +123,13 @@ async def _read_values(
 
 async def _first_after(runtime: Runtime, partition: int, at_ms: int) -> int:
     tp = TopicPartition(runtime.topic(TRANSACTIONS), partition)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False
-    )
+    consumer = AIOKafkaConsumer(**runtime.broker.aiokafka_options(), enable_auto_commit=False)
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            await start_client(consumer, runtime.bootstrap_servers)
+            await start_client(consumer, runtime.broker)
             consumer.assign([tp])
             ends = await consumer.end_offsets([tp])
+            begin = (await consumer.beginning_offsets([tp]))[tp]
             later = (await consumer.offsets_for_times({tp: at_ms + 1}))[tp]
     except (TimeoutError, KafkaError) as error:
         raise Unavailable(
@@ -135,4 +137,30 @@ async def _first_after(runtime: Runtime, partition: int, at_ms: int) -> int:
         ) from error
     finally:
         await stop_client(consumer)
-    return ends[tp] if later is None else int(later.offset)
+    found = ends[tp] if later is None else int(later.offset)
+    if found > begin or not begin:
+        return found
+    # All that the broker has came later, and so may have records that it has deleted.
+    return await asyncio.to_thread(_first_in_archive, runtime, partition, at_ms + 1, begin)
+
+
+def _first_in_archive(runtime: Runtime, partition: int, at_ms: int, held_from: int) -> int:
+    """Return the first offset at or after a time of the records before `held_from`.
+
+    Raises LogGap where the archive does not hold all of them behind that time.
+    """
+    log = runtime.topic(TRANSACTIONS)
+    archive = open_archive(runtime)
+    end = 0
+    if archive is not None and archive.has_topic(log):
+        _, end = archive.bounds(log).get(partition, (0, 0))
+    if archive is None or end < held_from:
+        from replay.log.blocks import LogGap
+
+        raise LogGap(
+            f"{log}-{partition}@{held_from}: the broker holds the log from there on, which came "
+            f"after {format_time(at_ms - 1)}, and the archive ends at {end}: set PITBOSS_ARCHIVE "
+            "to an archive of this installation, or name the place, as in "
+            f"{TRANSACTIONS}-{partition}@{held_from}"
+        )
+    return min(held_from, archive.first_in(log, partition, at_ms))

@@ -26,6 +26,7 @@ from pitboss.settings import Runtime, WorkerSettings
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.errors import Rejected, Unavailable, UsageError
 from schemas.events import Attempt, DeadLetter, Position, WalletOutcome, WalletTransaction
@@ -146,13 +147,13 @@ async def submit(
     check_event(body)
     topic = runtime.topic(raw_topic(PROVIDER))
     key = str(event["player_id"] if "player_id" in event else event["id"]).encode()
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.house"))
+    producer = BatchProducer(ProducerSettings(runtime.broker, "pitboss.house"))
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, isolation_level="read_committed"
+        **runtime.broker.aiokafka_options(), isolation_level="read_committed"
     )
     await producer.start()
     try:
-        await start_client(consumer, runtime.bootstrap_servers)
+        await start_client(consumer, runtime.broker)
         if signing_key is None and await _is_last_signed(
             consumer, topic, await producer.partition_count(topic)
         ):
@@ -162,7 +163,7 @@ async def submit(
         attempt = Attempt(sent.topic, sent.partition, sent.offset, 0)
         return await _wait_for_answer(consumer, attempt, wait_s)
     except KafkaError as error:
-        message = f"the broker at {runtime.bootstrap_servers} does not answer: {error!r}"
+        message = f"the broker at {runtime.broker} does not answer: {error!r}"
         raise Unavailable(message) from error
     finally:
         await stop_client(consumer)
@@ -238,11 +239,11 @@ async def _wait_for_answer(
 
 
 async def append_events(
-    bootstrap_servers: str, topic: str, events: Sequence[WalletTransaction]
+    broker: BrokerAddress, topic: str, events: Sequence[WalletTransaction]
 ) -> None:
     """Append the sweep's events to the log, each under its player's key. Raises Unavailable."""
     encode = codec.encoder(WalletTransaction)
-    producer = BatchProducer(ProducerSettings(bootstrap_servers, "pitboss.cli"))
+    producer = BatchProducer(ProducerSettings(broker, "pitboss.cli"))
     await producer.start()
     try:
         await producer.send_keyed(

@@ -66,7 +66,7 @@ async def read_pauses(runtime: Runtime, roles: Collection[str] = ROLES) -> dict[
     """
     messages: list[tuple[ControlMessage, int]] = []
     try:
-        async for record in read_topics(runtime.bootstrap_servers, [runtime.topic(CONTROL)]):
+        async for record in read_topics(runtime.broker, [runtime.topic(CONTROL)]):
             with suppress(ValueError):  # each worker logs it, with its place
                 messages.append((decode_message(record.value), record.timestamp))
     except UsageError:
@@ -98,7 +98,7 @@ async def change_pauses(
 
 
 async def _append(runtime: Runtime, messages: Sequence[ControlMessage]) -> None:
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.control"))
+    producer = BatchProducer(ProducerSettings(runtime.broker, "pitboss.control"))
     await producer.start()
     try:
         for message in messages:

@@ -53,11 +53,11 @@ async def read_traffic(runtime: Runtime, from_ms: int) -> dict[ProviderVersion, 
     figure may be too low. Raises Unavailable, UsageError.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers,
+        **runtime.broker.aiokafka_options(),
         enable_auto_commit=False,
         isolation_level="read_committed",
     )
-    await start_client(consumer, runtime.bootstrap_servers)
+    await start_client(consumer, runtime.broker)
     database = LedgerDatabase(runtime.database_url, "pitboss.providers", role=Role.READER)
     try:
         partitions = await _partitions(runtime, (TRANSACTIONS, *_REPORTED))
@@ -70,9 +70,7 @@ async def read_traffic(runtime: Runtime, from_ms: int) -> dict[ProviderVersion, 
             for version, traffic in (await _read(consumer, starts, codec.decoder(record))).items():
                 add_traffic(counted, version, traffic)
     except (KafkaError, TimeoutError) as error:
-        raise Unavailable(
-            f"the broker at {runtime.bootstrap_servers} does not answer: {error!r}"
-        ) from error
+        raise Unavailable(f"the broker at {runtime.broker} does not answer: {error!r}") from error
     except psycopg.Error as error:
         raise Unavailable(f"the ledger's database does not answer: {error}") from error
     finally:
@@ -84,7 +82,7 @@ async def read_traffic(runtime: Runtime, from_ms: int) -> dict[ProviderVersion, 
 async def _partitions(runtime: Runtime, topics: Collection[str]) -> dict[str, list[TopicPartition]]:
     names = {runtime.topic(topic): topic for topic in topics}
     found: dict[str, list[TopicPartition]] = {topic: [] for topic in topics}
-    async with admin_client(runtime.bootstrap_servers) as admin:
+    async with admin_client(runtime.broker) as admin:
         for partition in await list_partitions(admin, names):
             found[names[partition.topic]].append(partition)
     return found

@@ -95,7 +95,7 @@ def provision(
         report("topics", 0, 1)
     topics = asyncio.run(
         create_topics(
-            runtime.bootstrap_servers,
+            runtime.broker,
             runtime.namespace,
             raw.names,
             partitions,
@@ -140,5 +140,5 @@ def _missing(migrations: MigrationSet, runtime: Runtime, *, is_new: bool) -> lis
 
 def deprovision(runtime: Runtime) -> None:
     """Drop a namespace with all it holds; for demos, trials and tests."""
-    asyncio.run(delete_topics(runtime.bootstrap_servers, runtime.namespace))
+    asyncio.run(delete_topics(runtime.broker, runtime.namespace))
     drop_database(runtime)

@@ -50,13 +50,13 @@ async def read_case(runtime: Runtime, place: Position) -> QuarantineCase:
 
     Raises UsageError where no record lies, Unavailable.
     """
-    counts = await partition_counts(runtime.bootstrap_servers, f"^{place.topic}$")
+    counts = await partition_counts(runtime.broker, f"^{place.topic}$")
     partitions = counts.get(place.topic, 0)
     if place.partition >= partitions:
         raise UsageError(f"the log has no partition {place.topic}-{place.partition}")
     name, proposals = await _read_proposals(runtime, place)
     tp = TopicPartition(place.topic, place.partition)
-    async with admin_client(runtime.bootstrap_servers) as admin:
+    async with admin_client(runtime.broker) as admin:
         offsets = await fetch_group_offsets(admin, runtime.group(GROUP), [tp])
     return QuarantineCase(name, partitions, (offsets[tp] or 0) > place.offset, proposals)
 
@@ -64,7 +64,7 @@ async def read_case(runtime: Runtime, place: Position) -> QuarantineCase:
 async def _read_proposals(
     runtime: Runtime, place: Position
 ) -> tuple[str, list[QuarantineProposal]]:
-    reader = KafkaLogReader(runtime.bootstrap_servers, place.topic)
+    reader = KafkaLogReader(runtime.broker, place.topic)
     decode, search = codec.decoder(WalletTransaction), None
     found: list[QuarantineProposal] = []
     next_offset, last_offset = place.offset, -1

@@ -24,6 +24,7 @@ from pitboss.provider_settings import ALL_PROVIDERS, check_providers
 from pitboss.setting_table import BY_NAME
 from pitboss.settings import Runtime, WorkerSettings
 from runtime.postgres.roles import Role
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import (
     RAW_PARTITIONS_DEFAULT,
@@ -178,7 +179,7 @@ def store(runtime: Runtime, raw: RawTopics, stored: RawTopics | None) -> None:
 def existing_counts(runtime: Runtime) -> list[int]:
     """Return the partition counts of the raw topics on the broker. Raises Unavailable."""
     pattern = raw_pattern(runtime.namespace)
-    return list(asyncio.run(partition_counts(runtime.bootstrap_servers, pattern)).values())
+    return list(asyncio.run(partition_counts(runtime.broker, pattern)).values())
 
 
 def read_current(runtime: Runtime, worker: WorkerSettings) -> RawTopics:
@@ -201,20 +202,20 @@ async def resolve_raw_topics(runtime: Runtime, worker: WorkerSettings) -> RawTop
 
 
 async def find_unread(
-    bootstrap: str, namespace: str, providers: Collection[str] | None
+    broker: BrokerAddress, namespace: str, providers: Collection[str] | None
 ) -> list[UnreadTopic]:
     """Return the topics that look like raw topics, hold records, and are read by nothing.
 
     Raises Unavailable.
     """
-    async with admin_client(bootstrap) as admin:
+    async with admin_client(broker) as admin:
         names = await admin.list_topics()
     wanted = re.compile(raw_pattern(namespace, providers))
     similar = re.compile(unread_pattern(namespace))
     unread = [name for name in names if similar.match(name) and not wanted.match(name)]
     if not unread:
         return []
-    counts = await record_counts(bootstrap, unread)
+    counts = await record_counts(broker, unread)
     return [
         UnreadTopic(name, count, _remedy(name, namespace))
         for name, count in sorted(counts.items())
@@ -228,7 +229,7 @@ def list_unread(runtime: Runtime, worker: WorkerSettings) -> list[UnreadTopic]:
     Raises UsageError where both differ, Unavailable, RightsMissing.
     """
     raw = read_current(runtime, worker)
-    return asyncio.run(find_unread(runtime.bootstrap_servers, runtime.namespace, raw.providers))
+    return asyncio.run(find_unread(runtime.broker, runtime.namespace, raw.providers))
 
 
 def _remedy(topic: str, namespace: str) -> str:

@@ -20,6 +20,7 @@ from pitboss.ops.topic_admin import admin_client
 from pitboss.settings import Runtime
 from runtime.kafka.broker_queries import fetch_group_offsets, list_partitions
 from runtime.kafka.clients import start_client, stop_client
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable
 from schemas.topics import raw_pattern
 from streams.normalise.handler import NAME as NORMALISE
@@ -47,7 +48,7 @@ async def trim_raw_topics(
 
     `providers` None means the raw topics of all. Raises Unavailable.
     """
-    servers = runtime.bootstrap_servers
+    servers = runtime.broker
     pattern = re.compile(raw_pattern(runtime.namespace, providers))
     async with admin_client(servers) as admin:
         names = [name for name in await admin.list_topics() if pattern.fullmatch(name)]
@@ -73,10 +74,10 @@ async def trim_raw_topics(
 
 
 async def _bounds(
-    servers: str, partitions: Collection[TopicPartition], older_than_ms: int
+    servers: BrokerAddress, partitions: Collection[TopicPartition], older_than_ms: int
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
     """Return the first offset of each partition, and the first that is not older."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers)
+    consumer = AIOKafkaConsumer(**servers.aiokafka_options())
     await start_client(consumer, servers)
     try:
         consumer.assign(partitions)

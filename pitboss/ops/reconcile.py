@@ -77,7 +77,7 @@ async def republish_balances(
     """
     records = MessageEncoder(runtime.topic(TRANSACTIONS))
     sent = 0
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.reconcile"))
+    producer = BatchProducer(ProducerSettings(runtime.broker, "pitboss.reconcile"))
     async with producer:
         for _ in range(ATTEMPTS_MAX):
             report, wallets = await _compare(runtime, database)
@@ -101,11 +101,11 @@ async def reconcile_offsets(runtime: Runtime, database: LedgerDatabase) -> Check
     The tables are read last: a record that came meanwhile may be booked and not yet seen, never the
     reverse. Raises Unavailable.
     """
-    async with admin_client(runtime.bootstrap_servers) as admin:
+    async with admin_client(runtime.broker) as admin:
         there = set(await admin.list_topics())
     raw = {name: runtime.topic(raw_topic(name)) for name in DIALECTS}
     providers = [name for name, topic in raw.items() if {topic, dead_letter_topic(topic)} <= there]
-    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, providers)
+    topics = await read_all_topics(runtime.broker, runtime.namespace, providers)
     return check_offsets(topics, await read_tables(database))
 
 
@@ -115,7 +115,7 @@ async def _compare(
     published = await read_published(database, runtime.topic(TRANSACTIONS))
     decode = codec.decoder(WalletBalance)
     latest: dict[str, WalletBalance] = {}
-    async for record in read_topics(runtime.bootstrap_servers, [runtime.topic(BALANCES)]):
+    async for record in read_topics(runtime.broker, [runtime.topic(BALANCES)]):
         key = (record.key or b"").decode()
         if record.value is None:
             latest.pop(key, None)

@@ -88,7 +88,7 @@ async def recover_to_log(
     step. Raises RecoveryRefused where this log cannot be the one, or a worker runs; Unavailable.
     """
     began_s = time.monotonic()
-    admin = GroupAdmin(runtime.bootstrap_servers)
+    admin = GroupAdmin(runtime.broker)
     members = admin.wait_until_empty(groups_of(runtime.namespace), options.wait_s, begin)
     check_alone(members, 0)
     with _workplace(runtime, dry_run=options.dry_run) as place:
@@ -187,9 +187,7 @@ def _workplace(runtime: Runtime, *, dry_run: bool) -> Iterator[Runtime]:
     if not dry_run:
         yield runtime
         return
-    copy = runtime_of(
-        runtime.bootstrap_servers, runtime.database_url, f"recover_{secrets.token_hex(6)}"
-    )
+    copy = runtime_of(runtime.broker, runtime.database_url, f"recover_{secrets.token_hex(6)}")
     copy_database(runtime, copy)
     try:
         yield copy

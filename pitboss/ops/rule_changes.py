@@ -54,7 +54,7 @@ def publish_change(rule: Rule, *, actor: str, reason: str) -> RuleChange:
 async def read_book(runtime: Runtime) -> RuleBook:
     """Return the rules after all changes so far. Raises UsageError without a topic, Unavailable."""
     book, decode = RuleBook(DEFAULT_RULES), codec.decoder(RuleChange)
-    async for record in read_topics(runtime.bootstrap_servers, [runtime.topic(RULES)]):
+    async for record in read_topics(runtime.broker, [runtime.topic(RULES)]):
         try:
             change = decode(record.value or b"")
         except Rejected:
@@ -70,7 +70,7 @@ async def append_change(runtime: Runtime, change: RuleChange) -> int:
     Raises UsageError for one that contradicts those before it, also one that came meanwhile.
     """
     (await read_book(runtime)).check(change)
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.rules"))
+    producer = BatchProducer(ProducerSettings(runtime.broker, "pitboss.rules"))
     await producer.start()
     try:
         value = codec.encoder(RuleChange)(change)

@@ -34,19 +34,20 @@ def build_order(place: Position, actor: str, reason: str) -> ControlMessage:
 
 async def append_order(runtime: Runtime, order: ControlMessage) -> None:
     """Append an order. Raises Unavailable, UsageError if the control topic does not exist."""
-    async with BatchProducer(
-        ProducerSettings(runtime.bootstrap_servers, "pitboss.control")
-    ) as producer:
+    async with BatchProducer(ProducerSettings(runtime.broker, "pitboss.control")) as producer:
         await producer.send(
             runtime.topic(CONTROL), order.component.encode(), msgspec.json.encode(order)
         )
 
 
 async def read_orders(runtime: Runtime) -> list[SkipOrder]:
-    """Return all orders, oldest first. Raises Unavailable."""
+    """Return all orders, oldest first.
+
+    A message of the control topic that is not an order is left out. Raises Unavailable.
+    """
     orders: dict[str, SkipOrder] = {}
     try:
-        async for record in read_topics(runtime.bootstrap_servers, [runtime.topic(CONTROL)]):
+        async for record in read_topics(runtime.broker, [runtime.topic(CONTROL)]):
             with suppress(ValueError):  # each worker logs it, with its place
                 message = decode_message(record.value)
                 if (skip := skip_of(message)) is not None:

@@ -20,6 +20,8 @@ from streams.drift.settings import NAME as DRIFT
 from streams.normalise.handler import NAME as NORMALISE
 
 _GROUPS: Final = (NORMALISE, LEDGER, RESOLVE, FRAUD, DRIFT)
+_NOTE: Final = re.compile(r"\d+ (.*)", re.DOTALL)
+"""What a worker commits with the offset of a partition that waits."""
 _SIGN: Final = re.compile(rf"\d+ {PartitionStuck.code}: (.*)", re.DOTALL)
 
 
@@ -41,7 +43,7 @@ async def find_stuck(runtime: Runtime) -> list[StuckPartition]:
     """Return the partitions of the installation that wait at a record. Raises Unavailable."""
     found: list[StuckPartition] = []
     try:
-        async with admin_client(runtime.bootstrap_servers) as admin:
+        async with admin_client(runtime.broker) as admin:
             for group in _GROUPS:
                 found += await _signs(admin, runtime, runtime.group(group))
     except KafkaError as error:  # as long as the broker has not loaded what groups have committed
@@ -57,6 +59,24 @@ async def _signs(admin: AIOKafkaAdminClient, runtime: Runtime, group: str) -> li
         if is_of_namespace(tp.topic, runtime.namespace)
         and (match := _SIGN.fullmatch(commit.metadata.removesuffix("\0")))
     ]
+
+
+async def find_waiting(runtime: Runtime) -> dict[tuple[str, str, int], str]:
+    """Return why partitions wait, by group, topic and partition, as their workers say it.
+
+    Where a worker has ended since, it is what it said last. Raises Unavailable.
+    """
+    found: dict[tuple[str, str, int], str] = {}
+    try:
+        async with admin_client(runtime.broker) as admin:
+            for group in map(runtime.group, _GROUPS):
+                for tp, commit in (await admin.list_consumer_group_offsets(group)).items():
+                    match = _NOTE.fullmatch(commit.metadata.removesuffix("\0"))
+                    if match and is_of_namespace(tp.topic, runtime.namespace):
+                        found[group, tp.topic, tp.partition] = match[1]
+    except KafkaError as error:
+        raise Unavailable(f"the broker does not say what its groups wait for: {error!r}") from error
+    return found
 
 
 def list_stuck(runtime: Runtime) -> list[StuckPartition]:

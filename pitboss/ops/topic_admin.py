@@ -33,8 +33,10 @@ from aiokafka.errors import (
     TopicAlreadyExistsError,
 )
 
+from runtime.connection_faults import find_broker_fault
 from runtime.kafka.broker_queries import list_partitions
 from runtime.kafka.clients import start_client, stop_client
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import (
     DEAD_LETTER_SUFFIX,
@@ -101,22 +103,24 @@ class TopicDifference:
 
 
 @asynccontextmanager
-async def admin_client(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin_client(broker: BrokerAddress) -> AsyncIterator[AIOKafkaAdminClient]:
     """Give a started client, closed on leaving. Raises Unavailable where no broker answers."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin, is_connected = AIOKafkaAdminClient(**broker.aiokafka_options()), False
     try:
         await admin.start()
+        is_connected = True
         yield admin
     except _UNAVAILABLE as error:
-        raise Unavailable(
-            f"no Kafka broker answers at {bootstrap} ({error}): run `pitboss up` or check it"
+        fault = None if is_connected else await asyncio.to_thread(find_broker_fault, broker)
+        raise fault or Unavailable(
+            f"no Kafka broker answers at {broker} ({error}): run `pitboss up` or check it"
         ) from error
     finally:
         await admin.close()
 
 
 async def create_topics(
-    bootstrap: str,
+    broker: BrokerAddress,
     namespace: str,
     providers: Iterable[str],
     partitions: int = PARTITIONS_DEFAULT,
@@ -132,7 +136,7 @@ async def create_topics(
     was made by others, so it gets its dead letter topic, too. In a dry run the broker validates
     the request and does not carry it out. Raises TopicRefused, Unavailable.
     """
-    async with admin_client(bootstrap) as admin:
+    async with admin_client(broker) as admin:
         wanted = required_topics(
             providers,
             await admin.list_topics(),
@@ -155,7 +159,7 @@ async def create_topics(
                 created.append(name)
         if created and not dry_run:
             async with asyncio.timeout(_SETTLE_TIMEOUT_S):
-                await _wait_until_usable(bootstrap, admin, created, report)
+                await _wait_until_usable(broker, admin, created, report)
     return TopicCreation(tuple(created), tuple(existing))
 
 
@@ -179,23 +183,26 @@ def _config(topic: Topic, replicas: int) -> dict[str, str]:
 
 
 async def wait_for_leaders(
-    bootstrap: str, timeout_s: float, report: ReportLeaders = report_nothing
+    broker: BrokerAddress, timeout_s: float, report: ReportLeaders = report_nothing
 ) -> bool:
     """Wait until each partition of the broker takes records; return False after `timeout_s`.
 
     A broker that has just started answers before it leads its partitions. Raises Unavailable.
     """
-    async with admin_client(bootstrap) as admin:
+    async with admin_client(broker) as admin:
         try:
             async with asyncio.timeout(timeout_s):
-                await _wait_until_usable(bootstrap, admin, None, report)
+                await _wait_until_usable(broker, admin, None, report)
         except TimeoutError:
             return False
     return True
 
 
 async def _wait_until_usable(
-    bootstrap: str, admin: AIOKafkaAdminClient, names: Sequence[str] | None, report: ReportLeaders
+    broker: BrokerAddress,
+    admin: AIOKafkaAdminClient,
+    names: Sequence[str] | None,
+    report: ReportLeaders,
 ) -> None:
     """Wait for these topics; None means all, without those that are deleted meanwhile."""
     # The broker answers before it has made the partitions, which takes seconds for some hundred of
@@ -213,7 +220,7 @@ async def _wait_until_usable(
         return
     with _without_logs("aiokafka.consumer.fetcher"):
         await _end_offsets(
-            bootstrap,
+            broker,
             {
                 TopicPartition(topic["topic"], partition["partition"])
                 for topic in topics
@@ -245,7 +252,7 @@ def _without_logs(name: str) -> Iterator[None]:
 
 
 async def check_topics(
-    bootstrap: str,
+    broker: BrokerAddress,
     namespace: str,
     providers: Iterable[str],
     partitions: int = PARTITIONS_DEFAULT,
@@ -258,7 +265,7 @@ async def check_topics(
     Of a raw topic that was made by others, only the dead letter topic is compared. Raises
     Unavailable.
     """
-    async with admin_client(bootstrap) as admin:
+    async with admin_client(broker) as admin:
         existing = set(await admin.list_topics())
         wanted = required_topics(
             providers, existing, namespace, read=read, raw_partitions=raw_partitions
@@ -315,12 +322,12 @@ def is_of_namespace(topic: str, namespace: str) -> bool:
 
 
 async def _end_offsets(
-    bootstrap: str, partitions: Collection[TopicPartition]
+    broker: BrokerAddress, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, int]:
     # Topics that were deleted are left out: a group remembers them for a week.
     if not partitions:
         return {}
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    consumer = AIOKafkaConsumer(**broker.aiokafka_options())
     try:
         await consumer.start()
         known = await consumer.topics()
@@ -334,24 +341,24 @@ async def _end_offsets(
     return dict(ends)
 
 
-async def record_counts(bootstrap: str, topics: Collection[str]) -> dict[str, int]:
+async def record_counts(broker: BrokerAddress, topics: Collection[str]) -> dict[str, int]:
     """Return how many offsets the broker holds of each topic, those of markers included.
 
     A topic that does not exist has none. Raises Unavailable.
     """
-    async with admin_client(bootstrap) as admin:
+    async with admin_client(broker) as admin:
         existing = set(topics).intersection(await admin.list_topics())
         partitions = await list_partitions(admin, existing)
     if not partitions:
         return dict.fromkeys(topics, 0)
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    consumer = AIOKafkaConsumer(**broker.aiokafka_options())
     try:
-        await start_client(consumer, bootstrap)
+        await start_client(consumer, broker)
         consumer.assign(partitions)
         starts = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
     except _UNAVAILABLE as error:
-        raise Unavailable(f"the broker at {bootstrap} does not answer: {error!r}") from error
+        raise Unavailable(f"the broker at {broker} does not answer: {error!r}") from error
     finally:
         await stop_client(consumer)
     counts = dict.fromkeys(topics, 0)
@@ -360,25 +367,25 @@ async def record_counts(bootstrap: str, topics: Collection[str]) -> dict[str, in
     return counts
 
 
-async def partition_counts(bootstrap: str, pattern: str) -> dict[str, int]:
+async def partition_counts(broker: BrokerAddress, pattern: str) -> dict[str, int]:
     """Return the partition count of each topic that matches the pattern. Raises Unavailable."""
-    async with admin_client(bootstrap) as admin:
+    async with admin_client(broker) as admin:
         names = [name for name in await admin.list_topics() if re.match(pattern, name)]
         return dict(Counter(tp.topic for tp in await list_partitions(admin, names)))
 
 
-async def find_missing_topics(bootstrap: str, topics: Collection[str]) -> list[str]:
+async def find_missing_topics(broker: BrokerAddress, topics: Collection[str]) -> list[str]:
     """Return the topics that the broker does not have, in order. Raises Unavailable."""
-    async with admin_client(bootstrap) as admin:
+    async with admin_client(broker) as admin:
         return sorted(set(topics) - set(await admin.list_topics()))
 
 
-async def dead_letter_topics(bootstrap: str, namespace: str) -> list[str]:
+async def dead_letter_topics(broker: BrokerAddress, namespace: str) -> list[str]:
     """Return the existing dead letter topics of a namespace, as on the broker.
 
     Raises Unavailable.
     """
-    async with admin_client(bootstrap) as admin:
+    async with admin_client(broker) as admin:
         names = await admin.list_topics()
     return sorted(
         name
@@ -387,7 +394,7 @@ async def dead_letter_topics(bootstrap: str, namespace: str) -> list[str]:
     )
 
 
-async def delete_topics(bootstrap: str, namespace: str) -> tuple[str, ...]:
+async def delete_topics(broker: BrokerAddress, namespace: str) -> tuple[str, ...]:
     """Delete every topic of a namespace and return their names: the end of a demo, trial or test.
 
     Raises UsageError for the empty namespace, which is the real installation; TopicRefused;
@@ -395,7 +402,7 @@ async def delete_topics(bootstrap: str, namespace: str) -> tuple[str, ...]:
     """
     if not namespace:
         raise UsageError("topics without a namespace are the real ones; they are not deleted")
-    async with admin_client(bootstrap) as admin:
+    async with admin_client(broker) as admin:
         prefix = qualified_name("", namespace)
         names = sorted(name for name in await admin.list_topics() if name.startswith(prefix))
         if names:

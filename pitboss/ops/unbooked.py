@@ -147,7 +147,7 @@ async def _booked_offsets(database: LedgerDatabase, runtime: Runtime) -> dict[st
 
 
 def _progress(runtime: Runtime, providers: Collection[str] | None) -> KafkaPipelineProgress:
-    servers = runtime.bootstrap_servers
+    servers = runtime.broker
     return KafkaPipelineProgress(servers, runtime.namespace, NORMALISE_GROUP, providers)
 
 

@@ -11,6 +11,7 @@ from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.shared_settings import adopt_stored
 from pitboss.setting_files import configure_dialects, read_currencies
 from pitboss.settings import read_settings, read_values, read_worker_settings
+from pitboss.telemetry_settings import read_telemetry_settings
 from pitboss.workers import ALL_ROLES, READS_RAW
 from pitboss.workers.compose import compose
 from runtime.kafka.app import PitbossApp
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         worker = read_worker_settings()
+        telemetry = read_telemetry_settings()
         rss_max_mb: int = read_values()["worker_rss_max_mb"].value
     except UsageError as error:
         logging.getLogger(__name__).critical("%s: %s", error.code, error)
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         configure_dialects(worker)
         shared = await adopt_stored(runtime, worker)
         if role not in READS_RAW:
-            return compose(role, runtime, shared)
+            return compose(role, runtime, shared, telemetry)
         from pitboss.ops.raw_topics import resolve_raw_topics
 
         raw = await resolve_raw_topics(runtime, worker)
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
             from pitboss.workers.checks import check_unsigned
 
             check_unsigned(worker, raw.providers, are_ours=not settings.uses_given_servers)
-        return compose(role, runtime, replace(shared, providers=raw.providers))
+        return compose(role, runtime, replace(shared, providers=raw.providers), telemetry)
 
     return run_worker(create, rss_max_bytes=rss_max_mb * MB)
 

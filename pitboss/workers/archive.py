@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from pitboss.ops.archive_settings import check_target, read_archive_settings
 from pitboss.ops.exports import missing_packages
 from pitboss.settings import Runtime, WorkerSettings
 from runtime.kafka.app import AppSettings, PitbossApp
 from runtime.kafka.app import create_app as create_faust_app
+from runtime.telemetry.samples import MetricSample
 
 PASS_EVERY_MAX_S = 30.0
 """A pass asks for the end of every partition; a file may be that much later than its span's end."""
@@ -29,10 +30,12 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         from replay.archive.store import open_store
         from replay.log.broker import BrokerLog, RecordQuota, list_topics
     store = open_store(target)
+    opened: list[PostgresBooks] = []
 
     def connect() -> tuple[Archiver, Callable[[], None]]:
         books = PostgresBooks(runtime.database_url)
-        broker = BrokerLog(runtime.bootstrap_servers, RecordQuota(RATE))
+        opened[:] = [books]
+        broker = BrokerLog(runtime.broker, RecordQuota(RATE))
 
         def close() -> None:
             broker.close()
@@ -42,9 +45,16 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         return Archiver(broker, store, books, runtime.prefix, rule), close
 
     def find_topics() -> list[str]:
-        return list_topics(runtime.bootstrap_servers, runtime.prefix)
+        return list_topics(runtime.broker, runtime.prefix)
 
-    app = create_faust_app(AppSettings("archive", runtime.bootstrap_servers))
+    app = create_faust_app(AppSettings("archive", runtime.broker))
     pause_s = min(PASS_EVERY_MAX_S, max(PASS_EVERY_MIN_S, settings.span_ms / 10_000))
     app.supervise(ArchiveService(connect, find_topics, pause_s))
+
+    def positions() -> Iterator[MetricSample]:
+        for books in opened:
+            for (topic, partition), offset in books.last_positions.items():
+                yield MetricSample("pitboss.archive.position", (topic, str(partition)), offset)
+
+    app.when_observed(lambda telemetry: telemetry.meters.add_source(positions))
     return app

@@ -6,11 +6,17 @@ from pitboss.setting_files import configure_dialects, read_currencies
 from pitboss.settings import Runtime, WorkerSettings
 from runtime.kafka.app import PitbossApp
 from runtime.kafka.control import Control
+from runtime.telemetry.settings import TELEMETRY_OFF, TelemetrySettings
 from schemas.money import configure_currencies
 from schemas.topics import CONTROL
 
 
-def compose(role: str, runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
+def compose(
+    role: str,
+    runtime: Runtime,
+    worker: WorkerSettings,
+    telemetry: TelemetrySettings = TELEMETRY_OFF,
+) -> PitbossApp:
     """Create the app of a role with a listener for commands, without connecting.
 
     Raises UsageError for settings that are wrong, ValueError for an unknown role.
@@ -18,9 +24,13 @@ def compose(role: str, runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     configure_currencies(read_currencies(worker))
     configure_dialects(worker)
     app = _create_app(role, runtime, worker)
-    control = Control(runtime.bootstrap_servers, runtime.topic(CONTROL), role, app.intakes)
+    control = Control(runtime.broker, runtime.topic(CONTROL), role, app.intakes)
     # The intakes wait for it, so it connects while the other services start.
     app.supervise(control, is_first=True)
+    if telemetry.is_on:
+        from runtime.telemetry.worker import attach_telemetry
+
+        attach_telemetry(app, role, worker.worker_id, telemetry)
     return app
 
 

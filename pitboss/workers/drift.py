@@ -12,7 +12,7 @@ from streams.drift.settings import DriftSettings
 def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     """Create the app."""
     settings = DriftSettings(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         keyring=read_keyring(worker),
         group_instance_id=worker.worker_id or None,

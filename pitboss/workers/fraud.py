@@ -20,7 +20,7 @@ from schemas.errors import UsageError
 def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     """Create the app. Raises UsageError for a severity that stops no player."""
     settings = FraudSettings(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.database_url,
         runtime.namespace,
         version("pitboss"),

@@ -24,7 +24,7 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         _LOG.warning("%s", sentence)
     door = read_gateway_settings()
     settings = GatewaySettings(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         host=door.host,
         port=PORT_DEFAULT if door.port is None else door.port,

@@ -33,7 +33,7 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     if sentence := format_unchecked(unchecked_providers(keyring, DIALECTS)):
         _LOG.warning("%s", sentence)
     settings = NormaliseSettings(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         version("pitboss"),
         keyring=keyring,

@@ -14,7 +14,7 @@ from streams.normalise.handler import NAME as NORMALISE_GROUP
 def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     """Create the app; it needs the normalisers' group, whose progress it waits for."""
     settings = ResolveSettings(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.database_url,
         runtime.namespace,
         version("pitboss"),

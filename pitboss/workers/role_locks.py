@@ -40,6 +40,8 @@ class RunningRole:
     """PITBOSS_WORKER_ID of the supervisor, which tells it from others in the same home."""
     unsigned: Sequence[str] = ()
     """Providers that sign and whose records its workers book without a key."""
+    telemetry_port: int | None = None
+    """Port that the ports of its workers' pages count up from; None where there are none."""
 
 
 @contextmanager
@@ -52,6 +54,7 @@ def hold_roles(
     worker_id: str = "",
     keys_file: Path | None = None,
     unsigned: Sequence[str] = (),
+    telemetry_port: int | None = None,
 ) -> Iterator[None]:
     """Hold the locks of some roles. Raises UsageError where another process holds one."""
     folder = _folder(home, namespace)
@@ -70,7 +73,9 @@ def hold_roles(
                     "PITBOSS_WORKER_ID"
                 )
             booked = [*unsigned] if role == "normalise" else []
-            running = RunningRole(role, os.getpid(), workers, now_ms, keys, worker_id, booked)
+            running = RunningRole(
+                role, os.getpid(), workers, now_ms, keys, worker_id, booked, telemetry_port
+            )
             file.truncate(0)
             file.write(json.dumps(asdict(running)))
             file.flush()

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from pitboss.embedded.files import display_path, roll_log
 from pitboss.settings import Runtime, worker_environment
+from pitboss.telemetry_settings import PORT_VARIABLE, read_telemetry_settings, worker_port
 from pitboss.workers.degraded import RepeatedEnds, describe_worker, mark, unmark
 from pitboss.workers.role_locks import file_stem
 from schemas.errors import UsageError
@@ -85,6 +86,7 @@ class WorkerProcess:
     ) -> None:
         """Prepare without starting; `environment` is added to that of every worker."""
         self.role = role
+        self.number = number
         self.name = f"{role}-{number}"
         file = f"{file_stem(log_prefix)}-{self.name}.log" if log_prefix else f"{self.name}.log"
         self.log = home / runtime.namespace / "log" / file
@@ -111,10 +113,17 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=worker_environment(self._runtime, self.name) | self._environment,
+                env=self._worker_environment(),
                 # Ctrl-C in a terminal goes to its whole group; we drain the workers, in order.
                 start_new_session=True,
             )
+
+    def _worker_environment(self) -> dict[str, str]:
+        environment = worker_environment(self._runtime, self.name) | self._environment
+        base = read_telemetry_settings(environment).port
+        if base is not None:
+            environment[PORT_VARIABLE] = str(worker_port(base, self.role, self.number))
+        return environment
 
     @property
     def namespace(self) -> str:
@@ -224,8 +233,17 @@ class _SupervisedWorker:
 class Supervisor:
     """Runs workers until it is asked to stop."""
 
-    def __init__(self, workers: Sequence[WorkerProcess], report: Callable[[str], None]) -> None:
-        """Prepare without starting; `report` takes a line for each start and end."""
+    def __init__(
+        self,
+        workers: Sequence[WorkerProcess],
+        report: Callable[[str], None],
+        note_end: Callable[[str, int | None], None] = lambda *_: None,
+    ) -> None:
+        """Prepare without starting; `report` takes a line for each start and end.
+
+        `note_end` takes the role and the exit code of each worker that has to be started again.
+        """
+        self._note_end = note_end
         self._workers = [_SupervisedWorker(worker) for worker in workers]
         self._report = report
         self._is_stopping = threading.Event()
@@ -270,6 +288,7 @@ class Supervisor:
                 )
                 self._is_stopping.set()
                 return
+            self._note_end(worker.role, worker.exit_code)
             jitter = random.random()  # noqa: S311  # jitter need not be a secret
             delay_s = supervised.policy.on_end(uptime_s, jitter)
             supervised.start_at = now + delay_s

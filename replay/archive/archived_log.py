@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
+from typing import Final
 
 from replay.archive.files import FileManifest, FileSpan, decode_manifest, read_records, spans_of
 from replay.archive.store import ArchiveStore
 from replay.log.blocks import Bounds, LogBlock, LogGap, LogSource
 from schemas.errors import UsageError, suggest
+
+_UNORDERED_FILES: Final = 8
+"""So many files before the one that a time points at may hold records that are later all the same.
+"""
 
 
 class ArchivedLog:
@@ -37,12 +43,30 @@ class ArchivedLog:
             for partition, spans in self._of(topic).items()
         }
 
+    def all_bounds(self, topics: Collection[str]) -> Mapping[str, Mapping[int, Bounds]]:
+        """Return what each partition of several topics holds, as `LogSource`."""
+        return {topic: self.bounds(topic) for topic in topics}
+
     def first_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
         """Return the first offsets at or after a time, as `LogSource`."""
-        return {
-            partition: self._first_in(topic, spans, at_ms)
-            for partition, spans in self._of(topic).items()
-        }
+        return {partition: self.first_in(topic, partition, at_ms) for partition in self._of(topic)}
+
+    def first_in(self, topic: str, partition: int, at_ms: int) -> int:
+        """Return the first offset at or after a time of one partition; its end where none is.
+
+        Some twenty manifests are read, of however many files: times of the log rise from file to
+        file, but for records out of order by less than a few files.
+        """
+        spans = self._of(topic)[partition]
+        first = bisect_left(spans, at_ms, key=self._last_ms)
+        for span in spans[max(0, first - _UNORDERED_FILES) :]:
+            if self._last_ms(span) < at_ms:
+                continue
+            for block in read_records(self._store.get(span.path), topic, span):
+                for offset, timestamp_ms in zip(block.offsets, block.timestamps_ms, strict=True):
+                    if timestamp_ms >= at_ms:
+                        return offset
+        return spans[-1].to_offset
 
     def has_append_time(self, topic: str) -> bool:
         """Return False: an archive does not say which clock the times are from."""
@@ -79,16 +103,9 @@ class ArchivedLog:
             raise UsageError(f"the archive has no topic {name!r}{suggest(name, self._spans)}")
         return self._spans[name]
 
-    def _first_in(self, topic: str, spans: list[FileSpan], at_ms: int) -> int:
-        for span in spans:
-            last_ms = self._manifest(span).last_append_ms
-            if last_ms is None or last_ms < at_ms:
-                continue
-            for block in read_records(self._store.get(span.path), topic, span):
-                for offset, timestamp_ms in zip(block.offsets, block.timestamps_ms, strict=True):
-                    if timestamp_ms >= at_ms:
-                        return offset
-        return spans[-1].to_offset
+    def _last_ms(self, span: FileSpan) -> int:
+        last_ms = self._manifest(span).last_append_ms
+        return -1 if last_ms is None else last_ms
 
     def _manifest(self, span: FileSpan) -> FileManifest:
         path = span.manifest_path
@@ -106,12 +123,18 @@ class JoinedLog:
 
     def bounds(self, topic: str) -> Mapping[int, Bounds]:
         """Return what both hold of each partition, as `LogSource`."""
-        live = self._broker.bounds(topic)
-        older = self._archived(topic)
-        return {
-            partition: (min(begin, older.get(partition, (begin, begin))[0]), end)
-            for partition, (begin, end) in live.items()
-        }
+        return self.all_bounds([topic])[topic]
+
+    def all_bounds(self, topics: Collection[str]) -> Mapping[str, Mapping[int, Bounds]]:
+        """Return what both hold of several topics, as `LogSource`."""
+        found = {}
+        for topic, live in self._broker.all_bounds(topics).items():
+            older = self._archived(topic)
+            found[topic] = {
+                partition: (min(begin, older.get(partition, (begin, begin))[0]), end)
+                for partition, (begin, end) in live.items()
+            }
+        return found
 
     def first_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
         """Return the first offsets at or after a time in either, as `LogSource`."""

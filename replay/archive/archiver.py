@@ -18,6 +18,7 @@ from replay.archive.cut import CutRule, FileCut
 from replay.archive.files import FileMaker, FileSpan
 from replay.archive.store import ArchiveStore
 from replay.log.blocks import LogBlock, LogSource
+from runtime.connection_faults import unreachable_database
 from runtime.postgres.roles import Role, take_role_sync
 from runtime.postgres.statements import statements_of
 from schemas.errors import Unavailable
@@ -50,6 +51,8 @@ class PostgresBooks:
 
     def __init__(self, database_url: str) -> None:
         """Connect. Raises Unavailable, also while another archiver runs."""
+        self.last_positions: dict[tuple[str, int], int] = {}
+        """What `positions` has returned last."""
         try:
             self._connection = psycopg.connect(
                 database_url,
@@ -58,7 +61,7 @@ class PostgresBooks:
                 application_name="pitboss.archive",
             )
         except psycopg.OperationalError as error:
-            raise Unavailable(f"the database does not answer: {error}") from error
+            raise unreachable_database("the database", error) from error
         take_role_sync(self._connection, Role.WRITER)
         [(is_ours,)] = self._execute("lock", {"key": LOCK_KEY})
         if not is_ours:
@@ -71,7 +74,9 @@ class PostgresBooks:
 
     def positions(self) -> dict[tuple[str, int], int]:
         """Return the offset behind the last planned file, by topic and partition."""
-        return {(topic, part): offset for topic, part, offset in self._execute("positions", {})}
+        rows = self._execute("positions", {})
+        self.last_positions = {(topic, part): offset for topic, part, offset in rows}
+        return self.last_positions
 
     def unfinished(self) -> list[FileSpan]:
         """Return the planned files that are not complete."""
@@ -134,12 +139,21 @@ class Archiver:
             self._write(span, block)
         return len(spans)
 
-    def archive(self, topics: Collection[str]) -> int:
-        """Archive what is complete of each topic, named without its namespace; return the files."""
+    def archive(
+        self, topics: Collection[str], should_stop: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Archive what is complete of each topic, named without its namespace; return the files.
+
+        It ends between two topics as soon as `should_stop` returns true.
+        """
         positions = self.books.positions()
         files = 0
-        for topic in sorted(topics):
-            for partition, (begin, end) in sorted(self.source.bounds(self.prefix + topic).items()):
+        there = self.source.all_bounds([self.prefix + topic for topic in sorted(topics)])
+        for name, bounds in there.items():
+            if should_stop():
+                break
+            topic = name.removeprefix(self.prefix)
+            for partition, (begin, end) in sorted(bounds.items()):
                 position = positions.get((topic, partition), begin)
                 if position < begin:
                     logger.error(

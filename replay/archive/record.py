@@ -13,7 +13,7 @@ from replay.archive.cut import CutRule, FileCut
 from replay.archive.files import FileMaker, FileManifest, FileSpan
 from replay.archive.store import ArchiveStore
 from replay.export.plan import ExportPlan
-from replay.log.blocks import LogSource, RecordHeaders
+from replay.log.blocks import LogBlock, LogSource, RecordHeaders
 from schemas.errors import UsageError
 
 _WITHOUT_CUTS: Final = CutRule(2**62, 2**62, 2**62)
@@ -87,15 +87,20 @@ def _records(
     log: ArchivedLog, topic: str, partition: int, begin: int, end: int
 ) -> Iterator[RecordedRecord]:
     for block in log.read(topic, partition, begin, end):
-        for index, offset in enumerate(block.offsets):
-            yield RecordedRecord(
-                block.timestamps_ms[index],
-                partition,
-                offset,
-                block.keys[index],
-                block.values[index],
-                block.headers.get(index, ()),
-            )
+        yield from records_of(block)
+
+
+def records_of(block: LogBlock) -> Iterator[RecordedRecord]:
+    """Yield the records of a block one by one."""
+    for index, offset in enumerate(block.offsets):
+        yield RecordedRecord(
+            block.timestamps_ms[index],
+            block.partition,
+            offset,
+            block.keys[index],
+            block.values[index],
+            block.headers.get(index, ()),
+        )
 
 
 def play(

@@ -17,6 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # of its stubs
 
 from replay.archive.archived_log import ArchivedLog
 from replay.log.blocks import Bounds, LogBlock, LogSource
+from runtime.security import BrokerAddress
 from schemas.errors import SendFailed, Unavailable, UsageError
 
 _ANSWER_TIMEOUT_S: Final = 30.0
@@ -85,7 +86,7 @@ def _start(where: str, begin: int, there: Bounds, options: RestoreOptions) -> in
 
 
 def restore(
-    bootstrap_servers: str,
+    broker: BrokerAddress,
     archive: ArchivedLog,
     prefix: str,
     planned: Collection[RestoredPartition],
@@ -98,7 +99,7 @@ def restore(
     that while. Raises SendFailed where a record does not get the offset that it had, and
     Unavailable. An interrupted restore is resumed with a plan of its own.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient(broker.librdkafka_options())
     total, done = sum(one.records for one in planned), 0
     restored = []
     times = {name: _time_type(admin, name) for name in {prefix + one.topic for one in planned}}
@@ -106,7 +107,7 @@ def restore(
         for name in times:
             _set_time_type(admin, name, "CreateTime")
         for one in planned:
-            sender = _PartitionSender(bootstrap_servers, prefix + one.topic, one.partition)
+            sender = _PartitionSender(broker, prefix + one.topic, one.partition)
             blocks = archive.read(one.topic, one.partition, one.from_offset, one.to_offset)
             count = sender.send_all(blocks, is_exact=not options.renumber)
             done += one.records
@@ -121,13 +122,13 @@ def restore(
 class _PartitionSender:
     """Appends records to one partition in their order, and checks the offsets that they get."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, partition: int) -> None:
+    def __init__(self, broker: BrokerAddress, topic: str, partition: int) -> None:
         self._topic = topic
         self._partition = partition
         self._failure: str | None = None
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **broker.librdkafka_options(),
                 "client.id": "pitboss.restore",
                 "enable.idempotence": True,
                 "acks": "all",

@@ -42,10 +42,7 @@ class ArchiveService(Service):
         try:
             archiver.finish_planned()
             while not self._stopping.is_set():
-                for topic in sorted(self._list_topics()):
-                    if self._stopping.is_set():
-                        break
-                    archiver.archive([topic])
+                archiver.archive(self._list_topics(), self._stopping.is_set)
                 self._stopping.wait(self._pause_s)
         finally:
             close()

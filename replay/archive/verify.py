@@ -85,12 +85,13 @@ def _verify_file(store: ArchiveStore, span: FileSpan) -> tuple[int, list[Archive
     if manifest.span != span:
         faults.append(ArchiveFault(span.path, "its manifest is that of other records"))
     if hashlib.sha256(content).hexdigest() != manifest.sha256:
-        faults.append(ArchiveFault(span.path, "its SHA-256 is not that of its manifest"))
+        # A damaged file can say anything about itself, so it is not read.
+        return 0, [*faults, ArchiveFault(span.path, "its SHA-256 is not that of its manifest")]
     try:
         offsets: list[Any] = [
             offset for block in read_records(content, span.topic, span) for offset in block.offsets
         ]
-    except (pyarrow.lib.ArrowException, OSError) as error:
+    except (pyarrow.lib.ArrowException, OSError, KeyError) as error:
         return 0, [*faults, ArchiveFault(span.path, f"it cannot be read: {error}")]
     if len(offsets) != manifest.records:
         what = f"it holds {len(offsets)} records, its manifest says {manifest.records}"

@@ -17,6 +17,7 @@ from ledger_sink.store.log_check import checksum
 from replay.audit.rerun import name_record
 from runtime.kafka.topic_reader import read_topics
 from runtime.postgres.statements import statements_of
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import (
@@ -155,7 +156,7 @@ def _answer_row(row: Sequence[Any]) -> AnswerRow:
 
 
 async def read_all_topics(
-    bootstrap_servers: str, namespace: str, providers: Collection[str]
+    broker: BrokerAddress, namespace: str, providers: Collection[str]
 ) -> TopicEvidence:
     """Read every record of the topics that the checks compare. Raises Unavailable, UsageError."""
     topics = TopicEvidence()
@@ -165,7 +166,7 @@ async def read_all_topics(
         qualified_name(dead_letter_topic(raw_topic(provider)), namespace) for provider in providers
     } | {qualified_name(dead_letter_topic(name), namespace) for name in (TRANSACTIONS, UNRESOLVED)}
     readers = _TopicReaders(topics, namespace)
-    async for record in read_topics(bootstrap_servers, raw | ours | dead):
+    async for record in read_topics(broker, raw | ours | dead):
         readers.read(record)
     return topics
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import Any, Final
 
 import numpy as np
@@ -74,8 +75,8 @@ class TopicTable:
         return pa.table([*arrays, *provenance(block)], schema=self.schema)
 
     def _read(self, block: LogBlock, stats: TableStats) -> tuple[LogBlock, Columns]:
-        frames = {b"" if value is None else value[:_FRAME_BYTES] for value in block.values}
-        if len(frames) == 1 and (frame := next(iter(frames))):
+        frame = common_frame(block.values)
+        if frame:
             reader = self._reader(frame)
             if not isinstance(reader, Rejected):
                 values: list[Any] = block.values
@@ -147,19 +148,34 @@ class TopicTable:
         return compile_reader(plan, self._record)
 
 
+def common_frame(values: Sequence[bytes | None]) -> bytes:
+    """Return the frame that all values begin with; nothing where they differ or one is missing."""
+    first = values[0][:_FRAME_BYTES] if values and values[0] is not None else b""
+    if len(first) < _FRAME_BYTES or None in values:
+        return b""
+    return first if all(map(methodcaller("startswith", first), values)) else b""
+
+
 def provenance(block: LogBlock) -> list[pa.Array]:
     """Return the columns of `PROVENANCE` for a block."""
     count = len(block)
     times = np.fromiter(block.timestamps_ms, dtype=np.int64, count=count) * 1000
-    keys = [None if key is None else key.decode("utf-8", "backslashreplace") for key in block.keys]
     return [
         pa.repeat(pa.scalar(block.topic, pa.string()), count),
         pa.repeat(pa.scalar(block.partition, pa.int32()), count),
         pa.array(block.offsets, pa.int64()),
         pa.array(times).cast(TIME),
-        pa.array(keys, pa.string()),
+        _key_array(block.keys),
         header_array(block),
     ]
+
+
+def _key_array(keys: Sequence[bytes | None]) -> pa.Array:
+    try:
+        return pa.array(keys, pa.binary()).cast(pa.string())
+    except pa.ArrowInvalid:  # a key is not UTF-8
+        texts = [None if key is None else key.decode("utf-8", "backslashreplace") for key in keys]
+        return pa.array(texts, pa.string())
 
 
 def header_array(block: LogBlock) -> pa.Array:

@@ -26,7 +26,18 @@ PARQUET: Final[Mapping[str, Any]] = {
 """Options of every Parquet file; a change of one changes the bytes of all."""
 
 _UNIQUE: Final = frozenset(
-    {"event_id", "provider_tx_id", "fingerprint", "value", "_offset", "round_id", "drift_id"}
+    {
+        "event_id",
+        "provider_tx_id",
+        "fingerprint",
+        "value",
+        "_value",
+        "_offset",
+        "attempt.offset",
+        "reference.tx_id",
+        "round_id",
+        "drift_id",
+    }
 )
 """Columns whose values hardly repeat: a dictionary of them would cost time and save nothing."""
 
@@ -39,8 +50,22 @@ def write_parquet(table: pa.Table, file: Path) -> None:
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     """Return the options of a Parquet writer for tables of this schema."""
-    repeating = [name for name in schema.names if name not in _UNIQUE]
-    return {**PARQUET, "use_dictionary": repeating}
+    leaves = [path for each in schema for path in _leaf_paths(each.name, each.type)]
+    return {**PARQUET, "use_dictionary": [path for path in leaves if path not in _UNIQUE]}
+
+
+def _leaf_paths(path: str, type_: pa.DataType) -> Iterator[str]:
+    """Yield the paths of a column's leaves, as Parquet names them."""
+    if pa.types.is_list(type_):
+        yield from _leaf_paths(f"{path}.list.element", type_.value_type)
+    elif pa.types.is_map(type_):
+        yield from _leaf_paths(f"{path}.key_value.key", type_.key_type)
+        yield from _leaf_paths(f"{path}.key_value.value", type_.item_type)
+    elif pa.types.is_struct(type_):
+        for each in type_:
+            yield from _leaf_paths(f"{path}.{each.name}", each.type)
+    else:
+        yield path
 
 
 def to_json_lines(table: pa.Table) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, TypeAlias
 
@@ -60,6 +60,9 @@ class LogSource(Protocol):
 
     def bounds(self, topic: str) -> Mapping[int, Bounds]:
         """Return what each partition holds. Raises UsageError for a topic that does not exist."""
+
+    def all_bounds(self, topics: Collection[str]) -> Mapping[str, Mapping[int, Bounds]]:
+        """Return what each partition of several topics holds. Raises as `bounds`."""
 
     def first_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
         """Return each partition's first offset whose record is at or after a time, else its end.

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Mapping
+from operator import methodcaller
 from types import TracebackType
 from typing import Final, Self
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # of its stubs
     AdminClient,
     ConfigResource,
@@ -20,9 +29,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # of its stubs
 )
 
 from replay.log.blocks import Bounds, LogBlock, LogGap
+from runtime.connection_faults import find_broker_fault
 from runtime.kafka.intake.client import new_consumer
-from runtime.kafka.intake.client_errors import END_OF_LOG
-from runtime.kafka.records import decode_headers
+from runtime.kafka.intake.client_errors import END_OF_LOG, OUT_OF_LOG
+from runtime.kafka.records import decode_all_headers
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable, UsageError, suggest
 
 CLIENT_ID: Final = "pitboss.replay"
@@ -31,10 +42,22 @@ CLIENT_ID: Final = "pitboss.replay"
 BLOCK_RECORDS: Final = 8_192
 _ANSWER_TIMEOUT_S: Final = 20.0
 _IDLE_TIMEOUT_S: Final = 30.0
-_POLL_S: Final = 0.5
+_POLL_S: Final = 0.05
+"""`consume` returns when it is full or this time is over: the wait behind a partition's last record
+where offsets before its end have none."""
 _PREFETCHED_KBYTES: Final = 32 * 1024
 _SLOW_PREFETCHED_KBYTES: Final = 2 * 1024
 _FETCH_BYTES: Final = 4 * 1024 * 1024
+_FETCH_WAIT_MS: Final = 10
+"""How long the broker holds a request at the end of a partition: the next partition's first one
+waits behind it."""
+
+# Called by `map` over a whole batch: a loop with a line for each part costs twice as much.
+_error: Final = methodcaller("error")
+_offset: Final = methodcaller("offset")
+_timestamp: Final = methodcaller("timestamp")
+_key: Final = methodcaller("key")
+_value: Final = methodcaller("value")
 
 
 class RecordQuota:
@@ -61,18 +84,18 @@ class RecordQuota:
             self._sleep(max(0.0, self._free_at_s - now_s))
 
 
-def list_topics(bootstrap_servers: str, prefix: str) -> list[str]:
+def list_topics(broker: BrokerAddress, prefix: str) -> list[str]:
     """Return the names of a namespace's topics, without its prefix.
 
     Without a namespace, names that begin like one and a topic of ours are another's. Raises
     Unavailable.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "client.id": CLIENT_ID})
+    admin = AdminClient({**broker.librdkafka_options(), "client.id": CLIENT_ID})
     try:
         names = admin.list_topics(timeout=_ANSWER_TIMEOUT_S).topics
     except KafkaException as error:
-        message = f"the broker at {bootstrap_servers} does not list its topics: {error}"
-        raise Unavailable(message) from error
+        message = f"the broker at {broker} does not list its topics: {error}"
+        raise find_broker_fault(broker) or Unavailable(message) from error
     mine = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
     return sorted(name for name in mine if _OURS.fullmatch(name))
 
@@ -87,13 +110,13 @@ _OURS: Final = re.compile(
 class BrokerLog:
     """A `LogSource` over one broker; a context that closes its client."""
 
-    def __init__(self, bootstrap_servers: str, quota: RecordQuota | None = None) -> None:
-        self._servers = bootstrap_servers
+    def __init__(self, broker: BrokerAddress, quota: RecordQuota | None = None) -> None:
+        self._servers = broker
         self._quota = quota or RecordQuota(0)
         is_slow = 0 < self._quota.records_per_s < BLOCK_RECORDS
         self._consumer: Consumer = new_consumer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **broker.librdkafka_options(),
                 "client.id": CLIENT_ID,
                 "group.id": CLIENT_ID,  # required by the client; it is never joined
                 "enable.auto.commit": False,
@@ -102,7 +125,7 @@ class BrokerLog:
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
                 "check.crcs": True,
-                "fetch.wait.max.ms": 100,
+                "fetch.wait.max.ms": _FETCH_WAIT_MS,
                 "max.partition.fetch.bytes": _FETCH_BYTES,
                 "queued.min.messages": 1 if is_slow else 100_000,
                 "queued.max.messages.kbytes": (
@@ -134,37 +157,49 @@ class BrokerLog:
 
     def bounds(self, topic: str) -> Mapping[int, Bounds]:
         """Return what each partition holds, as `LogSource`. Raises UsageError, Unavailable."""
-        found = {}
-        for partition in self._partitions(topic):
-            place = TopicPartition(topic, partition)
-            try:
-                begin, end = self._consumer.get_watermark_offsets(
-                    place, timeout=_ANSWER_TIMEOUT_S, cached=False
-                )
-            except KafkaException as error:
-                raise self._unavailable(f"where {topic}-{partition} ends", error) from error
-            found[partition] = (begin, end)
+        return self.all_bounds([topic])[topic]
+
+    def all_bounds(self, topics: Collection[str]) -> Mapping[str, Mapping[int, Bounds]]:
+        """Return what each partition of several topics holds, as `LogSource`; two requests.
+
+        Raises UsageError for a topic that does not exist, Unavailable.
+        """
+        partitions = self._partitions_of(topics)
+        places = [(topic, number) for topic in topics for number in partitions[topic]]
+        begins, ends = (self._offsets_at(places, which) for which in (OFFSET_BEGINNING, OFFSET_END))
+        found: dict[str, dict[int, Bounds]] = {topic: {} for topic in topics}
+        for topic, partition in places:
+            found[topic][partition] = begins[topic, partition], ends[topic, partition]
         return found
+
+    def _offsets_at(
+        self, places: Collection[tuple[str, int]], which: int
+    ) -> Mapping[tuple[str, int], int]:
+        """Return an offset of each partition: of a time, or of its beginning or end."""
+        requested = [TopicPartition(topic, partition, which) for topic, partition in places]
+        try:
+            answers = self._consumer.offsets_for_times(requested, timeout=_ANSWER_TIMEOUT_S)
+        except KafkaException as error:
+            what = ", ".join(sorted({topic for topic, _ in places}))
+            raise self._unavailable(f"the offsets of {what}", error) from error
+        for answer in answers:
+            if answer.error is not None:
+                what = f"the offsets of {answer.topic}-{answer.partition}"
+                raise self._unavailable(what, answer.error)
+        return {(answer.topic, answer.partition): answer.offset for answer in answers}
 
     def first_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
         """Return the first offsets at or after a time, as `LogSource`. Raises Unavailable."""
         ends = self.bounds(topic)
-        places = [TopicPartition(topic, partition, at_ms) for partition in ends]
-        try:
-            answers = self._consumer.offsets_for_times(places, timeout=_ANSWER_TIMEOUT_S)
-        except KafkaException as error:
-            raise self._unavailable(f"where {at_ms} is in {topic}", error) from error
-        found = {}
-        for answer in answers:
-            if answer.error is not None:
-                raise self._unavailable(f"where {at_ms} is in {topic}", answer.error)
-            end = ends[answer.partition][1]
-            found[answer.partition] = answer.offset if 0 <= answer.offset <= end else end
-        return found
+        found = self._offsets_at([(topic, partition) for partition in ends], at_ms)
+        return {
+            partition: offset if 0 <= (offset := found[topic, partition]) <= end else end
+            for partition, (_, end) in ends.items()
+        }
 
     def has_append_time(self, topic: str) -> bool:
         """Return whether the broker sets the times, as `LogSource`. Raises Unavailable."""
-        admin = AdminClient({"bootstrap.servers": self._servers, "client.id": CLIENT_ID})
+        admin = AdminClient({**self._servers.librdkafka_options(), "client.id": CLIENT_ID})
         resource = ConfigResource(ResourceType.TOPIC, topic)
         try:
             answers = admin.describe_configs([resource], request_timeout=_ANSWER_TIMEOUT_S)
@@ -181,7 +216,8 @@ class BrokerLog:
         silent_since_s = time.monotonic()
         position = from_offset
         while position < to_offset:
-            messages = self._pending or self._consumer.consume(BLOCK_RECORDS, _POLL_S)
+            wanted = min(BLOCK_RECORDS, to_offset - position)
+            messages = self._pending or self._consumer.consume(wanted, _POLL_S)
             self._pending = []
             block, position = self._to_block(topic, partition, messages, position, to_offset)
             self._reading = (topic, partition, position)
@@ -201,12 +237,6 @@ class BrokerLog:
         """Let the client fetch from an offset on, unless it does so already."""
         if self._reading == (topic, partition, offset):
             return
-        begin = self.bounds(topic)[partition][0]
-        if offset < begin:
-            raise LogGap(
-                f"{topic}-{partition}@{offset}: the broker holds it from {begin} on; read what is "
-                "older from the archive, or begin later"
-            )
         self._pending = []
         self._consumer.assign([TopicPartition(topic, partition, offset)])
         self._reading = (topic, partition, offset)
@@ -215,40 +245,58 @@ class BrokerLog:
         self, topic: str, partition: int, messages: list[Message], position: int, to_offset: int
     ) -> tuple[LogBlock, int]:
         """Take the records before `to_offset`; the rest stays pending. Return the next position."""
-        block = LogBlock(topic, partition)
-        add_offset, add_time = block.offsets.append, block.timestamps_ms.append
-        add_key, add_value, headers = block.keys.append, block.values.append, block.headers
-        for index, message in enumerate(messages):
-            error = message.error()
-            offset = message.offset() or 0
-            if error is not None:
-                if error.code() != END_OF_LOG:
-                    raise self._unavailable(f"{topic}-{partition}@{position}", error)
-                position = max(position, offset)
-                continue
-            if offset >= to_offset:
-                self._pending = messages[index:]
-                return block, max(position, to_offset)
-            found = decode_headers(message)
-            if found is None:
-                block.unreadable_headers.append(offset)
-            elif found:
-                headers[len(block.offsets)] = found
-            add_offset(offset)
-            add_time(message.timestamp()[1])
-            add_key(message.key())
-            add_value(message.value())
-            position = offset + 1
+        if any(map(_error, messages)):
+            messages, position = self._without_notices(topic, partition, messages, position)
+        offsets = list(map(_offset, messages))
+        if offsets and offsets[-1] >= to_offset:
+            count = bisect_left(offsets, to_offset)
+            self._pending = messages[count:]
+            messages, offsets, position = messages[:count], offsets[:count], to_offset
+        elif offsets:
+            position = max(position, offsets[-1] + 1)
+        headers, unreadable = decode_all_headers(messages)
+        block = LogBlock(
+            topic,
+            partition,
+            offsets,
+            [timestamp_ms for _, timestamp_ms in map(_timestamp, messages)],
+            list(map(_key, messages)),
+            list(map(_value, messages)),
+            headers,
+            [offsets[index] for index in unreadable],
+        )
         return block, position
 
-    def _partitions(self, topic: str) -> list[int]:
+    def _without_notices(
+        self, topic: str, partition: int, messages: list[Message], position: int
+    ) -> tuple[list[Message], int]:
+        """Return the messages that are records; a notice of the end moves the position."""
+        records = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                records.append(message)
+            elif error.code() == END_OF_LOG:
+                position = max(position, message.offset() or 0)
+            elif error.code() in OUT_OF_LOG:
+                begin, _ = self.bounds(topic)[partition]
+                raise LogGap(
+                    f"{topic}-{partition}@{position}: the broker holds it from {begin} on; read "
+                    "what is older from the archive, or begin later"
+                )
+            else:
+                raise self._unavailable(f"{topic}-{partition}@{position}", error)
+        return records, position
+
+    def _partitions_of(self, topics: Collection[str]) -> Mapping[str, list[int]]:
         try:
-            topics = self._consumer.list_topics(timeout=_ANSWER_TIMEOUT_S).topics
+            there = self._consumer.list_topics(timeout=_ANSWER_TIMEOUT_S).topics
         except KafkaException as error:
             raise self._unavailable("its topics", error) from error
-        if topic not in topics:
-            raise UsageError(f"the broker has no topic {topic!r}{suggest(topic, topics)}")
-        return sorted(topics[topic].partitions)
+        for topic in topics:
+            if topic not in there:
+                raise UsageError(f"the broker has no topic {topic!r}{suggest(topic, there)}")
+        return {topic: sorted(there[topic].partitions) for topic in topics}
 
     def _unavailable(self, what: str, error: object) -> Unavailable:
         return Unavailable(f"the broker at {self._servers} does not return {what}: {error}")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from runtime.kafka.producer import BatchProducer, OutRecord, TooLarge
 from runtime.kafka.records import RawRecord, readable_headers
+from runtime.telemetry.samples import MetricSample, count_samples
 from schemas import codec
 from schemas.errors import InvariantBroken, RejectCode
 from schemas.events import DeadLetter, Header, Position
@@ -127,6 +129,11 @@ class KafkaDeadLetterSink:
         self._stage = stage
         self._code_version = code_version
         self._encode = codec.encoder(DeadLetter)
+        self._written: Counter[tuple[str, str]] = Counter()
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yield how many letters were written, by topic and code."""
+        return count_samples("pitboss.dead_letters", self._written)
 
     async def publish(
         self,
@@ -166,6 +173,7 @@ class KafkaDeadLetterSink:
         for topic, letters in by_topic.items():
             for portion in _in_portions(letters):
                 await self._send(dead_letter_topic(topic), portion)
+                self._written.update((topic, str(one.rejection.code)) for one in portion)
 
     def _is_cut(self, rejection: Rejection) -> bool:
         value = rejection.record.value or b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -24,6 +25,12 @@ PitbossError it is called again with the same batch; any other error ends the pr
 Rejected itself: it sends the record to the dead letter topic and continues.
 """
 
+BatchObserver: TypeAlias = Callable[[RecordBatch, float, str], None]
+"""Takes a batch, the seconds that its handling took, and the code of the error that it ended with.
+
+The code is empty where its effects are durable.
+"""
+
 logger = logging.getLogger(__name__)
 
 
@@ -34,6 +41,7 @@ async def process_batches(
     *,
     concurrency_max: int | None = None,
     records_max: int = 2_000,
+    observe: BatchObserver | None = None,
 ) -> None:
     """Handle every batch until cancelled: one at a time of a partition, partitions side by side.
 
@@ -48,7 +56,7 @@ async def process_batches(
     async def work_off(tp: TopicPartition) -> None:
         queue = queues[tp]
         while queue:
-            await _process(intake, queue, records_max, handle, slots)
+            await _process(intake, queue, records_max, handle, slots, observe)
         del queues[tp]
 
     try:
@@ -69,6 +77,7 @@ async def _process(
     records_max: int,
     handle: Handle,
     slots: AbstractAsyncContextManager[None],
+    observe: BatchObserver | None,
 ) -> None:
     backoff, batch = Backoff(), None
     while True:
@@ -76,19 +85,21 @@ async def _process(
             batch = batch or take_batch(queue, records_max)
             if not intake.begin(batch):
                 return  # stale: the present owner of the partition repeats it
-            waiting: str | None = None
+            waiting, code, began_s = None, "", time.perf_counter()
             try:
                 await handle(batch)
                 batch.mark_done()
             except PitbossError as error:
                 if not error.retriable:
                     raise
-                waiting = f"{error.code}: {error}"
+                code, waiting = error.code, f"{error.code}: {error}"
                 # Later tries are not logged as warnings: the watchdog reports what is waited for.
                 level = logging.DEBUG if backoff.tries else logging.WARNING
                 logger.log(level, "%s is tried again: %s", batch, error)
             finally:
                 intake.end(batch, waiting=waiting)
+            if observe is not None:
+                observe(batch, time.perf_counter() - began_s, code)
         if waiting is None:
             return
         await asyncio.sleep(backoff.next_s())

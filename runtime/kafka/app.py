@@ -4,7 +4,7 @@ Faust gives agents, channels and supervision. It gets no consumer, producer, tab
 its own: its boot strategy leaves Kafka out, so no rebalance of Faust's can touch our channels. A
 domain is composed so:
 
-    app = create_app(AppSettings("ledger", bootstrap_servers))
+    app = create_app(AppSettings("ledger", broker))
     producer = app.supervise(BatchProducer(...))
     intake = add_agent(app, IntakeSettings(...), handle, topics=[...])
 
@@ -14,9 +14,9 @@ contract. `process.run_worker` runs such an app.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import faust
 from faust.app.base import BootStrategy
@@ -29,6 +29,10 @@ from runtime.kafka.batches import BatchChannel
 from runtime.kafka.intake.chunked_reads import Reader
 from runtime.kafka.intake.intake import Intake, IntakeSettings, StartPositions
 from runtime.kafka.watchdog import Watchdog, WatchdogSettings
+from runtime.security import BrokerAddress
+
+if TYPE_CHECKING:  # a worker without telemetry does not load its libraries
+    from runtime.telemetry.worker import WorkerTelemetry
 
 S = TypeVar("S", bound=Service)
 
@@ -38,7 +42,7 @@ class AppSettings:
     """Settings of a Faust app; everything else is off."""
 
     name: str
-    bootstrap_servers: str
+    broker: BrokerAddress
 
 
 class AgentsOnlyBootStrategy(BootStrategy):
@@ -77,6 +81,9 @@ class PitbossApp(faust.App):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take what `faust.App` takes."""
         self._supervised: list[Service] = []
+        self._on_observed: list[Callable[[WorkerTelemetry], None]] = []
+        self.telemetry: WorkerTelemetry | None = None
+        """What the worker's batches are shown to; None where telemetry is off."""
         super().__init__(*args, **kwargs)
 
     def supervise(self, service: S, *, is_first: bool = False) -> S:
@@ -97,6 +104,21 @@ class PitbossApp(faust.App):
         """The intakes under supervision, to be paused or asked for their status."""
         return [service for service in self._supervised if isinstance(service, Intake)]
 
+    @property
+    def watchdogs(self) -> list[Watchdog]:
+        """The watchdogs under supervision, which know the ends of the logs."""
+        return [service for service in self._supervised if isinstance(service, Watchdog)]
+
+    def when_observed(self, begin: Callable[[WorkerTelemetry], None]) -> None:
+        """Call `begin` where telemetry is on, before anything starts: it adds what to collect."""
+        self._on_observed.append(begin)
+
+    def observe(self, telemetry: WorkerTelemetry) -> None:
+        """Turn telemetry on; to be called before the start."""
+        self.telemetry = telemetry
+        for begin in self._on_observed:
+            begin(telemetry)
+
     def on_init_dependencies(self) -> Iterable[ServiceT]:
         """Return Faust's own services (the agents), then the supervised ones."""
         return [*super().on_init_dependencies(), *self._supervised]
@@ -109,7 +131,7 @@ def create_app(settings: AppSettings) -> PitbossApp:
     """Create an app without agents; nothing is connected or started."""
     return PitbossApp(
         settings.name,
-        broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
+        **settings.broker.faust_options(),
         autodiscover=False,
         agent_supervisor=CrashingSupervisor,
         topic_allow_declare=False,
@@ -152,9 +174,10 @@ def add_agent(
             handle,
             concurrency_max=concurrency_max,
             records_max=settings.batch_records_max,
+            observe=None if app.telemetry is None else app.telemetry.observe_batch(settings.group),
         )
 
     app.agent(channel, name=name)(agent)
     app.supervise(intake)
-    app.supervise(Watchdog(watchdog or WatchdogSettings(settings.bootstrap_servers), intake))
+    app.supervise(Watchdog(watchdog or WatchdogSettings(settings.broker), intake))
     return intake

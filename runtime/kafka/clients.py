@@ -9,7 +9,9 @@ from typing import Any, Final
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CorruptRecordException, KafkaError, KafkaTimeoutError
 
-from schemas.errors import PitbossError, Unavailable
+from runtime.connection_faults import unreachable_broker
+from runtime.security import BrokerAddress
+from schemas.errors import PitbossError
 
 logger = logging.getLogger(__name__)
 
@@ -17,18 +19,17 @@ METADATA_AGE_MS: Final = 5_000
 """How soon a client notices a new topic that matches a pattern, or a leader that has moved."""
 
 
-async def start_client(client: Any, bootstrap_servers: str) -> None:
+async def start_client(client: Any, broker: BrokerAddress) -> None:
     """Start a consumer, producer or admin client; on failure, close it.
 
-    Raises Unavailable if no broker answers.
+    Raises Unavailable if no broker answers, ConnectionFault if that is for its security.
     """
     try:
         await client.start()
     except BaseException as error:
         await stop_client(client)
         if isinstance(error, KafkaError):
-            message = f"no Kafka broker answers at {bootstrap_servers}: {error}"
-            raise Unavailable(message) from error
+            raise await asyncio.to_thread(unreachable_broker, broker, error) from error
         raise
 
 

@@ -26,6 +26,7 @@ from mode import Service
 from runtime.kafka.clients import METADATA_AGE_MS, is_retriable, stop_client
 from runtime.kafka.intake.intake import Intake
 from runtime.kafka.tasks import crash_on_stray_cancel
+from runtime.security import BrokerAddress
 
 EVERY_COMPONENT: Final = "*"
 _PLACE: Final = re.compile(r"(.+)-(\d{1,9})@(\d{1,18})", re.ASCII)
@@ -147,7 +148,7 @@ class Control(Service):
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        broker: BrokerAddress,
         topic: str,
         component: str,
         intakes: list[Intake],
@@ -158,7 +159,7 @@ class Control(Service):
         Pauses the intakes at once, until the topic has been read: they may start before this.
         """
         super().__init__(**kwargs)
-        self._bootstrap_servers = bootstrap_servers
+        self._broker = broker
         self._topic = topic
         self._component = component
         self._intakes = intakes
@@ -188,7 +189,7 @@ class Control(Service):
         while not self.should_stop:
             consumer = AIOKafkaConsumer(
                 self._topic,
-                bootstrap_servers=self._bootstrap_servers,
+                **self._broker.aiokafka_options(),
                 client_id=f"{self._component}.control",
                 group_id=None,
                 auto_offset_reset="earliest",

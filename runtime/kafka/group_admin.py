@@ -19,6 +19,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable
 
 CLIENT_ID: Final = "pitboss.operator"
@@ -30,10 +31,10 @@ _MISSING: Final = frozenset({KafkaError.GROUP_ID_NOT_FOUND, KafkaError.UNKNOWN_T
 class GroupAdmin:
     """What one broker knows of groups and topics. Every method raises Unavailable."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, broker: BrokerAddress) -> None:
         """Prepare; the client connects with the first question."""
-        self._servers = bootstrap_servers
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "client.id": CLIENT_ID})
+        self._broker = broker
+        self._admin = AdminClient({**broker.librdkafka_options(), "client.id": CLIENT_ID})
 
     def cluster_id(self) -> str:
         """Return the id that the cluster was formatted with."""
@@ -131,4 +132,4 @@ class GroupAdmin:
             raise self._unavailable(what, error) from error
 
     def _unavailable(self, what: str, error: object) -> Unavailable:
-        return Unavailable(f"the broker at {self._servers} does not answer {what}: {error}")
+        return Unavailable(f"the broker at {self._broker} does not answer {what}: {error}")

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from runtime.kafka.clients import start_client, stop_client
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable
 
 READ_MAX_S: Final = 5.0
@@ -24,9 +25,9 @@ _ANSWER_TIMEOUT_S: Final = 10.0
 class KafkaLogReader:
     """Reads the partitions of one topic, each from any place on."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, broker: BrokerAddress, topic: str) -> None:
         """Prepare without connecting: each read has a connection of its own."""
-        self._bootstrap_servers = bootstrap_servers
+        self._broker = broker
         self._topic = topic
 
     async def read_on(self, partition: int, from_offset: int) -> AsyncGenerator[Any, None]:
@@ -34,10 +35,10 @@ class KafkaLogReader:
 
         It stops early after `READ_MAX_S`; the caller reads on later. Raises Unavailable.
         """
-        servers, give_up_s = self._bootstrap_servers, time.monotonic() + READ_MAX_S
+        servers, give_up_s = self._broker, time.monotonic() + READ_MAX_S
         tp = TopicPartition(self._topic, partition)
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=servers,
+            **servers.aiokafka_options(),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",

@@ -25,6 +25,7 @@ from mode import Service
 
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
+from runtime.security import BrokerAddress
 from schemas.errors import RejectCode, Rejected, SendFailed, Unavailable
 from schemas.topics import provider_of
 
@@ -50,7 +51,7 @@ class TooLarge(Rejected):
 class ProducerSettings:
     """Settings of the producer."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     client_id: str
     compression: str | None = None
     """gzip, snappy, lz4 or zstd; None costs the least CPU on both sides."""
@@ -93,7 +94,7 @@ class BatchProducer(Service):
         """Connect. Raises Unavailable if no broker answers."""
         settings = self.settings
         producer = AIOKafkaProducer(
-            bootstrap_servers=settings.bootstrap_servers,
+            **settings.broker.aiokafka_options(),
             client_id=settings.client_id,
             enable_idempotence=True,
             acks="all",
@@ -103,7 +104,7 @@ class BatchProducer(Service):
             max_batch_size=settings.batch_bytes_max,
             max_request_size=settings.batch_bytes_max,
         )
-        await start_client(producer, settings.bootstrap_servers)
+        await start_client(producer, settings.broker)
         self._producer = producer
 
     async def on_stop(self) -> None:

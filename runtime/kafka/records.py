@@ -116,6 +116,24 @@ def decode_headers(message: Message) -> Headers | None:
         return None
 
 
+def decode_all_headers(messages: Sequence[Message]) -> tuple[dict[int, Headers], list[int]]:
+    """Return the headers of many messages by place, and the places where they cannot be decoded.
+
+    A message without headers has no item. To be called once, as `decode_headers`.
+    """
+    found: list[Headers | None] = []
+    failed: list[int] = []
+    remaining = map(_read_headers, messages)
+    while len(found) < len(messages):
+        try:
+            # What comes before a failure stays in the list, and the iterator is behind it.
+            found.extend(remaining)
+        except (SystemError, UnicodeDecodeError):
+            failed.append(len(found))
+            found.append(None)
+    return {place: headers for place, headers in enumerate(found) if headers}, failed
+
+
 def readable_headers(record: RawRecord) -> Headers:
     """Return a record's headers, or none where they cannot be read."""
     try:

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from runtime.kafka.broker_queries import list_partitions
 from runtime.kafka.clients import stop_client
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable, UsageError
 
 _IDLE_TIMEOUT_S: Final = 30.0
@@ -25,7 +26,7 @@ _NEAR_BYTES: Final = 1024 * 1024
 
 
 async def read_topics(
-    bootstrap_servers: str,
+    broker: BrokerAddress,
     topics: Collection[str],
     starts: Mapping[TopicPartition, int] | None = None,
 ) -> AsyncIterator[Any]:
@@ -36,7 +37,7 @@ async def read_topics(
     Raises Unavailable if the broker does not deliver, UsageError for a topic that does not exist.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
+        **broker.aiokafka_options(),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
@@ -44,7 +45,7 @@ async def read_topics(
     )
     try:
         await consumer.start()
-        partitions = await _partitions(bootstrap_servers, topics)
+        partitions = await _partitions(broker, topics)
         ends = await consumer.end_offsets(partitions)
         beginnings = await consumer.beginning_offsets(partitions)
         firsts = {tp: (starts or {}).get(tp, beginnings[tp]) for tp in partitions}
@@ -65,28 +66,26 @@ async def read_topics(
                     consumer.pause(partition)
     except (KafkaError, TimeoutError) as error:
         names = ", ".join(sorted(topics))
-        message = f"the broker at {bootstrap_servers} does not deliver {names}: {error!r}"
+        message = f"the broker at {broker} does not deliver {names}: {error!r}"
         raise Unavailable(message) from error
     finally:
         await stop_client(consumer)
 
 
 async def partition_bounds(
-    bootstrap_servers: str, topics: Collection[str]
+    broker: BrokerAddress, topics: Collection[str]
 ) -> dict[TopicPartition, tuple[int, int]]:
     """Return first offset and end of every partition of the topics. Raises as `read_topics`."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, isolation_level="read_committed"
-    )
+    consumer = AIOKafkaConsumer(**broker.aiokafka_options(), isolation_level="read_committed")
     try:
         await consumer.start()
-        partitions = await _partitions(bootstrap_servers, topics)
+        partitions = await _partitions(broker, topics)
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         beginnings = await consumer.beginning_offsets(partitions)
     except (KafkaError, TimeoutError) as error:
         names = ", ".join(sorted(topics))
-        message = f"the broker at {bootstrap_servers} does not say how far {names} reach: {error!r}"
+        message = f"the broker at {broker} does not say how far {names} reach: {error!r}"
         raise Unavailable(message) from error
     finally:
         await stop_client(consumer)
@@ -94,14 +93,14 @@ async def partition_bounds(
 
 
 async def read_offsets(
-    bootstrap_servers: str, offsets: Mapping[TopicPartition, Sequence[int]]
+    broker: BrokerAddress, offsets: Mapping[TopicPartition, Sequence[int]]
 ) -> AsyncIterator[Any]:
     """Yield the records at these offsets, in order; one that the log no longer holds is left out.
 
     What lies between two that are near is read along. Raises Unavailable.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
+        **broker.aiokafka_options(),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
@@ -127,14 +126,14 @@ async def read_offsets(
                         left.popleft()
                         yield record
     except (KafkaError, TimeoutError) as error:
-        message = f"the broker at {bootstrap_servers} does not deliver: {error!r}"
+        message = f"the broker at {broker} does not deliver: {error!r}"
         raise Unavailable(message) from error
     finally:
         await stop_client(consumer)
 
 
-async def _partitions(bootstrap_servers: str, topics: Collection[str]) -> list[TopicPartition]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+async def _partitions(broker: BrokerAddress, topics: Collection[str]) -> list[TopicPartition]:
+    admin = AIOKafkaAdminClient(**broker.aiokafka_options())
     await admin.start()
     try:
         return await list_partitions(admin, topics)

@@ -32,6 +32,7 @@ from runtime.kafka.clients import METADATA_AGE_MS, start_client, stop_client
 from runtime.kafka.intake.intake import Intake
 from runtime.kafka.stalls import LagSample, OrphanDetector, StallDetector
 from runtime.kafka.tasks import crash_on_stray_cancel
+from runtime.security import BrokerAddress
 from schemas.errors import Stalled, Unavailable
 
 STALLS_SHOWN: Final = 3
@@ -43,7 +44,7 @@ T = TypeVar("T")
 class WatchdogSettings:
     """Limits for a lack of progress."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     stall_ms: int = 60_000
     unheld_stall_ms: int = 120_000
     """For partitions that another worker should hold: its own watchdog acts first."""
@@ -72,9 +73,9 @@ class Watchdog(Service):
 
     async def on_start(self) -> None:
         """Connect. Raises Unavailable if no broker answers."""
-        server = self.settings.bootstrap_servers
+        server = self.settings.broker
         options = {
-            "bootstrap_servers": server,
+            **server.aiokafka_options(),
             "client_id": f"{self._intake.settings.group}.watchdog",
             "metadata_max_age_ms": METADATA_AGE_MS,
             "request_timeout_ms": self.settings.answer_timeout_ms,
@@ -86,6 +87,18 @@ class Watchdog(Service):
         admin = AIOKafkaAdminClient(**options)
         await start_client(admin, server)
         self._admin = admin
+
+    @property
+    def intake(self) -> Intake:
+        """The intake that is watched."""
+        return self._intake
+
+    async def fetch_ends(self) -> dict[TopicPartition, int]:
+        """Return the ends of the partitions that the intake holds; {} if that is not known."""
+        held = [*self._intake.status()]
+        if self._consumer is None or not held:
+            return {}
+        return await self._in_time(self._query_ends(held)) or {}
 
     async def on_shutdown(self) -> None:
         """Disconnect, after the last query."""

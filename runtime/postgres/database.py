@@ -11,6 +11,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
+from runtime.connection_faults import unreachable_database
 from runtime.postgres.roles import (
     Role,
     is_read_only,
@@ -152,8 +153,7 @@ class Database:
                 )
                 self._connection = await take_role(connection, self._role)
             except psycopg.OperationalError as error:
-                message = f"{self.owner} database does not answer: {error}"
-                raise Unavailable(message) from error
+                raise unreachable_database(f"{self.owner} database", error) from error
         return self._connection
 
     def _limit_silence(self, connection: AsyncConnection[Any]) -> asyncio.TimerHandle | None:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 import psycopg
 from psycopg import Connection, sql
 
+from runtime.connection_faults import unreachable_database
 from runtime.postgres.roles import RightsMissing, Role, take_role_sync
 from schemas.errors import Fatal, Unavailable
 
@@ -189,7 +190,7 @@ def _connect(database_url: str) -> Iterator[Connection[Any]]:
             database_url, autocommit=True, connect_timeout=10, application_name="pitboss.migrate"
         )
     except psycopg.OperationalError as error:
-        raise Unavailable(f"the database does not answer: {error}") from error
+        raise unreachable_database("the database", error) from error
     with connection:
         yield connection
 

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -32,6 +32,8 @@ from runtime.kafka.intake.intake import IntakeSettings
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from runtime.kafka.records import RawRecord
 from runtime.kafka.topic_reader import read_topics
+from runtime.security import BrokerAddress
+from runtime.telemetry.samples import MetricSample, count_samples
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import DeadLetter, Position, SchemaDrift
@@ -76,6 +78,11 @@ class DriftStats:
     published: int = 0
     checked: Counter[str] = field(default_factory=Counter)
 
+    def samples(self) -> Iterator[MetricSample]:
+        """Yield the counts as metrics."""
+        yield from count_samples("pitboss.drift.checked", self.checked)
+        yield MetricSample("pitboss.drift.shapes", (), self.published)
+
 
 @dataclass(frozen=True)
 class LetterRecord:
@@ -94,15 +101,15 @@ class PublishedShapesLoader(Service):
     """Service that reads the published shapes at start, so that none is published again."""
 
     def __init__(
-        self, bootstrap_servers: str, topic: str, known: PublishedShapes, **kwargs: Any
+        self, broker: BrokerAddress, topic: str, known: PublishedShapes, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self._bootstrap_servers, self._topic, self._known = bootstrap_servers, topic, known
+        self._broker, self._topic, self._known = broker, topic, known
 
     async def on_start(self) -> None:
         """Read the topic to its present end. Raises Unavailable, UsageError."""
         decode = codec.decoder(SchemaDrift)
-        async for record in read_topics(self._bootstrap_servers, [self._topic]):
+        async for record in read_topics(self._broker, [self._topic]):
             try:
                 self._known.learn(decode(record.value))
             except Rejected as error:
@@ -131,12 +138,11 @@ def create_worker(settings: DriftSettings, dialects: Dialects = DIALECTS) -> Dri
     """
     group = qualified_name(NAME, settings.namespace)
     topic = qualified_name(DRIFT, settings.namespace)
-    app = create_app(AppSettings(group, settings.bootstrap_servers))
+    app = create_app(AppSettings(group, settings.broker))
     known, stats = PublishedShapes(), DriftStats()
-    app.supervise(PublishedShapesLoader(settings.bootstrap_servers, topic, known))
-    producer = app.supervise(
-        BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group))
-    )
+    app.when_observed(lambda telemetry: telemetry.meters.add_source(stats.samples))
+    app.supervise(PublishedShapesLoader(settings.broker, topic, known))
+    producer = app.supervise(BatchProducer(ProducerSettings(settings.broker, client_id=group)))
     handle = create_handler(
         DriftChecker(dialects, settings.keyring),
         producer,
@@ -145,9 +151,7 @@ def create_worker(settings: DriftSettings, dialects: Dialects = DIALECTS) -> Dri
         stats,
         secrets_of(settings.keyring),
     )
-    intake = IntakeSettings(
-        settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id
-    )
+    intake = IntakeSettings(settings.broker, group, group_instance_id=settings.group_instance_id)
     pattern = source_pattern(settings.namespace, settings.providers)
     add_agent(app, intake, handle, name=NAME, pattern=pattern)
     return DriftWorker(app, stats, known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from runtime.security import BrokerAddress
 from streams.providers.keyring import Keyring
 
 NAME: Final = "drift"
@@ -14,7 +15,7 @@ NAME: Final = "drift"
 class DriftSettings:
     """Settings of a drift worker; it reads the dead letters of `providers` (None: of all)."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     namespace: str
     keyring: Keyring = field(repr=False)
     providers: frozenset[str] | None = None

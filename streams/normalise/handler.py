@@ -90,25 +90,24 @@ def create_worker(
     """Compose a worker; nothing is connected or started. Raises UsageError for an unusable key."""
     normaliser = Normaliser(dialects, settings.keyring, brands=settings.brands)
     group = qualified_name(NAME, settings.namespace)
-    app = create_app(AppSettings(group, settings.bootstrap_servers))
+    app = create_app(AppSettings(group, settings.broker))
     stats = NormaliseStats()
+    app.when_observed(lambda telemetry: telemetry.meters.add_source(stats.samples))
     app.supervise(StatsLogger(stats, lambda: sum(intake.gap_offsets for intake in app.intakes)))
-    producer = app.supervise(
-        BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group))
-    )
+    producer = app.supervise(BatchProducer(ProducerSettings(settings.broker, client_id=group)))
     parking = None
     if settings.park is not None:
         store = app.supervise(ParkStore(settings.park.database_url, "pitboss.normalise"))
         providers, limits = parked_providers(settings), settings.park.limits
         parking = Parking(store, normaliser.normalise, providers, limits)
+    dead_letters = KafkaDeadLetterSink(producer, NAME, settings.code_version)
+    app.when_observed(lambda telemetry: telemetry.meters.add_source(dead_letters.samples))
     intake = register(
         app,
-        IntakeSettings(
-            settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id
-        ),
+        IntakeSettings(settings.broker, group, group_instance_id=settings.group_instance_id),
         normaliser=normaliser,
         producer=producer,
-        dead_letters=KafkaDeadLetterSink(producer, NAME, settings.code_version),
+        dead_letters=dead_letters,
         namespace=settings.namespace,
         stats=stats,
         on_fallback=on_fallback,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from runtime.dead_letters.key_holds import ParkLimits
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 from streams.normalise.mapping.brands import BrandsByProvider
 from streams.providers.keyring import Keyring
@@ -30,7 +31,7 @@ class NormaliseSettings:
     `keyring` holds key material by provider and is never shown.
     """
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     namespace: str
     code_version: str
     keyring: Keyring = field(repr=False)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mode import Service
 
+from runtime.telemetry.samples import MetricSample, count_samples
 from schemas.topics import TRANSACTIONS, UNRESOLVED
 
 _LOG = logging.getLogger(__name__)
@@ -45,6 +46,13 @@ class NormaliseStats:
     def unresolved_count(self) -> int:
         """Number of events that were sent to the resolver's topic."""
         return self.sent[UNRESOLVED]
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yield the counts as metrics."""
+        yield MetricSample("pitboss.normalise.records", (), self.records)
+        yield from count_samples("pitboss.normalise.events", self.versions)
+        yield from count_samples("pitboss.normalise.rejected", self.rejected)
+        yield from count_samples("pitboss.normalise.fallbacks", self.fallbacks)
 
     def copy(self) -> NormaliseStats:
         """Return the counts as they are now; the copy does not change with them."""

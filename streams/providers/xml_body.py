@@ -81,8 +81,8 @@ def make_parser() -> etree.XMLParser:
 def root_of(reader: etree.XMLParser, value: bytes) -> etree._Element:
     """Return the root element.
 
-    A body with names that are not known yet (`xml_names.py`) is parsed by a thread of its own: what
-    the parser keeps of it goes with the tree.
+    A body that may have new names (`xml_names.py`) is parsed by a thread of its own: what the
+    parser keeps of it goes with the tree.
 
     White space before the XML declaration, which the format forbids, is passed over: programs that
     join files leave a line break there. Raises Rejected(MALFORMED), never quoting the body: it may
@@ -91,7 +91,7 @@ def root_of(reader: etree.XMLParser, value: bytes) -> etree._Element:
     if value[:1] in {b"\xef", b" ", b"\t", b"\r", b"\n"} and b"\0" not in value[:4]:
         value = value.lstrip(_BEFORE_DECLARATION)
     try:
-        root = etree.fromstring(value, reader) if _KNOWN.covers(value) else _parse_apart(value)
+        root = etree.fromstring(value, reader) if _KNOWN.is_trusted(value) else _parse_apart(value)
     except etree.XMLSyntaxError as error:
         where = f"line {error.lineno}, column {error.offset}"
         raise Rejected(RejectCode.MALFORMED, f"not well-formed XML at {where}") from None

@@ -29,6 +29,7 @@ from pitboss.settings import (
     worker_environment,
 )
 from replay.audit.checks import NAMES as CHECKS
+from runtime.telemetry.catalogue import METRICS
 from schemas import codec, money
 from schemas.errors import PitbossError, RejectCode
 from schemas.events import Kind, Outcome, Position, WalletBalance
@@ -85,7 +86,7 @@ def run_example(document: str, file: Path, runtime: Runtime, argument: str = str
     command = [
         sys.executable,
         str(file),
-        runtime.bootstrap_servers,
+        runtime.broker.servers,
         argument,
         runtime.namespace,
     ]
@@ -299,6 +300,11 @@ def test_the_first_page_shows_what_the_demo_prints():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 100
 
 
+METRIC_NAMES = frozenset(
+    name for metric in METRICS for name in (metric.name, metric.prometheus_name)
+)
+
+
 # --- what the documents name ------------------------------------------------------------------------------------------
 
 
@@ -325,6 +331,8 @@ def test_every_file_and_module_that_is_named_exists(path: Path):
                 path.parent / name,
             ]
             assert any(file.exists() for file in near) or name.startswith("faust/"), name
+        elif name in METRIC_NAMES:
+            continue
         elif re.fullmatch(rf"(?!.*\.v\d+$)({'|'.join(PRODUCT)})(\.\w+)+", name):
             assert is_there(name), name
 
@@ -358,7 +366,7 @@ def test_functions_and_classes_that_are_named_exist(path: Path):
 
 @every_document
 def test_every_identifier_that_is_named_occurs_in_the_sources(path: Path):
-    known = source_words()
+    known = source_words() | METRIC_NAMES
     for name in names(path):
         if re.fullmatch(r"_?[a-z]\w*_\w*|_[a-z]\w*", name):
             assert name in known or name in OTHERS_WORDS, name

@@ -162,7 +162,7 @@ async def _alert_of(runtime: Runtime, player: str) -> FraudAlert:
     while time.monotonic() < deadline:
         alerts = [
             decode(record.value)
-            async for record in read_topics(runtime.bootstrap_servers, {runtime.topic(ALERTS)})
+            async for record in read_topics(runtime.broker, {runtime.topic(ALERTS)})
         ]
         for alert in alerts:
             if alert.player_id == player and alert.rule_id == "L01":
@@ -213,7 +213,7 @@ def test_a_shell_without_the_key_warns_once_house_records_are_signed(installatio
 
     async def append_signed() -> None:
         body, headers = operator_events.build_record(event, {"hmac_hex": "aa"}, "default", 1)
-        producer = BatchProducer(ProducerSettings(installation.bootstrap_servers, "test"))
+        producer = BatchProducer(ProducerSettings(installation.broker, "test"))
         async with producer:
             await producer.send(raw, b"unsigned", body, headers)
 
@@ -245,7 +245,7 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
     bets = [f"01929c5e-7e3d-7000-8000-00000000000{n}" for n in (1, 2)]
 
     async def play() -> None:
-        producer = BatchProducer(ProducerSettings(installation.bootstrap_servers, "test"))
+        producer = BatchProducer(ProducerSettings(installation.broker, "test"))
         raw = installation.topic("provider.hundredhp.raw.v1")
         async with producer:
             for tx_id in bets:
@@ -283,7 +283,7 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
         for _ in range(2):  # two sweepers propose the same
             events = propose_endings(found, policies(), now_ms + 15 * DAY_MS, "sweeper", log)
             assert [event.operation for event in events] == ["sweep.rollback"]
-            await operator_events.append_events(installation.bootstrap_servers, log, events)
+            await operator_events.append_events(installation.broker, log, events)
         await until(4_000, 0)
 
     asyncio.run(play())
@@ -298,7 +298,7 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
 
 async def append_to_log(runtime: Runtime, *events: WalletTransaction) -> None:
     encode, topic = codec.encoder(WalletTransaction), runtime.topic(TRANSACTIONS)
-    settings = ProducerSettings(runtime.bootstrap_servers, "test")
+    settings = ProducerSettings(runtime.broker, "test")
     async with BatchProducer(settings) as producer:
         await producer.send_keyed(
             topic, [((event.player_id or "").encode(), encode(event), (), None) for event in events]
@@ -308,7 +308,7 @@ async def append_to_log(runtime: Runtime, *events: WalletTransaction) -> None:
 async def find_in_log(runtime: Runtime, tx_id: str) -> str:
     """The place of the record of the log that holds a transaction."""
     decode, topic = codec.decoder(WalletTransaction), runtime.topic(TRANSACTIONS)
-    async for record in read_topics(runtime.bootstrap_servers, [topic]):
+    async for record in read_topics(runtime.broker, [topic]):
         if decode(record.value).provider_tx_id == tx_id:
             return f"{topic}-{record.partition}@{record.offset}"
     raise AssertionError(tx_id)

@@ -58,7 +58,7 @@ async def steady_bets(
     """
     bets = SteadyBets()
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers,
+        **runtime.broker.aiokafka_options(),
         fetch_max_wait_ms=20,
         isolation_level="read_committed",
     )

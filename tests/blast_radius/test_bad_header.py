@@ -32,7 +32,7 @@ PLAYER = "steady"
 @asynccontextmanager
 async def house_connector(runtime: Runtime) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
     """Ask for withdrawals, which are decided as bets are, and refused for lack of money."""
-    async with BatchProducer(ProducerSettings(runtime.bootstrap_servers, "house")) as producer:
+    async with BatchProducer(ProducerSettings(runtime.broker, "house")) as producer:
         topic = runtime.topic(raw_topic("house"))
 
         async def append(tx_id: str) -> None:
@@ -48,7 +48,7 @@ async def house_connector(runtime: Runtime) -> AsyncIterator[Callable[[str], Awa
 async def read_letters(runtime: Runtime, topic: str) -> dict[str, str]:
     """The codes of the dead letters of a topic, by the places of their sources."""
     decode = codec.decoder(DeadLetter)
-    letters = read_topics(runtime.bootstrap_servers, [dead_letter_topic(topic)])
+    letters = read_topics(runtime.broker, [dead_letter_topic(topic)])
     found = [decode(record.value) async for record in letters]
     return {format_position(letter.source): letter.code for letter in found}
 
@@ -64,9 +64,7 @@ async def test_a_bad_header_of_one_provider_is_a_dead_letter_and_delays_no_other
         await bets.more(10)
         del bets.waits_s[:]  # the workers had only just begun
         offsets = [
-            await append_with_header_name(
-                installation.bootstrap_servers, topic, b"\xff\xfename%d" % number
-            )
+            await append_with_header_name(installation.broker, topic, b"\xff\xfename%d" % number)
             for number in range(3)
         ]
         await bets.more(40)

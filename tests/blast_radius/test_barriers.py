@@ -55,7 +55,7 @@ class Scene:
 
     async def send(self, provider, count=1):
         topic = self.runtime.topic(raw_topic(provider))
-        async with AIOKafkaProducer(bootstrap_servers=self.runtime.bootstrap_servers) as producer:
+        async with AIOKafkaProducer(**self.runtime.broker.aiokafka_options()) as producer:
             for n in range(count):
                 await producer.send_and_wait(topic, b"%d" % n, partition=0)
 
@@ -63,7 +63,7 @@ class Scene:
         """As the normaliser does."""
         tp = TopicPartition(self.runtime.topic(raw_topic(provider)), 0)
         client = AIOKafkaConsumer(
-            bootstrap_servers=self.runtime.bootstrap_servers,
+            **self.runtime.broker.aiokafka_options(),
             group_id=self.runtime.group("normalise"),
             enable_auto_commit=False,
         )
@@ -98,14 +98,14 @@ async def scene(runtime, monkeypatch):
     monkeypatch.setattr(barriers, "LOST_AFTER_S", 0.5)
     monkeypatch.setattr(barriers, "LOOK_EVERY_S", 0.1)
     await create_topics(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         ["adyen", "house", "hub88"],
         partitions=1,
         raw_partitions=1,
     )
     database = LedgerDatabase(runtime.database_url, "pitboss.resolve")
-    progress = KafkaPipelineProgress(runtime.bootstrap_servers, runtime.namespace, "normalise")
+    progress = KafkaPipelineProgress(runtime.broker, runtime.namespace, "normalise")
     async with progress:
         found = Scene(runtime, database, progress)
         topic = runtime.topic(UNRESOLVED)
@@ -121,7 +121,7 @@ async def test_a_raw_topic_that_is_deleted_unread_holds_nothing_up(scene):
     await scene.send("adyen")
     await scene.park(notice())
     await scene.stays_waiting()
-    async with admin_client(scene.runtime.bootstrap_servers) as admin:
+    async with admin_client(scene.runtime.broker) as admin:
         await admin.delete_topics([scene.runtime.topic(raw_topic("adyen"))])
     await scene.sweep_until_final("psp-1")
 
@@ -131,7 +131,7 @@ async def test_a_raw_topic_that_is_made_anew_holds_nothing_up(scene):
     await scene.park(notice())
     await scene.stays_waiting()
     topic = scene.runtime.topic(raw_topic("adyen"))
-    async with admin_client(scene.runtime.bootstrap_servers) as admin:
+    async with admin_client(scene.runtime.broker) as admin:
         await admin.delete_topics([topic])
         async with asyncio.timeout(PATIENCE_S):
             while topic in await admin.list_topics():  # noqa: ASYNC110  # no event for it
@@ -146,7 +146,7 @@ async def test_a_raw_topic_that_was_cut_behind_the_barrier_holds_nothing_up(scen
     await scene.park(notice())
     await scene.stays_waiting()
     tp = TopicPartition(scene.runtime.topic(raw_topic("adyen")), 0)
-    async with admin_client(scene.runtime.bootstrap_servers) as admin:
+    async with admin_client(scene.runtime.broker) as admin:
         await admin.delete_records({tp: RecordsToDelete(3)})
     await scene.sweep_until_final("psp-1")
 
@@ -155,7 +155,7 @@ async def test_a_raw_topic_that_was_cut_in_part_is_still_waited_for(scene):
     await scene.send("adyen", 3)
     await scene.park(notice())
     tp = TopicPartition(scene.runtime.topic(raw_topic("adyen")), 0)
-    async with admin_client(scene.runtime.bootstrap_servers) as admin:
+    async with admin_client(scene.runtime.broker) as admin:
         await admin.delete_records({tp: RecordsToDelete(2)})
     for _ in range(3):
         await scene.stays_waiting()

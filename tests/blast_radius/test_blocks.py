@@ -13,6 +13,7 @@ from pitboss.cli.player import block
 from pitboss.ops import operator_events
 from pitboss.ops.operator_events import SubmittedEvent
 from pitboss.settings import runtime_of
+from runtime.security import BrokerAddress
 from schemas.events import Attempt, Cause, WalletOutcome
 from tests.support.ledger_events import bet, book_of, deposit, house, leg, outcomes
 
@@ -101,7 +102,7 @@ def test_a_command_that_was_not_applied_ends_with_1_and_says_so(
     async def submit(*_args, **_more):
         return SubmittedEvent(ATTEMPT, outcome)
 
-    runtime = runtime_of("b:1", "postgresql://u@h/d", "")
+    runtime = runtime_of(BrokerAddress("b:1"), "postgresql://u@h/d", "")
     monkeypatch.setattr(operator_commands, "resolve_runtime", lambda _: runtime)
     monkeypatch.setattr(operator_events, "submit", submit)
     env = {"PITBOSS_HOME": str(tmp_path), "PITBOSS_NAMESPACE": "", "PITBOSS_KEYS_FILE": ""}

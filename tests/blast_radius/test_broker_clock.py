@@ -49,10 +49,10 @@ def test_append_times_behind_this_clock_are_told_if_no_record_is_recent():
 @pytest.fixture
 async def scene(runtime):
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=1, raw_partitions=1
+        runtime.broker, runtime.namespace, ["hub88"], partitions=1, raw_partitions=1
     )
     topic = runtime.topic(raw_topic("hub88"))
-    async with AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers) as producer:
+    async with AIOKafkaProducer(**runtime.broker.aiokafka_options()) as producer:
         for n in range(6):
             await producer.send_and_wait(topic, b"%d" % n, partition=0)
     return runtime, TopicPartition(topic, 0)
@@ -60,7 +60,7 @@ async def scene(runtime):
 
 async def commit(runtime, tp, group, offset):
     client = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers,
+        **runtime.broker.aiokafka_options(),
         group_id=runtime.group(group),
         enable_auto_commit=False,
     )
@@ -81,7 +81,7 @@ async def trim(runtime, *options):
 
 
 async def first_offset(runtime, tp):
-    async with AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers) as consumer:
+    async with AIOKafkaConsumer(**runtime.broker.aiokafka_options()) as consumer:
         return (await consumer.beginning_offsets([tp]))[tp]
 
 

@@ -42,9 +42,9 @@ async def seconds_until_read(cluster: Cluster, worker: Worker, number: int) -> f
 
 async def test_damaged_records_stop_their_partition_until_they_are_skipped(private_stack: Stack):
     runtime = private_stack.runtime("damaged")
-    admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
+    admin = AIOKafkaAdminClient(**runtime.broker.aiokafka_options())
     await admin.start()
-    async with BatchProducer(ProducerSettings(runtime.bootstrap_servers, "fill")) as producer:
+    async with BatchProducer(ProducerSettings(runtime.broker, "fill")) as producer:
         cluster = Cluster(runtime, admin, producer)
         await cluster.create("in", partitions=2)
         await cluster.create("control", partitions=1)
@@ -53,7 +53,7 @@ async def test_damaged_records_stop_their_partition_until_they_are_skipped(priva
             await append(cluster, 0, [b"record %d" % n for n in range(start, start + 5)])
         damage(private_stack, topic, b"record 7")
         worker = Worker(cluster, topics=[topic])
-        worker.app.supervise(Control(runtime.bootstrap_servers, control, "work", [worker.intake]))
+        worker.app.supervise(Control(runtime.broker, control, "work", [worker.intake]))
         stuck = TopicPartition(topic, 0)
         async with running(worker):
             waits_s = [await seconds_until_read(cluster, worker, number) for number in range(20)]

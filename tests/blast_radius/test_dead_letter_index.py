@@ -50,7 +50,7 @@ class Scene:
         return Rejection(record, code, f"letter {offset}", player_id="p")
 
     async def bury(self, *rejections: Rejection) -> None:
-        settings = ProducerSettings(self.runtime.bootstrap_servers, "test")
+        settings = ProducerSettings(self.runtime.broker, "test")
         async with BatchProducer(settings) as producer:
             await KafkaDeadLetterSink(producer, "normalise", "1").publish_all(rejections)
 
@@ -70,12 +70,12 @@ class Scene:
             connection.execute(statement.encode())
 
     async def cut(self, before: int) -> None:
-        async with admin_client(self.runtime.bootstrap_servers) as admin:
+        async with admin_client(self.runtime.broker) as admin:
             await admin.delete_records({self.dlt: RecordsToDelete(before)})
 
     async def letters(self) -> list[Any]:
         found: list[Any] = []
-        options = {"bootstrap_servers": self.runtime.bootstrap_servers}
+        options = {**self.runtime.broker.aiokafka_options()}
         async with AIOKafkaConsumer(**options) as consumer:
             consumer.assign([self.dlt])
             await consumer.seek_to_beginning(self.dlt)
@@ -89,7 +89,7 @@ class Scene:
 @pytest.fixture
 async def scene(runtime, monkeypatch):
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=1, raw_partitions=1
+        runtime.broker, runtime.namespace, ["hub88"], partitions=1, raw_partitions=1
     )
     return Scene(runtime, monkeypatch)
 
@@ -133,7 +133,7 @@ async def test_letters_that_their_topic_no_longer_holds_are_forgotten(scene):
 
 async def test_a_letter_whose_signature_was_never_good_is_cut_above_the_quota(scene):
     value = bytes(range(256)) * 40
-    settings = ProducerSettings(scene.runtime.bootstrap_servers, "test")
+    settings = ProducerSettings(scene.runtime.broker, "test")
     async with BatchProducer(settings) as producer:
         sink = KafkaDeadLetterSink(producer, "normalise", "1", unsigned_bytes_per_h=30_000)
         for n in range(10):

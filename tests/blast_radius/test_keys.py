@@ -11,6 +11,7 @@ import pytest
 from pitboss.setting_files import read_keyring
 from pitboss.settings import WorkerSettings, runtime_of
 from pitboss.workers.supervisor import WorkerProcess
+from runtime.security import BrokerAddress
 from schemas.errors import RejectCode, UsageError
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser, RejectedItem
 from streams.providers.dialect import Draft
@@ -107,7 +108,9 @@ def test_a_keys_file_that_others_can_read_is_refused_with_what_to_do(tmp_path, m
 
 
 def test_a_workers_log_is_its_owners_alone(tmp_path):
-    nowhere = runtime_of("127.0.0.1:1", "postgresql://u@127.0.0.1:1/postgres", "logs")
+    nowhere = runtime_of(
+        BrokerAddress("127.0.0.1:1"), "postgresql://u@127.0.0.1:1/postgres", "logs"
+    )
     process = WorkerProcess("steady", nowhere, home=tmp_path, module="tests.faults.stub_worker")
     process.log.parent.mkdir(parents=True)
     process.log.write_text("of an earlier release")

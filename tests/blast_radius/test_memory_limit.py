@@ -14,6 +14,7 @@ from runtime.kafka import process as process_module
 from runtime.kafka.app import AppSettings, PitbossApp, create_app
 from runtime.kafka.memory_tuning import resident_bytes
 from runtime.kafka.process import run_worker
+from runtime.security import BrokerAddress
 
 MB = 1024 * 1024
 
@@ -37,7 +38,7 @@ class Grows(Service):
 
 
 def create() -> PitbossApp:
-    app = create_app(AppSettings("worker", "127.0.0.1:1"))
+    app = create_app(AppSettings("worker", BrokerAddress("127.0.0.1:1")))
     app.supervise(Grows())
     return app
 

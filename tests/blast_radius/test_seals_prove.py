@@ -27,7 +27,7 @@ def run(runtime: Runtime):
     migrate(runtime.database_url)
     events = list(history())
     asyncio.run(book(runtime.database_url, events))
-    asyncio.run(create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], 1, 1))
+    asyncio.run(create_topics(runtime.broker, runtime.namespace, ["hub88"], 1, 1))
     with psycopg.connect(runtime.database_url) as connection:
         topic = runtime.topic("wallet.transactions.v1")
         connection.execute("UPDATE stream_position SET topic = %s", (topic,))
@@ -105,6 +105,6 @@ def test_rows_beyond_the_last_checkpoint_may_be_young_but_not_old(run, runtime, 
 
 async def _empty_topic(runtime: Runtime) -> None:
     topic = runtime.topic("audit.checkpoints.v1")
-    async with admin_client(runtime.bootstrap_servers) as admin:
+    async with admin_client(runtime.broker) as admin:
         end = RecordsToDelete(before_offset=-1)
         await admin.delete_records({TopicPartition(topic, 0): end})

@@ -43,7 +43,7 @@ def rows(runtime, query):
 async def append(runtime, events):
     encode = codec.encoder(WalletTransaction)
     records = [(event.player_id.encode(), encode(event), (), None) for event in events]
-    async with BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test")) as producer:
+    async with BatchProducer(ProducerSettings(runtime.broker, "test")) as producer:
         await producer.send_keyed(runtime.topic(TRANSACTIONS), records)
 
 
@@ -65,7 +65,7 @@ async def book(runtime, count):
 async def test_a_database_that_is_100_times_slower_books_every_event(runtime, monkeypatch):
     monkeypatch.setattr(database, "_SESSION", database._SESSION.replace("=30s", f"={TIMEOUT_MS}ms"))
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=2, raw_partitions=1
+        runtime.broker, runtime.namespace, ["hub88"], partitions=2, raw_partitions=1
     )
     rows(runtime, SLOW)
     # One player's, so one partition's: nothing but a cut of its batch makes the group smaller.
@@ -74,7 +74,7 @@ async def test_a_database_that_is_100_times_slower_books_every_event(runtime, mo
         [deposit("d", 100), *(win(f"w{n}", 1, f"b{n}") for n in range(EVENTS - 1))],
     )
     app = create_ledger_app(
-        LedgerSettings(runtime.bootstrap_servers, runtime.database_url, runtime.namespace, "test"),
+        LedgerSettings(runtime.broker, runtime.database_url, runtime.namespace, "test"),
         {},
     )
     await app.start()

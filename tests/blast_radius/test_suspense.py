@@ -67,7 +67,7 @@ def pay(runtime: Runtime, psp: str, minor: int) -> None:
     body = {"live": "true", "notificationItems": [{"NotificationRequestItem": item}]}
 
     async def append() -> None:
-        async with BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test")) as producer:
+        async with BatchProducer(ProducerSettings(runtime.broker, "test")) as producer:
             topic = runtime.topic("provider.adyen.raw.v1")
             await producer.send(topic, psp.encode(), json.dumps(body).encode(), [])
 

@@ -35,7 +35,7 @@ class Scene:
     async def book(self):
         runtime = self.runtime
         await create_topics(
-            runtime.bootstrap_servers,
+            runtime.broker,
             runtime.namespace,
             ["house", "hub88", "hundredhp"],
             partitions=1,
@@ -58,12 +58,12 @@ class Scene:
             connection.execute(statement, parameters)
 
     async def send(self, topic):
-        async with AIOKafkaProducer(bootstrap_servers=self.runtime.bootstrap_servers) as producer:
+        async with AIOKafkaProducer(**self.runtime.broker.aiokafka_options()) as producer:
             await producer.send_and_wait(self.runtime.topic(topic), b"x", partition=0)
 
     async def commit(self, provider):
         client = AIOKafkaConsumer(
-            bootstrap_servers=self.runtime.bootstrap_servers,
+            **self.runtime.broker.aiokafka_options(),
             group_id=self.runtime.group("normalise"),
             enable_auto_commit=False,
         )
@@ -80,7 +80,7 @@ class Scene:
 
     async def log_records(self):
         topic = self.runtime.topic(TRANSACTIONS)
-        return len([one async for one in read_topics(self.runtime.bootstrap_servers, [topic])])
+        return len([one async for one in read_topics(self.runtime.broker, [topic])])
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ async def scene(runtime, tmp_path):
 @asynccontextmanager
 async def producer_of(scene: Scene) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
     """Append free bets of a player of another partition, through one connection."""
-    settings = ProducerSettings(scene.runtime.bootstrap_servers, "steady")
+    settings = ProducerSettings(scene.runtime.broker, "steady")
     async with BatchProducer(settings) as producer:
 
         async def append(tx_id: str) -> None:
@@ -60,7 +60,7 @@ async def is_booked(scene: Scene, tx_id: str) -> bool:
 
 async def append_quarantine(scene: Scene, operation: str, record: str, actor: str) -> None:
     event = quarantine(operation, record, actor, STUCK_PARTITION, PARTITIONS)
-    settings = ProducerSettings(scene.runtime.bootstrap_servers, "operator")
+    settings = ProducerSettings(scene.runtime.broker, "operator")
     async with BatchProducer(settings) as producer:
         key = event.provider_tx_id.encode()
         topic = scene.runtime.topic(TRANSACTIONS)
@@ -70,9 +70,7 @@ async def append_quarantine(scene: Scene, operation: str, record: str, actor: st
 async def name_of_record(scene: Scene, tx_id: str) -> str:
     """The name of the record of the log that holds a transaction: its place and checksum."""
     decode = codec.decoder(WalletTransaction)
-    async for record in read_topics(
-        scene.runtime.bootstrap_servers, [scene.runtime.topic(TRANSACTIONS)]
-    ):
+    async for record in read_topics(scene.runtime.broker, [scene.runtime.topic(TRANSACTIONS)]):
         if decode(record.value).provider_tx_id == tx_id:
             place = Position(record.topic, record.partition, record.offset)
             return quarantined_record(place, checksum(record.key, record.value))
@@ -141,7 +139,7 @@ async def test_whatever_cannot_be_booked_is_found_and_passed_by_its_quarantine(s
     good = [scene.encode(deposit(f"good {n}", 1, player=STUCK)) for n in range(len(values) + 1)]
     in_turns = [value for pair in zip(good, values, strict=False) for value in pair] + good[-1:]
     topic = scene.runtime.topic(TRANSACTIONS)
-    settings = ProducerSettings(scene.runtime.bootstrap_servers, "test")
+    settings = ProducerSettings(scene.runtime.broker, "test")
     async with BatchProducer(settings) as producer:
         await producer.send_keyed(topic, [(STUCK.encode(), value, (), None) for value in in_turns])
     for offset, value in enumerate(in_turns):

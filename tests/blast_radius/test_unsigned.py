@@ -11,6 +11,7 @@ from pitboss.cli.main import cli
 from pitboss.settings import WorkerSettings, read_worker_settings, runtime_of, worker_environment
 from pitboss.workers.checks import check_unsigned
 from pitboss.workers.role_locks import hold_roles
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 
 
@@ -55,7 +56,7 @@ def test_a_name_that_is_not_a_provider_is_refused():
 
 
 def test_a_worker_of_a_supervisor_is_not_asked_again():
-    runtime = runtime_of("b:1", "postgresql://u@h/d", "")
+    runtime = runtime_of(BrokerAddress("b:1"), "postgresql://u@h/d", "")
     assert worker_environment(runtime)["PITBOSS_UNSIGNED"] == "all"
 
 

@@ -18,6 +18,7 @@ from confluent_kafka import TopicPartition as Place
 
 from runtime.kafka.intake.client_errors import END_OF_LOG
 from runtime.kafka.intake.consumer import IntakeSettings, consumer_options
+from runtime.security import BrokerAddress
 
 TOPIC = "t"
 RECORDS = 20
@@ -25,7 +26,7 @@ PATIENCE_S = 30.0
 
 
 @pytest.fixture(scope="module")
-def bootstrap() -> Iterator[str]:
+def broker() -> Iterator[BrokerAddress]:
     """A broker in librdkafka, with twenty records in partition 0."""
     producer = Producer(
         {"test.mock.num.brokers": 1, "bootstrap.servers": "replaced", "log_level": 0}
@@ -34,14 +35,14 @@ def bootstrap() -> Iterator[str]:
     for number in range(RECORDS):
         producer.produce(TOPIC, b"%d" % number, partition=0)
     assert producer.flush(PATIENCE_S) == 0
-    yield f"{broker.host}:{broker.port}"
+    yield BrokerAddress(f"{broker.host}:{broker.port}")
     producer.close()  # and with it the broker
 
 
 @pytest.fixture
-def consumer(bootstrap: str) -> Iterator[Consumer]:
+def consumer(broker: BrokerAddress) -> Iterator[Consumer]:
     # The mock answers a fetch that finds nothing only when its time is over.
-    options = {**consumer_options(IntakeSettings(bootstrap, "g")), "fetch.wait.max.ms": 5}
+    options = {**consumer_options(IntakeSettings(broker, "g")), "fetch.wait.max.ms": 5}
     consumer = Consumer(options)
     yield consumer
     consumer.close()
@@ -128,9 +129,9 @@ def test_consume_waits_until_it_is_full_or_its_time_is_over(consumer: Consumer):
     assert time.monotonic() - begin_s >= 0.5, "so it must not be used to wait for the first record"
 
 
-def test_nothing_is_read_between_an_assignment_and_the_claim(bootstrap: str):
+def test_nothing_is_read_between_an_assignment_and_the_claim(broker: BrokerAddress):
     assigned: list[TopicPartition] = []
-    options = {**consumer_options(IntakeSettings(bootstrap, "claim")), "fetch.wait.max.ms": 5}
+    options = {**consumer_options(IntakeSettings(broker, "claim")), "fetch.wait.max.ms": 5}
     consumer = Consumer(options)
 
     def on_assign(_: Consumer, places: list[Place]) -> None:
@@ -152,9 +153,9 @@ def test_nothing_is_read_between_an_assignment_and_the_claim(bootstrap: str):
     assert revoked == [len(assigned)], "all that the group had assigned is revoked"
 
 
-async def append_with_headers(bootstrap: str, topic: str, names: list[bytes]) -> None:
+async def append_with_headers(broker: BrokerAddress, topic: str, names: list[bytes]) -> None:
     """Append a record for each name, of a header in front of two others; brokers check no names."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    producer = AIOKafkaProducer(**broker.aiokafka_options())
     await producer.start()
     try:
         batch = producer.create_batch()
@@ -197,15 +198,15 @@ print([names if isinstance(names, str) else names[0] for names in seen])
 
 
 async def test_a_header_that_cannot_be_decoded_is_noticed_however_often_headers_were_read(
-    bootstrap: str,
+    broker: BrokerAddress,
 ):
     """In a process of its own: a header without a name ends it with a segmentation fault."""
     names = [b"good%d" % number for number in range(100)]
     names[::10] = [b"\xff\xfe%d" % number for number in range(10)]
-    await append_with_headers(bootstrap, "headers", names)
+    await append_with_headers(broker, "headers", names)
     done = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-c", PROGRAM, bootstrap, "headers", str(len(names))],
+        [sys.executable, "-c", PROGRAM, broker.servers, "headers", str(len(names))],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

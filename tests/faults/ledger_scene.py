@@ -70,9 +70,7 @@ class Scene:
         records = [
             ((e.player_id or e.reference.tx_id).encode(), self.encode(e), (), None) for e in events
         ]
-        async with BatchProducer(
-            ProducerSettings(self.runtime.bootstrap_servers, "test")
-        ) as producer:
+        async with BatchProducer(ProducerSettings(self.runtime.broker, "test")) as producer:
             await producer.send_keyed(self.runtime.topic(topic), records)
 
     @contextmanager
@@ -80,7 +78,7 @@ class Scene:
         self, name: str, point: str = "none", role: str = "ledger"
     ) -> Iterator[subprocess.Popen[bytes]]:
         runtime = self.runtime
-        places = (runtime.bootstrap_servers, runtime.database_url, runtime.namespace, "test")
+        places = (runtime.broker, runtime.database_url, runtime.namespace, "test")
         settings: LedgerSettings | NormaliseSettings | ResolveSettings
         if role == "ledger":
             settings = LedgerSettings(*places, group_instance_id=name)
@@ -121,7 +119,7 @@ class Scene:
     async def published(self, *, processes=()) -> None:
         """Wait until the whole log is booked and its answers are out."""
         async with KafkaPipelineProgress(
-            self.runtime.bootstrap_servers, self.runtime.namespace, "normalise"
+            self.runtime.broker, self.runtime.namespace, "normalise"
         ) as progress:
             ends = await progress.log_ends()
 
@@ -142,14 +140,12 @@ class Scene:
 
     async def proven(self) -> None:
         runtime = self.runtime
-        topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
+        topics = await read_all_topics(runtime.broker, runtime.namespace, PROVIDERS)
         database = LedgerDatabase(runtime.database_url, "pitboss.test")
         tables = await read_tables(database)
         checks = await check_tables(database)
         await database.close()
-        empty = runtime_of(
-            runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_r"
-        )
+        empty = runtime_of(runtime.broker, runtime.database_url, f"{runtime.namespace}_r")
         create_database(empty)
         try:
             checks.append(check_topics(topics, tables))
@@ -192,7 +188,7 @@ async def new_scene(runtime, folder: Path) -> Scene:
     """Empty tables and topics."""
     migrate(runtime.database_url)
     await create_topics(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         PROVIDERS,
         partitions=PARTITIONS,

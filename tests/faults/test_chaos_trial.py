@@ -24,6 +24,7 @@ from itertools import chain
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -38,6 +39,7 @@ from runtime.kafka.partitioner import partition_for
 from runtime.kafka.process import run_worker
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from runtime.kafka.watchdog import WatchdogSettings
+from runtime.security import BrokerAddress
 from tests.support.stack_faults import kill_server, restart_server
 
 SOURCE, TARGET, GROUP = "chaos.in", "chaos.out", "chaos.copy"
@@ -59,9 +61,9 @@ def copies_of(_: str, records: Sequence[ConsumerRecord[bytes, bytes]]) -> list[O
     return [(r.key, r.value, r.headers, None) for r in records]
 
 
-def create_copier(bootstrap: str, name: str, pace_ms: int) -> PitbossApp:
-    app = create_app(AppSettings(name, bootstrap))
-    producer = app.supervise(BatchProducer(ProducerSettings(bootstrap, name)))
+def create_copier(broker: BrokerAddress, name: str, pace_ms: int) -> PitbossApp:
+    app = create_app(AppSettings(name, broker))
+    producer = app.supervise(BatchProducer(ProducerSettings(broker, name)))
 
     async def copy(batch: RecordBatch) -> None:
         await asyncio.sleep(pace_ms / 1000)
@@ -71,7 +73,7 @@ def create_copier(bootstrap: str, name: str, pace_ms: int) -> PitbossApp:
     add_agent(
         app,
         IntakeSettings(
-            bootstrap,
+            broker,
             GROUP,
             commit_interval_ms=COMMIT_MS,
             session_timeout_ms=6_000,
@@ -81,7 +83,7 @@ def create_copier(bootstrap: str, name: str, pace_ms: int) -> PitbossApp:
         name="copy",
         topics=[SOURCE],
         reader=copies_of if name in READING else None,
-        watchdog=WatchdogSettings(bootstrap, stall_ms=20_000, interval_ms=1_000),
+        watchdog=WatchdogSettings(broker, stall_ms=20_000, interval_ms=1_000),
     )
     return app
 
@@ -90,7 +92,7 @@ def create_copier(bootstrap: str, name: str, pace_ms: int) -> PitbossApp:
 class Workers:
     """Worker processes, each started again when it ends of itself: the part of a supervisor."""
 
-    bootstrap: str
+    broker: BrokerAddress
     folder: Path
     pace_ms: int = PACE_MS
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -98,7 +100,13 @@ class Workers:
     """By worker, what it ended with."""
 
     def start(self, name: str) -> None:
-        command = [sys.executable, __file__, self.bootstrap, name, str(self.pace_ms)]
+        command = [
+            sys.executable,
+            __file__,
+            msgspec.json.encode(self.broker).decode(),
+            name,
+            str(self.pace_ms),
+        ]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=Path(__file__).parents[2]
@@ -134,8 +142,8 @@ class Workers:
         )
 
 
-async def create_topics(bootstrap: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+async def create_topics(broker: BrokerAddress) -> None:
+    admin = AIOKafkaAdminClient(**broker.aiokafka_options())
     await admin.start()
     try:
         await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in (SOURCE, TARGET)])
@@ -143,8 +151,8 @@ async def create_topics(bootstrap: str) -> None:
         await admin.close()
 
 
-async def delete_topics(bootstrap: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+async def delete_topics(broker: BrokerAddress) -> None:
+    admin = AIOKafkaAdminClient(**broker.aiokafka_options())
     await admin.start()
     try:
         await admin.delete_topics([SOURCE, TARGET])
@@ -155,14 +163,14 @@ async def delete_topics(bootstrap: str) -> None:
 class Feeder:
     """Appends records at a steady pace, up to a number that the trial raises."""
 
-    def __init__(self, bootstrap: str, count: int) -> None:
-        self.bootstrap, self.count = bootstrap, count
+    def __init__(self, broker: BrokerAddress, count: int) -> None:
+        self.broker, self.count = broker, count
         self.allowed = 0
         self.fed = 0
 
     async def run(self) -> None:
         chunk = max(self.count // 280, 1)
-        async with BatchProducer(ProducerSettings(self.bootstrap, "feeder")) as producer:
+        async with BatchProducer(ProducerSettings(self.broker, "feeder")) as producer:
             while self.fed < self.count:
                 numbers = range(self.fed, min(self.fed + chunk, self.allowed))
                 begin = time.monotonic()
@@ -235,10 +243,10 @@ async def torment(stack: Stack, group: Group, workers: Workers, feeder: Feeder) 
 
 
 async def read(
-    bootstrap: str, topic: str
+    broker: BrokerAddress, topic: str
 ) -> tuple[dict[TopicPartition, int], list[tuple[bytes, int]]]:
     """The ends of a topic's partitions, and its records as (key, number) in the order of each partition."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(**broker.aiokafka_options(), auto_offset_reset="earliest")
     await consumer.start()
     try:
         tps = [TopicPartition(topic, number) for number in range(PARTITIONS)]
@@ -280,11 +288,11 @@ def assert_copied(count: int, copies: list[tuple[bytes, int]]) -> int:
 async def test_nothing_is_lost_when_workers_and_the_broker_are_killed(
     private_stack: Stack, tmp_path, count, capsys
 ):
-    bootstrap = private_stack.runtime("").bootstrap_servers
-    await create_topics(bootstrap)
-    workers, feeder = Workers(bootstrap, tmp_path), Feeder(bootstrap, count)
+    broker = private_stack.runtime("").broker
+    await create_topics(broker)
+    workers, feeder = Workers(broker, tmp_path), Feeder(broker, count)
     feeding = asyncio.create_task(feeder.run())
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(**broker.aiokafka_options())
     await admin.start()
     try:
         caught_up_s = await torment(private_stack, Group(admin), workers, feeder)
@@ -296,10 +304,10 @@ async def test_nothing_is_lost_when_workers_and_the_broker_are_killed(
         await admin.close()
     steady = {name: code for name, code in codes.items() if name not in workers.restarted}
     assert not any(steady.values()), f"a drained worker ends with 0: {codes}\n{workers.logs()}"
-    source_ends, _ = await read(bootstrap, SOURCE)
+    source_ends, _ = await read(broker, SOURCE)
     assert committed == source_ends, "every offset is committed"
-    _, copies = await read(bootstrap, TARGET)
-    await delete_topics(bootstrap)
+    _, copies = await read(broker, TARGET)
+    await delete_topics(broker)
     doubled = assert_copied(count, copies)
     with capsys.disabled():
         print(
@@ -311,8 +319,9 @@ async def test_nothing_is_lost_when_workers_and_the_broker_are_killed(
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    worker_bootstrap, worker_name, worker_pace_ms = sys.argv[1:]
-    code = run_worker(lambda: create_copier(worker_bootstrap, worker_name, int(worker_pace_ms)))
+    worker_broker, worker_name, worker_pace_ms = sys.argv[1:]
+    address = msgspec.json.decode(worker_broker, type=BrokerAddress)
+    code = run_worker(lambda: create_copier(address, worker_name, int(worker_pace_ms)))
     logging.getLogger("chaos").info("ends with %d", code)
     sys.stdout.flush()
     os._exit(code) if code else sys.exit(0)

@@ -82,7 +82,7 @@ async def append_calls(scene: Scene, calls: list[list[SimulatedIntent]]) -> None
         message = WRITER.write(call, Sending(AT_MS), None)
         headers = connector_headers(message, AT_MS, "test", "default", "")
         records.append((message.key.encode(), message.body, headers, None))
-    async with BatchProducer(ProducerSettings(scene.runtime.bootstrap_servers, "test")) as producer:
+    async with BatchProducer(ProducerSettings(scene.runtime.broker, "test")) as producer:
         await producer.send_keyed(scene.runtime.topic(raw_topic(BUNDLE)), records)
 
 
@@ -176,12 +176,12 @@ def compare_with_oracle(
 
 async def prove(scene: Scene, calls: list[list[SimulatedIntent]]) -> None:
     runtime = scene.runtime
-    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, [BUNDLE])
+    topics = await read_all_topics(runtime.broker, runtime.namespace, [BUNDLE])
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
     tables = await read_tables(database)
     checks = [*await check_tables(database), check_topics(topics, tables)]
     await database.close()
-    empty = runtime_of(runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_r")
+    empty = runtime_of(runtime.broker, runtime.database_url, f"{runtime.namespace}_r")
     create_database(empty)
     try:
         log = runtime.topic(TRANSACTIONS)
@@ -198,9 +198,7 @@ async def prove(scene: Scene, calls: list[list[SimulatedIntent]]) -> None:
 async def run(runtime, folder: Path, count: int, kills: int, seed: int) -> None:
     rng = random.Random(seed)
     migrate(runtime.database_url)
-    await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, [BUNDLE], partitions=2, raw_partitions=2
-    )
+    await create_topics(runtime.broker, runtime.namespace, [BUNDLE], partitions=2, raw_partitions=2)
     scene = Scene(runtime, folder)
     calls = draw_calls(rng, count)
     await append_calls(scene, calls)

@@ -75,9 +75,7 @@ async def is_fenced_or_joins_anew(scene, zombie, assignments: int) -> None:
 
 async def no_newer_balance_is_missing(scene) -> None:
     """What a worker sends that was frozen between COMMIT and send is older: readers who drop `version <= seen` are right."""
-    topics = await read_all_topics(
-        scene.runtime.bootstrap_servers, scene.runtime.namespace, PROVIDERS
-    )
+    topics = await read_all_topics(scene.runtime.broker, scene.runtime.namespace, PROVIDERS)
     wallets = scene.rows("SELECT player_id || ':' || currency, version FROM wallet ORDER BY 1")
     assert sorted((key, balance.version) for key, balance in topics.balances.items()) == wallets
     assert topics.contradictions == []

@@ -88,7 +88,7 @@ async def test_a_wiped_broker_under_a_kept_database(private_stack, namespace, tm
     shutil.rmtree(private_stack.kafka.folder / "data")
     await asyncio.to_thread(restart_server, private_stack, private_stack.kafka)
     await create_topics(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         PROVIDERS,
         partitions=PARTITIONS,
@@ -129,7 +129,7 @@ async def test_a_topic_that_was_deleted_and_made_again(scene, role, refilled):
     await play(scene)
     before = everything(scene)
     runtime, topic = scene.runtime, TRANSACTIONS if role == "ledger" else UNRESOLVED
-    admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
+    admin = AIOKafkaAdminClient(**runtime.broker.aiokafka_options())
     await admin.start()
     await admin.delete_topics([runtime.topic(topic)])
 
@@ -140,7 +140,7 @@ async def test_a_topic_that_was_deleted_and_made_again(scene, role, refilled):
     await wait_until(is_gone, f"{topic} to be gone")
     await admin.close()
     await create_topics(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         PROVIDERS,
         partitions=PARTITIONS,
@@ -165,7 +165,7 @@ async def test_a_topic_that_was_deleted_and_made_again(scene, role, refilled):
 async def test_another_partition_count(scene):
     await play(scene)
     before = everything(scene)
-    admin = AIOKafkaAdminClient(bootstrap_servers=scene.runtime.bootstrap_servers)
+    admin = AIOKafkaAdminClient(**scene.runtime.broker.aiokafka_options())
     await admin.start()
     await admin.create_partitions(
         {scene.runtime.topic(TRANSACTIONS): NewPartitions(total_count=PARTITIONS * 2)}

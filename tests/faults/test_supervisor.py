@@ -32,6 +32,7 @@ from pitboss.workers.supervisor import (
     next_delay_s,
     workers_for,
 )
+from runtime.security import BrokerAddress
 
 STUB = "tests.faults.stub_worker"
 DEADLINE_S = 30
@@ -39,7 +40,7 @@ DEADLINE_S = 30
 
 @pytest.fixture
 def nowhere() -> Runtime:
-    return runtime_of("127.0.0.1:1", "postgresql://u@127.0.0.1:1/postgres", "faults")
+    return runtime_of(BrokerAddress("127.0.0.1:1"), "postgresql://u@127.0.0.1:1/postgres", "faults")
 
 
 @pytest.fixture
@@ -249,8 +250,9 @@ SUPERVISE = f"""
 import sys
 from pathlib import Path
 from pitboss.settings import runtime_of
+from runtime.security import BrokerAddress
 from pitboss.workers.supervisor import Supervisor, WorkerProcess
-runtime = runtime_of("127.0.0.1:1", "postgresql://u@127.0.0.1:1/postgres", "faults")
+runtime = runtime_of(BrokerAddress("127.0.0.1:1"), "postgresql://u@127.0.0.1:1/postgres", "faults")
 workers = [WorkerProcess(role, runtime, home=Path(sys.argv[1]), module={STUB!r}) for role in ("steady", "stubborn")]
 Supervisor(workers, print).run()
 """

@@ -24,6 +24,7 @@ from runtime.kafka.intake import corrupt_records, mailbox
 from runtime.kafka.intake import intake as intake_module
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.records import RawRecord
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable
 from tests.support.simulated_intake import PARTITIONS, Broker, Client, VirtualLoop
 
@@ -40,7 +41,7 @@ class Worker:
         self.channel = BatchChannel(app)
         self.intake = Intake(
             IntakeSettings(
-                "127.0.0.1:1",
+                BrokerAddress("127.0.0.1:1"),
                 "g",
                 batch_records_max=BATCH,
                 records_ahead_max=AHEAD,
@@ -131,7 +132,7 @@ async def story(
 ) -> None:
     rng = random.Random(seed)
     broker = Broker(rng, sizes)
-    app = create_app(AppSettings("test", "127.0.0.1:1"))
+    app = create_app(AppSettings("test", BrokerAddress("127.0.0.1:1")))
     to_come = [*faults]
     while True:
         client = Client(broker, to_come)

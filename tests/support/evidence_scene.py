@@ -86,9 +86,7 @@ class SettledScene:
         return Attempt(self.runtime.topic(RAW[provider]), 0, offset, index)
 
     async def read_everything(self) -> tuple[TopicEvidence, TableEvidence]:
-        topics = await read_all_topics(
-            self.runtime.bootstrap_servers, self.runtime.namespace, PROVIDERS
-        )
+        topics = await read_all_topics(self.runtime.broker, self.runtime.namespace, PROVIDERS)
         return topics, await read_tables(self.database)
 
 
@@ -108,7 +106,7 @@ class SceneCopy:
         """
         position = await self.scene.put(topic, key, value)
         runtime = self.scene.runtime
-        async for record in read_topics(runtime.bootstrap_servers, {position.topic}):
+        async for record in read_topics(runtime.broker, {position.topic}):
             if record.offset == position.offset:
                 _TopicReaders(self.topics, runtime.namespace).read(record)
         return f"{position.topic}-{position.partition}@{position.offset}"
@@ -203,10 +201,10 @@ async def settled_scene(runtime: Runtime) -> AsyncIterator[SettledScene]:
     """Write raw records and their results with the real ledger and publisher, as workers would."""
     migrate(runtime.database_url)
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=1, raw_partitions=1
+        runtime.broker, runtime.namespace, PROVIDERS, partitions=1, raw_partitions=1
     )
     async with (
-        BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.test")) as producer,
+        BatchProducer(ProducerSettings(runtime.broker, "pitboss.test")) as producer,
         aclosing_database(runtime) as database,
     ):
         scene = SettledScene(runtime, database, producer)

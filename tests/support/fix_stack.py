@@ -34,6 +34,7 @@ from pitboss.embedded.processes import poll
 from pitboss.embedded.stack import Stack
 from pitboss.settings import Runtime, StackSettings, read_settings, runtime_of
 from runtime.postgres.migrations import migrate
+from runtime.security import BrokerAddress
 from tests.support.stack_guard import StackGuard, end_stack
 
 TESTS_HOME = Path(__file__).parents[2] / ".pitboss" / "tests"
@@ -50,7 +51,7 @@ class Servers:
     """A broker and a database for a whole session, wherever they are from."""
 
     origin: str
-    kafka: str
+    kafka: BrokerAddress
     database_url: str
     is_temporary: bool = False
     """Whether they are removed with all that is in them when the last session has ended."""
@@ -210,9 +211,7 @@ def _shared_embedded(guard: StackGuard) -> Iterator[Servers]:
             # Each of some hundred databases would be visited once a minute: several a second, for nothing.
             connection.execute("ALTER SYSTEM SET autovacuum_naptime = '1h'")
             connection.execute("SELECT pg_reload_conf()")
-        yield Servers(
-            "the embedded stack", state.kafka_bootstrap, state.database_url, is_temporary=True
-        )
+        yield Servers("the embedded stack", state.broker, state.database_url, is_temporary=True)
 
 
 def _containers(on_exit: ExitStack) -> Servers | None:
@@ -257,7 +256,7 @@ def _containers(on_exit: ExitStack) -> Servers | None:
         )
         return None
     url = f"postgresql://postgres:pitboss@127.0.0.1:{postgres.get_exposed_port(5432)}/postgres"
-    servers = Servers("containers", f"127.0.0.1:{port}", url)
+    servers = Servers("containers", BrokerAddress(f"127.0.0.1:{port}"), url)
     assert poll(lambda: kafka_answers(servers.kafka) and database_answers(url), timeout_s=120), (
         "containers are up but silent"
     )
@@ -278,7 +277,7 @@ def _remove(namespaces: Sequence[Runtime], *, with_databases: bool) -> None:
 async def _delete_topics(namespaces: Sequence[Runtime]) -> None:
     from aiokafka.admin import AIOKafkaAdminClient
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=namespaces[0].bootstrap_servers)
+    admin = AIOKafkaAdminClient(**namespaces[0].broker.aiokafka_options())
     await admin.start()
     try:
         prefixes = tuple(namespace.prefix for namespace in namespaces)

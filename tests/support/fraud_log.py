@@ -74,9 +74,7 @@ def partition_of(player: str) -> int:
 async def make_topics(runtime: Runtime) -> None:
     """Create the topics, and the tables, which workers do not create."""
     await asyncio.to_thread(migrate, runtime.database_url)
-    await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, ["hub88"], PARTITIONS, PARTITIONS
-    )
+    await create_topics(runtime.broker, runtime.namespace, ["hub88"], PARTITIONS, PARTITIONS)
 
 
 async def append(runtime: Runtime, events: Iterable[WalletTransaction]) -> None:
@@ -89,9 +87,7 @@ def _key_and_value(event: WalletTransaction) -> tuple[str, bytes]:
 
 
 async def append_bytes(runtime: Runtime, records: Iterable[tuple[str, bytes | None]]) -> None:
-    producer = AIOKafkaProducer(
-        bootstrap_servers=runtime.bootstrap_servers, acks="all", linger_ms=5
-    )
+    producer = AIOKafkaProducer(**runtime.broker.aiokafka_options(), acks="all", linger_ms=5)
     await producer.start()
     try:
         topic = runtime.topic(TRANSACTIONS)
@@ -106,9 +102,7 @@ async def append_bytes(runtime: Runtime, records: Iterable[tuple[str, bytes | No
 
 async def read_all(runtime: Runtime, topic: str) -> list[ConsumerRecord]:
     """Return everything that a topic holds now."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False
-    )
+    consumer = AIOKafkaConsumer(**runtime.broker.aiokafka_options(), enable_auto_commit=False)
     await consumer.start()
     try:
         name = runtime.topic(topic)
@@ -166,7 +160,7 @@ async def committed_offsets(runtime: Runtime) -> dict[int, int]:
     The agent commits it when a batch and its alerts are acknowledged.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers,
+        **runtime.broker.aiokafka_options(),
         group_id=runtime.group("fraud.detect"),
         enable_auto_commit=False,
     )
@@ -184,7 +178,7 @@ async def committed_offsets(runtime: Runtime) -> dict[int, int]:
 
 
 async def ends(runtime: Runtime) -> dict[int, int]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers)
+    consumer = AIOKafkaConsumer(**runtime.broker.aiokafka_options())
     await consumer.start()
     try:
         tps = [
@@ -207,7 +201,7 @@ async def wait_until_processed(runtime: Runtime) -> None:
 
 async def delete_before(runtime: Runtime, partition: int, before_offset: int) -> None:
     """Delete the first records of a partition, as after their archival."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
+    admin = AIOKafkaAdminClient(**runtime.broker.aiokafka_options())
     await admin.start()
     try:
         await admin.delete_records(
@@ -227,7 +221,7 @@ HOLD_ONLY = D01_VERSION_1
 
 def settings_of(runtime: Runtime, **changes) -> FraudSettings:
     return FraudSettings(
-        bootstrap_servers=runtime.bootstrap_servers,
+        **runtime.broker.aiokafka_options(),
         database_url=runtime.database_url,
         namespace=runtime.namespace,
         code_version="test",

@@ -14,6 +14,7 @@ from runtime.kafka.batches import BatchChannel, RecordBatch
 from runtime.kafka.intake import client as client_module
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.records import FetchedRecord
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable
 from tests.support.simulated_consumer import SimulatedConsumer, message
 
@@ -69,7 +70,7 @@ def harness(monkeypatch):
         consumer = consumer or SimulatedConsumer(logs, committed)
         consumer.install(monkeypatch)
         monkeypatch.setattr(client_module, "POLL_S", consumer.tick_s)
-        app = create_app(AppSettings("test", "127.0.0.1:1"))
+        app = create_app(AppSettings("test", BrokerAddress("127.0.0.1:1")))
         channel = BatchChannel(app)
         defaults = {
             "commit_interval_ms": 10,
@@ -78,7 +79,7 @@ def harness(monkeypatch):
             "records_ahead_max": 20,
         }
         intake = Intake(
-            IntakeSettings("127.0.0.1:1", "g", **{**defaults, **settings}),
+            IntakeSettings(BrokerAddress("127.0.0.1:1"), "g", **{**defaults, **settings}),
             channel,
             topics=["t"],
             positions=positions,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from replay.log.blocks import Bounds, LogBlock, LogGap
@@ -45,6 +45,9 @@ class MemoryLog:
             )
             for partition, rows in self.records[topic].items()
         }
+
+    def all_bounds(self, topics: Collection[str]) -> Mapping[str, Mapping[int, Bounds]]:
+        return {topic: self.bounds(topic) for topic in topics}
 
     def first_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
         return {

@@ -77,15 +77,13 @@ class ReplayStory:
 
 async def tell_story(runtime: Runtime, seed: object, count: int = 600) -> ReplayStory:
     """Append the events to the log, book them as workers do, and publish the outcomes."""
-    await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, ["hub88"], PARTITIONS, RAW_PARTITIONS
-    )
+    await create_topics(runtime.broker, runtime.namespace, ["hub88"], PARTITIONS, RAW_PARTITIONS)
     topic = runtime.topic(TRANSACTIONS)
     story = ReplayStory(runtime, {number: [] for number in range(PARTITIONS)})
     encode = codec.encoder(WalletTransaction)
     encoder = MessageEncoder(topic)
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
-    settings = ProducerSettings(runtime.bootstrap_servers, "pitboss.test")
+    settings = ProducerSettings(runtime.broker, "pitboss.test")
     async with BatchProducer(settings) as producer:
         for event in make_events(seed, count):
             key = (event.player_id or "").encode()

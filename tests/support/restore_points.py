@@ -28,9 +28,7 @@ BOOKED = (
 
 def take_backup(runtime: Runtime, name: str) -> Runtime:
     """Copy every table as of one moment into a database of its own."""
-    copy = runtime_of(
-        runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_{name}"
-    )
+    copy = runtime_of(runtime.broker, runtime.database_url, f"{runtime.namespace}_{name}")
     create_database(copy)
     migrate(copy.database_url)
     with psycopg.connect(runtime.database_url) as source, psycopg.connect(copy.database_url) as to:

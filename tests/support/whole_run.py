@@ -60,9 +60,7 @@ async def feed_all(
             fed = before + done
 
         try:
-            async with BatchProducer(
-                ProducerSettings(runtime.bootstrap_servers, "pitboss.test")
-            ) as producer:
+            async with BatchProducer(ProducerSettings(runtime.broker, "pitboss.test")) as producer:
                 await feed_records(
                     rest,
                     producer,
@@ -84,7 +82,7 @@ async def check_everything(
 
     The three are: alerts, single decisions, movements.
     """
-    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, providers)
+    topics = await read_all_topics(runtime.broker, runtime.namespace, providers)
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
     try:
         tables = await read_tables(database)
@@ -94,9 +92,7 @@ async def check_everything(
     finally:
         await database.close()
     checks.append(await _check_alerts(runtime, topics))
-    empty = runtime_of(
-        runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_replay"
-    )
+    empty = runtime_of(runtime.broker, runtime.database_url, f"{runtime.namespace}_replay")
     create_database(empty)
     try:
         log = runtime.topic(TRANSACTIONS)
@@ -143,7 +139,7 @@ async def _check_alerts(runtime: Runtime, topics: TopicEvidence) -> Check:
     decode = codec.decoder(FraudAlert)
     published: dict[str, FraudAlert] = {}
     contradictions = []
-    async for record in read_topics(runtime.bootstrap_servers, {runtime.topic(ALERTS)}):
+    async for record in read_topics(runtime.broker, {runtime.topic(ALERTS)}):
         alert = decode(record.value)
         if alert.rule_id == DEBT_RULE:
             continue  # the ledger raises it, not a detector

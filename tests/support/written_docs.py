@@ -18,6 +18,7 @@ from fraud_agents.detectors.catalogue import SIGNAL_DETECTORS
 from fraud_agents.rules import Limit, Rule
 from pitboss.cli.main import cli
 from pitboss.setting_table import format_reference
+from runtime.telemetry.catalogue import format_metrics
 from streams.providers.registry import DIALECTS
 
 ROOT = Path(__file__).parents[2]
@@ -127,10 +128,16 @@ def _numbers_of(rule: Rule) -> Iterator[tuple[str, Limit]]:
         yield from ((f"{name} in {region}", limit) for name, limit in limits.items())
 
 
+def write_metrics() -> str:
+    """Return the table of all metrics."""
+    return format_metrics() + "\n"
+
+
 WRITTEN: dict[Path, tuple[str, Callable[[], str]]] = {
     ROOT / "docs" / "reference" / "command-line.md": ("commands", write_commands),
     ROOT / "docs" / "reference" / "configuration.md": ("settings", write_settings),
     ROOT / "docs" / "reference" / "detectors.md": ("detectors", write_detectors),
+    ROOT / "docs" / "reference" / "metrics.md": ("metrics", write_metrics),
     PROVIDERS / "README.md": ("providers", write_providers),
 }
 

@@ -23,6 +23,7 @@ from aiokafka import AIOKafkaProducer
 from confluent_kafka import Consumer
 
 from runtime.kafka.partitioner import partition_for
+from runtime.security import BrokerAddress
 
 _POLL_S: Final = 0.2
 _MESSAGES_MAX: Final = 1_000
@@ -42,7 +43,7 @@ ON CONFLICT DO NOTHING
 class BareHopSettings(msgspec.Struct, frozen=True):
     """The one argument of this process, as JSON."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     group: str
     sources: list[str]
     sink: str
@@ -64,7 +65,7 @@ class BareHop:
         """Pass records on until the process is ended."""
         settings = self._settings
         producer = AIOKafkaProducer(
-            bootstrap_servers=settings.bootstrap_servers,
+            **settings.broker.aiokafka_options(),
             enable_idempotence=True,
             acks="all",
             linger_ms=0,
@@ -102,7 +103,7 @@ class BareHop:
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
         consumer = Consumer(
             {
-                "bootstrap.servers": self._settings.bootstrap_servers,
+                **self._settings.broker.librdkafka_options(),
                 "group.id": self._settings.group,
                 "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed",

@@ -26,6 +26,7 @@ from lab.bench.peers.wallets import (
     players_of,
 )
 from lab.bench.plain_faust import FaustRecord
+from runtime.security import BrokerAddress
 from schemas.events import WalletTransaction
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.registry import DIALECTS
@@ -34,7 +35,7 @@ from streams.providers.registry import DIALECTS
 class FaustPipelineSettings(msgspec.Struct, frozen=True):
     """The one argument of this process, as JSON."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     group: str
     sources: list[str]
     sink: str
@@ -65,7 +66,7 @@ def create_app(settings: FaustPipelineSettings) -> faust.App:
     """Build an app with an agent for each topic: record in, balance out."""
     app = faust.App(
         settings.group,
-        broker=f"kafka://{settings.bootstrap_servers}",
+        **settings.broker.faust_options(),
         topic_partitions=settings.partitions,
         datadir=settings.data_folder,
         web_enabled=False,

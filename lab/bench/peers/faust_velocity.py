@@ -14,6 +14,7 @@ from typing import Any
 import faust
 import msgspec
 
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.events import Kind, WalletTransaction
 
@@ -24,7 +25,7 @@ THRESHOLD = 500
 class FaustVelocitySettings(msgspec.Struct, frozen=True):
     """The one argument of this process, as JSON."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     app_id: str
     source: str
     alerts: str
@@ -37,7 +38,7 @@ def create_app(settings: FaustVelocitySettings) -> faust.App:
     """Build an app with one agent and one table: bet in, count up, alert out."""
     app = faust.App(
         settings.app_id,
-        broker=f"kafka://{settings.bootstrap_servers}",
+        **settings.broker.faust_options(),
         topic_partitions=settings.partitions,
         datadir=settings.data_folder,
         web_enabled=False,

@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from lab.bench.peers.wallets import PeerRecord
+from runtime.security import BrokerAddress
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.registry import DIALECTS
 
@@ -31,7 +32,7 @@ class NormalisePeerSettings(msgspec.Struct, frozen=True):
     """The one argument of this process, as JSON."""
 
     peer: str
-    bootstrap_servers: str
+    broker: BrokerAddress
     group: str
     source: str
     sink: str
@@ -57,7 +58,7 @@ def run_loop(settings: NormalisePeerSettings) -> None:
 
     consumer = Consumer(
         {
-            "bootstrap.servers": settings.bootstrap_servers,
+            **settings.broker.librdkafka_options(),
             "group.id": settings.group,
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
@@ -65,7 +66,7 @@ def run_loop(settings: NormalisePeerSettings) -> None:
     )
     producer = Producer(
         {
-            "bootstrap.servers": settings.bootstrap_servers,
+            **settings.broker.librdkafka_options(),
             "enable.idempotence": True,
             "partitioner": "murmur2",
             "queue.buffering.max.messages": 1_000_000,
@@ -119,9 +120,10 @@ def _value_serializer() -> Any:
 def run_quix(settings: NormalisePeerSettings) -> None:
     """Map in a StreamingDataFrame of Quix Streams."""
     from quixstreams import Application, message_context
+    from quixstreams.kafka.configuration import ConnectionConfig
 
     application = Application(
-        broker_address=settings.bootstrap_servers,
+        broker_address=ConnectionConfig.from_librdkafka_dict(settings.broker.librdkafka_options()),
         consumer_group=settings.group,
         auto_offset_reset="earliest",
         auto_create_topics=False,
@@ -172,12 +174,14 @@ def run_bytewax(settings: NormalisePeerSettings) -> None:
         )
         return [KafkaSinkMessage(key, value) for key, value in normalise(record)]
 
-    servers = [settings.bootstrap_servers]
+    servers = [settings.broker.servers]
+    security = settings.broker.librdkafka_options()
+    del security["bootstrap.servers"]
     flow = Dataflow("normalise")
-    source = KafkaSource(servers, [settings.source])
+    source = KafkaSource(servers, [settings.source], add_config=security)
     records = op.input("raw", flow, source)
     events = op.flat_map("normalise", records, apply)
-    sink = KafkaSink(servers, settings.sink, add_config={"partitioner": "murmur2"})
+    sink = KafkaSink(servers, settings.sink, add_config={**security, "partitioner": "murmur2"})
     op.output("log", events, sink)
     cli_main(flow)
 

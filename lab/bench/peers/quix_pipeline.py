@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 import psycopg
 from quixstreams import Application
+from quixstreams.kafka.configuration import ConnectionConfig
 from quixstreams.sinks import BaseSink
 
 from lab.bench.peers.wallets import (
@@ -26,6 +27,7 @@ from lab.bench.peers.wallets import (
     identities_needed,
     players_of,
 )
+from runtime.security import BrokerAddress
 from schemas.events import WalletTransaction
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.registry import DIALECTS
@@ -37,7 +39,7 @@ CHECKPOINT_S: Final = 0.5
 class QuixPipelineSettings(msgspec.Struct, frozen=True):
     """The one argument of this process, as JSON."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     group: str
     sources: list[str]
     sink: str
@@ -101,7 +103,7 @@ def main(argument: str) -> None:
     """Run the peer until it is terminated."""
     settings = msgspec.json.decode(argument, type=QuixPipelineSettings)
     application = Application(
-        broker_address=settings.bootstrap_servers,
+        broker_address=ConnectionConfig.from_librdkafka_dict(settings.broker.librdkafka_options()),
         consumer_group=settings.group,
         auto_offset_reset="earliest",
         commit_every=CHECKPOINT_RECORDS,

@@ -40,6 +40,8 @@ class PartitionStatus:
     unfinished_batches: int
     waiting: str | None
     """Reason why nothing has to move."""
+    oldest_ms: int | None = None
+    """Time of the first record that is not done, epoch ms; None where none is known."""
 
 
 class Assignment:
@@ -70,6 +72,8 @@ class Assignment:
         self._progress: dict[TopicPartition, PartitionProgress] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._unconfirmed: set[TopicPartition] = set()
+        self._first_ms: dict[TopicPartition, dict[int, int]] = {}
+        """By partition, the time of the first record of each unfinished batch."""
         self._trailing = TrailingOffsets()
         self._are_committed = True
 
@@ -115,6 +119,8 @@ class Assignment:
     ) -> RecordBatch:
         """Return the next batch of a partition: from the end of the last one to `next_offset`."""
         from_offset = self._progress[tp].issue(next_offset, len(records))
+        if records:
+            self._first_ms.setdefault(tp, {})[from_offset] = records[0].timestamp
         return RecordBatch(
             tp.topic,
             tp.partition,
@@ -160,6 +166,7 @@ class Assignment:
         """
         if batch.assignment == self.number:
             self._progress[batch.tp].finish(batch.from_offset)
+            self._first_ms.get(batch.tp, {}).pop(batch.from_offset, None)
 
     def reach(self, batch: RecordBatch, offset: int) -> None:
         """Mark the records of a batch before `offset` as done; see `finish`."""
@@ -248,8 +255,15 @@ class Assignment:
         self._trailing.remember(tp, progress.next_offset, position)
         return progress.next_offset
 
-    def status(self, paused: str | None) -> dict[TopicPartition, PartitionStatus]:
-        """Return the status of every partition; `paused` is the reason why nothing is read."""
+    def status(
+        self,
+        paused: str | None,
+        handed_over_ms: Callable[[TopicPartition], int | None] = lambda _: None,
+    ) -> dict[TopicPartition, PartitionStatus]:
+        """Return the status of every partition; `paused` is the reason why nothing is read.
+
+        `handed_over_ms` returns the time of a partition's first record that is in no batch yet.
+        """
         status = {}
         for tp in self.partitions:
             progress, waiting = self._progress.get(tp), self._wait_reason(tp) or paused
@@ -259,8 +273,10 @@ class Assignment:
             reached = progress.done_offset
             if not progress.unfinished_batches:
                 reached = max(reached, self._ends.get(tp, 0))
+            unfinished = self._first_ms.get(tp)
+            oldest_ms = unfinished[min(unfinished)] if unfinished else handed_over_ms(tp)
             status[tp] = PartitionStatus(
-                progress.done_offset, reached, progress.unfinished_batches, waiting
+                progress.done_offset, reached, progress.unfinished_batches, waiting, oldest_ms
             )
         return status
 

@@ -34,6 +34,7 @@ import confluent_kafka
 from aiokafka.structs import TopicPartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
+from runtime.connection_faults import unreachable_broker
 from runtime.kafka.intake.client_errors import END_OF_LOG, is_transient
 from runtime.kafka.intake.client_partitions import (
     CommitOffsets,
@@ -169,7 +170,7 @@ class ConsumerThread:
             try:
                 self._call(_resolve, answer, question())
             except KafkaException as error:
-                message = f"the broker at {self._settings.bootstrap_servers} does not answer"
+                message = f"the broker at {self._settings.broker} does not answer"
                 self._call(_reject, answer, Unavailable(f"{message}: {error.args[0].str()}"))
             except Unavailable as error:
                 self._call(_reject, answer, error)
@@ -214,9 +215,7 @@ class ConsumerThread:
             consumer.list_topics(timeout=CONNECT_TIMEOUT_S)
         except KafkaException as error:
             consumer.close()
-            servers = self._settings.bootstrap_servers
-            message = f"no Kafka broker answers at {servers}: {error.args[0].str()}"
-            raise Unavailable(message) from error
+            raise unreachable_broker(self._settings.broker, error.args[0].str()) from error
         self._subscribe(consumer)
         return consumer
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from runtime.kafka.clients import METADATA_AGE_MS
+from runtime.security import BrokerAddress
 
 ConsumerOptions: TypeAlias = dict[str, str | int | bool]
 
@@ -36,7 +37,7 @@ MEMBER_GRACE_MS: Final = 15_000
 class IntakeSettings:
     """Settings of one intake."""
 
-    bootstrap_servers: str
+    broker: BrokerAddress
     group: str
     start: Literal["earliest", "latest", "none"] = "earliest"
     """Start of a partition without a claimed or committed position; `none` ends the process."""
@@ -59,7 +60,7 @@ class IntakeSettings:
 def consumer_options(settings: IntakeSettings) -> ConsumerOptions:
     """Return the options of a consumer that never commits, resets or assigns by itself."""
     options: ConsumerOptions = {
-        "bootstrap.servers": settings.bootstrap_servers,
+        **settings.broker.librdkafka_options(),
         "client.id": settings.group,
         "group.id": settings.group,
         "group.protocol": "classic",

@@ -92,6 +92,11 @@ class HandedOver:
         self._queues.clear()
         return room
 
+    def oldest_ms(self, tp: TopicPartition) -> int | None:
+        """Return the time of the first record of a partition, epoch ms; None without a record."""
+        queue = self._queues.get(tp)
+        return queue.messages[0].timestamp()[1] if queue is not None and queue.messages else None
+
     def move_back(self, tp: TopicPartition) -> None:
         """Let the other partitions go before this one."""
         if (queue := self._queues.pop(tp, None)) is not None:

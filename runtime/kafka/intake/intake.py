@@ -161,7 +161,7 @@ class Intake(Service):
 
     def status(self) -> dict[TopicPartition, PartitionStatus]:
         """Return the status of every assigned partition."""
-        return self._current.status(self._paused)
+        return self._current.status(self._paused, self._handed_over.oldest_ms)
 
     # Start and stop.
 

@@ -72,7 +72,7 @@ async def fund(client: Client, player: str) -> None:
 async def raw_ends(door: Door, provider: str) -> dict[TopicPartition, int]:
     topic = door.runtime.topic(raw_topic(provider))
     partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-    consumer = AIOKafkaConsumer(bootstrap_servers=door.runtime.bootstrap_servers)
+    consumer = AIOKafkaConsumer(**door.runtime.broker.aiokafka_options())
     await consumer.start()
     try:
         return await consumer.end_offsets(partitions)
@@ -193,7 +193,7 @@ async def test_the_record_says_what_the_gateway_knows_and_nothing_that_a_header_
     )
     assert (status, b'"error":0' in body) == (200, True), body
     topic = client.door.runtime.topic(raw_topic("pragmatic"))
-    records = read_topics(client.door.runtime.bootstrap_servers, {topic})
+    records = read_topics(client.door.runtime.broker, {topic})
     [record] = [record async for record in records if record.value == request.body]
     headers = dict(record.headers)
     assert record.key == player.encode()

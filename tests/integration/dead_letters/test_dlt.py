@@ -72,11 +72,7 @@ def reset_picky() -> None:
 @pytest.fixture
 def installation(runtime: Runtime) -> Runtime:
     migrate(runtime.database_url)
-    asyncio.run(
-        create_topics(
-            runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
-        )
-    )
+    asyncio.run(create_topics(runtime.broker, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS))
     return runtime
 
 
@@ -115,7 +111,7 @@ async def append(
     runtime: Runtime, records: Sequence[dict[str, Any]], topic: str = raw_topic("hub88")
 ) -> list[str]:
     """The places of the appended records, as text."""
-    producer = AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers, acks="all")
+    producer = AIOKafkaProducer(**runtime.broker.aiokafka_options(), acks="all")
     await producer.start()
     try:
         sent = [await producer.send_and_wait(runtime.topic(topic), **record) for record in records]
@@ -132,7 +128,7 @@ def normaliser(runtime: Runtime, *, key: SandboxKeys = KEYS, park: bool = False)
     )
     return create_worker(
         NormaliseSettings(
-            runtime.bootstrap_servers, runtime.namespace, "test-1", key.keyring(), park=settings
+            runtime.broker, runtime.namespace, "test-1", key.keyring(), park=settings
         ),
         by_provider([Adyen(), Picky(), PlayNGo()]),
     )
@@ -150,9 +146,7 @@ async def running(*apps: Any) -> AsyncIterator[None]:
 
 
 def ledger(runtime: Runtime) -> Any:
-    settings = LedgerSettings(
-        runtime.bootstrap_servers, runtime.database_url, runtime.namespace, "test-1"
-    )
+    settings = LedgerSettings(runtime.broker, runtime.database_url, runtime.namespace, "test-1")
     return create_ledger_app(settings, {"hub88": DEFAULT_POLICY})
 
 
@@ -185,9 +179,7 @@ async def log_of(runtime: Runtime, player: str | None = "p") -> list[WalletTrans
     """The events of a player (or of nobody) in their order; across partitions there is none."""
     decode = codec.decoder(WalletTransaction)
     topic = {runtime.topic(TRANSACTIONS)}
-    events = [
-        decode(record.value) async for record in read_topics(runtime.bootstrap_servers, topic)
-    ]
+    events = [decode(record.value) async for record in read_topics(runtime.broker, topic)]
     return [event for event in events if event.player_id == player]
 
 
@@ -198,7 +190,7 @@ async def run_ledger(runtime: Runtime, count: int) -> dict[str, WalletOutcome]:
     app = ledger(runtime)
     async with running(app), asyncio.timeout(60):
         while len(outcomes) < count:
-            async for record in read_topics(runtime.bootstrap_servers, {runtime.topic(OUTCOMES)}):
+            async for record in read_topics(runtime.broker, {runtime.topic(OUTCOMES)}):
                 outcome = decode(record.value)
                 at = outcome.attempt
                 outcomes[f"{at.topic}-{at.partition}@{at.offset}"] = outcome
@@ -212,7 +204,7 @@ async def check_accounting(runtime: Runtime) -> None:
         tables = await read_tables(database)
     finally:
         await database.close()
-    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
+    topics = await read_all_topics(runtime.broker, runtime.namespace, PROVIDERS)
     check = check_offsets(topics, tables)
     assert check.holds, check.detail
 
@@ -399,7 +391,7 @@ def test_a_record_of_more_unusable_items_than_letters_is_shown_redriven_and_drop
 
     async def letters() -> list[Any]:
         dead = {installation.topic(raw_topic("adyen") + ".dlt")}
-        return [record async for record in read_topics(installation.bootstrap_servers, dead)]
+        return [record async for record in read_topics(installation.broker, dead)]
 
     written = asyncio.run(letters())
     assert (
@@ -452,7 +444,7 @@ def test_a_record_with_a_key_as_large_as_a_record_may_be_has_one_letter_and_hold
 
     async def append_large() -> list[str]:
         producer = AIOKafkaProducer(
-            bootstrap_servers=installation.bootstrap_servers,
+            **installation.broker.aiokafka_options(),
             max_request_size=1_048_588,
             max_batch_size=1_048_588,
         )
@@ -511,9 +503,7 @@ def test_garbage_on_the_log_is_redriven_only_if_it_can_be_read_by_now(installati
     dead = installation.topic(TRANSACTIONS + ".dlt")
 
     async def has_letter() -> bool:
-        return bool(
-            [record async for record in read_topics(installation.bootstrap_servers, {dead})]
-        )
+        return bool([record async for record in read_topics(installation.broker, {dead})])
 
     async def wait_for_letter() -> None:
         async with running(ledger(installation)), asyncio.timeout(60):

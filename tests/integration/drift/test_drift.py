@@ -64,7 +64,7 @@ def changed(made: Example, **change: Any) -> Example:
 
 
 async def append(runtime: Runtime, provider: str, sent: list[Example]) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers) as producer:
+    async with AIOKafkaProducer(**runtime.broker.aiokafka_options()) as producer:
         for one in sent:
             await producer.send_and_wait(
                 runtime.topic(raw_topic(provider)),
@@ -92,7 +92,7 @@ async def working(app: PitbossApp) -> AsyncIterator[None]:
 
 async def normalised(runtime: Runtime, count: int) -> None:
     worker = normalise.create_worker(
-        NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", {}, sample_rate=1.0)
+        NormaliseSettings(runtime.broker, runtime.namespace, "test", {}, sample_rate=1.0)
     )
     async with working(worker.app):
         await until(lambda: worker.stats.records == count, "normalised")
@@ -100,7 +100,7 @@ async def normalised(runtime: Runtime, count: int) -> None:
 
 async def watched(runtime: Runtime, count: int) -> int:
     """Let a new drift worker check that many records, and return how many shapes it published."""
-    worker = create_worker(DriftSettings(runtime.bootstrap_servers, runtime.namespace, {}))
+    worker = create_worker(DriftSettings(runtime.broker, runtime.namespace, {}))
     async with working(worker.app):
         await until(lambda: worker.stats.seen >= count, "watched")
     return worker.stats.published
@@ -108,10 +108,7 @@ async def watched(runtime: Runtime, count: int) -> int:
 
 async def read(runtime: Runtime, topic: str, record: type) -> list[Any]:
     decode: Callable[[bytes], Any] = codec.decoder(record)
-    return [
-        decode(one.value)
-        async for one in read_topics(runtime.bootstrap_servers, [runtime.topic(topic)])
-    ]
+    return [decode(one.value) async for one in read_topics(runtime.broker, [runtime.topic(topic)])]
 
 
 async def story(runtime: Runtime) -> tuple[list[SchemaDrift], list[WalletTransaction], list[int]]:

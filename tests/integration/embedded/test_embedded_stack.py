@@ -26,6 +26,7 @@ from pitboss.embedded.postgres import PostgresServer
 from pitboss.embedded.processes import ProcessId, launch
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import read_state, resolve_runtime
+from runtime.security import BrokerAddress
 from tests.support.stack_faults import kill_server, restart_server
 
 pytestmark = pytest.mark.integration
@@ -63,21 +64,21 @@ def test_killed_servers_come_back_on_their_ports_with_their_data(private_stack):
     create_database(runtime)
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
-    topic_id = _create_topic(runtime.bootstrap_servers, "kept")
+    topic_id = _create_topic(runtime.broker, "kept")
     kill_server(private_stack.kafka)
     kill_server(private_stack.postgres)
     assert before is not None
     assert not before.is_running
     assert not any(server.is_ready for server in private_stack.status())
     after = private_stack.up()
-    assert (after.kafka_bootstrap, after.database_url) == (
-        before.kafka_bootstrap,
+    assert (after.broker, after.database_url) == (
+        before.broker,
         before.database_url,
     )
     assert after.kafka != before.kafka
     with psycopg.connect(runtime.database_url) as connection:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
-    assert _topic_id(runtime.bootstrap_servers, "kept") == topic_id
+    assert _topic_id(runtime.broker, "kept") == topic_id
 
 
 @pytest.mark.faults
@@ -89,7 +90,7 @@ def test_one_server_restarts_while_the_other_goes_on(private_stack, name):
     other = "postgres" if name == "kafka" else "kafka"
     assert getattr(after, name) != getattr(before, name)
     assert getattr(after, other) == getattr(before, other)
-    assert after.kafka_bootstrap == before.kafka_bootstrap
+    assert after.broker == before.broker
     assert after.database_url == before.database_url
     assert read_state(private_stack.settings.home) == after
 
@@ -306,13 +307,13 @@ def test_a_home_that_root_alone_may_enter_is_opened_for_the_account_to_pass(priv
         server.stop()
 
 
-def _create_topic(bootstrap: str, name: str) -> str:
+def _create_topic(broker: BrokerAddress, name: str) -> str:
     import asyncio
 
     from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
     async def create() -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        admin = AIOKafkaAdminClient(**broker.aiokafka_options())
         await admin.start()
         try:
             await admin.create_topics([NewTopic(name, 1, 1)])
@@ -320,16 +321,16 @@ def _create_topic(bootstrap: str, name: str) -> str:
             await admin.close()
 
     asyncio.run(create())
-    return _topic_id(bootstrap, name)
+    return _topic_id(broker, name)
 
 
-def _topic_id(bootstrap: str, name: str) -> str:
+def _topic_id(broker: BrokerAddress, name: str) -> str:
     import asyncio
 
     from aiokafka.admin import AIOKafkaAdminClient
 
     async def read() -> str:
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        admin = AIOKafkaAdminClient(**broker.aiokafka_options())
         await admin.start()
         try:
             return str((await admin.describe_topics([name]))[0])

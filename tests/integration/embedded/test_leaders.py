@@ -9,20 +9,22 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from runtime.security import BrokerAddress
+
 pytestmark = pytest.mark.integration
 
 PARTITIONS = 300
 
 
-async def make_partitions(bootstrap: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+async def make_partitions(broker: BrokerAddress) -> None:
+    admin = AIOKafkaAdminClient(**broker.aiokafka_options())
     await admin.start()
     await admin.create_topics([NewTopic("many", PARTITIONS, 1)])
     await admin.close()
 
 
-async def read_ends(bootstrap: str) -> list[int]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+async def read_ends(broker: BrokerAddress) -> list[int]:
+    consumer = AIOKafkaConsumer(**broker.aiokafka_options())
     await consumer.start()
     partitions = [TopicPartition("many", number) for number in range(PARTITIONS)]
     consumer.assign(partitions)
@@ -32,9 +34,9 @@ async def read_ends(bootstrap: str) -> list[int]:
 
 
 def test_up_waits_for_the_leaders_of_all_partitions(private_stack, caplog):
-    asyncio.run(make_partitions(private_stack.kafka.bootstrap))
+    asyncio.run(make_partitions(private_stack.kafka.broker))
     private_stack.down()
     state = private_stack.up()
     with caplog.at_level(logging.WARNING, logger="aiokafka"):
-        assert asyncio.run(read_ends(state.kafka_bootstrap)) == [0] * PARTITIONS
+        assert asyncio.run(read_ends(state.broker)) == [0] * PARTITIONS
     assert not caplog.records

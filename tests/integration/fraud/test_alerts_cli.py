@@ -44,7 +44,7 @@ async def _prepare(runtime) -> list[FraudAlert]:
 
 
 async def _send(runtime, alert: FraudAlert) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers)
+    producer = AIOKafkaProducer(**runtime.broker.aiokafka_options())
     await producer.start()
     try:
         await producer.send_and_wait(

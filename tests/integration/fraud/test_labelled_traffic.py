@@ -24,7 +24,7 @@ BOTH = frozenset({"block", "hold"})
 
 async def append(runtime, traffic) -> int:
     encode, count = codec.encoder(WalletTransaction), 0
-    producer = AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers, acks="all")
+    producer = AIOKafkaProducer(**runtime.broker.aiokafka_options(), acks="all")
     await producer.start()
     try:
         topic = runtime.topic(TRANSACTIONS)
@@ -58,9 +58,7 @@ async def expect(runtime, enforcement):
 
 async def test_one_seed_through_kafka_raises_the_alerts_of_the_run_in_process(runtime):
     migrate(runtime.database_url)
-    await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, ["hub88", "house"], PARTITIONS
-    )
+    await create_topics(runtime.broker, runtime.namespace, ["hub88", "house"], PARTITIONS)
     traffic = make_traffic(1, ordinary=30, injections=8)
     assert await append(runtime, traffic) > 5_000
     enforcement = create_enforcement(BOTH, {})

@@ -23,7 +23,7 @@ HEADERS = [("http-path", b"/hub88/transaction/bet")]
 @asynccontextmanager
 async def appender_on(stack: Servers, name: str) -> AsyncIterator[tuple[RawAppender, str]]:
     topic = f"{name}.provider.hub88.raw.v1"
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    admin = AIOKafkaAdminClient(**stack.kafka.aiokafka_options())
     await admin.start()
     configs = {
         "max.message.bytes": str(LIMIT_BYTES),

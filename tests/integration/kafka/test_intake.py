@@ -28,6 +28,7 @@ from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.records import readable_headers
 from runtime.kafka.stalls import LagSample, Stall, StallDetector
 from runtime.kafka.watchdog import WatchdogSettings
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.errors import OffsetHole, Rejected, Stalled, Unavailable
 from schemas.events import DeadLetter
@@ -64,8 +65,8 @@ class Cluster:
 
 @pytest.fixture
 async def cluster(runtime: Runtime) -> AsyncIterator[Cluster]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "fill"))
+    admin = AIOKafkaAdminClient(**runtime.broker.aiokafka_options())
+    producer = BatchProducer(ProducerSettings(runtime.broker, "fill"))
     await admin.start()
     await producer.start()
     yield Cluster(runtime, admin, producer)
@@ -86,14 +87,12 @@ class Worker:
         self.records: list[Any] = []
         self.batches: list[RecordBatch] = []
         self.on_batch: Callable[[RecordBatch], Any] | None = None
-        self.app: PitbossApp = create_app(AppSettings("work", runtime.bootstrap_servers))
-        self.producer = self.app.supervise(
-            BatchProducer(ProducerSettings(runtime.bootstrap_servers, "work"))
-        )
-        watchdog = WatchdogSettings(runtime.bootstrap_servers, **options.pop("watchdog", {}))
+        self.app: PitbossApp = create_app(AppSettings("work", runtime.broker))
+        self.producer = self.app.supervise(BatchProducer(ProducerSettings(runtime.broker, "work")))
+        watchdog = WatchdogSettings(runtime.broker, **options.pop("watchdog", {}))
         self.intake: Intake = add_agent(
             self.app,
-            IntakeSettings(runtime.bootstrap_servers, cluster.group, **settings),
+            IntakeSettings(runtime.broker, cluster.group, **settings),
             self.handle,
             name="work",
             watchdog=watchdog,
@@ -324,7 +323,7 @@ async def test_markers_and_aborted_records_lie_inside_batches_and_are_no_lag(clu
     await cluster.create("in", partitions=1)
     topic = cluster.runtime.topic("in")
     transactional = AIOKafkaProducer(
-        bootstrap_servers=cluster.runtime.bootstrap_servers,
+        **cluster.runtime.broker.aiokafka_options(),
         transactional_id=cluster.runtime.topic("tx"),
     )
     await transactional.start()
@@ -370,9 +369,7 @@ async def test_markers_and_aborted_records_lie_inside_batches_and_are_no_lag(clu
 async def test_a_compressed_record_of_a_connector_is_read(cluster, compression):
     await cluster.create("in", partitions=1)
     topic = cluster.runtime.topic("in")
-    settings = ProducerSettings(
-        cluster.runtime.bootstrap_servers, "connector", compression=compression
-    )
+    settings = ProducerSettings(cluster.runtime.broker, "connector", compression=compression)
     async with BatchProducer(settings) as producer:
         await producer.send_batch(topic, 0, [(b"k", b"%d" % i, (), None) for i in range(100)])
     async with running(worker := Worker(cluster, topics=[topic])):
@@ -400,9 +397,9 @@ async def test_records_deleted_before_they_were_read_end_the_worker_by_name(clus
     )
 
 
-async def append_with_header_name(bootstrap_servers: str, topic: str, name: bytes) -> int:
+async def append_with_header_name(broker: BrokerAddress, topic: str, name: bytes) -> int:
     """Append a record whose header's name is any bytes, which no client of Python's writes; its offset."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers)
+    producer = AIOKafkaProducer(**broker.aiokafka_options())
     await producer.start()
     try:
         batch = producer.create_batch()
@@ -422,9 +419,7 @@ async def test_a_header_whose_name_is_not_utf8_is_the_problem_of_its_record_alon
     await cluster.create("in", partitions=1)
     topic = cluster.runtime.topic("in")
     await cluster.producer.send_batch(topic, 0, [(b"k", b"before", [("a", b"1")], None)])
-    offset = await append_with_header_name(
-        cluster.runtime.bootstrap_servers, topic, b"\xff\xfename"
-    )
+    offset = await append_with_header_name(cluster.runtime.broker, topic, b"\xff\xfename")
     await cluster.producer.send_batch(topic, 0, [(b"k", b"behind", [("b", None)], None)])
     async with running(worker := Worker(cluster, topics=[topic])):
         await until(lambda: len(worker.records) == 3)
@@ -584,9 +579,7 @@ async def test_a_command_pauses_and_resumes_every_worker(cluster, looks):
     limits = {"stall_ms": 800, "unheld_stall_ms": 800, "interval_ms": 100}
     workers = [Worker(cluster, topics=[topic], watchdog=limits) for _ in range(2)]
     for worker in workers:
-        worker.app.supervise(
-            Control(cluster.runtime.bootstrap_servers, control, "work", [worker.intake])
-        )
+        worker.app.supervise(Control(cluster.runtime.broker, control, "work", [worker.intake]))
 
     async def command(text: bytes) -> None:
         await cluster.producer.send(control, b"work", text)

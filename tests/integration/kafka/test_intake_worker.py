@@ -25,6 +25,7 @@ from runtime.kafka.intake.intake import IntakeSettings
 from runtime.kafka.process import run_worker
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.watchdog import WatchdogSettings
+from runtime.security import BrokerAddress
 from schemas.errors import Fenced
 
 PARTITIONS = 4
@@ -36,9 +37,9 @@ def say(**event: object) -> None:
 
 
 def create_worker(
-    bootstrap: str, topic: str, group: str, instance: str, behaviour: str
+    broker: BrokerAddress, topic: str, group: str, instance: str, behaviour: str
 ) -> PitbossApp:
-    app = create_app(AppSettings("worker", bootstrap))
+    app = create_app(AppSettings("worker", broker))
 
     async def handle(batch: RecordBatch) -> None:
         say(got=len(batch.records), assignment=batch.assignment, partition=batch.partition)
@@ -55,7 +56,7 @@ def create_worker(
     add_agent(
         app,
         IntakeSettings(
-            bootstrap,
+            broker,
             group,
             group_instance_id=instance if instance != "-" else None,
             session_timeout_ms=30_000
@@ -67,13 +68,13 @@ def create_worker(
         handle,
         name="work",
         topics=[topic],
-        watchdog=WatchdogSettings(bootstrap, stall_ms=2_000, interval_ms=300),
+        watchdog=WatchdogSettings(broker, stall_ms=2_000, interval_ms=300),
     )
     return app
 
 
 if __name__ == "__main__":
-    sys.exit(run_worker(lambda: create_worker(*sys.argv[1:])))
+    sys.exit(run_worker(lambda: create_worker(BrokerAddress(sys.argv[1]), *sys.argv[2:])))
 
 pytestmark = pytest.mark.integration
 
@@ -116,18 +117,18 @@ class Process:
 
 @pytest.fixture
 async def start(runtime: Runtime) -> AsyncIterator[Callable[..., Process]]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
+    admin = AIOKafkaAdminClient(**runtime.broker.aiokafka_options())
     await admin.start()
     await admin.create_topics([NewTopic(runtime.topic("in"), PARTITIONS, 1)])
     await admin.close()
     processes: list[Process] = []
 
     def make(
-        behaviour: str = "plain", instance: str = "-", bootstrap: str | None = None
+        behaviour: str = "plain", instance: str = "-", broker: BrokerAddress | None = None
     ) -> Process:
-        server = bootstrap or runtime.bootstrap_servers
+        server = broker or runtime.broker
         processes.append(
-            Process(server, runtime.topic("in"), runtime.group("g"), instance, behaviour)
+            Process(server.servers, runtime.topic("in"), runtime.group("g"), instance, behaviour)
         )
         return processes[-1]
 
@@ -139,14 +140,14 @@ async def start(runtime: Runtime) -> AsyncIterator[Callable[..., Process]]:
 
 
 async def fill(runtime: Runtime, count: int = 100) -> None:
-    async with BatchProducer(ProducerSettings(runtime.bootstrap_servers, "fill")) as producer:
+    async with BatchProducer(ProducerSettings(runtime.broker, "fill")) as producer:
         await producer.send_keyed(
             runtime.topic("in"), [(b"%d" % i, b"v", (), None) for i in range(count)]
         )
 
 
 async def committed_offsets(runtime: Runtime) -> int:
-    admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
+    admin = AIOKafkaAdminClient(**runtime.broker.aiokafka_options())
     await admin.start()
     try:
         offsets = await admin.list_consumer_group_offsets(runtime.group("g"))
@@ -176,7 +177,7 @@ async def test_an_error_ends_the_process_with_its_code_and_commits_nothing_of_it
 
 
 async def test_without_a_broker_a_worker_ends_with_unavailable(start):
-    assert await start(bootstrap="127.0.0.1:1").code() == 69
+    assert await start(broker=BrokerAddress("127.0.0.1:1")).code() == 69
 
 
 async def test_a_static_member_that_was_killed_comes_back_at_once_and_disturbs_no_other(

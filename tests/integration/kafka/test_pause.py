@@ -59,7 +59,7 @@ class Scene:
         asyncio.run(self._append())
 
     async def _append(self) -> None:
-        producer = BatchProducer(ProducerSettings(self.runtime.bootstrap_servers, "test"))
+        producer = BatchProducer(ProducerSettings(self.runtime.broker, "test"))
         await producer.start()
         for number in range(self._appended, self._appended + RECORDS):
             event = {
@@ -91,7 +91,7 @@ class Scene:
         return asyncio.run(self._notes())
 
     async def _notes(self) -> set[str]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.runtime.bootstrap_servers)
+        admin = AIOKafkaAdminClient(**self.runtime.broker.aiokafka_options())
         await admin.start()
         offsets = await admin.list_consumer_group_offsets(self.runtime.group(GROUP))
         await admin.close()
@@ -103,7 +103,7 @@ class Scene:
     async def _log_records(self) -> int:
         from aiokafka import AIOKafkaConsumer, TopicPartition
 
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.runtime.bootstrap_servers)
+        consumer = AIOKafkaConsumer(**self.runtime.broker.aiokafka_options())
         await consumer.start()
         topic = self.runtime.topic(TRANSACTIONS)
         ends = await consumer.end_offsets([TopicPartition(topic, number) for number in range(2)])
@@ -140,6 +140,16 @@ def test_a_paused_ledger_books_nothing_until_it_is_resumed_also_after_a_kill(sce
     assert [(row["component"], row["by"], row["reason"]) for row in status["paused"]] == [
         ("ledger", "ana", "audit")
     ]
+    [ledger] = [row for row in status["roles"] if row["role"] == "ledger"]
+    assert ledger["lag_records"] == RECORDS
+    waits = {row["waits_for"] for row in ledger["partitions"] if row["lag_records"]}
+    assert [why for why in waits if why] == [why for why in waits if why and "ana: audit" in why]
+    assert waits
+    assert status["oldest_unanswered_s"] > 0
+    assert (status["open"], status["unsealed_s"], status["never_sealed"]) == ([], None, 0)
+    assert status["notes"] == []
+    frame = json.loads(scene.type("top", "--once", "--json"))
+    assert sum(row["lag_records"] for row in frame["roles"] if row["role"] == "ledger") == RECORDS
     assert "ledger    paused since" in scene.type("status")
     assert "by ana: audit" in scene.type("doctor")
 

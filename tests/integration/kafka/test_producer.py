@@ -27,7 +27,7 @@ async def topic(runtime: Runtime) -> str:
 
 
 async def create(runtime: Runtime, name: str, **configs: str) -> str:
-    admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
+    admin = AIOKafkaAdminClient(**runtime.broker.aiokafka_options())
     await admin.start()
     try:
         await admin.create_topics(
@@ -40,16 +40,14 @@ async def create(runtime: Runtime, name: str, **configs: str) -> str:
 
 @pytest.fixture
 async def producer(runtime: Runtime):
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
+    producer = BatchProducer(ProducerSettings(runtime.broker, "test"))
     await producer.start()
     yield producer
     await producer.stop()
 
 
 async def read_all(runtime: Runtime, topic: str) -> dict[int, list]:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, auto_offset_reset="earliest"
-    )
+    consumer = AIOKafkaConsumer(**runtime.broker.aiokafka_options(), auto_offset_reset="earliest")
     await consumer.start()
     try:
         tps = [TopicPartition(topic, number) for number in range(PARTITIONS)]
@@ -84,9 +82,7 @@ async def test_records_keep_key_value_headers_time_and_order(runtime, topic, pro
 
 
 async def test_more_than_a_batch_holds_goes_in_several_and_stays_in_order(runtime, topic):
-    producer = BatchProducer(
-        ProducerSettings(runtime.bootstrap_servers, "test", batch_bytes_max=2_000)
-    )
+    producer = BatchProducer(ProducerSettings(runtime.broker, "test", batch_bytes_max=2_000))
     await producer.start()
     try:
         records = [(b"k", b"%06d" % i + b"x" * 100, (), None) for i in range(300)]
@@ -157,9 +153,7 @@ async def test_what_fits_our_limit_fits_the_broker(runtime, topic, producer):
 
 
 async def test_a_topic_that_is_not_there_is_waited_for_with_word_of_what_to_do(runtime):
-    producer = BatchProducer(
-        ProducerSettings(runtime.bootstrap_servers, "test", request_timeout_ms=300)
-    )
+    producer = BatchProducer(ProducerSettings(runtime.broker, "test", request_timeout_ms=300))
     await producer.start()
     try:
         with pytest.raises(Unavailable, match="pitboss topics create"):
@@ -173,8 +167,8 @@ async def test_a_topic_that_is_not_there_is_waited_for_with_word_of_what_to_do(r
 async def test_a_send_that_fails_for_good_ends_the_app_and_nothing_is_sent_after_it(runtime):
     # The broker takes less than we think: its refusal leaves a gap in the producer's sequence.
     small = await create(runtime, "small", **{"max.message.bytes": "1000"})
-    app = create_app(AppSettings("test", runtime.bootstrap_servers))
-    producer = app.supervise(BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test")))
+    app = create_app(AppSettings("test", runtime.broker))
+    producer = app.supervise(BatchProducer(ProducerSettings(runtime.broker, "test")))
     await app.start()
     try:
         with pytest.raises(SendFailed) as failed:

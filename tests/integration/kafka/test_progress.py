@@ -17,15 +17,15 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 async def progress(runtime):
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=2, raw_partitions=2
+        runtime.broker, runtime.namespace, ["hub88"], partitions=2, raw_partitions=2
     )
-    service = KafkaPipelineProgress(runtime.bootstrap_servers, runtime.namespace, "normalise")
+    service = KafkaPipelineProgress(runtime.broker, runtime.namespace, "normalise")
     async with service:
         yield service
 
 
 async def append(runtime, topic, *values, partition=0):
-    async with AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers) as producer:
+    async with AIOKafkaProducer(**runtime.broker.aiokafka_options()) as producer:
         for value in values:
             await producer.send_and_wait(runtime.topic(topic), value, partition=partition)
 
@@ -47,7 +47,7 @@ async def test_committed_is_what_the_group_committed(progress, runtime):
     await append(runtime, raw_topic("hub88"), b"1", b"2")
     group = runtime.group("normalise")
     client = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, group_id=group, enable_auto_commit=False
+        **runtime.broker.aiokafka_options(), group_id=group, enable_auto_commit=False
     )
     async with client as consumer:
         consumer.assign([TopicPartition(topic, 0)])
@@ -60,9 +60,8 @@ async def test_a_topic_is_read_whole_and_a_missing_one_is_named(progress, runtim
     await append(runtime, TRANSACTIONS, b"1", b"2", partition=1)
     await append(runtime, TRANSACTIONS, b"3", partition=0)
     read = [
-        (record.partition, record.value)
-        async for record in read_topics(runtime.bootstrap_servers, [topic])
+        (record.partition, record.value) async for record in read_topics(runtime.broker, [topic])
     ]
     assert sorted(read) == [(0, b"3"), (1, b"1"), (1, b"2")]
     with pytest.raises(UsageError, match="nowhere"):
-        [record async for record in read_topics(runtime.bootstrap_servers, ["nowhere"])]
+        [record async for record in read_topics(runtime.broker, ["nowhere"])]

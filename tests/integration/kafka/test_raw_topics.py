@@ -30,16 +30,16 @@ def pitboss(runtime: Runtime, tmp_path):
 
 
 async def append(runtime: Runtime, *names: str) -> None:
-    async with admin_client(runtime.bootstrap_servers) as admin:
+    async with admin_client(runtime.broker) as admin:
         await admin.create_topics([NewTopic(runtime.topic(name), 1, 1) for name in names])
-    async with AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers) as producer:
+    async with AIOKafkaProducer(**runtime.broker.aiokafka_options()) as producer:
         for name in names:
             await producer.send_and_wait(runtime.topic(name), b"{}", partition=0)
 
 
 def raw_partitions(runtime: Runtime) -> dict[str, int]:
     pattern = raw_pattern(runtime.namespace)
-    return asyncio.run(partition_counts(runtime.bootstrap_servers, pattern))
+    return asyncio.run(partition_counts(runtime.broker, pattern))
 
 
 def test_a_raw_topic_that_is_read_by_nothing_is_an_error_once_it_holds_records(runtime, pitboss):
@@ -97,7 +97,7 @@ def test_what_is_stored_counts_for_every_later_process(runtime, pitboss):
 
 
 def test_an_installation_that_has_raw_topics_keeps_their_count(runtime):
-    asyncio.run(create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], 1, 3))
+    asyncio.run(create_topics(runtime.broker, runtime.namespace, ["hub88"], 1, 3))
     with pytest.raises(UsageError, match="have 3 partitions"):
         provision(runtime, partitions=1, raw_partitions=6, providers=["house", "hub88"])
     provision(runtime, partitions=1, providers=["house", "hub88"])

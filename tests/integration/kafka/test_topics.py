@@ -23,6 +23,7 @@ from pitboss.ops.topic_admin import (
     delete_topics,
 )
 from pitboss.settings import Runtime
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import catalogue, qualified_name
 from streams.providers.registry import DIALECTS
@@ -36,21 +37,17 @@ LOG = "wallet.transactions.v1"
 
 @pytest.fixture
 async def creation(runtime: Runtime) -> TopicCreation:
-    return await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
-    )
+    return await create_topics(runtime.broker, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS)
 
 
 @pytest.fixture
 async def producer(runtime: Runtime) -> AsyncIterator[AIOKafkaProducer]:
-    async with AIOKafkaProducer(
-        bootstrap_servers=runtime.bootstrap_servers, acks="all"
-    ) as producer:
+    async with AIOKafkaProducer(**runtime.broker.aiokafka_options(), acks="all") as producer:
         yield producer
 
 
 async def names_on_broker(runtime: Runtime) -> set[str]:
-    async with admin_client(runtime.bootstrap_servers) as admin:
+    async with admin_client(runtime.broker) as admin:
         return {name for name in await admin.list_topics() if name.startswith(runtime.prefix)}
 
 
@@ -59,20 +56,18 @@ async def test_every_topic_of_the_catalogue_is_created_as_it_should_be(runtime, 
     assert set(creation.created) == expected == await names_on_broker(runtime)
     assert creation.existing == ()
     assert (
-        await check_topics(
-            runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
-        )
+        await check_topics(runtime.broker, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS)
         == []
     )
 
 
 async def test_creating_again_changes_nothing_and_adds_what_is_new(runtime, creation):
     again = await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
+        runtime.broker, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
     )
     assert again == TopicCreation((), creation.created)
     more = await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS, PARTITIONS
+        runtime.broker, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS, PARTITIONS
     )
     assert set(more.created) == {
         runtime.topic("provider.house.raw.v1"),
@@ -82,7 +77,7 @@ async def test_creating_again_changes_nothing_and_adds_what_is_new(runtime, crea
 
 async def test_a_dry_run_creates_nothing(runtime):
     would = await create_topics(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         PROVIDERS,
         PARTITIONS,
@@ -104,13 +99,11 @@ async def test_differences_are_named_one_by_one(runtime):
             "message.timestamp.type": "LogAppendTime",
         },
     )
-    async with admin_client(runtime.bootstrap_servers) as admin:
+    async with admin_client(runtime.broker) as admin:
         await admin.create_topics([wrong])
-    await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
-    )
+    await create_topics(runtime.broker, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS)
     found = await check_topics(
-        runtime.bootstrap_servers, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS, PARTITIONS
+        runtime.broker, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS, PARTITIONS
     )
     log = {one.what: (one.expected, one.actual) for one in found if one.topic == runtime.topic(LOG)}
     assert log == {
@@ -133,21 +126,17 @@ async def test_differences_are_named_one_by_one(runtime):
 async def test_a_raw_topic_that_was_made_by_others_gets_its_dead_letter_topic(runtime, creation):
     raw = "provider.newone.raw.v1"
     others = ("provider.newone.raw.v2", "newone.raw.v1", f"x.{raw}")
-    async with admin_client(runtime.bootstrap_servers) as admin:
+    async with admin_client(runtime.broker) as admin:
         await admin.create_topics([NewTopic(runtime.topic(name), 3, 1) for name in (raw, *others)])
     await until_there(runtime, {runtime.topic(name) for name in (raw, *others)})
     [missing] = await check_topics(
-        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
+        runtime.broker, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
     )
     assert str(missing) == f"{runtime.topic(raw)}.dlt: topic is missing"
-    more = await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
-    )
+    more = await create_topics(runtime.broker, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS)
     assert more.created == (f"{runtime.topic(raw)}.dlt",)
     assert (
-        await check_topics(
-            runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS
-        )
+        await check_topics(runtime.broker, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS)
         == []
     )
 
@@ -172,20 +161,20 @@ async def test_lag_is_what_lies_between_the_commit_and_the_end(runtime, creation
             times[partition, sent.offset] = sent.timestamp
     parts = [TopicPartition(topic, 0), TopicPartition(topic, 1)]
     async with AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, group_id=group, enable_auto_commit=False
+        **runtime.broker.aiokafka_options(), group_id=group, enable_auto_commit=False
     ) as consumer:
         consumer.assign(parts)
         await consumer.commit({parts[0]: 2, parts[1]: 3})
     found = {
         (one.group, one.partition): one
-        for one in await measure_lag(runtime.bootstrap_servers, runtime.namespace)
+        for one in await measure_lag(runtime.broker, runtime.namespace)
     }
     assert found.keys() == {(group, 0), (group, 1)}
     assert (found[group, 0].committed, found[group, 0].end, found[group, 0].records) == (2, 5, 3)
     assert found[group, 0].oldest_ms == times[0, 2]
     assert (found[group, 1].records, found[group, 1].oldest_ms) == (0, None)
-    assert await measure_lag(runtime.bootstrap_servers, runtime.namespace + "x") == []
-    assert await measure_lag(runtime.bootstrap_servers, "") == []
+    assert await measure_lag(runtime.broker, runtime.namespace + "x") == []
+    assert await measure_lag(runtime.broker, "") == []
 
 
 async def test_each_group_has_the_age_of_its_own_oldest_record(runtime, creation, producer):
@@ -194,26 +183,26 @@ async def test_each_group_has_the_age_of_its_own_oldest_record(runtime, creation
     sent = [await producer.send_and_wait(topic, b"x" * 100_000, partition=0) for _ in range(4)]
     for name, offset in (("a", 0), ("b", 3), ("c", 4)):
         async with AIOKafkaConsumer(
-            bootstrap_servers=runtime.bootstrap_servers,
+            **runtime.broker.aiokafka_options(),
             group_id=runtime.group(name),
             enable_auto_commit=False,
         ) as consumer:
             consumer.assign([tp])
             await consumer.commit({tp: offset})
-    found = await measure_lag(runtime.bootstrap_servers, runtime.namespace)
+    found = await measure_lag(runtime.broker, runtime.namespace)
     assert [(one.records, one.oldest_ms) for one in found] == [
         (4, sent[0].timestamp),
         (1, sent[3].timestamp),
         (0, None),
     ]
     # Retention takes the first records: what is gone is not unread.
-    async with admin_client(runtime.bootstrap_servers) as admin:
+    async with admin_client(runtime.broker) as admin:
         await admin.delete_records({tp: RecordsToDelete(2)})
     names = [runtime.group("a")]
-    [one] = await measure_lag(runtime.bootstrap_servers, runtime.namespace, names, [topic])
+    [one] = await measure_lag(runtime.broker, runtime.namespace, names, [topic])
     assert (one.start, one.records, one.oldest_ms) == (2, 2, sent[2].timestamp)
     other = [runtime.topic("wallet.balances.v1")]
-    assert await measure_lag(runtime.bootstrap_servers, runtime.namespace, names, other) == []
+    assert await measure_lag(runtime.broker, runtime.namespace, names, other) == []
 
 
 async def test_what_a_group_never_committed_is_unread_and_held_by_no_member(
@@ -229,16 +218,14 @@ async def test_what_a_group_never_committed_is_unread_and_held_by_no_member(
 
     async def measure() -> list[PartitionLag]:
         sources = {group: pattern}
-        return await measure_lag(
-            runtime.bootstrap_servers, runtime.namespace, [group], sources=sources
-        )
+        return await measure_lag(runtime.broker, runtime.namespace, [group], sources=sources)
 
     [one] = await measure()
     assert (one.topic, one.partition, one.committed, one.records) == (topic, 2, None, 1)
     assert (one.oldest_ms, one.is_held) == (sent.timestamp, False)
     async with AIOKafkaConsumer(
         held_topic,
-        bootstrap_servers=runtime.bootstrap_servers,
+        **runtime.broker.aiokafka_options(),
         group_id=group,
     ) as consumer:
         async with asyncio.timeout(20):
@@ -255,7 +242,7 @@ async def test_what_a_group_never_committed_is_unread_and_held_by_no_member(
         held = [one for one in await measure() if one.is_held]
         assert [(one.topic, one.partition) for one in held] == [(held_topic, 0)]
     with pytest.raises(UsageError, match="the broker has no topic nowhere"):
-        await measure_lag(runtime.bootstrap_servers, runtime.namespace, topics=["nowhere"])
+        await measure_lag(runtime.broker, runtime.namespace, topics=["nowhere"])
 
 
 async def test_offsets_without_a_record_have_a_lag_and_no_age(runtime, creation):
@@ -263,64 +250,62 @@ async def test_offsets_without_a_record_have_a_lag_and_no_age(runtime, creation)
     tp = TopicPartition(runtime.topic(LOG), 0)
     async with (
         AIOKafkaProducer(
-            bootstrap_servers=runtime.bootstrap_servers,
+            **runtime.broker.aiokafka_options(),
             transactional_id=f"{runtime.namespace}.lag",
         ) as producer,
         producer.transaction(),
     ):
         await producer.send_and_wait(tp.topic, b"x", partition=0)
     async with AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers,
+        **runtime.broker.aiokafka_options(),
         group_id=runtime.group("m"),
         enable_auto_commit=False,
     ) as consumer:
         consumer.assign([tp])
         await consumer.commit({tp: 1})
-    [one] = await measure_lag(runtime.bootstrap_servers, runtime.namespace)
+    [one] = await measure_lag(runtime.broker, runtime.namespace)
     assert (one.records, one.end, one.oldest_ms) == (1, 2, None)
 
 
 async def test_a_group_of_deleted_topics_has_no_lag(runtime, creation):
     tp = TopicPartition(runtime.topic(LOG), 0)
     async with AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers,
+        **runtime.broker.aiokafka_options(),
         group_id=runtime.group("gone"),
         enable_auto_commit=False,
     ) as consumer:
         consumer.assign([tp])
         await consumer.commit({tp: 0})
-    await delete_topics(runtime.bootstrap_servers, runtime.namespace)
-    assert await measure_lag(runtime.bootstrap_servers, runtime.namespace) == []
+    await delete_topics(runtime.broker, runtime.namespace)
+    assert await measure_lag(runtime.broker, runtime.namespace) == []
 
 
 async def test_deleting_removes_the_namespace_and_no_other(runtime, creation):
     other = replace(runtime, namespace=f"{runtime.namespace}x")
-    await create_topics(other.bootstrap_servers, other.namespace, (), 1, 1)
+    await create_topics(other.broker, other.namespace, (), 1, 1)
     try:
-        assert set(await delete_topics(runtime.bootstrap_servers, runtime.namespace)) == set(
-            creation.created
-        )
+        assert set(await delete_topics(runtime.broker, runtime.namespace)) == set(creation.created)
         assert await names_on_broker(runtime) == set()
-        assert await delete_topics(runtime.bootstrap_servers, runtime.namespace) == ()
+        assert await delete_topics(runtime.broker, runtime.namespace) == ()
         assert len(await names_on_broker(other)) == len(catalogue(()))
     finally:
-        await delete_topics(other.bootstrap_servers, other.namespace)
+        await delete_topics(other.broker, other.namespace)
 
 
 async def test_the_real_topics_are_never_deleted(runtime):
     with pytest.raises(UsageError, match="without a namespace"):
-        await delete_topics(runtime.bootstrap_servers, "")
+        await delete_topics(runtime.broker, "")
 
 
 async def test_no_broker_is_an_error_that_says_what_to_do():
     address = f"127.0.0.1:{choose_port()}"
     with pytest.raises(Unavailable, match=f"no Kafka broker answers at {address}.*pitboss up"):
-        await check_topics(address, "", PROVIDERS)
+        await check_topics(BrokerAddress(address), "", PROVIDERS)
 
 
 @pytest.fixture
 def pitboss(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PITBOSS_KAFKA", runtime.bootstrap_servers)
+    monkeypatch.setenv("PITBOSS_KAFKA", runtime.broker.servers)
     monkeypatch.setenv("PITBOSS_DATABASE", runtime.database_url)
     monkeypatch.setenv("PITBOSS_NAMESPACE", runtime.namespace)
 
@@ -374,7 +359,7 @@ def test_the_commands_create_check_and_count(runtime, pitboss, monkeypatch):
 async def commit(runtime: Runtime, group: str, topic: str) -> None:
     tp = TopicPartition(topic, 0)
     async with AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, group_id=group, enable_auto_commit=False
+        **runtime.broker.aiokafka_options(), group_id=group, enable_auto_commit=False
     ) as consumer:
         consumer.assign([tp])
         await consumer.commit({tp: 0})

@@ -29,6 +29,7 @@ from pitboss.cli.bench_environment import PARTITIONS, bench_namespace
 from pitboss.embedded.processes import poll
 from pitboss.settings import Runtime
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.events import WalletTransaction
 from tests.support.sandbox_keys import shared_keys
@@ -55,7 +56,7 @@ def runtimes(stack, namespace) -> Iterator[list[Runtime]]:
 
 
 async def load_records(subject: MeasuredSubject, runtime: Runtime, events: int) -> None:
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
+    producer = BatchProducer(ProducerSettings(runtime.broker, "test"))
     await producer.start()
     try:
         await load(
@@ -74,7 +75,7 @@ def seen(out: int, total: int) -> None:
 
 
 async def append_record(topic: str, value: bytes, runtime: Runtime) -> None:
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
+    producer = BatchProducer(ProducerSettings(runtime.broker, "test"))
     await producer.start()
     await producer.send(topic, b"key", value)
     await producer.stop()
@@ -85,9 +86,7 @@ async def events_on(
 ) -> list[tuple[int, bytes, WalletTransaction]]:
     decode = codec.decoder(WalletTransaction)
     partitions = [TopicPartition(subject.sink, number) for number in range(PARTITIONS)]
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False
-    )
+    consumer = AIOKafkaConsumer(**runtime.broker.aiokafka_options(), enable_auto_commit=False)
     await consumer.start()
     try:
         consumer.assign(partitions)
@@ -121,7 +120,7 @@ async def test_both_sides_do_the_same_work(runtimes, tmp_path):
     ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)
     peer = _plain_faust(runtimes[1], tmp_path)
     results = []
-    async with BrokerView(runtimes[0].bootstrap_servers) as broker:
+    async with BrokerView(runtimes[0].broker) as broker:
         for subject, runtime in zip((ours, peer), runtimes, strict=True):
             await load_records(subject, runtime, EVENTS)
             looks: list[tuple[int, int]] = []
@@ -140,7 +139,7 @@ async def test_both_sides_do_the_same_work(runtimes, tmp_path):
 async def test_a_run_can_be_repeated_and_broken_off(runtimes, tmp_path):
     ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)
     await load_records(ours, runtimes[0], EVENTS_MIN)
-    async with BrokerView(runtimes[0].bootstrap_servers) as broker:
+    async with BrokerView(runtimes[0].broker) as broker:
         for run in (1, 2):
             rate = await measure(broker, ours, seen)
             assert await broker.end_offset_sum(ours.sink) == run * EVENTS_MIN
@@ -156,7 +155,7 @@ async def test_a_record_that_is_rejected_spoils_the_run(runtimes, tmp_path, monk
     ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)
     await load_records(ours, runtimes[0], 100)
     await append_record(ours.source, b"not JSON", runtimes[0])
-    async with BrokerView(runtimes[0].bootstrap_servers) as broker:
+    async with BrokerView(runtimes[0].broker) as broker:
         with pytest.raises(BenchFailed, match="stopped at 100 of 101"):
             await observe(broker, ours, seen)
 
@@ -173,13 +172,13 @@ async def test_an_output_too_many_spoils_the_run(runtimes, tmp_path):
         if not doubled and out == total:
             doubled.append(asyncio.ensure_future(double()))
 
-    async with BrokerView(runtimes[0].bootstrap_servers) as broker:
+    async with BrokerView(runtimes[0].broker) as broker:
         with pytest.raises(BenchFailed, match="put out 101 records for 100"):
             await observe(broker, ours, look)
 
 
 async def test_a_broker_says_how_it_is_set_and_what_it_does_not_have(runtimes):
-    async with BrokerView(runtimes[0].bootstrap_servers) as broker:
+    async with BrokerView(runtimes[0].broker) as broker:
         assert (await broker.settings())["offsets.topic.replication.factor"] == "1"
         with pytest.raises(BenchFailed, match=r"the topic nobody\.made\.it does not exist"):
             await broker.end_offset_sum("nobody.made.it")
@@ -234,8 +233,8 @@ def test_the_command_prints_one_object_and_leaves_nothing_behind(stack, tmp_path
     assert not list(islice(tmp_path.glob("bench_*"), 1))
 
 
-async def _topics(bootstrap: str) -> set[str]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+async def _topics(broker: BrokerAddress) -> set[str]:
+    admin = AIOKafkaAdminClient(**broker.aiokafka_options())
     await admin.start()
     try:
         return {name for name in await admin.list_topics() if name.startswith("bench_")}

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 def run(runtime):
     migrate(runtime.database_url)
     asyncio.run(book(runtime.database_url, list(history())))
-    asyncio.run(create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], 1, 1))
+    asyncio.run(create_topics(runtime.broker, runtime.namespace, ["hub88"], 1, 1))
     with psycopg.connect(
         runtime.database_url
     ) as connection:  # as if the workers had booked from this namespace's topic

@@ -7,6 +7,7 @@ import pytest
 from ledger_sink.booking.positions import PositionGuard, claim_positions
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.migrate import migrate
+from runtime.security import BrokerAddress
 from schemas.errors import Fenced, LogMismatch
 
 pytestmark = pytest.mark.integration
@@ -36,7 +37,7 @@ async def test_who_was_overtaken_is_fenced_and_does_not_accuse_the_log(
 ):
     migrate(runtime.database_url)
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
-    guard = Overtaken(database, "", "ledger", "wallet.transactions.v1", no_count)
+    guard = Overtaken(database, BrokerAddress(""), "ledger", "wallet.transactions.v1", no_count)
     Overtaken.is_overtaken = is_overtaken
     with pytest.raises(error):
         await guard.claim([0, 1], "ledger")

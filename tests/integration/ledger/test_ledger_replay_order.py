@@ -121,7 +121,7 @@ async def test_a_replay_of_contended_partitions_gives_the_same_rows(runtime, rou
         "TOMBSTONED",
         "EXISTS",
     }
-    empty = runtime_of(runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_r")
+    empty = runtime_of(runtime.broker, runtime.database_url, f"{runtime.namespace}_r")
     create_database(empty)
     try:
         await replay_ledger(

@@ -60,7 +60,7 @@ async def run(runtime, *arguments: str, code: int):
 
 
 async def test_balances_that_are_wrong_on_the_topic_are_found_and_published_again(ledger, runtime):
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], 1, 1)
+    await create_topics(runtime.broker, runtime.namespace, ["hub88"], 1, 1)
     await book_events(
         ledger,
         [deposit(f"d{n}", 1_000, player=f"p-{n}") for n in range(5)] + [bet("b", 10, player="p-0")],
@@ -76,7 +76,7 @@ async def test_balances_that_are_wrong_on_the_topic_are_found_and_published_agai
     other = copy.copy(wallets["p-3"])
     other.cash_minor += 1
     published += [records.encode_balance(old), records.encode_balance(other)]
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
+    producer = BatchProducer(ProducerSettings(runtime.broker, "test"))
     async with producer:
         await producer.send_keyed(
             runtime.topic(BALANCES), [(key, value, (), None) for key, value in published]
@@ -91,9 +91,9 @@ async def test_balances_that_are_wrong_on_the_topic_are_found_and_published_agai
 
 
 async def test_a_record_that_was_not_booked_is_found(ledger, runtime):
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], 1, 1)
+    await create_topics(runtime.broker, runtime.namespace, ["hub88"], 1, 1)
     assert (await run(runtime, "offsets", code=0))["holds"]
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
+    producer = BatchProducer(ProducerSettings(runtime.broker, "test"))
     async with producer:
         value = codec.encoder(WalletTransaction)(bet("b1", 10))
         await producer.send_keyed(runtime.topic(TRANSACTIONS), [(b"p-1", value, (), None)])

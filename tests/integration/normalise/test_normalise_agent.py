@@ -73,7 +73,7 @@ def traffic(keys: SandboxKeys) -> list[RawEvent]:
 async def raw_log(runtime: Runtime, traffic: list[RawEvent]) -> Runtime:
     """A namespace whose raw topics hold the traffic."""
     await create_topics(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         PROVIDERS,
         partitions=PARTITIONS,
@@ -86,9 +86,7 @@ async def raw_log(runtime: Runtime, traffic: list[RawEvent]) -> Runtime:
 async def append(
     runtime: Runtime, traffic: Sequence[RawEvent], partitions: int = PARTITIONS
 ) -> None:
-    producer = AIOKafkaProducer(
-        bootstrap_servers=runtime.bootstrap_servers, acks="all", linger_ms=5
-    )
+    producer = AIOKafkaProducer(**runtime.broker.aiokafka_options(), acks="all", linger_ms=5)
     await producer.start()
     try:
         acknowledgements = [
@@ -108,7 +106,7 @@ async def append(
 
 def worker_of(runtime: Runtime, keys: SandboxKeys) -> NormaliseWorker:
     return create_worker(
-        NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", keys.keyring())
+        NormaliseSettings(runtime.broker, runtime.namespace, "test", keys.keyring())
     )
 
 
@@ -137,7 +135,7 @@ async def read_all(runtime: Runtime, topic: str) -> list[ConsumerRecord[Any, Any
     """Every record of a topic up to its present end."""
     name = qualified_name(topic, runtime.namespace)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, isolation_level="read_committed"
+        **runtime.broker.aiokafka_options(), isolation_level="read_committed"
     )
     await consumer.start()
     try:
@@ -169,7 +167,7 @@ async def _numbers(consumer: AIOKafkaConsumer, name: str) -> set[int]:
 async def all_committed(runtime: Runtime) -> bool:
     """Whether the group has committed the end of every raw partition."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers,
+        **runtime.broker.aiokafka_options(),
         group_id=qualified_name(NAME, runtime.namespace),
         enable_auto_commit=False,
     )
@@ -275,7 +273,7 @@ async def test_the_sandbox_traffic_of_every_provider_is_accepted(
 ) -> None:
     senders = sorted(find_writers())
     await create_topics(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         senders,
         partitions=PARTITIONS,
@@ -305,7 +303,7 @@ async def test_the_sandbox_traffic_of_every_provider_is_accepted(
 
 async def test_what_moves_no_money_goes_to_its_own_topics(runtime: Runtime) -> None:
     await create_topics(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         ["sumsub", "uof"],
         partitions=PARTITIONS,
@@ -319,7 +317,7 @@ async def test_what_moves_no_money_goes_to_its_own_topics(runtime: Runtime) -> N
     ]
     await append(runtime, sent)
     keyring = {name: examples_of(DIALECTS[name]).keys for name in ("sumsub", "uof")}
-    settings = NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", keyring)
+    settings = NormaliseSettings(runtime.broker, runtime.namespace, "test", keyring)
     worker = create_worker(settings)
     async with working(worker):
         await until(lambda: worker.stats.records == len(sent), "all records handled")
@@ -344,7 +342,7 @@ async def test_two_versions_of_a_provider_are_read_by_one_worker(runtime: Runtim
     rows = read_rows((RENAMING / "after.toml").read_text(), "after.toml")
     dialects = Dialects(lambda: rows, dialect_of)
     await create_topics(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         sorted(dialects),
         partitions=PARTITIONS,
@@ -372,7 +370,7 @@ async def test_two_versions_of_a_provider_are_read_by_one_worker(runtime: Runtim
             {"id": "b", "secret": "s3cret"},
         ]
     }
-    settings = NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", keyring)
+    settings = NormaliseSettings(runtime.broker, runtime.namespace, "test", keyring)
     worker = create_worker(settings, dialects, fallbacks.append)
     async with working(worker):
         await until(lambda: worker.stats.records == len(bodies), "all records handled")
@@ -443,7 +441,7 @@ async def test_a_cancel_comes_after_its_attempt_and_names_it(
     runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
     await create_topics(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         PROVIDERS,
         partitions=PARTITIONS,
@@ -474,14 +472,14 @@ async def test_a_strangers_raw_topic_waits_for_its_dead_letter_topic_and_holds_u
     runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
     await create_topics(
-        runtime.bootstrap_servers,
+        runtime.broker,
         runtime.namespace,
         ["hub88"],
         partitions=PARTITIONS,
         raw_partitions=PARTITIONS,
     )
     raw = qualified_name(raw_topic("newone"), runtime.namespace)
-    async with admin_client(runtime.bootstrap_servers) as admin:
+    async with admin_client(runtime.broker) as admin:
         await admin.create_topics([NewTopic(raw, PARTITIONS, 1)])
     worker = worker_of(runtime, keys)
     worker.producer.settings = replace(worker.producer.settings, request_timeout_ms=5_000)
@@ -500,7 +498,7 @@ async def test_a_strangers_raw_topic_waits_for_its_dead_letter_topic_and_holds_u
         )
         assert not worker.app.crashed
         await create_topics(
-            runtime.bootstrap_servers,
+            runtime.broker,
             runtime.namespace,
             ["hub88"],
             partitions=PARTITIONS,
@@ -517,10 +515,10 @@ async def test_no_event_goes_out_again_while_a_dead_letter_has_no_place_to_go(
     runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
     await create_topics(
-        runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=1, raw_partitions=1
+        runtime.broker, runtime.namespace, ["hub88"], partitions=1, raw_partitions=1
     )
     letters = qualified_name(dead_letter_topic(raw_topic("hub88")), runtime.namespace)
-    async with admin_client(runtime.bootstrap_servers) as admin:
+    async with admin_client(runtime.broker) as admin:
         await admin.delete_topics([letters])
     good = next(one for one in traffic if one.provider == "hub88" and one.origin is Origin.FIRST)
     await append(
@@ -542,7 +540,7 @@ async def test_no_event_goes_out_again_while_a_dead_letter_has_no_place_to_go(
     async with working(worker):
         await until(lambda: tries > 1, "it is tried again")
         await create_topics(
-            runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=1, raw_partitions=1
+            runtime.broker, runtime.namespace, ["hub88"], partitions=1, raw_partitions=1
         )
         await until(lambda: worker.stats.records == 2, "both are handled")
     assert len(await read_all(runtime, TRANSACTIONS)) == 1

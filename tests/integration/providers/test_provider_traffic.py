@@ -62,7 +62,7 @@ async def fill(runtime, now_ms: int) -> None:
     events[5] = replace(events[5], provider_version="0")
     times = [now_ms - 2 * DAY_MS] * 2 + [now_ms - 5_000 + n for n in range(4)]
     events = [replace(event, occurred_at=at) for event, at in zip(events, times, strict=True)]
-    async with AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers) as producer:
+    async with AIOKafkaProducer(**runtime.broker.aiokafka_options()) as producer:
         for at in times:
             await producer.send_and_wait(
                 runtime.topic(TRANSACTIONS), b"x", partition=1, timestamp_ms=at
@@ -126,7 +126,7 @@ def test_of_a_topic_with_more_than_can_be_read_the_newest_are_counted(
 
 async def fill_player_events(runtime, count: int) -> None:
     now_ms = time.time_ns() // 1_000_000
-    async with AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers) as producer:
+    async with AIOKafkaProducer(**runtime.broker.aiokafka_options()) as producer:
         for number in range(count):
             value = codec.encoder(PlayerEvent)(player_event(number, now_ms + number))
             await producer.send_and_wait(runtime.topic(PLAYER_EVENTS), value)

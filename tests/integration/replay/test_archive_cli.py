@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -29,6 +30,7 @@ from replay.audit.evidence import read_tables
 from replay.ledger.rebuild import read_prefix, rebuild_ledger
 from replay.log.blocks import LogGap
 from replay.log.broker import BrokerLog
+from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas.topics import TRANSACTIONS, raw_topic
 from tests.support.archive_books import FileBooks
@@ -41,16 +43,20 @@ RAW = raw_topic("hub88")
 DEADLINE_S = 60
 
 
-async def run(runtime, folder, *arguments: str, code: int = 0):
+async def invoke(runtime, folder, *arguments: str):
     env = {**worker_environment(runtime), "PITBOSS_ARCHIVE": str(folder)}
-    result = await asyncio.to_thread(CliRunner().invoke, cli, [*arguments, "--json"], env=env)
+    return await asyncio.to_thread(CliRunner().invoke, cli, [*arguments, "--json"], env=env)
+
+
+async def run(runtime, folder, *arguments: str, code: int = 0):
+    result = await invoke(runtime, folder, *arguments)
     assert result.exit_code == code, (result.output, result.stderr, result.exception)
     return json.loads(result.stdout) if result.stdout else result.stderr
 
 
 async def append_raw(runtime) -> None:
     headers = [("content-type", b"application/json"), ("x-signature", b"\x00\xff"), ("brand", None)]
-    settings = ProducerSettings(runtime.bootstrap_servers, "pitboss.test")
+    settings = ProducerSettings(runtime.broker, "pitboss.test")
     async with BatchProducer(settings) as producer:
         for number in range(20):
             value = None if number == 7 else b"\x00{%d" % number
@@ -61,9 +67,7 @@ async def append_raw(runtime) -> None:
 
 
 async def read_all(runtime, name: str, partitions: int) -> list[tuple]:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, auto_offset_reset="earliest"
-    )
+    consumer = AIOKafkaConsumer(**runtime.broker.aiokafka_options(), auto_offset_reset="earliest")
     await consumer.start()
     places = [TopicPartition(runtime.topic(name), number) for number in range(partitions)]
     consumer.assign(places)
@@ -107,9 +111,7 @@ async def test_the_role_archives_and_a_restored_log_gives_the_same_ledger(
     other = runtime_of(stack.kafka, stack.database_url, namespaces())
     create_database(other)
     try:
-        await create_topics(
-            other.bootstrap_servers, other.namespace, ["hub88"], PARTITIONS, RAW_PARTITIONS
-        )
+        await create_topics(other.broker, other.namespace, ["hub88"], PARTITIONS, RAW_PARTITIONS)
         names = ["--topic", TRANSACTIONS, "--topic", RAW]
         planned = await run(other, folder, "archive", "restore", *names, "--dry-run")
         restored = await run(other, folder, "archive", "restore", *names)
@@ -128,7 +130,7 @@ async def test_the_role_archives_and_a_restored_log_gives_the_same_ledger(
         live = LedgerDatabase(runtime.database_url, "pitboss.test")
         prefix = await read_prefix(live, runtime.topic(TRANSACTIONS), None)
         migrate(other.database_url)
-        with BrokerLog(other.bootstrap_servers) as source:
+        with BrokerLog(other.broker) as source:
             counts = await rebuild_ledger(
                 other.database_url, source, other.topic(TRANSACTIONS), prefix, POLICIES
             )
@@ -150,18 +152,18 @@ async def test_the_ledger_is_rebuilt_across_the_seam(runtime, tmp_path, monkeypa
     await tell_story(runtime, SEED, 200)
     topic = runtime.topic(TRANSACTIONS)
     store = LocalStore(tmp_path)
-    with BrokerLog(runtime.bootstrap_servers) as broker:
+    with BrokerLog(runtime.broker) as broker:
         books = FileBooks(tmp_path / ".books")
         later_ms = START_MS + 10**9
         rule = CutRule(records_max=30)
         archiver = Archiver(broker, store, books, runtime.prefix, rule, lambda: later_ms)
         assert archiver.archive([TRANSACTIONS])
         ends = broker.bounds(topic)
-    admin = AdminClient({"bootstrap.servers": runtime.bootstrap_servers})
+    admin = AdminClient(runtime.broker.librdkafka_options())
     gone = [KafkaPartition(topic, number, end // 2) for number, (_, end) in ends.items()]
     for future in admin.delete_records(gone).values():
         future.result(20)
-    with BrokerLog(runtime.bootstrap_servers) as broker:
+    with BrokerLog(runtime.broker) as broker:
         assert all(begin == end // 2 for begin, end in broker.bounds(topic).values())
         with pytest.raises(LogGap, match="read what is older from the archive"):
             await replay_ledger_to(runtime, broker, None)
@@ -169,6 +171,26 @@ async def test_the_ledger_is_rebuilt_across_the_seam(runtime, tmp_path, monkeypa
         replay = await replay_ledger_to(runtime, joined, None)
     assert replay.identical
     assert replay.events == 200
+    await balances_are_those_of_the_log(runtime, tmp_path, first_held=gone)
+
+
+async def balances_are_those_of_the_log(runtime, folder, first_held) -> None:
+    """Ask for a player's wallet at times that the broker has forgotten, with and without an archive."""
+    partition = partition_for(b"p-1", PARTITIONS)
+    held = next(one.offset for one in first_held if one.partition == partition)
+    store = ArchivedLog(LocalStore(folder), runtime.prefix)
+    [block, *_] = store.read(runtime.topic(TRANSACTIONS), partition, 0, held)
+    for offset, at_ms in [*zip(block.offsets, block.timestamps_ms, strict=True)][::7]:
+        at = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()
+        place = f"{TRANSACTIONS}-{partition}@{offset}"
+        balance = ("ledger", "balance", "p-1", "--at")
+        by_place = await invoke(runtime, folder, *balance, place)
+        by_time = await invoke(runtime, folder, *balance, at)
+        assert (by_time.exit_code, by_time.stdout) == (by_place.exit_code, by_place.stdout)
+    (folder / "empty").mkdir()
+    refused = await invoke(runtime, folder / "empty", *balance, at)
+    assert refused.exit_code == LogGap.exit_code
+    assert "set PITBOSS_ARCHIVE" in refused.stderr
 
 
 @pytest.mark.timeout(240)
@@ -197,7 +219,7 @@ async def test_a_recorded_slice_is_played_into_a_topic_of_its_own(runtime, tmp_p
     played = await asyncio.to_thread(CliRunner().invoke, cli, [*command, into], env=env)
     assert played.exit_code == 0, (played.output, played.stderr, played.exception)
     assert "100 records played" in played.stdout
-    admin = AdminClient({"bootstrap.servers": runtime.bootstrap_servers})
+    admin = AdminClient(runtime.broker.librdkafka_options())
     try:
         original = await read_all(runtime, TRANSACTIONS, PARTITIONS)
         bare = replace(runtime, namespace="")

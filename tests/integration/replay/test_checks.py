@@ -289,7 +289,7 @@ async def test_what_was_resolved_and_never_came_into_the_log_is_noticed(story):
 
 @pytest.fixture
 def empty(runtime):
-    other = runtime_of(runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_r")
+    other = runtime_of(runtime.broker, runtime.database_url, f"{runtime.namespace}_r")
     create_database(other)
     yield other.database_url
     drop_database(other)

@@ -128,7 +128,7 @@ async def test_nothing_is_committed_and_what_is_unmasked_is_recorded(story, tmp_
     await run(runtime, "wallet.transaction.v1", code=2)
     from aiokafka.admin import AIOKafkaAdminClient
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
+    admin = AIOKafkaAdminClient(**runtime.broker.aiokafka_options())
     await admin.start()
     groups = {group for group, *_ in await admin.list_consumer_groups()}
     await admin.close()

@@ -115,9 +115,7 @@ async def bursts(runtime):
 
     async def looked_at(*published: FraudAlert):
         """The check over a topic that got these alerts, in their order."""
-        async with BatchProducer(
-            ProducerSettings(runtime.bootstrap_servers, "pitboss.test")
-        ) as producer:
+        async with BatchProducer(ProducerSettings(runtime.broker, "pitboss.test")) as producer:
             records = [(b"k", encode(alert), (), None) for alert in published]
             await producer.send_batch(runtime.topic(ALERTS), 0, records)
         return await _check_alerts(runtime, TopicEvidence(log={0: log}))

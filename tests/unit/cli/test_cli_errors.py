@@ -17,6 +17,7 @@ from pitboss.cli.main import cli
 from pitboss.cli.option_types import RATE
 from pitboss.embedded.checkup import run_checkup
 from pitboss.settings import read_settings
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
@@ -118,7 +119,8 @@ def test_brokers_that_are_no_addresses_are_refused(kafka):
     ["a", "a:1", "a_b.c-d:9092, b:2", "10.0.0.1:65535", "[::1]:9092", "[fe80::1%e0]", "::1"],
 )
 def test_brokers_that_the_client_takes_are_taken(kafka):
-    assert read_settings({"PITBOSS_KAFKA": kafka, "PITBOSS_DATABASE": DATABASE}).kafka == kafka
+    settings = read_settings({"PITBOSS_KAFKA": kafka, "PITBOSS_DATABASE": DATABASE})
+    assert settings.kafka == BrokerAddress(kafka)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ from pitboss.ops import dead_letters
 from pitboss.settings import runtime_of
 from runtime.dead_letters.letters import Action, DeadLetterCase, Letter
 from runtime.dead_letters.park_store import OpenHold
+from runtime.security import BrokerAddress
 from schemas.events import DeadLetter, FraudAlert, Header, OffsetRange, Position, SchemaDrift
 from streams.providers.versions import VersionRow, VersionState
 
@@ -62,7 +63,7 @@ CLI = Path(screen.__file__).parent
 NASTY = "[/x] [a] :bug:"
 """An end without a beginning, a style that there is not, and a name of a picture."""
 PLACE = Position("t", 0, 7)
-RUNTIME = runtime_of("b:1", "postgresql://u@h/d", "")
+RUNTIME = runtime_of(BrokerAddress("b:1"), "postgresql://u@h/d", "")
 WORDS = {int: 1, bool: False, bytes: NASTY.encode(), Position: PLACE, str: NASTY}
 
 

@@ -12,6 +12,7 @@ from pitboss.cli.main import cli
 from pitboss.embedded.processes import ProcessId
 from pitboss.embedded.stack import ServerStatus, Stack
 from pitboss.embedded.state import StackState
+from runtime.security import BrokerAddress
 
 
 @pytest.fixture
@@ -35,9 +36,12 @@ def test_up_tells_as_json_what_status_tells(pitboss, tmp_path, monkeypatch):
     process = ProcessId.of(os.getpid())
     assert process is not None
     state = StackState(
-        "127.0.0.1:1", "postgresql://u:secret@127.0.0.1:2/postgres", kafka=process, postgres=process
+        BrokerAddress("127.0.0.1:1"),
+        "postgresql://u:secret@127.0.0.1:2/postgres",
+        kafka=process,
+        postgres=process,
     )
-    monkeypatch.setattr(Stack, "up", lambda *_: state)
+    monkeypatch.setattr(Stack, "up", lambda *_, secure: state)
     monkeypatch.setattr(
         Stack,
         "status",

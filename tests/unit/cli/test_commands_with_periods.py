@@ -12,11 +12,12 @@ from pitboss.cli import alerts, dlt
 from pitboss.ops import dead_letters
 from pitboss.settings import runtime_of
 from runtime.dead_letters.letters import Action, DeadLetterCase, Letter
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 from schemas.events import DeadLetter, FraudAlert, OffsetRange, Position
 from tests.support.command_line import filled
 
-RUNTIME = runtime_of("b:1", "postgresql://u@h/d", "")
+RUNTIME = runtime_of(BrokerAddress("b:1"), "postgresql://u@h/d", "")
 
 
 def run(command, *arguments):

@@ -14,12 +14,13 @@ from fraud_agents.settings import GROUP as FRAUD
 from ledger_sink.booking.settings import GROUP as LEDGER
 from ledger_sink.resolve.settings import GROUP as RESOLVE
 from pitboss.cli import topics
-from pitboss.cli.topics import GROUPS
 from pitboss.ops import consumer_lag, raw_topics
 from pitboss.ops.consumer_lag import PartitionLag, sum_lags
 from pitboss.ops.raw_topics import RawTopics
+from pitboss.ops.role_topics import GROUPS
 from pitboss.settings import runtime_of
 from pitboss.workers import ROLES
+from runtime.security import BrokerAddress
 from streams.drift.settings import NAME as DRIFT
 from streams.normalise.handler import NAME as NORMALISE
 
@@ -88,13 +89,13 @@ def lag(monkeypatch):
         coming = iter(measurements)
         calls = []
 
-        async def measure(_bootstrap, namespace, groups, names, sources):
+        async def measure(_broker, namespace, groups, names, sources):
             assert sources == SOURCES
             calls.append((namespace, groups, names))
             return next(coming)
 
         monkeypatch.setattr(consumer_lag, "measure_lag", measure)
-        runtime = runtime_of("b:1", "postgresql://u@h/d", "ns")
+        runtime = runtime_of(BrokerAddress("b:1"), "postgresql://u@h/d", "ns")
         monkeypatch.setattr(topics, "list_pauses", lambda _runtime: [])
         monkeypatch.setattr(raw_topics, "read_stored", lambda *_: RawTopics(frozenset({"hub88"})))
         monkeypatch.setattr(topics, "resolve_runtime", lambda _settings: runtime)

@@ -15,6 +15,7 @@ from pitboss.ops import operator_events
 from pitboss.ops.operator_events import UNSIGNED, SubmittedEvent
 from pitboss.settings import runtime_of
 from pitboss.workers.role_locks import hold_roles
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 from schemas.events import Attempt, DeadLetter, Position
 
@@ -41,7 +42,7 @@ def run(monkeypatch, tmp_path):
             warn(UNSIGNED)
             return found
 
-        runtime = runtime_of("b:1", "postgresql://u@h/d", "")
+        runtime = runtime_of(BrokerAddress("b:1"), "postgresql://u@h/d", "")
         monkeypatch.setattr(operator_commands, "resolve_runtime", lambda _: runtime)
         monkeypatch.setattr(operator_events, "submit", submit)
         monkeypatch.setattr(ledger_corrections, "query_ledger", lambda _: {})

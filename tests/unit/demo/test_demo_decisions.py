@@ -26,6 +26,7 @@ from pitboss.demo.display import DemoDisplay
 from pitboss.demo.traffic import TrafficRun, planned_positions
 from pitboss.settings import runtime_of
 from runtime.kafka.partitioner import partition_for
+from runtime.security import BrokerAddress
 from schemas.events import Attempt
 
 START_S, KILLED_S, BACK_S = 1_000.0, 1_010.0, 1_013.0
@@ -136,7 +137,9 @@ def test_the_display_has_the_last_second_or_how_long_nothing_came():
     assert recent.describe(9.6) == "p50 2,500 ms"
 
 
-RUNTIME = runtime_of("127.0.0.1:1", "postgresql://pitboss@127.0.0.1:1/postgres", "demo_x")
+RUNTIME = runtime_of(
+    BrokerAddress("127.0.0.1:1"), "postgresql://pitboss@127.0.0.1:1/postgres", "demo_x"
+)
 
 
 def raw(provider: str, key: bytes, phase: int = 1) -> Any:

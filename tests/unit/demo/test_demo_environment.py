@@ -15,6 +15,7 @@ from pitboss.demo.environment import demo_environment, running_workers
 from pitboss.embedded.errors import StackError
 from pitboss.embedded.stack import ServerStatus, Stack
 from pitboss.settings import Runtime, StackSettings, runtime_of
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 
 URL = "postgresql://pitboss@127.0.0.1:1/postgres"
@@ -35,7 +36,7 @@ class Scene:
             for name in ("kafka", "postgres")
         ]
 
-    def up(self, _say) -> None:
+    def up(self, _say, *, secure) -> None:
         self.calls.append("up")
         if self.on_up is not None:
             raise self.on_up
@@ -44,7 +45,7 @@ class Scene:
         self.calls.append("down")
 
     def runtime(self, namespace: str) -> Runtime:
-        return runtime_of("127.0.0.1:1", URL, namespace)
+        return runtime_of(BrokerAddress("127.0.0.1:1"), URL, namespace)
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_what_is_to_be_kept_is_kept_with_its_servers(scene, settings):
 
 def test_servers_of_the_environment_are_filled_only_on_request(scene, settings, tmp_path):
     given = StackSettings(
-        tmp_path / "home", tmp_path / "cache", kafka="10.0.0.1:9092", database=URL
+        tmp_path / "home", tmp_path / "cache", kafka=BrokerAddress("10.0.0.1:9092"), database=URL
     )
     with (
         pytest.raises(UsageError, match="--yes-use-these-servers"),
@@ -144,7 +145,7 @@ def test_servers_of_the_environment_are_filled_only_on_request(scene, settings, 
         pass
     assert scene.calls == []
     with demo_environment(given, "demo", scene.lines.append, use_given_servers=True) as found:
-        assert found.runtime.bootstrap_servers == "10.0.0.1:9092"
+        assert found.runtime.broker == BrokerAddress("10.0.0.1:9092")
     namespace = found.runtime.namespace
     assert scene.calls == [f"made {namespace}", f"removed {namespace}"], (
         "started or stopped what is not ours"
@@ -168,7 +169,7 @@ def test_workers_get_the_keys_and_no_option_of_the_shell(monkeypatch, tmp_path):
     monkeypatch.setattr(environment, "Supervisor", Idle)
     monkeypatch.setenv("PITBOSS_PARK", "hub88")
     keys = SandboxKeys.generate()
-    runtime = runtime_of("127.0.0.1:1", URL, "demo_x")
+    runtime = runtime_of(BrokerAddress("127.0.0.1:1"), URL, "demo_x")
     with running_workers(runtime, tmp_path, print, keys) as workers:
         environment_given = workers["ledger"]._environment
     assert (

@@ -16,9 +16,12 @@ from pitboss.demo.quiescence import DemoProgress, QuiescenceMonitor
 from pitboss.demo.traffic import TrafficRun
 from pitboss.settings import runtime_of
 from replay.audit.checks import Check
+from runtime.security import BrokerAddress
 from schemas.errors import Stalled, Unavailable
 
-RUNTIME = runtime_of("127.0.0.1:1", "postgresql://pitboss@127.0.0.1:1/postgres", "demo_x")
+RUNTIME = runtime_of(
+    BrokerAddress("127.0.0.1:1"), "postgresql://pitboss@127.0.0.1:1/postgres", "demo_x"
+)
 
 
 class Victim:

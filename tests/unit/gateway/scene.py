@@ -17,6 +17,7 @@ from gateway.stats import GatewayStats
 from lab.conformance.calls import CallOrder, make_intent, make_request
 from lab.conformance.writers.find import find_writers
 from lab.conformance.writers.writer import Sending
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.errors import RejectCode
 from schemas.events import Attempt, WalletOutcome
@@ -76,7 +77,7 @@ class FakeAppender:
 
 class Scene:
     def __init__(self, **settings: Any) -> None:
-        self.settings = GatewaySettings("", **({"patience_ms": 5_000} | settings))
+        self.settings = GatewaySettings(BrokerAddress(""), **({"patience_ms": 5_000} | settings))
         self.appender = FakeAppender()
         self.attempts = Attempts()
         self.stats = GatewayStats()

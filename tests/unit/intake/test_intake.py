@@ -22,6 +22,7 @@ from runtime.kafka.intake import intake as intake_module
 from runtime.kafka.intake.consumer import consumer_options
 from runtime.kafka.intake.corrupt_records import TRIES
 from runtime.kafka.intake.intake import Intake, IntakeSettings
+from runtime.security import BrokerAddress
 from schemas.errors import InvariantBroken, LogMismatch, OffsetHole, Unavailable
 from tests.support.intake_harness import A, B, Positions, harness
 from tests.support.simulated_consumer import SimulatedConsumer, message
@@ -36,7 +37,9 @@ def short_waits(monkeypatch):
 
 
 def test_the_consumer_never_commits_resets_or_leaves_by_itself():  # rule 1
-    settings = IntakeSettings("b", "g", group_instance_id="worker-1", is_co_partitioned=True)
+    settings = IntakeSettings(
+        BrokerAddress("b"), "g", group_instance_id="worker-1", is_co_partitioned=True
+    )
     options = consumer_options(settings)
     assert options["enable.auto.commit"] is False
     assert options["enable.auto.offset.store"] is False
@@ -47,21 +50,25 @@ def test_the_consumer_never_commits_resets_or_leaves_by_itself():  # rule 1
     assert settings.drain_timeout_ms < int(options["max.poll.interval.ms"]) <= 86_400_000
     assert options["partition.assignment.strategy"] == "range"
     assert (
-        consumer_options(IntakeSettings("b", "g"))["partition.assignment.strategy"] == "roundrobin"
+        consumer_options(IntakeSettings(BrokerAddress("b"), "g"))["partition.assignment.strategy"]
+        == "roundrobin"
     )
 
 
 @pytest.mark.parametrize("session_timeout_ms", [10_000, 60_000])
 def test_the_client_takes_the_options(session_timeout_ms):
     settings = IntakeSettings(
-        "127.0.0.1:1", "g", group_instance_id="a", session_timeout_ms=session_timeout_ms
+        BrokerAddress("127.0.0.1:1"),
+        "g",
+        group_instance_id="a",
+        session_timeout_ms=session_timeout_ms,
     )
     Consumer(dict(consumer_options(settings))).close()
 
 
 async def test_a_client_that_does_not_start_says_why():
-    app = create_app(AppSettings("test", "127.0.0.1:1"))
-    settings = IntakeSettings("127.0.0.1:1", "g", session_timeout_ms=-1)
+    app = create_app(AppSettings("test", BrokerAddress("127.0.0.1:1")))
+    settings = IntakeSettings(BrokerAddress("127.0.0.1:1"), "g", session_timeout_ms=-1)
     intake = Intake(settings, BatchChannel(app), topics=["t"])
     with pytest.raises(KafkaException, match=r"session\.timeout\.ms"):
         await asyncio.wait_for(intake.start(), 5)
@@ -69,8 +76,10 @@ async def test_a_client_that_does_not_start_says_why():
 
 async def test_without_a_broker_a_client_is_unavailable(monkeypatch):
     monkeypatch.setattr(client_module, "CONNECT_TIMEOUT_S", 0.1)
-    app = create_app(AppSettings("test", "127.0.0.1:1"))
-    intake = Intake(IntakeSettings("127.0.0.1:1", "g"), BatchChannel(app), topics=["t"])
+    app = create_app(AppSettings("test", BrokerAddress("127.0.0.1:1")))
+    intake = Intake(
+        IntakeSettings(BrokerAddress("127.0.0.1:1"), "g"), BatchChannel(app), topics=["t"]
+    )
     with pytest.raises(Unavailable, match=r"no Kafka broker answers at 127\.0\.0\.1:1"):
         await asyncio.wait_for(intake.start(), 5)
 

@@ -18,6 +18,7 @@ from runtime.kafka.intake.progress import PartitionProgress
 from runtime.kafka.stalls import LagSample, StallDetector
 from runtime.kafka.tasks import Backoff
 from runtime.postgres.database import SILENCE_MAX_S
+from runtime.security import BrokerAddress
 from schemas.errors import InvariantBroken
 
 TP = TopicPartition("t", 0)
@@ -250,7 +251,7 @@ def test_trailing_markers_count_as_reached_only_while_nothing_is_unfinished():
 
 @pytest.fixture
 def app():
-    return create_app(AppSettings("test", "127.0.0.1:1"))
+    return create_app(AppSettings("test", BrokerAddress("127.0.0.1:1")))
 
 
 async def test_faust_can_neither_clear_nor_suspend_the_channel(app):

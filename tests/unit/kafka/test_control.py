@@ -22,6 +22,7 @@ from runtime.kafka.control import (
     decode_message,
     next_pause,
 )
+from runtime.security import BrokerAddress
 
 PAUSE = b'{"command":"pause","component":"ledger","by":"ana","reason":"audit","at":"2026-11-30T00:00:00Z"}'
 RESUME = b'{"command":"resume","component":"ledger"}'
@@ -124,7 +125,7 @@ class Topic:
 def control() -> tuple[Control, RecordingIntake]:
     intake = RecordingIntake()
     intakes: Any = [intake]
-    return Control("127.0.0.1:1", "c", "ledger", intakes), intake
+    return Control(BrokerAddress("127.0.0.1:1"), "c", "ledger", intakes), intake
 
 
 async def follow(service: Control, end: int, *fetches: list[bytes]) -> None:

@@ -15,6 +15,7 @@ from mode import Service
 from runtime.kafka import process as process_module
 from runtime.kafka.app import AppSettings, PitbossApp, create_app
 from runtime.kafka.process import run_worker
+from runtime.security import BrokerAddress
 from schemas.errors import Fenced
 
 LIMIT_S = 1.0
@@ -49,7 +50,7 @@ class Ends(Service):
 
 
 def create(crashes: str, blocks: str) -> PitbossApp:
-    app = create_app(AppSettings("worker", "127.0.0.1:1"))
+    app = create_app(AppSettings("worker", BrokerAddress("127.0.0.1:1")))
     for _ in range(2):
         app.supervise(Hangs(blocks=blocks == "blocks"))
     app.supervise(Ends(crashes=crashes == "crashes"))

@@ -11,6 +11,7 @@ from aiokafka.structs import TopicPartition
 
 from runtime.kafka.broker_queries import fetch_held_partitions
 from runtime.kafka.watchdog import Watchdog, WatchdogSettings
+from runtime.security import BrokerAddress
 from schemas.errors import Unavailable
 
 HELD, OTHERS, ORPHAN = (TopicPartition("t", number) for number in range(3))
@@ -49,7 +50,7 @@ def watchdog(group):
     intake: Any = SimpleNamespace(
         settings=SimpleNamespace(group="g"), rejoin=lambda: rejoins.append(True)
     )
-    service = Watchdog(WatchdogSettings("127.0.0.1:1"), intake)
+    service = Watchdog(WatchdogSettings(BrokerAddress("127.0.0.1:1")), intake)
     service._admin = group
     return service, rejoins
 

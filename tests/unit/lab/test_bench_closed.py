@@ -27,6 +27,7 @@ from lab.bench.rates import Latencies
 from lab.bench.report import BenchEnvironment, format_table
 from lab.bench.server_cpu import ServerPids, parse_stat, read_stats, resident_mb, tree_cpu_ticks
 from pitboss.cli.bench import bench
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 
 MACHINE = Machine("a CPU", 2, 8.0, "Linux 6", "CPython 3.11", {}, 0.5)
@@ -54,7 +55,7 @@ def message(key: str):
 
 
 def generator_of(producer, check=lambda: None) -> LoadGenerator:
-    return LoadGenerator("kafka:1", producer, "raw", "outcomes", check)
+    return LoadGenerator(BrokerAddress("kafka:1"), producer, "raw", "outcomes", check)
 
 
 async def test_each_bet_that_comes_back_is_followed_by_the_next():
@@ -138,7 +139,7 @@ def loop_run(calls: int, p50_ms: float, **cpu_s: float) -> LoopRun:
 
 def figures(servers: ServerPids) -> ClosedBenchFigures:
     plan = ClosedBenchPlan(
-        "kafka:1",
+        BrokerAddress("kafka:1"),
         (side("Pitboss"), side("bare hops")),
         (16, 200),
         3,

@@ -17,6 +17,7 @@ from lab.bench.rates import Pair, Rate
 from lab.bench.report import BenchEnvironment, format_table
 from pitboss.cli.bench import bench
 from pitboss.cli.bench_environment import print_figures
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 
 MACHINE = Machine("a CPU", 2, 8.0, "Linux 6", "CPython 3.11", {"aiokafka": "0.14"}, 0.5)
@@ -25,7 +26,7 @@ MACHINE = Machine("a CPU", 2, 8.0, "Linux 6", "CPython 3.11", {"aiokafka": "0.14
 def figures(*ratios: float) -> NormaliseBenchFigures:
     subject = MeasuredSubject("x", ProcessCommand([], {}, Path()), "group", "source", "sink")
     plan = NormaliseBenchPlan(
-        "kafka:1",
+        BrokerAddress("kafka:1"),
         subject,
         subject,
         subject,

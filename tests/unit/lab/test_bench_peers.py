@@ -13,6 +13,7 @@ import pytest
 from lab.bench.peers.normalise_peers import NormalisePeerSettings, run_loop
 from lab.bench.raw_records import endless_bets
 from lab.sandbox.keys import SandboxKeys
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.events import WalletTransaction
 
@@ -80,7 +81,7 @@ def test_the_bare_loop_passes_each_record_on_and_leaves_its_group(monkeypatch, r
 
     monkeypatch.setattr(confluent_kafka, "Consumer", Consumer)
     monkeypatch.setattr(confluent_kafka, "Producer", Producer)
-    run_loop(NormalisePeerSettings("loop", "kafka:1", "group", TOPIC, "log"))
+    run_loop(NormalisePeerSettings("loop", BrokerAddress("kafka:1"), "group", TOPIC, "log"))
     decode = codec.decoder(WalletTransaction)
     assert [topic for topic, *_ in produced] == ["log"] * 7
     assert [decode(value).player_id for _, value, _ in produced] == [

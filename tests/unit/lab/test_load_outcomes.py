@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lab.load.outcomes import OutcomeListener
+from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.events import Attempt, WalletOutcome
 
@@ -19,7 +20,9 @@ def outcome(attempt: Attempt, code: str = "POSTED") -> bytes:
 
 def test_an_outcome_that_comes_again_is_counted_and_does_not_arrive_again():
     seen: list[tuple[Attempt, float]] = []
-    listener = OutcomeListener("127.0.0.1:1", lambda: 0.0, lambda *one: seen.append(one))
+    listener = OutcomeListener(
+        BrokerAddress("127.0.0.1:1"), lambda: 0.0, lambda *one: seen.append(one)
+    )
     listener._note(outcome(FIRST), 10.0)
     listener._note(outcome(SECOND, "REFUSED_FUNDS"), 11.0)
     listener._note(outcome(FIRST), 12.0)

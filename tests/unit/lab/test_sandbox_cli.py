@@ -16,6 +16,7 @@ from pitboss.cli import sandbox as command
 from pitboss.cli.sandbox import sandbox
 from pitboss.settings import runtime_of
 from pitboss.workers.role_locks import hold_roles
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 
 
@@ -118,10 +119,10 @@ def feed(pitboss, monkeypatch):
     async def append(*_arguments):
         fed.append(True)
 
-    async def find_missing(_bootstrap, topics):
+    async def find_missing(_broker, topics):
         return sorted(topics)[:1] if "missing" in fed else []
 
-    runtime = runtime_of("b:1", "postgresql://u@h/d", "")
+    runtime = runtime_of(BrokerAddress("b:1"), "postgresql://u@h/d", "")
     monkeypatch.setattr(command, "resolve_runtime", lambda _: runtime)
     monkeypatch.setattr(command, "find_missing_topics", find_missing)
     monkeypatch.setattr(command, "_append", append)

@@ -109,20 +109,18 @@ async def test_a_real_broker_gets_the_very_bytes_in_the_order_of_each_key(record
     from runtime.kafka.producer import BatchProducer, ProducerSettings
 
     wanted = expected_topics(records, runtime.namespace)
-    admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
+    admin = AIOKafkaAdminClient(**runtime.broker.aiokafka_options())
     await admin.start()
     await admin.create_topics([NewTopic(name, 4, 1) for name in wanted])
     await admin.close()
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
+    producer = BatchProducer(ProducerSettings(runtime.broker, "test"))
     await producer.start()
     try:
         await feed_records(records, producer, namespace=runtime.namespace)
     finally:
         await producer.stop()
 
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, auto_offset_reset="earliest"
-    )
+    consumer = AIOKafkaConsumer(**runtime.broker.aiokafka_options(), auto_offset_reset="earliest")
     await consumer.start()
     try:
         consumer.assign([TopicPartition(name, number) for name in wanted for number in range(4)])

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from runtime.security import BrokerAddress
 from schemas.topics import SIGNALS, TRANSACTIONS, UNRESOLVED
 from streams.normalise.handler import create_worker
 from streams.normalise.settings import NormaliseSettings
@@ -66,7 +67,7 @@ async def test_the_log_has_a_line_while_something_comes_and_one_at_the_end(caplo
 
 
 def test_a_worker_tells_and_stops_telling_after_its_intake():
-    worker = create_worker(NormaliseSettings("nowhere:1", "t", "1", {}))
+    worker = create_worker(NormaliseSettings(BrokerAddress("nowhere:1"), "t", "1", {}))
     services = worker.app._supervised
     [telling] = [
         place for place, service in enumerate(services) if isinstance(service, StatsLogger)

@@ -10,6 +10,7 @@ import pytest
 
 from runtime.dead_letters.headers import drop_headers
 from runtime.dead_letters.key_holds import ParkLimits
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 from schemas.events import Position
 from streams.normalise.mapping.normaliser import Normaliser
@@ -225,11 +226,13 @@ def test_a_record_that_waits_is_counted_once_however_often_it_is_read():
 
 def test_parking_needs_a_key_of_the_provider():
     park = ParkSettings("postgresql://", frozenset({"hub88", "house"}))
-    settings = NormaliseSettings("", "", "", {"hub88": {}}, park=park)
+    settings = NormaliseSettings(BrokerAddress(""), "", "", {"hub88": {}}, park=park)
     with pytest.raises(UsageError, match="players of house"):
         parked_providers(settings)
     assert (
-        parked_providers(NormaliseSettings("", "", "", {"hub88": {}, "house": {}}, park=park))
+        parked_providers(
+            NormaliseSettings(BrokerAddress(""), "", "", {"hub88": {}, "house": {}}, park=park)
+        )
         == park.providers
     )
 

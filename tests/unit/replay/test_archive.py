@@ -27,6 +27,7 @@ from replay.export.run import export_rows
 from replay.export.writers import plain_rows
 from replay.log.blocks import LogBlock, LogGap
 from replay.log.broker import list_topics
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 from schemas.topics import TRANSACTIONS, catalogue, raw_topic
 from tests.support.archive_books import FileBooks
@@ -240,6 +241,16 @@ def test_verify_finds_what_was_spoiled(log, tmp_path, how, what):
     assert any(what in fault.what for fault in faults), faults
 
 
+def test_verify_names_a_damaged_file_whichever_byte_it_is(log, tmp_path):
+    store = archived(log, tmp_path)
+    victim = tmp_path / "files" / next(each for each in store.list() if each.endswith(".parquet"))
+    content = victim.read_bytes()
+    for place in range(0, len(content), len(content) // 25):
+        victim.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        [fault] = verify_archive(store).faults
+        assert "SHA-256" in fault.what
+
+
 def test_overlaps_show_in_the_names():
     spans = [FileSpan("t", 0, 0, 10), FileSpan("t", 0, 8, 20), FileSpan("t", 1, 20, 30)]
     assert [fault.what.partition(" with")[0] for fault in find_holes(spans)] == ["an overlap"]
@@ -344,4 +355,4 @@ def test_every_topic_of_an_installation_is_archived_and_no_other(monkeypatch, pr
             return SimpleNamespace(topics=dict.fromkeys([*there, *others]))
 
     monkeypatch.setattr("replay.log.broker.AdminClient", Admin)
-    assert list_topics("127.0.0.1:1", prefix) == sorted(names)
+    assert list_topics(BrokerAddress("127.0.0.1:1"), prefix) == sorted(names)

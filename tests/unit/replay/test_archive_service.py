@@ -19,10 +19,13 @@ class Scripted:
     def finish_planned(self) -> int:
         return 0
 
-    def archive(self, topics) -> int:
-        self.topics += topics
-        self.entered.set()
-        assert self.let_go.wait(20)
+    def archive(self, topics, should_stop) -> int:
+        for topic in sorted(topics):
+            if should_stop():
+                break
+            self.topics.append(topic)
+            self.entered.set()
+            assert self.let_go.wait(20)
         return 0
 
 

@@ -12,6 +12,7 @@ from pitboss.settings import Runtime, WorkerSettings, read_worker_settings
 from pitboss.workers.__main__ import main
 from pitboss.workers.checks import check_worker_settings, format_unchecked
 from pitboss.workers.compose import compose
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError, suggest
 from streams.providers.keyring import requires_key, unchecked_providers
 from streams.providers.registry import DIALECTS
@@ -57,7 +58,7 @@ def test_a_key_that_cannot_be_used_is_named_by_its_file_and_provider(worker):
     given = worker({**KEYS, "hub88": {"public_key_pem": "secret"}})
     with pytest.raises(UsageError, match=rf"^PITBOSS_KEYS_FILE {given.keys_file}: hub88: .*PEM"):
         check_worker_settings(given)
-    runtime = Runtime("127.0.0.1:1", "postgresql://user@127.0.0.1:1/pitboss_t", "t")
+    runtime = Runtime(BrokerAddress("127.0.0.1:1"), "postgresql://user@127.0.0.1:1/pitboss_t", "t")
     with pytest.raises(UsageError, match=rf"{given.keys_file}: hub88: .*PEM"):
         compose("normalise", runtime, given)
 
@@ -86,7 +87,7 @@ def test_live_providers_that_sign_and_have_no_key_are_named(worker):
 
 
 async def test_a_normalise_worker_logs_them_at_its_start(worker, caplog):
-    runtime = Runtime("127.0.0.1:1", "postgresql://user@127.0.0.1:1/pitboss_t", "t")
+    runtime = Runtime(BrokerAddress("127.0.0.1:1"), "postgresql://user@127.0.0.1:1/pitboss_t", "t")
     with caplog.at_level(logging.WARNING):
         compose("normalise", runtime, worker(KEYS))
     [line] = [

@@ -28,6 +28,7 @@ from pitboss.settings import (
     without_password,
     worker_environment,
 )
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 
 GIVEN = {
@@ -73,7 +74,7 @@ def test_namespaces_that_cannot_name_a_topic_and_a_database_are_refused(bad):
 
 @given(st.from_regex(NAMESPACE_PATTERN, fullmatch=True))
 def test_a_namespace_prefixes_topics_and_groups_and_names_the_database(namespace):
-    runtime = runtime_of("b:1", GIVEN["PITBOSS_DATABASE"], namespace)
+    runtime = runtime_of(BrokerAddress("b:1"), GIVEN["PITBOSS_DATABASE"], namespace)
     assert runtime.topic("wallet.transactions.v1") == f"{namespace}.wallet.transactions.v1"
     assert runtime.group("ledger") == f"{namespace}.ledger"
     assert (
@@ -86,12 +87,12 @@ def test_a_namespace_prefixes_topics_and_groups_and_names_the_database(namespace
 
 
 def test_without_a_namespace_nothing_is_prefixed():
-    runtime = runtime_of("b:1", GIVEN["PITBOSS_DATABASE"], "")
+    runtime = runtime_of(BrokerAddress("b:1"), GIVEN["PITBOSS_DATABASE"], "")
     assert (runtime.topic("x"), runtime.database) == ("x", "pitboss")
 
 
 def test_a_worker_resolves_the_very_runtime_that_it_was_given():
-    runtime = runtime_of("b:1", GIVEN["PITBOSS_DATABASE"], "load")
+    runtime = runtime_of(BrokerAddress("b:1"), GIVEN["PITBOSS_DATABASE"], "load")
     environ = worker_environment(runtime, "ledger-1")
     assert resolve_runtime(read_settings(environ)) == runtime
     assert "PATH" in environ
@@ -99,7 +100,7 @@ def test_a_worker_resolves_the_very_runtime_that_it_was_given():
 
 def test_workers_of_one_name_on_two_hosts_have_different_ids(monkeypatch):
     """Kafka fences one of two members with the same id, and its partitions go back and forth."""
-    runtime = runtime_of("b:1", GIVEN["PITBOSS_DATABASE"], "load")
+    runtime = runtime_of(BrokerAddress("b:1"), GIVEN["PITBOSS_DATABASE"], "load")
 
     def id_on(host: str, ours: str = "", worker: str = "ledger-1") -> str:
         monkeypatch.setattr("socket.gethostname", lambda: host)
@@ -126,9 +127,13 @@ def test_a_state_file_counts_only_while_its_processes_run(tmp_path):
     assert ourselves is not None
     recycled = ProcessId(ourselves.pid, "another start")
     url = "postgresql://postgres:x@127.0.0.1:1/postgres"
-    write_state(tmp_path, StackState("127.0.0.1:2", url, kafka=ourselves, postgres=ourselves))
-    assert resolve_runtime(settings).bootstrap_servers == "127.0.0.1:2"
-    write_state(tmp_path, StackState("127.0.0.1:2", url, kafka=ourselves, postgres=recycled))
+    write_state(
+        tmp_path, StackState(BrokerAddress("127.0.0.1:2"), url, kafka=ourselves, postgres=ourselves)
+    )
+    assert resolve_runtime(settings).broker == BrokerAddress("127.0.0.1:2")
+    write_state(
+        tmp_path, StackState(BrokerAddress("127.0.0.1:2"), url, kafka=ourselves, postgres=recycled)
+    )
     with pytest.raises(NoStack, match="not running"):
         resolve_runtime(settings)
     assert oct((tmp_path / "stack.json").stat().st_mode)[-3:] == "600", "it holds a password"

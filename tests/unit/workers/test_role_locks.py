@@ -14,6 +14,7 @@ from pitboss.cli.main import cli
 from pitboss.settings import runtime_of
 from pitboss.workers.role_locks import hold_roles, list_running
 from pitboss.workers.supervisor import workers_for
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 
 
@@ -67,7 +68,7 @@ def test_the_lock_of_a_killed_supervisor_is_free(tmp_path):
 
 
 def test_two_supervisors_in_one_home_have_logs_of_their_own(tmp_path):
-    runtime = runtime_of("b:1", "postgresql://u@h/d", "ns")
+    runtime = runtime_of(BrokerAddress("b:1"), "postgresql://u@h/d", "ns")
     names = ["", "host/b"]
     logs = [
         worker.log.relative_to(tmp_path).as_posix()

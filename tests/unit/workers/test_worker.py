@@ -14,9 +14,10 @@ from pitboss.workers.compose import compose
 from pitboss.workers.retirement_watch import RetirementWatch
 from runtime.dead_letters.park_store import ParkStore
 from runtime.kafka.control import Control
+from runtime.security import BrokerAddress
 from schemas.errors import UsageError
 
-RUNTIME = Runtime("127.0.0.1:1", "postgresql://user@127.0.0.1:1/pitboss_t", "t")
+RUNTIME = Runtime(BrokerAddress("127.0.0.1:1"), "postgresql://user@127.0.0.1:1/pitboss_t", "t")
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -1,0 +1,180 @@
+"""`pitboss rules test`: what a draft of a rule would have done, beside the rule that is active."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from fraud_agents.rule_set import RuleState
+from fraud_agents.rules import Rule
+from pitboss.cli import screen
+from pitboss.cli.ledger_queries import format_money, print_json
+from pitboss.cli.option_types import DURATION, TIME, FiniteFloat, invocation_time_ms
+from pitboss.cli.progress import StepProgress
+from pitboss.cli.rule_changes import json_option, rule_named
+from pitboss.embedded.state import resolve_runtime
+from pitboss.ops.archive_settings import open_log
+from pitboss.ops.exports import missing_packages
+from pitboss.ops.periods import ACCEPTED_TIMES, check_period, format_time
+from pitboss.ops.rule_changes import read_book
+from pitboss.settings import Runtime, read_settings
+from schemas.topics import TRANSACTIONS
+
+if TYPE_CHECKING:
+    from replay.backtest.report import (
+        BacktestReport,
+        Exposure,
+        FlaggedSubject,
+        NearSubject,
+        RuleFigures,
+    )
+
+_SCREEN_SUBJECTS = 20
+
+
+@click.command("test")
+@click.argument("rule")
+@click.option(
+    "--from",
+    "--since",
+    "since_ms",
+    type=TIME,
+    required=True,
+    help=f"From this append time on, UTC: {ACCEPTED_TIMES}.",
+)
+@click.option("--to", "--until", "until_ms", type=TIME, help="Before this append time; else now.")
+@click.option(
+    "--warm-up",
+    "warm_up_ms",
+    type=DURATION,
+    help="How long before the detectors begin; else until the rules forget.",
+)
+@click.option(
+    "--examples",
+    type=click.IntRange(0, 1_000),
+    default=10,
+    show_default=True,
+    help="Players just below and just above the draft's edge, at most.",
+)
+@click.option(
+    "--rate",
+    type=FiniteFloat(min=0),
+    default=20_000,
+    show_default=True,
+    help="Records a second to read at most; 0 for as many as there come.",
+)
+@json_option
+@click.pass_context
+def test_command(
+    ctx: click.Context,
+    *,
+    rule: str,
+    since_ms: int,
+    until_ms: int | None,
+    warm_up_ms: int | None,
+    examples: int,
+    rate: float,
+    as_json: bool,
+) -> None:
+    """Run RULE over a stretch of history, beside the version that is active.
+
+    RULE is a published version, as in D01:3, or a file as for `pitboss rules publish`. The log and
+    the archive are read through the detectors of production; nothing is raised or written. The
+    answer names who would be flagged, added and dropped, the money exposed, and the players for
+    whom a change of the draft's numbers by 10, 25 or 50 percent changes the verdict.
+    """
+    until_ms = invocation_time_ms(ctx) if until_ms is None else until_ms
+    check_period(since_ms, until_ms)
+    with missing_packages("rules test"):
+        from replay.backtest.report import make_report
+        from replay.backtest.run import BacktestPlan, default_warm_up_ms, run_backtest
+    draft = rule_named(rule)
+    runtime = resolve_runtime(read_settings())
+    active = _active_version(runtime, draft.rule_id)
+    if warm_up_ms is None:
+        warm_up_ms = default_warm_up_ms(draft, active)
+    plan = BacktestPlan(runtime.topic(TRANSACTIONS), draft, active, since_ms, until_ms, warm_up_ms)
+    with open_log(runtime, rate) as source, StepProgress() as progress:
+        progress.begin(f"{draft.rule_id} version {draft.version} over {plan.topic}")
+        report = make_report(plan, run_backtest(source, plan, progress.update), examples)
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+
+
+def _active_version(runtime: Runtime, rule_id: str) -> Rule | None:
+    book = asyncio.run(read_book(runtime))
+    entries = book.rule_set_at(book.position).entries
+    active = (entry.rule for entry in entries if entry.state is RuleState.ACTIVE)
+    return next((one for one in active if one.rule_id == rule_id), None)
+
+
+def _show(report: BacktestReport) -> None:
+    since, until = format_time(report.since_ms), format_time(report.until_ms)
+    click.echo(f"from {since} to {until}: {report.events:,} events of {report.players:,} players")
+    _show_figures([report.draft, *([] if report.active is None else [report.active])])
+    later = "" if report.kept_later_ms is None else f" (median {report.kept_later_ms:+,} ms)"
+    click.echo(
+        f"{report.kept:,} stay flagged{later}, {len(report.added):,} are added"
+        f" ({_money(report.added_exposed)}), {len(report.dropped):,} are dropped"
+        f" ({_money(report.dropped_exposed)})"
+    )
+    _show_subjects("added", [(one, "") for one in report.added])
+    _show_subjects("dropped", [(one, "") for one in report.dropped])
+    _show_subjects("nearest silent players", _near(report.nearest_silent, "less"))
+    _show_subjects("nearest alerted players", _near(report.nearest_alerted, "more"))
+    for place in report.unreadable:
+        click.echo(f"not readable, left out: {place}", err=True)
+    click.echo(f"digest of the alerts: {report.digest}")
+
+
+def _show_figures(figures: Sequence[RuleFigures]) -> None:
+    table = screen.table(
+        *("rule", "flagged", "alerts", "a day and 1,000 players", "exposed", "delay p50, p95"),
+        "CPU an event",
+    )
+    for name, one in zip(("draft", "active"), figures, strict=False):
+        delay = (
+            "" if one.delay_ms is None else f"{one.delay_ms['p50']:,}, {one.delay_ms['p95']:,} ms"
+        )
+        table.add_row(
+            f"{name} {one.rule.rule_id}:{one.rule.version}",
+            f"{one.flagged:,}",
+            ", ".join(f"{count:,} {severity}" for severity, count in one.by_severity.items()),
+            f"{one.alerts_per_1000_players_day:,}",
+            _money(one.exposed),
+            delay,
+            f"{one.cpu_us_per_event} µs",
+        )
+    screen.show(table)
+
+
+def _near(found: Sequence[NearSubject], way: str) -> list[tuple[FlaggedSubject, str]]:
+    return [(one.found, f"at {one.margin_percent} % {way}") for one in found]
+
+
+def _show_subjects(title: str, rows: Sequence[tuple[FlaggedSubject, str]]) -> None:
+    if not rows:
+        return
+    click.echo(f"{title}:")
+    table = screen.table("player", "severity", "observed", "exposed", "since", "changes")
+    for one, note in rows[:_SCREEN_SUBJECTS]:
+        table.add_row(
+            one.subject,
+            one.severity,
+            f"{one.observed:,} of {one.threshold:,} {one.unit}",
+            _money(one.exposed),
+            format_time(one.first_at_ms),
+            note,
+        )
+    screen.show(table)
+    if len(rows) > _SCREEN_SUBJECTS:
+        click.echo(f"and {len(rows) - _SCREEN_SUBJECTS:,} more: --json lists them all")
+
+
+def _money(exposed: Sequence[Exposure]) -> str:
+    return ", ".join(format_money(one.minor, one.currency) for one in exposed) or "no money"

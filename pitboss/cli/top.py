@@ -1,0 +1,148 @@
+"""`pitboss top`: the roles of an installation, live in the terminal."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pitboss.cli import screen
+from pitboss.cli.option_types import FiniteFloat
+from pitboss.embedded.state import resolve_runtime
+from pitboss.ops.installation import InstallationState, RoleState, read_installation
+from pitboss.ops.worker_pages import WorkerPage, read_pages
+from pitboss.settings import StackSettings, read_settings
+from pitboss.workers.role_locks import list_running
+
+LAG_WARNING_S: Final = 10.0
+"""Lag from which a role is shown as late."""
+
+
+@dataclass(frozen=True)
+class TopFrame:
+    """What is known of the roles at one moment."""
+
+    at_s: float
+    state: InstallationState
+    pages: Sequence[WorkerPage]
+
+    def rates_since(self, before: TopFrame | None) -> dict[str, float]:
+        """Return the records a second of each role since an earlier frame; {} without one."""
+        if before is None or self.at_s <= before.at_s:
+            return {}
+        earlier = {role.role: role.position for role in before.state.roles or ()}
+        seconds = self.at_s - before.at_s
+        return {
+            role.role: max(0, role.position - earlier[role.role]) / seconds
+            for role in self.state.roles or ()
+            if role.role in earlier
+        }
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Print one frame and end.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a frame.")
+@click.option(
+    "--every",
+    "every_s",
+    default=2.0,
+    show_default=True,
+    type=FiniteFloat(min=0.1),
+    help="Seconds between two frames.",
+)
+def top(*, once: bool, as_json: bool, every_s: float) -> None:
+    """Show the roles live: lag, rate, what they wait for, and how their workers ended.
+
+    Lag and rate come from the broker, so they are of all workers, wherever they run. Whether a
+    worker is ready, its CPU and its memory come from its pages on this machine, where
+    PITBOSS_TELEMETRY_PORT was set for `pitboss run`. Ends with Ctrl-C. Exit code 69 if a server
+    does not answer at the start.
+    """
+    settings = read_settings()
+    if once or as_json:
+        before: TopFrame | None = None
+        for frame in _frames(settings, every_s, once=once):
+            rates = frame.rates_since(before)
+            if as_json:
+                click.echo(json.dumps(_as_json(frame, rates)))
+            else:
+                screen.show(build_table(frame, rates))
+            before = frame
+        return
+    _show_live(settings, every_s)
+
+
+def _show_live(settings: StackSettings, every_s: float) -> None:
+    before: TopFrame | None = None
+    try:
+        with Live(console=screen.console(), auto_refresh=False) as live:
+            for frame in _frames(settings, every_s, once=False):
+                live.update(build_table(frame, frame.rates_since(before)), refresh=True)
+                before = frame
+    except KeyboardInterrupt:
+        return
+
+
+def _frames(settings: StackSettings, every_s: float, *, once: bool) -> Iterator[TopFrame]:
+    runtime = resolve_runtime(settings)
+    while True:
+        began_s = time.monotonic()
+        state = read_installation(runtime, settings.home, has_ledger=False)
+        running = list_running(settings.home, settings.namespace)
+        yield TopFrame(began_s, state, read_pages(running))
+        if once:
+            return
+        time.sleep(max(0.0, every_s - (time.monotonic() - began_s)))
+
+
+def _as_json(frame: TopFrame, rates: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "roles": [
+            role.as_json() | {"records_per_s": rates.get(role.role)}
+            for role in frame.state.roles or ()
+        ],
+        "oldest_unanswered_s": frame.state.oldest_unanswered_s,
+        "workers": [page.as_json() for page in frame.pages],
+        "notes": frame.state.notes,
+    }
+
+
+def build_table(frame: TopFrame, rates: Mapping[str, float]) -> Table:
+    """Build the table of one frame, a row a role."""
+    age = frame.state.oldest_unanswered_s
+    title = "no record waits for its answer" if age is None else f"oldest answer due {age:.1f} s"
+    shown = screen.table(
+        *("role", "ready", "lag", "lag s", "records/s", "cpu s", "MB", "restarts", "waits for"),
+        title=title,
+    )
+    for role in frame.state.roles or ():
+        shown.add_row(*_cells(role, frame.pages, rates.get(role.role)))
+    for note in frame.state.notes:
+        shown.add_row("", "", "", "", "", "", "", "", Text(note, "yellow"))
+    return shown
+
+
+def _cells(role: RoleState, pages: Sequence[WorkerPage], rate: float | None) -> list[str | Text]:
+    own = [page for page in pages if page.role == role.role]
+    ready = sum(page.is_ready for page in own)
+    lag_s = role.lag_s
+    late = lag_s is not None and lag_s >= LAG_WARNING_S
+    cpu_s, memory = sum(page.cpu_s for page in own), sum(page.memory_bytes for page in own)
+    return [
+        Text(role.role, "bold"),
+        Text(f"{ready}/{len(own)}" if own else "?", "" if ready == len(own) else "red"),
+        f"{role.lag_records:,}",
+        Text("0" if lag_s is None else f"{lag_s:.1f}", "red" if late else ""),
+        "" if rate is None else f"{rate:,.0f}",
+        f"{cpu_s:,.1f}" if own else "",
+        f"{memory / 1024 / 1024:,.0f}" if own else "",
+        ", ".join(f"{count} {code}" for code, count in role.restarts.items()),
+        Text("; ".join(role.waits_for), "red"),
+    ]

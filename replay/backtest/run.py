@@ -1,0 +1,156 @@
+"""A stretch of the log through the detectors, once for each rule, by the code of production."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from fraud_agents.detectors.partition import PartitionDetectors
+from fraud_agents.rules import Rule
+from replay.backtest.margins import MARGINS, demand_more
+from replay.log.blocks import LogBlock, LogSource
+from schemas import codec
+from schemas.errors import Rejected
+from schemas.events import AlertStatus, FraudAlert, WalletTransaction
+
+DRAFT: Final = "draft"
+ACTIVE: Final = "active"
+
+ShowProgress = Callable[[int, int], None]
+"""Takes how many offsets have been read, and how many there are."""
+
+
+@dataclass(frozen=True)
+class BacktestPlan:
+    """Which rules are tried over which time of a topic's records, by their append times."""
+
+    topic: str
+    """Name on the broker."""
+    draft: Rule
+    active: Rule | None
+    """The version that applies now; None for a rule that has none."""
+    since_ms: int
+    until_ms: int
+    warm_up_ms: int
+    """So long before the time the detectors begin, so that windows are full at its beginning."""
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """The rules by name: the draft, the active one, and the draft moved by each margin."""
+        rules = {DRAFT: self.draft}
+        if self.active is not None:
+            rules[ACTIVE] = self.active
+        for percent in (*MARGINS, *(-percent for percent in MARGINS)):
+            rules[margin_name(percent)] = demand_more(self.draft, percent)
+        return rules
+
+
+def margin_name(percent: int) -> str:
+    """Return the name of the draft moved by a percent."""
+    return f"{percent:+d}%"
+
+
+def default_warm_up_ms(*rules: Rule | None) -> int:
+    """Return the time after which every one of the rules has forgotten what came before."""
+    return max(rule.idle_ms for rule in rules if rule is not None)
+
+
+@dataclass
+class RaisedAlert:
+    """An alert of one rule: its last record, and the time of the record that opened it."""
+
+    alert: FraudAlert
+    opened_at_ms: int
+
+
+@dataclass
+class RuleRun:
+    """What one rule did with the events."""
+
+    rule: Rule
+    alerts: dict[str, RaisedAlert] = field(default_factory=dict)
+    """By id; only those that were opened within the time."""
+    cpu_ns: int = 0
+
+    def take(self, alert: FraudAlert, append_ms: int, *, is_inside: bool) -> None:
+        """Note one record of an alert."""
+        known = self.alerts.get(alert.alert_id)
+        if known is not None:
+            known.alert = alert
+        elif is_inside and alert.status == AlertStatus.OPEN:
+            self.alerts[alert.alert_id] = RaisedAlert(alert, append_ms)
+
+
+@dataclass
+class BacktestRun:
+    """Every rule's alerts, and what they were raised over."""
+
+    runs: dict[str, RuleRun]
+    events: int = 0
+    """Of the time itself."""
+    observed: int = 0
+    """With those before it, which the detectors have seen too."""
+    players: set[str] = field(default_factory=set)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def run_backtest(
+    source: LogSource, plan: BacktestPlan, progress: ShowProgress = lambda _, __: None
+) -> BacktestRun:
+    """Show the records of a time to each rule's detectors.
+
+    The same log gives the same alerts, to the id. Raises UsageError, LogGap, Unavailable.
+    """
+    result = BacktestRun({name: RuleRun(rule) for name, rule in plan.rules.items()})
+    begins = source.first_at(plan.topic, max(0, plan.since_ms - plan.warm_up_ms))
+    insides = source.first_at(plan.topic, plan.since_ms)
+    ends = source.first_at(plan.topic, plan.until_ms)
+    total = sum(max(0, ends[partition] - begins[partition]) for partition in begins)
+    done = 0
+    for partition, begin in sorted(begins.items()):
+        if begin >= ends[partition]:
+            continue
+        detectors = {
+            name: PartitionDetectors([rule], partition) for name, rule in plan.rules.items()
+        }
+        for block in source.read(plan.topic, partition, begin, ends[partition]):
+            _observe(block, insides[partition], detectors, result)
+            progress(done + block.offsets[-1] + 1 - begin, total)
+        done += ends[partition] - begin
+    return result
+
+
+def _observe(
+    block: LogBlock,
+    inside_from: int,
+    detectors: Mapping[str, PartitionDetectors],
+    result: BacktestRun,
+) -> None:
+    records = [*_events_of(block, result)]
+    for offset, _, event in records:
+        result.observed += 1
+        if offset >= inside_from:
+            result.events += 1
+            if event.player_id is not None:
+                result.players.add(f"{event.brand}:{event.player_id}")
+    for name, own in detectors.items():
+        run = result.runs[name]
+        began_ns = time.thread_time_ns()
+        for offset, append_ms, event in records:
+            for alert in own.observe(event, offset):
+                run.take(alert, append_ms, is_inside=offset >= inside_from)
+        run.cpu_ns += time.thread_time_ns() - began_ns
+
+
+def _events_of(
+    block: LogBlock, result: BacktestRun
+) -> Iterator[tuple[int, int, WalletTransaction]]:
+    decode = codec.decoder(WalletTransaction)
+    records = zip(block.offsets, block.timestamps_ms, block.values, strict=True)
+    for index, (offset, append_ms, value) in enumerate(records):
+        try:
+            yield offset, append_ms, decode(value or b"")
+        except Rejected:
+            result.unreadable.append(block.place(index))

@@ -1,0 +1,1 @@
+"""Telemetry of the workers: declared metrics, health pages, and traces of single bets."""

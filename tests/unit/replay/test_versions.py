@@ -1,0 +1,185 @@
+"""Two versions of the code over the same raw records."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from itertools import count
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from pitboss.cli.main import cli
+from pitboss.ops.code_versions import VersionFailed, open_version
+from replay.archive.record import record_slice
+from replay.archive.store import LocalStore
+from replay.export.plan import plan_export
+from replay.export.request import ExportRequest
+from replay.versions.comparison import VersionOutput, compare_versions
+from schemas.errors import UsageError
+from schemas.topics import raw_topic
+from tests.support.dialect_records import vectors
+from tests.support.memory_log import MemoryLog, MemoryRecord
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("schemas", "runtime", "streams", "ledger_sink", "fraud_agents", "replay")
+HUB88 = raw_topic("hub88")
+
+
+def output(**rows) -> VersionOutput:
+    kinds: dict[str, list] = {
+        name: [] for name in ("events", "outcomes", "balances", "alerts", "rejected")
+    }
+    return VersionOutput(10, 1_000, 500, {"p50": 5, "p99": 9}, **{**kinds, **rows})
+
+
+def event(tx: str, unscaled: int, *, kind="BET", currency="EUR") -> dict:
+    leg = {"kind": kind, "amount": {"unscaled": unscaled, "scale": 2}, "currency": currency}
+    attempt = {"topic": HUB88, "partition": 0, "offset": 1, "record_index": 0}
+    return {"event_id": tx, "attempt": attempt, "provider": "hub88", "legs": [leg]}
+
+
+def found(kind: str, comparison):
+    return next(one for one in comparison.differences if one.kind == kind)
+
+
+class TestComparison:
+    def test_equal_results_are_identical_whatever_they_took(self):
+        first = output(events=[event("a", 100), event("b", 200)])
+        slower = output(events=[event("b", 200), event("a", 100)])
+        second = msgspec.structs.replace(slower, cpu_ns=9_000, latencies_ns={"p50": 7, "p99": 70})
+        comparison = compare_versions(("v1", "v2"), first, second)
+        assert comparison.identical
+        assert (comparison.first.name, comparison.second.name) == ("v1", "v2")
+        assert comparison.second.cpu_us_per_record == 0.9
+        assert comparison.sums == []
+
+    def test_what_is_added_dropped_and_changed_is_named_with_its_money(self):
+        comparison = compare_versions(
+            ("v1", "v2"),
+            output(events=[event("a", 100), event("b", 200), event("c", 5, currency="GBP")]),
+            output(events=[event("a", 101), event("c", 5, currency="GBP"), event("d", 7)]),
+        )
+        events = found("events", comparison)
+        assert (events.added, events.dropped, events.changed) == (1, 1, 1)
+        assert events.changed_fields == {"legs": 1}
+        assert [each["what"] for each in events.examples] == ["added", "dropped", "changed"]
+        [sums] = comparison.sums
+        assert (sums.of, sums.provider, sums.kind, sums.currency) == (
+            *("events", "hub88", "BET", "EUR"),
+        )
+        assert (sums.first, sums.second, sums.difference) == ("3.00", "1.08", "-1.92")
+
+    def test_balances_are_compared_by_player_and_summed_by_currency(self):
+        def wallet(player, total):
+            return {"player_id": player, "currency": "EUR", "total": total}
+
+        comparison = compare_versions(
+            ("v1", "v2"),
+            output(balances=[wallet("p", "1.50"), wallet("q", "2.00")]),
+            output(balances=[wallet("p", "1.40"), wallet("q", "2.10")]),
+        )
+        assert found("balances", comparison).changed == 2
+        assert comparison.sums == []  # the sum is the same, the players' money is not
+        assert not comparison.identical
+
+    def test_copies_of_a_row_are_counted(self):
+        one = event("a", 100)
+        comparison = compare_versions(("v1", "v2"), output(events=[one, one]), output(events=[one]))
+        assert found("events", comparison).dropped == 1
+
+
+@pytest.fixture
+def slice_of_raw_records(tmp_path) -> Path:
+    numbers = count()
+    records = [
+        MemoryRecord(
+            number, vector.record.timestamp + number, vector.record.key, vector.record.value,
+            [*vector.record.headers],
+        )
+        for vector in vectors()
+        if vector.provider == "hub88"
+        for number in [next(numbers)]
+    ]  # fmt: skip
+    log = MemoryLog({HUB88: {0: records}})
+    plan = plan_export(log, ExportRequest(HUB88), HUB88)
+    record_slice(log, plan, LocalStore(tmp_path / "slice"))
+    return tmp_path / "slice"
+
+
+def copy_of_sources(folder: Path) -> Path:
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def compare(*arguments: str | Path):
+    return CliRunner().invoke(cli, ["replay", "compare", *map(str, arguments), "--json"])
+
+
+def test_a_change_of_an_adapter_is_shown_with_its_money(slice_of_raw_records, tmp_path):
+    changed = copy_of_sources(tmp_path / "changed")
+    adapter = changed / "streams" / "providers" / "hub88.py"
+    text = adapter.read_text()
+    assert "AMOUNT_SCALE: Final = 5" in text
+    adapter.write_text(text.replace("AMOUNT_SCALE: Final = 5", "AMOUNT_SCALE: Final = 4"))
+    same = compare(ROOT, ROOT, "--slice", slice_of_raw_records)
+    assert same.exit_code == 0, (same.output, same.exception)
+    result = json.loads(same.stdout)
+    assert result["identical"]
+    assert result["first"]["events"] > 3
+    assert result["first"]["records"] == result["second"]["records"] > 3
+    other = compare(ROOT, changed, "--slice", slice_of_raw_records)
+    assert other.exit_code == 1, (other.output, other.exception)
+    result = json.loads(other.stdout)
+    events = next(one for one in result["differences"] if one["kind"] == "events")
+    assert events["changed_fields"]["legs"] == events["changed"] > 0
+    [example, *_] = [one for one in events["examples"] if one["what"] == "changed"]
+    [leg], [again] = example["first"]["legs"], example["second"]["legs"]
+    assert (leg["amount"]["scale"], again["amount"]["scale"]) == (5, 4)
+    assert {one["of"] for one in result["sums"]} >= {"events"}
+
+
+def test_a_version_that_fails_says_why(slice_of_raw_records, tmp_path):
+    broken = copy_of_sources(tmp_path / "broken")
+    (broken / "replay" / "explain.py").write_text("raise RuntimeError('half a release')\n")
+    done = compare(ROOT, broken, "--slice", slice_of_raw_records)
+    assert done.exit_code == VersionFailed.exit_code == 70
+    assert "half a release" in done.stderr
+
+
+class TestNames:
+    def test_a_revision_is_extracted_and_removed(self, tmp_path):
+        repository = tmp_path / "repository"
+        (repository / "replay").mkdir(parents=True)
+        (repository / "replay" / "explain.py").write_text("'first'\n")
+        git = ("git", "-C", str(repository), "-c", "user.name=t", "-c", "user.email=t@localhost")
+        for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
+            subprocess.run([*git, *command], check=True, env={**os.environ, "HOME": str(tmp_path)})
+        (repository / "replay" / "explain.py").write_text("'second'\n")
+        with open_version("HEAD", repository) as version:
+            assert version.sources is not None
+            assert (version.sources / "replay" / "explain.py").read_text() == "'first'\n"
+            assert version.name.startswith("HEAD (")
+        assert not version.sources.exists()
+
+    def test_a_virtual_environment_is_its_interpreter(self, tmp_path):
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "python").touch()
+        with open_version(str(tmp_path), tmp_path) as version:
+            assert (version.interpreter, version.sources) == (
+                str(tmp_path / "bin" / "python"),
+                None,
+            )
+
+    @pytest.mark.parametrize("text", ["no-such-revision", "--upload-pack=x"])
+    def test_something_else_is_refused(self, text, tmp_path):
+        with (
+            pytest.raises(UsageError, match="neither a revision"),
+            open_version(text, tmp_path),
+        ):
+            pass

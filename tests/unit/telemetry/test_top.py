@@ -1,0 +1,139 @@
+"""`pitboss top` and the roles of `pitboss status`: what they compute and show, without servers."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from pitboss.cli import top as top_module
+from pitboss.cli.main import cli
+from pitboss.cli.stack import EMPTY_STATE, list_waits
+from pitboss.cli.top import TopFrame, build_table
+from pitboss.ops import worker_pages
+from pitboss.ops.installation import InstallationState, RolePartition, RoleState
+from pitboss.ops.worker_pages import WorkerPage, read_pages
+from pitboss.workers.restarts import count_restarts, name_exit, note_restart
+from pitboss.workers.role_locks import RunningRole
+from runtime.telemetry.pages import StartMark
+from schemas.errors import Stalled, UsageError
+from tests.unit.telemetry.test_pages import Pages
+
+
+def role(name: str, *, position: int = 0, lag: int = 0, age_s=None, waits=None, ends=None):
+    partition = RolePartition("t", 0, position, lag, age_s, is_held=True, waits_for=waits)
+    return RoleState(name, [partition], ends or {})
+
+
+def frame(at_s: float, *roles: RoleState, pages=(), notes=()) -> TopFrame:
+    return TopFrame(at_s, InstallationState(list(roles), notes=list(notes)), pages)
+
+
+def printed(table) -> str:
+    out = Console(file=io.StringIO(), width=200)
+    out.print(table)
+    return out.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_rates_are_offsets_between_frames():
+    before, now = (
+        frame(10.0, role("ledger", position=100)),
+        frame(12.0, role("ledger", position=700)),
+    )
+    assert now.rates_since(before) == {"ledger": 300.0}
+    assert now.rates_since(None) == {}
+    assert frame(14.0, role("ledger", position=5)).rates_since(now) == {"ledger": 0}
+
+
+def test_the_oldest_unanswered_record_is_that_of_a_role_on_the_way_to_the_answer():
+    state = InstallationState(
+        [role("normalise", age_s=2.5, lag=1), role("ledger"), role("fraud", age_s=99.0, lag=4)]
+    )
+    assert state.oldest_unanswered_s == 2.5
+    assert InstallationState([role("fraud", age_s=9.0)]).oldest_unanswered_s is None
+    assert InstallationState().oldest_unanswered_s is None
+    assert state.as_json(0).keys() == EMPTY_STATE.keys()
+
+
+def test_the_table_shows_lag_readiness_restarts_and_waits():
+    pages = [
+        WorkerPage("ledger", 1, 9471, answers=True, is_ready=True, cpu_s=2.0, memory_bytes=2**27),
+        WorkerPage("ledger", 2, 9481, answers=False, is_ready=False),
+    ]
+    late = role(
+        "ledger", lag=1_234, age_s=12.0, waits="UNAVAILABLE: [/x] is away", ends={"STALLED": 2}
+    )
+    text = printed(
+        build_table(frame(1.0, late, pages=pages, notes=["seals: away"]), {"ledger": 88.4})
+    )
+    for shown in ("1/2", "1,234", "12.0", "88", "128", "2 STALLED", "[/x] is away", "seals: away"):
+        assert shown in text
+    assert "oldest answer due 12.0 s" in text
+    assert "no record waits for its answer" in printed(build_table(frame(1.0, role("drift")), {}))
+
+
+def test_waits_are_errors_but_for_pauses_and_stuck_records():
+    roles = [
+        role("ledger", lag=1, waits="UNAVAILABLE: the database is away"),
+        role("fraud", lag=1, waits="paused since 2026 by kim"),
+        role("resolve", lag=1, waits="PARTITION_STUCK: t-0@3"),
+    ]
+    assert list_waits(roles) == ["ledger waits: UNAVAILABLE: the database is away"]
+
+
+def test_restarts_are_counted_by_role_and_by_how_they_ended(tmp_path):
+    assert count_restarts(tmp_path, "n") == {}
+    for code in (Stalled.exit_code, -9, Stalled.exit_code, 0, 1, 200):
+        note_restart(tmp_path, "n", "ledger", code)
+    note_restart(tmp_path, "n", "fraud", 0)
+    file = tmp_path / "n" / "run" / "restarts.jsonl"
+    with file.open("a") as notes:
+        notes.write('{"at_ms": 1, "role": "ledger", "code": "STALLED"}\n{"at_m')
+    counts = {"STALLED": 2, "SIGKILL": 1, "drained": 1, "unexpected": 1, "exit 200": 1}
+    assert count_restarts(tmp_path, "n") == {"fraud": {"drained": 1}, "ledger": counts}
+
+
+def test_the_notes_of_restarts_are_bounded(tmp_path):
+    file = tmp_path / "n" / "run" / "restarts.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"at_ms": 1, "role": "ledger", "code": "drained"}\n' * 10_000)
+    note_restart(tmp_path, "n", "ledger", 0)
+    assert len(file.read_text().splitlines()) == 5_001
+    assert count_restarts(tmp_path, "n") == {"ledger": {"drained": 1}}
+
+
+def test_exit_codes_have_names():
+    assert name_exit(UsageError.exit_code) == "USAGE"
+    assert name_exit(None) == "unknown"
+
+
+async def test_pages_of_workers_are_read_by_their_ports(monkeypatch):
+    async with Pages() as pages:
+        await StartMark(pages.state).start()
+        await pages.get("/healthz")
+        monkeypatch.setattr(worker_pages, "worker_port", lambda *_: pages.service.port)
+        running = RunningRole("ledger", 1, 1, 0, telemetry_port=9470)
+        [page] = await asyncio.to_thread(read_pages, [running, RunningRole("fraud", 1, 1, 0)])
+    assert (page.role, page.answers, page.is_ready) == ("ledger", True, True)
+    [gone] = read_pages([running])
+    assert (gone.answers, gone.is_ready) == (False, False)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_the_command_prints_one_frame(monkeypatch, as_json):
+    monkeypatch.setattr(top_module, "resolve_runtime", lambda _: None)
+    monkeypatch.setattr(
+        top_module, "read_installation", lambda *_, **__: InstallationState([role("ledger", lag=7)])
+    )
+    result = CliRunner().invoke(cli, ["top", "--once", *(["--json"] if as_json else [])])
+    assert result.exit_code == 0, result.output
+    if as_json:
+        row = json.loads(result.output)
+        assert row["roles"][0]["lag_records"] == 7
+        assert row["workers"] == []
+    else:
+        assert "ledger" in result.output
