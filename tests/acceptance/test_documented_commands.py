@@ -103,6 +103,8 @@ ELSEWHERE = {
     "pitboss replay ledger": "test_replay_ledger_cli.py",
     "pitboss ledger recover": "test_restore_drills.py",
     "pitboss raw replay": "test_raw_replay_cli.py",
+    "pitboss ledger migrate check": "test_roll_back.py",
+    "pitboss ledger migrate": "test_migrations.py",
     "pitboss archive status": "test_archive_cli.py",
     "pitboss archive verify": "test_archive_cli.py",
     "pitboss archive restore": "test_archive_cli.py",
