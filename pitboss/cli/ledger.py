@@ -14,7 +14,7 @@ from pitboss.cli.ledger_months import months_group
 from pitboss.cli.ledger_open import OPEN_WORK
 from pitboss.cli.ledger_quarantine import quarantine
 from pitboss.cli.ledger_reconcile import reconcile
-from pitboss.cli.ledger_recover import recover
+from pitboss.cli.ledger_recover import rebind_command, recover
 from pitboss.cli.ledger_report import report
 from pitboss.cli.ledger_rounds import ROUNDS
 from pitboss.cli.ledger_views import VIEWS
@@ -33,7 +33,7 @@ def ledger() -> None:
 
 for command in (
     *(*VIEWS, report, reconcile, months_group, *AUDIT, *CORRECTIONS),
-    *(*OPEN_WORK, quarantine, *ROUNDS, recover),
+    *(*OPEN_WORK, quarantine, *ROUNDS, recover, rebind_command),
 ):
     ledger.add_command(command)
 

@@ -102,6 +102,7 @@ ELSEWHERE = {
     "pitboss replay play": "test_archive_cli.py",
     "pitboss replay ledger": "test_replay_ledger_cli.py",
     "pitboss ledger recover": "test_restore_drills.py",
+    "pitboss ledger rebind": "test_rebind_drills.py",
     "pitboss raw replay": "test_raw_replay_cli.py",
     "pitboss ledger migrate check": "test_roll_back.py",
     "pitboss ledger migrate": "test_migrations.py",
