@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml requirements.lock
 
 .PHONY: demo
 demo: $(STAMP) ## The main job end to end, with a worker killed half-way and six checks; SECURE=1 over TLS
-	$(if $(SECURE),PITBOSS_HOME=$(SECURE_HOME)) $(BIN)/pitboss demo $(if $(SECURE),--secure)
+	$(if $(SECURE),PITBOSS_HOME=$(SECURE_HOME)) $(BIN)/pitboss demo $(if $(SECURE),--secure) --report .pitboss/demo.html
 
 ##@ Work on it
 .PHONY: lint
@@ -52,6 +52,7 @@ format: $(STAMP) ## Write the one style
 .PHONY: docs
 docs: $(STAMP) ## Write the parts of the documents that come from the code
 	$(BIN)/python -m tests.support.written_docs
+	$(BIN)/python infra/observability/dashboards.py
 
 .PHONY: check
 check: $(STAMP) lint ## Style, types, layers, and every test that needs no server
@@ -73,7 +74,7 @@ bench: $(STAMP) ## The normaliser against its peer, in one run
 .PHONY: lock
 lock: ## Write the lock files anew from pyproject.toml, in the versions of constraints.txt (needs uv)
 	$(LOCK) pyproject.toml --all-extras --constraint constraints.txt --output-file requirements.lock
-	$(LOCK) pyproject.toml --extra replay --extra build --constraint requirements.lock --output-file infra/image.lock
+	$(LOCK) pyproject.toml --extra replay --extra telemetry --extra build --constraint requirements.lock --output-file infra/image.lock
 	echo pip-audit cyclonedx-bom pip-licenses pip | tr ' ' '\n' | $(LOCK) - --output-file infra/audit.lock
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url

@@ -47,9 +47,9 @@ def test_the_lock_has_what_pyproject_names_in_the_versions_of_the_constraints():
 
 def test_the_image_has_no_tools_and_no_embedded_servers():
     image = versions("infra/image.lock")
-    assert direct("replay", "build") - image.keys() == set()
+    assert direct("replay", "telemetry", "build") - image.keys() == set()
     assert image.items() <= versions("requirements.lock").items()
-    shared = direct("replay", "build")
+    shared = direct("replay", "telemetry", "build")
     assert not (direct("embedded", "dev") - shared) & image.keys()
 
 

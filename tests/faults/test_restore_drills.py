@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import cache
 
 import pytest
 from click.testing import CliRunner
@@ -63,9 +64,16 @@ async def give(runtime, outcome: WalletOutcome) -> None:
         await producer.send(runtime.topic(OUTCOMES), (outcome.player_id or "").encode(), value)
 
 
-async def play(scene: Scene, phase: int, count: int = 150) -> None:
+@cache
+def phase_events(phase: int, count: int):
+    """The same events for every run: attempts are numbered as they are made."""
     opened, notices = without_player(phase)
-    await scene.append([*traffic(phase, count), opened])
+    return [*traffic(phase, count), opened], notices
+
+
+async def play(scene: Scene, phase: int, count: int = 150) -> None:
+    events, notices = phase_events(phase, count)
+    await scene.append(events)
     await scene.append(notices, UNRESOLVED)
 
 
