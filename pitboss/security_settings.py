@@ -1,10 +1,11 @@
-"""The settings of TLS and logins: checked together, and written for worker processes."""
+"""The settings of TLS and logins: declared, checked together, written for worker processes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from pitboss.setting_types import Setting, SettingType
 from runtime.security import (
     SASL_MECHANISMS,
     SCRAM_SHA_512,
@@ -14,6 +15,111 @@ from runtime.security import (
     SecurityProtocol,
 )
 from schemas.errors import UsageError
+
+SECURITY_SETTINGS: Final = (
+    Setting(
+        "kafka_security",
+        SettingType.TEXT,
+        "everything",
+        "How clients speak to the broker of `PITBOSS_KAFKA`: `PLAINTEXT`, `SSL` (TLS) or "
+        "`SASL_SSL` (TLS with a user and a password). See [secure.md](../howto/secure.md)",
+        "SASL_SSL",
+        default_text="`PLAINTEXT`; of the embedded broker as `up` made it",
+    ),
+    Setting(
+        "kafka_ca",
+        SettingType.PATH,
+        "everything",
+        "PEM file of the authorities that may sign the broker's certificate",
+        "/run/secrets/kafka-ca.pem",
+        default_text="the authorities that this machine trusts",
+    ),
+    Setting(
+        "kafka_cert",
+        SettingType.PATH,
+        "everything",
+        "PEM file of this client's own certificate, for mutual TLS. Set both or neither of this "
+        "and `PITBOSS_KAFKA_KEY`",
+        "/run/secrets/kafka-client.pem",
+        default_text="none",
+    ),
+    Setting(
+        "kafka_key",
+        SettingType.PATH,
+        "everything",
+        "PEM file of the private key of that certificate, without a password",
+        "/run/secrets/kafka-client.key",
+        default_text="none",
+    ),
+    Setting(
+        "kafka_sasl_mechanism",
+        SettingType.TEXT,
+        "everything",
+        "`SCRAM-SHA-512` or `SCRAM-SHA-256`, for `SASL_SSL`",
+        "SCRAM-SHA-512",
+        default_text="`SCRAM-SHA-512`",
+    ),
+    Setting(
+        "kafka_sasl_user",
+        SettingType.TEXT,
+        "everything",
+        "User that logs in to the broker",
+        "pitboss",
+        default_text="none",
+    ),
+    Setting(
+        "kafka_sasl_password",
+        SettingType.TEXT,
+        "everything",
+        "Its password; rather name a file that holds it",
+        "a-long-password",
+        default_text="none",
+        is_in_file=False,
+    ),
+    Setting(
+        "kafka_sasl_password_file",
+        SettingType.PATH,
+        "everything",
+        "File of that password. It is read each time a client is made",
+        "/run/secrets/kafka-password",
+        default_text="none",
+    ),
+    Setting(
+        "database_sslmode",
+        SettingType.TEXT,
+        "everything",
+        "How the connection of `PITBOSS_DATABASE` is encrypted, in libpq's words; `verify-full` "
+        "checks the server's certificate and its host name",
+        "verify-full",
+        default_text="what the URL says, else `verify-full` with `PITBOSS_DATABASE_CA`",
+    ),
+    Setting(
+        "database_ca",
+        SettingType.PATH,
+        "everything",
+        "PEM file of the authorities that may sign the database server's certificate",
+        "/run/secrets/postgres-ca.pem",
+        default_text="none",
+    ),
+    Setting(
+        "database_cert",
+        SettingType.PATH,
+        "everything",
+        "PEM file of this client's own certificate. Set both or neither of this and "
+        "`PITBOSS_DATABASE_KEY`",
+        "/run/secrets/postgres-client.pem",
+        default_text="none",
+    ),
+    Setting(
+        "database_key",
+        SettingType.PATH,
+        "everything",
+        "PEM file of the private key of that certificate, readable by this user alone",
+        "/run/secrets/postgres-client.key",
+        default_text="none",
+    ),
+)
+"""Rows of `pitboss.setting_table`, in the order of the reference page."""
 
 SECRETS: Final = frozenset({"kafka_sasl_password"})
 """Settings whose values are never shown."""
