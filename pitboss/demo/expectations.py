@@ -11,8 +11,8 @@ from lab.sandbox.records import RawEvent
 from pitboss.demo.decisions import TrafficLog
 from pitboss.demo.figures import DemoFigures
 from replay.audit.checks import Check
-from replay.audit.evidence import TopicEvidence
-from replay.audit.rerun import differing_alerts, rerun_detectors
+from replay.audit.evidence import TopicEvidence, raised_again
+from replay.audit.rerun import differing_alerts
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _dead_letters(records: Sequence[RawEvent], topics: TopicEvidence) -> Iterato
 def _alerts(speeders: int, topics: TopicEvidence) -> Iterator[str]:
     # The ledger's own alerts come from its tables and not from a detector.
     published = {name: alert for name, alert in topics.alerts.items() if alert.rule_id in DETECTORS}
-    if differing := differing_alerts(published, rerun_detectors(topics.log)):
+    if differing := differing_alerts(published, raised_again(topics)):
         yield f"alert {differing[0]} is not what the detectors find in the log"
     rule_id = D01_BET_VELOCITY.rule_id
     held = {
