@@ -58,10 +58,10 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
 
     feed.on_poll = follow
     app.when_observed(lambda telemetry: telemetry.meters.add_source(dead_letters.samples))
+    app.when_observed(lambda telemetry: dead_letters.on_written.append(telemetry.observe_letters))
 
     def begin_to_observe(telemetry: WorkerTelemetry) -> None:
         telemetry.meters.add_source(agent.samples)
-        dead_letters.on_written.append(telemetry.observe_letters)
         if telemetry.spans is not None:
             agent.observe_alert = telemetry.observe_alert
 

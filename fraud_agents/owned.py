@@ -107,7 +107,7 @@ class OwnedShard:
     alert_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Of the whole worker, by rule and severity."""
     observe_alert: Callable[[FraudAlert, RawRecord], None] | None = None
-    """Takes each alert with the record that raised it; None where traces are off."""
+    """Takes each alert with the record that raised it; None where telemetry is off."""
     is_consistent: bool = True
     """False while the detectors are between two records: their state must not be kept."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -164,9 +164,9 @@ class OwnedShard:
         """The newest event time of the topics."""
         return max((self.detectors.newest_ms(topic) for topic in self.inputs), default=0)
 
-    def _publish(self, alert: FraudAlert, value: bytes, record: RawRecord | None = None) -> None:
-        if record is not None and self.observe_alert is not None:
-            self.observe_alert(alert, record)
+    def _publish(self, alert: FraudAlert, value: bytes, raised_by: RawRecord | None = None) -> None:
+        if self.observe_alert is not None and raised_by is not None:
+            self.observe_alert(alert, raised_by)
         self.alerts.append((alert.key.encode(), value, (), None))
         self.alert_counts[alert.rule_id, alert.severity] += 1
         if self.enforcement is None or not self.detectors.may_stop(alert):
