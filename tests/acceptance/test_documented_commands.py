@@ -115,6 +115,7 @@ ELSEWHERE = {
 """Commands that another test runs: what it runs is not always word for word what the page shows."""
 
 PARSED_ONLY = {
+    "pitboss bench telemetry": "loads the servers for minutes; test_bench_telemetry.py computes its figures",
     "pitboss bench ledger": "loads the servers for minutes",
     "pitboss bench latency": "loads the servers for minutes",
     "pitboss bench replay": "loads the servers for minutes; test_bench_replay.py runs it at a small size",
