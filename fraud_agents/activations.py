@@ -7,14 +7,16 @@ it. Its successor and a replay change rules at the same record.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from fraud_agents.detectors.observation import Observation
-from fraud_agents.detectors.partition import PartitionDetectors
+from fraud_agents.detectors.global_signals import GlobalDetectors
+from fraud_agents.detectors.shard import WATCHED, ShardDetectors
 from fraud_agents.rule_set import RuleSet
-from schemas.events import FraudAlert
+from schemas.events import FraudAlert, RiskSignal
+from schemas.heartbeats import Watched
+from schemas.topics import SIGNALS, TRANSACTIONS
 
 
 class Marker(msgspec.Struct, frozen=True, order=True):
@@ -59,29 +61,49 @@ class Timeline:
         return self._markers[-1] if self._markers else None
 
 
-def switch_rules(
-    detectors: PartitionDetectors,
-    due: deque[Marker],
-    offset: int,
-    rule_set_at: Callable[[int], RuleSet],
-) -> list[FraudAlert]:
-    """Take the markers that are due at `offset`; return the alerts that their changes close."""
-    closed: list[FraudAlert] = []
-    while due and due[0].from_offset <= offset:
-        closed += detectors.switch_rules(rule_set_at(due.popleft().position))
-    return closed
-
-
-def rerun_partition(
-    records: Iterable[tuple[int, Observation]],
+def rerun_shard(
+    records: Mapping[str, Iterable[tuple[int, Watched]]],
     partition: int,
+    timelines: Mapping[str, Timeline],
+    rule_set_at: Callable[[int], RuleSet],
+) -> Iterator[tuple[FraudAlert, ShardDetectors]]:
+    """Yield the alerts of all records of a partition number, and the detectors at each.
+
+    `records` are by topic, from its first on, with their offsets. Topics are read one after the
+    other: how they interleave changes no alert.
+    """
+    starts = {
+        topic: rule_set_at(timelines.get(topic, Timeline()).judged_before(1) or 0)
+        for topic in WATCHED
+    }
+    detectors = ShardDetectors(starts, partition)
+    log = timelines.get(TRANSACTIONS, Timeline())
+    planned = [(one.from_offset, one.position) for one in log.switches_from(1)]
+    detectors.plan_switches(planned, rule_set_at)
+    for topic, own in records.items():
+        due = deque(timelines.get(topic, Timeline()).switches_from(1))
+        for offset, event in own:
+            found: list[FraudAlert] = []
+            while due and due[0].from_offset <= offset:
+                found += detectors.switch_rules(topic, rule_set_at(due.popleft().position))
+            for alert in (*found, *detectors.observe(topic, event, offset)):
+                yield alert, detectors
+
+
+def rerun_signals(
+    records: Iterable[tuple[int, RiskSignal]],
+    partition: int,
+    count: int,
     timeline: Timeline,
     rule_set_at: Callable[[int], RuleSet],
-) -> Iterator[tuple[FraudAlert, PartitionDetectors]]:
-    """Yield the alerts of a partition's records from its first on, and the detectors at each."""
+) -> Iterator[FraudAlert]:
+    """Yield the alerts of a partition of `risk.signals.v1`, from its first record on.
+
+    `count` is the number of partitions of the watched topics.
+    """
     due = deque(timeline.switches_from(1))
-    detectors = PartitionDetectors(rule_set_at(timeline.judged_before(1) or 0), partition)
-    for offset, event in records:
-        found = switch_rules(detectors, due, offset, rule_set_at)
-        for alert in (*found, *detectors.observe(event, offset)):
-            yield alert, detectors
+    detectors = GlobalDetectors(rule_set_at(timeline.judged_before(1) or 0), partition, count)
+    for offset, record in records:
+        while due and due[0].from_offset <= offset:
+            yield from detectors.switch_rules(SIGNALS, rule_set_at(due.popleft().position))
+        yield from detectors.observe(SIGNALS, record, offset)

@@ -3,8 +3,8 @@
 The event goes through the casino's own raw topic like an operator's block, so the ledger's
 decisions follow from the log alone, and a replay repeats what was logged instead of deciding anew.
 Its id depends on the alert and the severity: after a restart it is sent again and is the same
-event. All alerts speak for one source of blocks, whose last word counts: so one that would only
-hold a player whom another has blocked states the block again. Pure.
+event. All alerts speak for one source of blocks; in the ledger a hold of one does not weaken the
+block of another. Pure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BuildRecord: TypeAlias = Callable[[Mapping[str, str], str, int], tuple[bytes, Ra
 class Enforcement:
     """Which severities stop a player, and how the record is built and signed.
 
-    Whether an alert's rule may stop a player is asked before: `PartitionDetectors.may_stop`.
+    Whether an alert's rule may stop a player is asked before: `RuleVersions.may_stop`.
     """
 
     def __init__(self, severities: frozenset[str], build: BuildRecord) -> None:
@@ -38,12 +38,9 @@ class Enforcement:
         self._build = build
 
     def record_for(
-        self, alert: FraudAlert, *, is_blocked: bool = False
+        self, alert: FraudAlert
     ) -> tuple[bytes | None, bytes, RawHeaders, int | None] | None:
-        """Return the raw record that stops the alert's player; None where nothing is to be done.
-
-        `is_blocked`: an earlier alert has blocked the player, who was not released since.
-        """
+        """Return the raw record that stops the alert's player; None where nothing is to be done."""
         operation = OPERATIONS.get(alert.severity)
         # A player of the control group would be blocked: the hold is in place of that.
         is_control = alert.handling == AlertHandling.CONTROL and "block" in self._severities
@@ -51,8 +48,6 @@ class Enforcement:
             return None
         if alert.status == AlertStatus.CLOSED or alert.player_id is None:
             return None
-        if is_blocked and "block" in self._severities:
-            operation = OPERATIONS["block"]
         at = datetime.fromtimestamp(alert.occurred_at / 1_000, UTC)
         event = {
             "operation": operation,

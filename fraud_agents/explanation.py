@@ -6,7 +6,7 @@ Pure.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -14,12 +14,18 @@ import msgspec
 from fraud_agents.detectors import BetVelocity, Observation
 from fraud_agents.detectors.base import NEVER
 from fraud_agents.detectors.d01_bet_velocity import REOPENED
+from fraud_agents.detectors.global_signals import GlobalDetectors
+from fraud_agents.detectors.ordered import OrderedDetectors
 from fraud_agents.detectors.partition import PartitionDetectors
+from fraud_agents.detectors.shard import MERGED
+from fraud_agents.detectors.signal_base import Scope
 from fraud_agents.rule_set import RuleEntry, RuleSet, RuleState
 from fraud_agents.rules import Rule, find_rule
 from fraud_agents.windows import SECOND_MS
-from schemas.events import FraudAlert
+from schemas.events import FraudAlert, RiskSignal
+from schemas.heartbeats import Watched
 from schemas.rule_changes import AlertHandling
+from schemas.topics import SIGNALS
 
 _SINCE_FIRST_SEEN: Final = ("late_events", "duplicate_events")
 """Evidence that counts from a key's first record on; a re-run sees only the last records."""
@@ -81,12 +87,9 @@ def explain(
     or earlier and may be those of the alert's player alone. Raises UsageError if the rule that
     raised the alert is not among `rules`.
     """
-    rule = find_rule(
-        rules, alert.rule_id, alert.rule_version, alert.evidence.get("rule_digest", "")
-    )
+    entry = _entry_of(alert, rules)
+    rule = entry.rule
     [source] = alert.sources
-    is_trial = alert.handling == AlertHandling.SHADOW
-    entry = RuleEntry(rule, RuleState.SHADOW if is_trial else RuleState.ACTIVE)
     watch, read = PartitionDetectors(RuleSet((entry,)), source.partition, source.topic), 0
     raised: list[FraudAlert] = []
     for offset, event in events:
@@ -112,6 +115,60 @@ def explain(
         differences=_differences(alert, raised),
         event_ids=event_ids,
     )
+
+
+def explain_merged(
+    alert: FraudAlert,
+    records: Mapping[str, Iterable[tuple[int, Watched]]],
+    partition: int,
+    rules: Sequence[Rule],
+) -> Explanation:
+    """Run a rule over the log and the player events again: all records of the alert's player.
+
+    Raises UsageError if the rule that raised the alert is not among `rules`.
+    """
+    entry = _entry_of(alert, rules)
+    inputs = [(topic, partition) for topic in MERGED]
+    watch = OrderedDetectors(RuleSet((entry,)), inputs, Scope.PLAYER, MERGED)
+    raised: list[FraudAlert] = []
+    read = 0
+    for topic, own in records.items():
+        for offset, event in own:
+            raised += watch.observe(event, (topic, partition), offset)
+            read += 1
+    for source in inputs:
+        raised += watch.beat(source, NEVER)
+    return Explanation(alert.alert_id, [], read, _differences(alert, raised))
+
+
+def explain_global(
+    alert: FraudAlert,
+    signals: Iterable[tuple[int, RiskSignal]],
+    partition: int,
+    count: int,
+    rules: Sequence[Rule],
+) -> Explanation:
+    """Run a rule over a partition of the signals again, from the first on.
+
+    `count` is the number of partitions of the log. Raises UsageError if the rule that raised the
+    alert is not among `rules`.
+    """
+    entry = _entry_of(alert, rules)
+    watch = GlobalDetectors(RuleSet((entry,)), partition, count)
+    raised: list[FraudAlert] = []
+    read = 0
+    for offset, signal in signals:
+        raised += watch.observe(SIGNALS, signal, offset)
+        read += 1
+    return Explanation(alert.alert_id, [], read, _differences(alert, raised))
+
+
+def _entry_of(alert: FraudAlert, rules: Sequence[Rule]) -> RuleEntry:
+    rule = find_rule(
+        rules, alert.rule_id, alert.rule_version, alert.evidence.get("rule_digest", "")
+    )
+    is_trial = alert.handling == AlertHandling.SHADOW
+    return RuleEntry(rule, RuleState.SHADOW if is_trial else RuleState.ACTIVE)
 
 
 def _seconds(alert: FraudAlert, rule: Rule, counts: Counter[int]) -> list[WindowSecond]:

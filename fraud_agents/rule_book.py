@@ -8,6 +8,7 @@ A change that contradicts the ones before it is refused by every reader alike.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -25,6 +26,9 @@ _PATTERNS: Final[Mapping[str, Rule]] = MappingProxyType(
     {rule.rule_id: rule for rule in DEFAULT_RULES}
 )
 """A rule of each detector: a published one has its numbers and words, at least."""
+_SEGMENT: Final = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
+_IN: Final = "in"
+_OUT: Final = "out"
 _WATCHING: Final = (RuleState.SHADOW, RuleState.CANARY, RuleState.ACTIVE)
 
 
@@ -58,6 +62,7 @@ class RuleBook:
             (rule.rule_id, rule.version): VersionStatus(rule, RuleState.ACTIVE) for rule in base
         }
         self.snoozes: list[tuple[Snooze, RuleChange]] = []
+        self.segments: dict[str, set[str]] = {}
         self.position = 0
         self.refused: list[RefusedChange] = []
         self._changes: list[tuple[int, RuleChange]] = []
@@ -88,8 +93,13 @@ class RuleBook:
             return self._refusal_of_rule(change)
         if change.kind == RuleChangeKind.STATE:
             return self._refusal_of_state(change)
-        if change.kind != RuleChangeKind.SNOOZED:
-            return f"this release does not know changes of the kind {change.kind}"
+        if change.kind == RuleChangeKind.SEGMENT:
+            return _refusal_of_member(change)
+        if change.kind == RuleChangeKind.SNOOZED:
+            return self._refusal_of_snooze(change)
+        return f"this release does not know changes of the kind {change.kind}"
+
+    def _refusal_of_snooze(self, change: RuleChange) -> str | None:
         if change.until is None or (change.player_id is None) == (change.key is None):
             return "a snooze names a player or a key, and when it ends"
         if change.rule_id not in {rule_id for rule_id, _ in self.versions}:
@@ -139,6 +149,9 @@ class RuleBook:
             self.versions.setdefault(version, status)
         elif change.kind == RuleChangeKind.STATE:
             self._set_state(version, RuleState(change.state or ""), change)
+        elif change.kind == RuleChangeKind.SEGMENT:
+            players = self.segments.setdefault(change.rule_id, set())
+            (players.add if change.state == _IN else players.discard)(change.player_id or "")
         else:
             assert change.until is not None
             snooze = Snooze(change.rule_id, change.player_id, change.key, change.until)
@@ -167,7 +180,8 @@ class RuleBook:
             for status in self.versions.values()
             if status.state in _WATCHING
         ]
-        return RuleSet(tuple(entries), tuple(snooze for snooze, _ in self.snoozes))
+        segments = tuple((name, frozenset(own)) for name, own in sorted(self.segments.items()))
+        return RuleSet(tuple(entries), tuple(snooze for snooze, _ in self.snoozes), segments)
 
     def rule_set_at(self, position: int) -> RuleSet:
         """Return the set that was in force after the changes below `position`.
@@ -188,6 +202,14 @@ class RuleBook:
     def rules(self) -> tuple[Rule, ...]:
         """Return every version, so that any alert can be explained."""
         return tuple(status.rule for status in self.versions.values())
+
+
+def _refusal_of_member(change: RuleChange) -> str | None:
+    if _SEGMENT.fullmatch(change.rule_id) is None:
+        return f"{change.rule_id!r} is not the name of a segment: small letters, digits, -"
+    if not change.player_id or change.state not in (_IN, _OUT):
+        return "a change of a segment names a player, and whether they are in or out"
+    return None
 
 
 def encode_rule(rule: Rule) -> str:

@@ -1,4 +1,4 @@
-"""The topic of rule changes as a worker follows it, and the ends of the log's partitions."""
+"""The topic of rule changes as a worker follows it, and the ends of the partitions watched."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import ConsumerStoppedError, KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.structs import TopicPartition
-from mode import Service
 
 from fraud_agents.rule_book import RuleBook
 from fraud_agents.rules import Rule
-from runtime.kafka.clients import METADATA_AGE_MS, is_retriable, stop_client
-from runtime.kafka.tasks import crash_on_stray_cancel
+from runtime.kafka.topic_follower import TopicFollower
 from runtime.security import BrokerAddress
 from schemas import codec
 from schemas.errors import Rejected, Unavailable
 from schemas.rule_changes import RuleChange
+from schemas.topics import qualified_name
 
 POLL_MS: Final = 200
-RETRY_S: Final = 2.0
 REACH_S: Final = 30.0
 """A marker's position is in the topic before the marker is written, so it is read at once."""
 
@@ -37,8 +35,8 @@ class RuleSource(Protocol):
         Raises Unavailable.
         """
 
-    async def end_offset(self, partition: int) -> int:
-        """Return the end of a partition of the log: no record at or behind it was ever judged.
+    async def end_offset(self, topic: str, partition: int) -> int:
+        """Return the end of a partition of a topic: no record at or behind it was ever judged.
 
         Raises Unavailable.
         """
@@ -53,25 +51,29 @@ class ReleaseRules:
     async def reach(self, position: int) -> None:
         """Do nothing: there is nothing to read."""
 
-    async def end_offset(self, partition: int) -> int:
-        """Return the log's start, where the rules of the release begin."""
-        del partition
+    async def end_offset(self, topic: str, partition: int) -> int:
+        """Return the topic's start, where the rules of the release begin."""
+        del topic, partition
         return 0
 
 
-class RuleFeed(Service):
+class RuleFeed(TopicFollower):
     """The changes of the rules, read in no group by every worker, and followed for ever."""
 
+    subject = "changes of rules"
+
     def __init__(
-        self, broker: BrokerAddress, topic: str, log: str, rules: Sequence[Rule], **kwargs: Any
+        self,
+        broker: BrokerAddress,
+        topic: str,
+        namespace: str,
+        rules: Sequence[Rule],
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(broker, topic, "fraud.rules")
         self.book = RuleBook(rules)
-        self.on_change: Callable[[], Awaitable[None]] | None = None
+        self.on_poll: Callable[[], Awaitable[None]] | None = None
         """Called after each poll of the topic; it has to be cheap where nothing changed."""
-        self._broker = broker
-        self._topic = topic
-        self._log = log
+        self._namespace = namespace
         self._is_read = asyncio.Event()
         self._moved = asyncio.Event()
         self._consumer: AIOKafkaConsumer | None = None
@@ -91,9 +93,9 @@ class RuleFeed(Service):
                 f"{self.book.position}"
             ) from None
 
-    async def end_offset(self, partition: int) -> int:
-        """Return the end of a partition of the log."""
-        tp = TopicPartition(self._log, partition)
+    async def end_offset(self, topic: str, partition: int) -> int:
+        """Return the end of a partition of a topic."""
+        tp = TopicPartition(qualified_name(topic, self._namespace), partition)
         consumer = self._consumer
         if consumer is None:
             raise Unavailable(f"{self._topic} is not being read")
@@ -102,36 +104,11 @@ class RuleFeed(Service):
         except KafkaError as error:
             raise Unavailable(f"the broker does not state the end of {tp}: {error!r}") from error
 
-    @Service.task
-    @crash_on_stray_cancel
-    async def _listen(self) -> None:
-        while not self.should_stop:
-            consumer = AIOKafkaConsumer(
-                **self._broker.aiokafka_options(),
-                client_id="fraud.rules",
-                group_id=None,
-                auto_offset_reset="earliest",
-                enable_auto_commit=False,
-                metadata_max_age_ms=METADATA_AGE_MS,
-            )
-            try:
-                await consumer.start()
-                await self._follow(consumer)
-            except ConsumerStoppedError:
-                return
-            except UnknownTopicOrPartitionError:
-                self._take_as_empty()
-                await self.sleep(RETRY_S)
-            except KafkaError as error:
-                if not is_retriable(error):
-                    raise
-                self.log.warning("no changes of rules reach this worker: %s", error)
-                await self.sleep(RETRY_S)
-            finally:
-                self._consumer = None
-                await stop_client(consumer)
+    def lose_consumer(self) -> None:
+        """Note that the broker cannot be asked now."""
+        self._consumer = None
 
-    def _take_as_empty(self) -> None:
+    def take_as_empty(self) -> None:
         """Go on with the rules of the release where the topic does not exist."""
         if not self._is_read.is_set():
             self.log.warning(
@@ -141,7 +118,8 @@ class RuleFeed(Service):
             )
             self._is_read.set()
 
-    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+    async def follow(self, consumer: AIOKafkaConsumer) -> None:
+        """Read the changes from where the book stands on, until stopped."""
         tp = TopicPartition(self._topic, 0)
         if self._topic not in await consumer.topics():
             raise UnknownTopicOrPartitionError
@@ -154,8 +132,8 @@ class RuleFeed(Service):
             if await consumer.position(tp) < end:
                 continue
             self._is_read.set()
-            if self.on_change is not None:
-                await self.on_change()
+            if self.on_poll is not None:
+                await self.on_poll()
 
     def _fold(self, fetched: Mapping[Any, Iterable[Any]]) -> None:
         for records in fetched.values():

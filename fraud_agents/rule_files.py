@@ -12,10 +12,9 @@ from typing import Any, Final
 import jsonschema
 import msgspec
 
-from fraud_agents.detectors.catalogue import DEFAULT_RULES, DETECTORS
+from fraud_agents.detectors.catalogue import DEFAULT_RULES
 from fraud_agents.rules import SEVERITIES, ControlGroup, Limit, Rule, RuleScope
 from schemas.errors import UsageError, suggest
-from schemas.topics import TRANSACTIONS
 
 GAME_DETECTORS: Final = frozenset({"D01", "D01B"})
 """Detectors whose findings rest on the events of games alone: only they can be limited to games."""
@@ -39,17 +38,14 @@ _NAMES: Final = {"type": "array", "items": {"type": "string", "minLength": 1}, "
 
 
 def file_detectors() -> dict[str, Rule]:
-    """Return the rules of the release that a file may vary, by detector: those a worker runs."""
-    return {
-        rule.rule_id: rule
-        for rule in DEFAULT_RULES
-        if any(one.topic == TRANSACTIONS for one in DETECTORS[rule.rule_id])
-    }
+    """Return the rules of the release that a file may vary, by detector."""
+    return {rule.rule_id: rule for rule in DEFAULT_RULES}
 
 
 def schema_of(base: Rule) -> dict[str, Any]:
     """Return the JSON Schema of a file for the detector of a rule."""
-    names = ["regions", "brands"] + (["games"] if base.rule_id in GAME_DETECTORS else [])
+    games = ["games"] if base.rule_id in GAME_DETECTORS else []
+    names = ["regions", "brands", "segments", *games]
     share = {"type": "integer", "minimum": 1, "maximum": 50}
     return _closed(
         {
@@ -62,8 +58,8 @@ def schema_of(base: Rule) -> dict[str, Any]:
             "reason": {"type": "string", "minLength": 10},
             "scope": _closed(dict.fromkeys(names, _NAMES)),
             "control": _closed(
-                {"percent": share, "exposed_minor_max": _COUNT},
-                required=["percent", "exposed_minor_max"],
+                {"percent": share, "exposed_minor_max": _COUNT, "day_minor_max": _COUNT},
+                required=["percent", "exposed_minor_max", "day_minor_max"],
             ),
             "stops_player": {"type": "boolean"},
             "parameters": _parameters_of(base),

@@ -70,13 +70,15 @@ class Snooze(msgspec.Struct, frozen=True):
 
 
 class RuleSet(msgspec.Struct, frozen=True):
-    """The versions in force, and the snoozes.
+    """The versions in force, the snoozes, and the segments of players.
 
     Raises UsageError for two active versions of one rule, or two canaries.
     """
 
     entries: tuple[RuleEntry, ...]
     snoozes: tuple[Snooze, ...] = ()
+    segments: tuple[tuple[str, frozenset[str]], ...] = ()
+    """Players of each segment."""
 
     def __post_init__(self) -> None:
         for state in (RuleState.ACTIVE, RuleState.CANARY):
@@ -93,6 +95,13 @@ class RuleSet(msgspec.Struct, frozen=True):
     def entry_of(self, rule: Rule) -> RuleEntry | None:
         """Return the entry of exactly this version."""
         return next((entry for entry in self.entries if entry.rule == rule), None)
+
+    def players_of(self, rule: Rule) -> frozenset[str] | None:
+        """Return the players that a rule's scope names by their segments; None: all."""
+        if rule.scope is None or not rule.scope.segments:
+            return None
+        own = [players for name, players in self.segments if name in rule.scope.segments]
+        return frozenset[str]().union(*own)
 
     def handling_of(self, alert: FraudAlert, entry: RuleEntry) -> AlertHandling | None:
         """Return what an alert of an entry is for; None if it is not raised."""

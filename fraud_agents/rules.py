@@ -45,6 +45,8 @@ class RuleScope(msgspec.Struct, frozen=True, omit_defaults=True):
     regions: list[str] = []
     brands: list[str] = []
     games: list[str] = []
+    segments: list[str] = []
+    """Groups of players, whose members are data as well: see `RuleSet.players_of`."""
 
     def includes(self, region: str, brand: str, game_id: str | None) -> bool:
         """Return whether an event with these names is looked at."""
@@ -59,11 +61,13 @@ class ControlGroup(msgspec.Struct, frozen=True):
     """Share of would-be blocks that are held for review instead, so that precision is measured.
 
     A player whose alert exposes `exposed_minor_max` or more, in euro cents, is blocked all the
-    same; so is one whose money is unknown.
+    same; so is one whose money is unknown, or whose alert would bring the money of the partition's
+    control group above `day_minor_max` for that day of event time.
     """
 
     percent: int
     exposed_minor_max: int
+    day_minor_max: int
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

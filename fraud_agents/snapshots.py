@@ -9,10 +9,11 @@ claim increments the partition's epoch, so its previous owner can write nothing 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final, LiteralString, NamedTuple
 
 from mode import Service
+from psycopg import AsyncConnection
 
 from fraud_agents.activations import Marker
 from runtime.postgres import migrations as files
@@ -22,6 +23,18 @@ from runtime.postgres.statements import statements_of
 from schemas.errors import Fenced, InvariantBroken
 
 TABLES: Final = MigrationSet("fraud_agents", ("fraud",))
+_STATED: Final = ("epoch", "next_offset", "rule_set", "state")
+
+
+class SnapshotRow(NamedTuple):
+    """State of a partition that has seen every record below `next_offset`."""
+
+    topic: str
+    partition: int
+    epoch: int
+    next_offset: int
+    rule_set: str
+    state: bytes
 
 
 class SnapshotClaim(NamedTuple):
@@ -30,6 +43,7 @@ class SnapshotClaim(NamedTuple):
     Without a snapshot: no state, and an offset of 0.
     """
 
+    topic: str
     partition: int
     epoch: int
     next_offset: int
@@ -48,38 +62,47 @@ class _Snapshots(Database):
 
 
 class SnapshotStore(Service):
-    """The snapshots of one consumer on one topic.
+    """The snapshots of one consumer, of any topics.
 
     Every method raises Unavailable while the database is away, UsageError where its tables are
     missing, RightsMissing where it does not let us use them.
     """
 
-    def __init__(self, database_url: str, consumer: str, topic: str, **kwargs: Any) -> None:
+    def __init__(self, database_url: str, consumer: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._database = _Snapshots(database_url, "pitboss.fraud")
-        self._names = {"consumer": consumer, "topic": topic}
+        self._consumer = consumer
 
-    async def claim(self, partitions: Collection[int]) -> list[SnapshotClaim]:
-        """Take partitions over, with their snapshots and the activations of their rules."""
-        parts = {**self._names, "parts": sorted(partitions)}
-        markers: dict[int, list[Marker]] = defaultdict(list)
+    async def claim(self, places: Collection[tuple[str, int]]) -> list[SnapshotClaim]:
+        """Take partitions over (topic, partition), with their snapshots and rules' activations.
+
+        All of them at once: their snapshots are of one moment.
+        """
+        ordered = sorted(places)
+        wanted = {
+            "consumer": self._consumer,
+            "topics": [topic for topic, _ in ordered],
+            "parts": [partition for _, partition in ordered],
+        }
+        markers: dict[tuple[str, int], list[Marker]] = defaultdict(list)
         async with self._database.transaction() as connection:
             # Binary: in hex a state would be twice as long.
-            cursor = await connection.execute(_statements()["claim"], parts, binary=True)
+            cursor = await connection.execute(_statements()["claim"], wanted, binary=True)
             rows = await cursor.fetchall()
             # After the claim: from here on no other owner adds a marker.
-            found = await connection.execute(_statements()["markers"], parts)
-            for partition, *marker in await found.fetchall():
-                markers[partition].append(Marker(*marker))
-        return [SnapshotClaim(*row)._replace(markers=tuple(markers[row[0]])) for row in rows]
+            found = await connection.execute(_statements()["markers"], wanted)
+            for topic, partition, *marker in await found.fetchall():
+                markers[topic, partition].append(Marker(*marker))
+        return [SnapshotClaim(*row)._replace(markers=tuple(markers[row[:2]])) for row in rows]
 
-    async def activate(self, partition: int, epoch: int, marker: Marker) -> None:
+    async def activate(self, topic: str, partition: int, epoch: int, marker: Marker) -> None:
         """Record from which offset on a partition's records are judged by which rules.
 
         Raises Fenced where another worker has claimed the partition.
         """
         row = {
-            **self._names,
+            "consumer": self._consumer,
+            "topic": topic,
             "part": partition,
             "epoch": epoch,
             "from_offset": marker.from_offset,
@@ -90,30 +113,32 @@ class SnapshotStore(Service):
             if (await connection.execute(_statements()["activate"], row)).rowcount == 1:
                 return
         raise Fenced(
-            f"{self._names['topic']}-{partition}@{marker.from_offset}: claimed by another worker, "
+            f"{topic}-{partition}@{marker.from_offset}: claimed by another worker, "
             "which activates its rules"
         )
 
-    async def save(
-        self, partition: int, epoch: int, next_offset: int, rule_set: str, state: bytes
-    ) -> None:
-        """Store the state that has seen every record below `next_offset`.
+    async def save(self, rows: Sequence[SnapshotRow]) -> None:
+        """Store states of one moment, all or none.
 
-        Raises Fenced where another worker has claimed the partition, InvariantBroken where ours
-        would go back.
+        Raises Fenced where another worker has claimed one of the partitions, InvariantBroken where
+        ours would go back.
         """
-        where = {**self._names, "part": partition}
-        row = {"epoch": epoch, "next_offset": next_offset, "rule_set": rule_set, "state": state}
         async with self._database.transaction() as connection:
-            if (await connection.execute(_statements()["save"], where | row)).rowcount == 1:
-                return
-            found = await connection.execute(_statements()["stored_position"], where)
-            stored = await found.fetchone()
-        name = f"{self._names['topic']}-{partition}@{next_offset}"
-        if stored is not None and stored[0] == epoch:
+            for row in sorted(rows):
+                await self._save(connection, row)
+
+    async def _save(self, connection: AsyncConnection[Any], row: SnapshotRow) -> None:
+        where = {"consumer": self._consumer, "topic": row.topic, "part": row.partition}
+        stated = {name: getattr(row, name) for name in _STATED}
+        if (await connection.execute(_statements()["save"], where | stated)).rowcount == 1:
+            return
+        found = await connection.execute(_statements()["stored_position"], where)
+        stored = await found.fetchone()
+        name = f"{row.topic}-{row.partition}@{row.next_offset}"
+        if stored is not None and stored[0] == row.epoch:
             raise InvariantBroken(f"{name}: the stored snapshot is already at {stored[1]}")
         raise Fenced(
-            f"{name}: claimed by another worker (epoch and offset {stored}, our epoch {epoch})"
+            f"{name}: claimed by another worker (epoch and offset {stored}, our epoch {row.epoch})"
         )
 
     async def on_stop(self) -> None:

@@ -22,11 +22,13 @@ class RuleChangeKind(StrEnum):
     PUBLISHED = "PUBLISHED"
     STATE = "STATE"
     SNOOZED = "SNOOZED"
+    SEGMENT = "SEGMENT"
 
 
 class RuleChange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Change of the detectors' rules: a version published, its state set, or a key snoozed.
 
+    Or a player is put into a segment or taken out: `rule_id` is the segment, `state` is in or out.
     `rule` is the whole rule as JSON. `made_at` is for a person to read: changes apply in the order
     of their topic.
     """

@@ -115,7 +115,8 @@ _INTERNAL: Final = (
     Topic(PLAYER_EVENTS, "player id", "player-event", retention_ms=-1),
     Topic(SETTLEMENTS, "match id", "market-settlement", retention_ms=-1),
     Topic(GAME_RESULTS, "game id", "game-result", retention_ms=-1),
-    Topic(SIGNALS, "player id, else provider", "risk-signal", retention_ms=90 * DAY_MS),
+    # What detectors over several partitions saw, in which order: a replay reads it.
+    Topic(SIGNALS, "player id, else provider, else one key", "risk-signal", retention_ms=-1),
     Topic(ALERTS, "the detector's key", "fraud-alert", retention_ms=-1),
     Topic(RULES, "rule id", "rule-change", retention_ms=-1, partitions=1),
     Topic(DRIFT, "drift id", "schema-drift", retention_ms=-1, cleanup="compact", partitions=1),
@@ -145,7 +146,8 @@ def catalogue(
         )
         for name in sorted(providers)
     ]
-    sources = [topic.name for topic in raw] + [TRANSACTIONS, UNRESOLVED]
+    read = [TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, GAME_RESULTS, SIGNALS]
+    sources = [topic.name for topic in raw] + read
     return (*raw, *_INTERNAL, *map(dead_letter_spec, sources))
 
 

@@ -32,6 +32,7 @@ from fraud_agents.rules import Limit, Rule, Severity, make_rule
 from fraud_agents.signals import OPENED, Signal
 from fraud_agents.windows import Arrival, EventWindow, ExactSpec, WindowEntry
 from schemas.events import Kind, SignatureVerdict
+from schemas.topics import PLAYER_EVENTS, TRANSACTIONS
 
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 60 * _MINUTE_MS
@@ -77,6 +78,7 @@ class AffiliateBurst(SignalDetector[AffiliateState]):
     """D03 over the log and the player events of every partition."""
 
     scope: ClassVar[Scope] = Scope.ALL
+    topics: ClassVar[tuple[str, ...]] = (PLAYER_EVENTS, TRANSACTIONS)
     signals: ClassVar[frozenset[str]] = frozenset({Kind.DEPOSIT.value, PlayerFact.REGISTERED.value})
     state_type = AffiliateState
 

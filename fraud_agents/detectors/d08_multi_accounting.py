@@ -22,6 +22,7 @@ from fraud_agents.detectors.signal_base import Scope, SignalDetector
 from fraud_agents.facts import PlayerFact
 from fraud_agents.rules import Limit, Severity, make_rule
 from fraud_agents.signals import Signal
+from schemas.topics import PLAYER_EVENTS
 
 _DAY_MS: Final = 86_400_000
 HUB: Final = 50
@@ -63,6 +64,7 @@ class MultiAccounting(SignalDetector[SharingState]):
     """D08 over the player events of every partition."""
 
     scope: ClassVar[Scope] = Scope.ALL
+    topics: ClassVar[tuple[str, ...]] = (PLAYER_EVENTS,)
     signals: ClassVar[frozenset[str]] = frozenset(_SHARED)
     state_type = SharingState
 

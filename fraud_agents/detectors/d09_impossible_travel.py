@@ -88,7 +88,7 @@ class ImpossibleTravel(KeyedDetector[TravelState]):
         """Take in a login or a change of credentials."""
         if event.type == PlayerFact.CREDENTIAL_CHANGED:
             state.changes = [*state.changes[-15:], event.occurred_at]
-            yield from self._find_journeys(state, event.player_id, event.occurred_at)
+            yield from self._find_journeys(state, event, offset)
             return
         device = event.attributes.get("device", "")
         is_new = bool(device) and bool(state.devices) and device not in state.devices
@@ -101,10 +101,10 @@ class ImpossibleTravel(KeyedDetector[TravelState]):
         insort(state.fixes, fix)
         horizon_ms = state.fixes[-1].at_ms - 2 * self.rule.window_ms
         state.fixes = [one for one in state.fixes if one.at_ms >= horizon_ms][-FIXES_MAX:]
-        yield from self._find_journeys(state, event.player_id, event.occurred_at, fix)
+        yield from self._find_journeys(state, event, offset, fix)
 
     def _find_journeys(
-        self, state: TravelState, player_id: str, at_ms: int, fix: LoginFix | None = None
+        self, state: TravelState, event: PlayerEvent, offset: int, fix: LoginFix | None = None
     ) -> Iterator[Finding]:
         for earlier, later in pairwise(state.fixes):
             if fix is not None and fix not in {earlier, later}:
@@ -118,7 +118,7 @@ class ImpossibleTravel(KeyedDetector[TravelState]):
             sign = self._find_sign(state, later)
             if fix is None and not sign:
                 continue
-            yield self._finding(earlier, later, player_id, at_ms, (distance, speed, sign))
+            yield self._finding(earlier, later, event, offset, (distance, speed, sign))
 
     def _find_sign(self, state: TravelState, later: LoginFix) -> str:
         if later.is_new_device:
@@ -132,8 +132,8 @@ class ImpossibleTravel(KeyedDetector[TravelState]):
         self,
         earlier: LoginFix,
         later: LoginFix,
-        player_id: str,
-        at_ms: int,
+        event: PlayerEvent,
+        offset: int,
         journey: tuple[int, int, str],
     ) -> Finding:
         distance, speed, sign = journey
@@ -142,13 +142,13 @@ class ImpossibleTravel(KeyedDetector[TravelState]):
             reason="",
             severity=severity,
             title=f"{distance} km between two logins at {speed} km/h",
-            player_id=player_id,
-            at_ms=at_ms,
+            player_id=event.player_id,
+            at_ms=event.occurred_at,
             window=(earlier.at_ms, later.at_ms),
             observed=1,
             threshold=self.rule.threshold,
             unit=self.rule.unit,
-            offsets=[earlier.offset, later.offset],
+            offsets=[earlier.offset, later.offset, offset],
             event_ids=[earlier.event_id, later.event_id],
             evidence={"distance_km": str(distance), "speed_kmh": str(speed), "second_sign": sign},
         )

@@ -21,6 +21,7 @@ from fraud_agents.detectors.signal_base import Scope, SignalDetector
 from fraud_agents.facts import PlayerFact
 from fraud_agents.rules import Limit, Rule, make_rule
 from fraud_agents.signals import RESULT, Signal
+from schemas.topics import GAME_RESULTS, PLAYER_EVENTS
 
 _DAY_MS: Final = 86_400_000
 ROUNDS_MAX: Final = 256
@@ -63,6 +64,7 @@ class OppositeBets(SignalDetector[TableState]):
     """D10 over the player events and the game results of every partition."""
 
     scope: ClassVar[Scope] = Scope.ALL
+    topics: ClassVar[tuple[str, ...]] = (PLAYER_EVENTS, GAME_RESULTS)
     signals: ClassVar[frozenset[str]] = frozenset(
         {
             RESULT,

@@ -109,9 +109,11 @@ class ChipDumping(KeyedDetector[PokerState]):
             while hands[0].at_ms < at_ms - HISTORY_MS or len(hands) > HANDS_MAX:
                 del hands[0]
             for winner in lost_to:
-                yield from self._compare(state, player, winner)
+                yield from self._compare(state, player, winner, [row[3] for row in rows])
 
-    def _compare(self, state: PokerState, loser: str, winner: str) -> Iterator[Finding]:
+    def _compare(
+        self, state: PokerState, loser: str, winner: str, last_offsets: list[int]
+    ) -> Iterator[Finding]:
         hands = state.hands[loser]
         last = hands[-1]
         recent = [deal for deal in hands if deal.at_ms > last.at_ms - self.rule.window_ms]
@@ -137,7 +139,7 @@ class ChipDumping(KeyedDetector[PokerState]):
             observed=len(together),
             threshold=self.rule.threshold,
             unit=self.rule.unit,
-            offsets=[deal.offset for deal in together],
+            offsets=[*(deal.offset for deal in together), *last_offsets],
             event_ids=[deal.event_id for deal in together],
             evidence={"winner": winner, "z_thousandths": str(z), "lost_minor": str(lost)},
             exposed_minor=given,

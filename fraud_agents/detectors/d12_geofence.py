@@ -22,6 +22,7 @@ from fraud_agents.facts import PlayerFact
 from fraud_agents.rules import Limit, make_rule
 from fraud_agents.signals import Signal
 from schemas.events import Kind
+from schemas.topics import PLAYER_EVENTS, TRANSACTIONS
 
 _DAY_MS: Final = 86_400_000
 
@@ -53,8 +54,15 @@ class Geofence(SignalDetector[LocationState]):
     """D12 over the log and the player events of one partition."""
 
     scope: ClassVar[Scope] = Scope.PLAYER
+    topics: ClassVar[tuple[str, ...]] = (PLAYER_EVENTS, TRANSACTIONS)
     signals: ClassVar[frozenset[str]] = frozenset({Kind.BET.value, PlayerFact.LOCATED.value})
     state_type = LocationState
+
+    def key_of(self, event: Signal) -> str | None:
+        """Return the player; None for a bet where no position is asked for."""
+        if event.kind == Kind.BET and event.region not in self.rule.words["regions"]:
+            return None
+        return super().key_of(event)
 
     def find(self, state: LocationState, event: Signal, offset: int) -> Iterator[Finding]:
         """Remember a location, or compare a bet with the latest."""
@@ -62,8 +70,6 @@ class Geofence(SignalDetector[LocationState]):
         if event.kind == PlayerFact.LOCATED:
             state.at_ms = event.at_ms
             state.jurisdiction = event.attributes.get("jurisdiction", "")
-            return
-        if event.region not in self.rule.words["regions"]:
             return
         age_ms = event.at_ms - state.at_ms
         if not state.at_ms:

@@ -29,6 +29,7 @@ from fraud_agents.features import exceeds_percent, reference_minor
 from fraud_agents.rules import Limit, make_rule
 from fraud_agents.signals import Signal
 from schemas.events import Kind
+from schemas.topics import PLAYER_EVENTS, TRANSACTIONS
 
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 60 * _MINUTE_MS
@@ -89,6 +90,7 @@ class MarkersOfHarm(SignalDetector[HarmState]):
     """D19 over the log and the player events of one partition."""
 
     scope: ClassVar[Scope] = Scope.PLAYER
+    topics: ClassVar[tuple[str, ...]] = (PLAYER_EVENTS, TRANSACTIONS)
     signals: ClassVar[frozenset[str]] = frozenset(
         {
             Kind.BET.value,
@@ -135,6 +137,8 @@ class MarkersOfHarm(SignalDetector[HarmState]):
             yield self._finding(event, markers)
 
     def _current(self, state: HarmState, at_ms: int) -> list[str]:
+        if not state.seen:
+            return []
         state.seen = {name: at for name, at in state.seen.items() if at > at_ms - _MONTH_MS}
         return sorted(state.seen)
 

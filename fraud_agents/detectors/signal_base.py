@@ -25,9 +25,24 @@ class SignalDetector(KeyedDetector[S]):
     """Base of the detectors over signals. Subclasses give `find`."""
 
     scope: ClassVar[Scope]
+    topics: ClassVar[tuple[str, ...]]
+    """Topics whose records it has to see merged: it waits for the slowest of them, and no other."""
     signals: ClassVar[frozenset[str]]
     kinds: ClassVar[frozenset[str] | None] = frozenset()
     topic: ClassVar[str] = ""
+
+    def _touch(self, key: str) -> S:
+        # How far the watermark advances at a time depends on how the inputs' records interleave, so
+        # a key is forgotten by the time of its next signal, not by that of the last sweep.
+        states, watermark_ms = self._states, self.watermark_ms
+        held = states.get(key)
+        if held is None or held[0] + self.rule.idle_ms < watermark_ms:
+            state: S = self.state_type()
+        else:
+            state = held[1]
+        states[key] = (watermark_ms, state)
+        states.move_to_end(key)
+        return state
 
     def find(self, state: S, event: Signal, offset: int) -> Iterable[Finding]:
         """Take in a signal of `key` and yield what it completes."""

@@ -7,6 +7,6 @@ SELECT part, min(from_offset) FILTER (WHERE rules_position >= %(position)s)
  GROUP BY part ORDER BY part
 
 -- name: markers
-SELECT part, from_offset, rules_position, rule_set, activated_at FROM fraud.activation
- WHERE consumer = %(consumer)s AND topic = %(topic)s
- ORDER BY part, from_offset
+SELECT topic, part, from_offset, rules_position, rule_set, activated_at FROM fraud.activation
+ WHERE consumer = %(consumer)s
+ ORDER BY topic, part, from_offset

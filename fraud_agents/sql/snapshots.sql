@@ -2,14 +2,14 @@
 
 -- name: claim
 INSERT INTO fraud.snapshot AS s (consumer, topic, part)
-SELECT %(consumer)s, %(topic)s, part FROM unnest(%(parts)s::int[]) AS part ORDER BY part
+SELECT %(consumer)s, topic, part FROM unnest(%(topics)s::text[], %(parts)s::int[]) AS place (topic, part) ORDER BY topic, part
     ON CONFLICT (consumer, topic, part) DO UPDATE SET epoch = s.epoch + 1, claimed_at = now()
-RETURNING part, epoch, next_offset, rule_set, state
+RETURNING topic, part, epoch, next_offset, rule_set, state
 
 -- name: markers
-SELECT part, from_offset, rules_position, rule_set FROM fraud.activation
- WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = ANY(%(parts)s::int[])
- ORDER BY part, from_offset
+SELECT topic, part, from_offset, rules_position, rule_set FROM fraud.activation
+ WHERE consumer = %(consumer)s AND (topic, part) IN (SELECT * FROM unnest(%(topics)s::text[], %(parts)s::int[]))
+ ORDER BY topic, part, from_offset
 
 -- name: activate
 -- Only the owner adds a marker. One at an offset of which no record was judged yet may be replaced.

@@ -85,6 +85,7 @@ class OrderedMerge(Generic[T]):
         self.inputs = tuple(inputs)
         self._number_of = {name: number for number, name in enumerate(self.inputs)}
         self._watermarks = [PartitionWatermark(grace_ms) for _ in self.inputs]
+        self._lowest_ms = NOT_STARTED
         self._waiting: list[tuple[int, int, int, int]] = []
         self._items: dict[tuple[int, int, int], T] = {}
         self._late: list[Released[T]] = []
@@ -92,11 +93,18 @@ class OrderedMerge(Generic[T]):
     def push(self, source: InputId, at_ms: int, offset: int, items: Sequence[T]) -> Arrival:
         """Add the items of one record. Raises UsageError for a record that was added before."""
         number = self._number_of[source]
-        if not self._watermarks[number].observe(at_ms):
+        mark = self._watermarks[number]
+        newest_ms = mark.newest_ms
+        is_late = not mark.observe(at_ms)
+        if mark.newest_ms != newest_ms:
+            self._note_raised(newest_ms - mark.grace_ms)
+        if is_late:
             self._late += [
                 Released(at_ms, source, offset, index, item) for index, item in enumerate(items)
             ]
             return Arrival.LATE
+        if not items:
+            return Arrival.COUNTED
         for index, item in enumerate(items):
             place = (number, offset, index)
             if place in self._items:
@@ -107,12 +115,20 @@ class OrderedMerge(Generic[T]):
 
     def beat(self, source: InputId, at_ms: int) -> None:
         """Raise the watermark of an input without a record, for a heartbeat of its log."""
-        self._watermarks[self._number_of[source]].beat(at_ms)
+        mark = self._watermarks[self._number_of[source]]
+        before_ms = mark.watermark_ms
+        mark.beat(at_ms)
+        self._note_raised(before_ms)
+
+    def _note_raised(self, before_ms: int) -> None:
+        # Only the input that was the slowest can let the others go on.
+        if before_ms <= self._lowest_ms:
+            self._lowest_ms = min(mark.watermark_ms for mark in self._watermarks)
 
     @property
     def watermark_ms(self) -> int:
         """The lowest watermark of the inputs."""
-        return min(mark.watermark_ms for mark in self._watermarks)
+        return self._lowest_ms
 
     @property
     def late_counts(self) -> dict[InputId, int]:
@@ -125,7 +141,8 @@ class OrderedMerge(Generic[T]):
         An item exactly at the watermark waits: another of the same time may still come, from an
         input that stands before its own in the order.
         """
-        watermark, waiting, out = self.watermark_ms, self._waiting, []
+        watermark, waiting = self._lowest_ms, self._waiting
+        out: list[Released[T]] = []
         while waiting and waiting[0][0] < watermark:
             at_ms, number, offset, index = heappop(waiting)
             item = self._items.pop((number, offset, index))
@@ -148,6 +165,7 @@ class OrderedMerge(Generic[T]):
         if len(state.watermarks) != len(self.inputs) or len(items) != len(state.places):
             raise ValueError(f"a merge of {len(state.watermarks)} inputs; here {len(self.inputs)}")
         self._watermarks = list(state.watermarks)
+        self._lowest_ms = min(mark.watermark_ms for mark in self._watermarks)
         self._waiting = list(state.places)  # sorted, hence a heap
         self._items = {
             (place[1], place[2], place[3]): item

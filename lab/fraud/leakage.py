@@ -17,12 +17,12 @@ import msgspec
 
 from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.detectors.ordered import OrderedDetectors
+from fraud_agents.detectors.shard import MERGED
 from fraud_agents.detectors.signal_base import Scope
 from fraud_agents.rules import Rule
 from lab.fraud.story import DAY_MS, HOUR_MS, MINUTE_MS, PlayerStory, Stream
 from lab.fraud.traffic import SPAN_MS, START_MS
 from lab.fraud.truth import CaseWriter, Level, Truth
-from schemas.topics import PLAYER_EVENTS, TRANSACTIONS
 
 MARKED: Final = 2_000
 AUC_BOUNDS: Final = (0.45, 0.55)
@@ -127,8 +127,8 @@ def _fail_deposits(player: PlayerStory, at_ms: int) -> None:
 def _score(stream: Stream) -> dict[str, int]:
     """Return the most markers of each player at a time, by the production detector."""
     [rule] = [rule for rule in DEFAULT_RULES if rule.rule_id == "D19"]
-    inputs = [(TRANSACTIONS, _PARTITION), (PLAYER_EVENTS, _PARTITION)]
-    watch = OrderedDetectors([_every_marker(rule)], inputs, Scope.PLAYER)
+    inputs = [(topic, _PARTITION) for topic in MERGED]
+    watch = OrderedDetectors([_every_marker(rule)], inputs, Scope.PLAYER, MERGED)
     scores: dict[str, int] = {}
     offsets = dict.fromkeys(inputs, 0)
     for sent in stream.in_order():

@@ -10,20 +10,17 @@ from typing import Final
 import msgspec
 
 from fraud_agents.detectors import DEFAULT_RULES
-from fraud_agents.detectors.ordered import OrderedDetectors
-from fraud_agents.detectors.partition import PartitionDetectors
-from fraud_agents.detectors.signal_base import Scope
+from fraud_agents.detectors.global_signals import GlobalDetectors
+from fraud_agents.detectors.shard import ShardDetectors
 from fraud_agents.rules import SEVERITIES, Rule
 from lab.fraud.story import Sent
 from lab.fraud.traffic import Traffic
 from lab.fraud.truth import Truth
 from runtime.kafka.partitioner import partition_for
 from schemas.events import AlertStatus, FraudAlert
-from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, TRANSACTIONS
+from schemas.topics import SIGNALS
 
 PARTITIONS: Final = 4
-_MERGED: Final = (PLAYER_EVENTS, TRANSACTIONS)
-_TOPICS: Final = (*_MERGED, GAME_RESULTS)
 CATALOGUE: Final = ("D01", "D01B", *(f"D{number:02}" for number in range(2, 21)))
 """The detectors of the definitions; one without a rule is None in a score."""
 
@@ -62,23 +59,14 @@ class FraudScore(msgspec.Struct):
 
 
 class Watch:
-    """The production detectors over every partition of the topics that they read, in memory."""
+    """The production detectors over every partition of the topics that they read, in memory.
+
+    As in a worker, the shards' signals are what the detectors with other keys see.
+    """
 
     def __init__(self, rules: Sequence[Rule] = DEFAULT_RULES) -> None:
-        partitions = range(PARTITIONS)
-        self._single = {
-            (topic, partition): PartitionDetectors(rules, partition, topic)
-            for topic in _TOPICS
-            for partition in partitions
-        }
-        self._merged = {
-            partition: OrderedDetectors(
-                rules, [(topic, partition) for topic in _MERGED], Scope.PLAYER
-            )
-            for partition in partitions
-        }
-        everything = [(topic, partition) for topic in _TOPICS for partition in partitions]
-        self._everywhere = OrderedDetectors(rules, everything, Scope.ALL)
+        self._shards = [ShardDetectors(rules, partition) for partition in range(PARTITIONS)]
+        self._everywhere = GlobalDetectors(rules, 0, PARTITIONS)
         self._offsets: dict[tuple[str, int], int] = defaultdict(int)
 
     def observe(self, sent: Sent) -> list[FraudAlert]:
@@ -89,32 +77,36 @@ class Watch:
         )
         alerts: list[FraudAlert] = []
         for partition in partitions:
-            place = (sent.topic, partition)
-            offset = self._offsets[place]
-            self._offsets[place] += 1
-            alerts += self._single[place].observe(sent.record, offset)
-            if sent.topic in _MERGED:
-                alerts += self._merged[partition].observe(sent.record, place, offset)
-            alerts += self._everywhere.observe(sent.record, place, offset)
+            offset = self._next_offset(sent.topic, partition)
+            shard = self._shards[partition]
+            alerts += shard.observe(sent.topic, sent.record, offset)
+            for signal in shard.take_signals(sent.topic, offset + 1):
+                place = self._next_offset(SIGNALS, 0)
+                alerts += self._everywhere.observe(SIGNALS, signal, place)
         return alerts
 
-    def states(self) -> list[bytes]:
-        """Return a snapshot of each set of detectors."""
-        return [one.state() for one in self._all()]
+    def _next_offset(self, topic: str, partition: int) -> int:
+        self._offsets[topic, partition] += 1
+        return self._offsets[topic, partition] - 1
 
-    def restore(self, states: Sequence[bytes], offsets: Mapping[tuple[str, int], int]) -> None:
+    def states(self) -> list[dict[str, bytes]]:
+        """Return a snapshot of each set of detectors."""
+        return [*(shard.states() for shard in self._shards), self._everywhere.states()]
+
+    def restore(
+        self, states: Sequence[Mapping[str, bytes]], offsets: Mapping[tuple[str, int], int]
+    ) -> None:
         """Take over the snapshots of another watch, and where it stopped."""
-        for one, state in zip(self._all(), states, strict=True):
-            one.restore(state)
+        *of_shards, everywhere = states
+        for shard, state in zip(self._shards, of_shards, strict=True):
+            shard.restore(state)
+        self._everywhere.restore(everywhere)
         self._offsets |= offsets
 
     @property
     def offsets(self) -> Mapping[tuple[str, int], int]:
         """The next offset of each partition."""
         return self._offsets
-
-    def _all(self) -> list[PartitionDetectors | OrderedDetectors]:
-        return [*self._single.values(), *self._merged.values(), self._everywhere]
 
 
 def run_detectors(traffic: Traffic, rules: Sequence[Rule] = DEFAULT_RULES) -> list[Raised]:

@@ -13,7 +13,8 @@ from lab.fraud.background import HARD_NEGATIVES, send_ordinary
 from lab.fraud.story import DAY_MS, PlayerStory, Sent, Stream
 from lab.fraud.truth import CaseType, CaseWriter, Level, Truth
 from schemas.events import Leg
-from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, TRANSACTIONS
+from schemas.heartbeats import player_heartbeat
+from schemas.topics import PLAYER_EVENTS, TRANSACTIONS
 
 TUNING_SEEDS: Final = (1,)
 """Seeds that were looked at while the detectors were written."""
@@ -129,5 +130,6 @@ def _send_heartbeats(stream: Stream, truths: Sequence[Truth]) -> None:
         sent = stream.sent.pop()
         beat = msgspec.structs.replace(sent.record, player_id=None)
         stream.sent += [
-            Sent(at_ms, topic, "", beat) for topic in (TRANSACTIONS, PLAYER_EVENTS, GAME_RESULTS)
+            Sent(at_ms, TRANSACTIONS, "", beat),
+            Sent(at_ms, PLAYER_EVENTS, "", player_heartbeat(beat, beat.provider_tx_id)),
         ]

@@ -257,7 +257,10 @@ class OracleRules(OperatorRules):
         if is_limit:
             limits[player, leg.currency or ""] = (at_ms, leg.minor)
         else:
-            standings[player, intent.source] = (at_ms, intent.operation)
+            operation = intent.operation
+            if intent.source == "alert" and operation == "player.held" and old:
+                operation = old[1] if old[1] == "player.blocked" else operation
+            standings[player, intent.source] = (at_ms, operation)
         return BOOKED
 
     def _withdrawal(self, leg: IntentLeg) -> Verdict:

@@ -209,7 +209,8 @@ async def _finalise(
     del statement
     for row in parked_rows(server, parameters["parts"], WAITING):
         reference = row["reference_event_id"]
-        age_ms = (server.now_s() - row["parked_at"]) * 1000
+        attempts = server.tables["parked"].find(("event_id",), (row["event_id"],))
+        age_ms = (server.now_s() - min(attempt["parked_at"] for attempt in attempts)) * 1000
         if row["barrier"] not in parameters["barriers"] or age_ms < parameters["min_age_ms"]:
             continue
         if _player_of(server, reference) is not None or _is_on_its_way(server, row):

@@ -100,7 +100,7 @@ class Resolver:
         log_topic: str,
         min_age_ms: int,
     ) -> None:
-        """Prepare, without connecting; "not found" is final `min_age_ms` after parking or later."""
+        """Prepare, without connecting; "not found" is final `min_age_ms` after parking."""
         self._database = database
         self._append = append
         self._progress = progress

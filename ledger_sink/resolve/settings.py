@@ -23,5 +23,6 @@ class ResolveSettings:
     providers: frozenset[str] | None = None
     """Those whose raw topics are read, so a barrier waits for them; None: all."""
     min_age_ms: int = 60_000
-    """"Not found" is final no sooner than this after parking, even if all barriers are passed."""
+    """"Not found" is final no sooner than this after the event was parked first, even if all
+    barriers are passed."""
     sweep_interval_ms: int = 100

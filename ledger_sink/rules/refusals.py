@@ -30,7 +30,8 @@ _STOPPABLE: Final = frozenset({Kind.BET.value, Kind.WITHDRAWAL.value})
 
 STALE_STATE: Final = (Outcome.POSTED.value, "STALE_STATE")
 SOURCE_DEFAULT: Final = "operator"
-ORDERED_BY_LOG: Final = frozenset({"operator", "alert"})
+ALERT: Final = "alert"
+ORDERED_BY_LOG: Final = frozenset({"operator", ALERT})
 """Sources whose statements apply in the order of the log, whatever their own clock says."""
 
 LEVELS: Final = {"player.blocked": BLOCKED, "player.held": HELD, "player.released": FREE}
@@ -96,7 +97,8 @@ def player_state(posting: Posting, leg: Leg) -> Verdict:
     operators and alerts apply in the order of the log: a host whose clock is slow must not lose a
     block. Those of KYC providers are ordered by their own time: an old RED that comes after its
     newer GREEN changes nothing. A time ahead of the broker's is cut to the broker's, or it would
-    override every later statement.
+    override every later statement. Many detectors speak as alerts, each for itself: a hold of one
+    does not weaken the block of another, which only a release lifts.
     """
     event = posting.event
     at_ms = event.appended_at
@@ -105,9 +107,12 @@ def player_state(posting: Posting, leg: Leg) -> Verdict:
     old = posting.player_state()
     source = SOURCE_DEFAULT if event.cause is None else event.cause.type
     if event.operation in LEVELS:
-        if _is_stale(source, old.standings.get(source), at_ms):
+        before, level = old.standings.get(source), LEVELS[event.operation]
+        if _is_stale(source, before, at_ms):
             return STALE_STATE
-        standings = {**old.standings, source: (LEVELS[event.operation], at_ms)}
+        if source == ALERT and level == HELD and before is not None and before[0] == BLOCKED:
+            level = BLOCKED
+        standings = {**old.standings, source: (level, at_ms)}
         posting.state = msgspec.structs.replace(old, standings=standings, event_id=event.event_id)
         return BOOKED
     if event.operation not in ("player.limited", "player.unlimited"):

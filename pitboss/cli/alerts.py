@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
 
 import click
 import msgspec
 from rich.text import Text
 
-from fraud_agents.alerts import PublishedAlert, follow_alerts, read_alerts, read_records
-from fraud_agents.detectors import DEFAULT_RULES, PAST_RULES
+from fraud_agents.alerts import PublishedAlert, follow_alerts, read_alerts
 from fraud_agents.enforcement import brand_of
-from fraud_agents.explanation import Explanation, explain, first_offset_of
-from ledger_sink.queries.people import count_outcomes
 from ledger_sink.rules import debts, payments
 from pitboss.cli import screen
 from pitboss.cli.alert_cases import (
@@ -26,7 +22,13 @@ from pitboss.cli.alert_cases import (
     record_action,
     verdict_option,
 )
-from pitboss.cli.ledger_queries import read_ledger
+from pitboss.cli.alert_explanations import (
+    describe_outcomes,
+    explain_alert,
+    explain_ledger_alert,
+    outcomes_of,
+    show_explanation,
+)
 from pitboss.cli.operator_commands import (
     by_option,
     dry_run_option,
@@ -37,17 +39,14 @@ from pitboss.cli.operator_commands import (
 from pitboss.cli.option_types import period_options
 from pitboss.cli.suggestions import RULE, SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
-from pitboss.ops.periods import check_period, is_within
-from pitboss.ops.rule_changes import read_book
+from pitboss.ops.periods import check_period, format_instant, is_within
 from pitboss.settings import Runtime, read_settings
-from schemas import codec
-from schemas.errors import PitbossError, Rejected, UsageError
-from schemas.events import FraudAlert, WalletTransaction
+from schemas.errors import Rejected, UsageError
+from schemas.events import FraudAlert
 from schemas.money import exponent_of, format_minor
 from schemas.rule_changes import AlertHandling
 from schemas.topics import ALERTS
 
-BAR_WIDTH = 30
 STYLES = {"block": "bold red", "hold": "red", "review": "yellow", "info": "blue"}
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
@@ -100,9 +99,9 @@ def show(*, alert_id: str, as_json: bool) -> None:
         return
     screen.show_pairs(_lines(found.alert))
     for action in read_actions(runtime, found.alert.alert_id):
-        click.echo(f"{_time(action.made_at)}  {action}")
+        click.echo(f"{format_instant(action.made_at)}  {action}")
     if found.closed is not None:
-        click.echo(f"closed at {_time(found.closed.occurred_at)}")
+        click.echo(f"closed at {format_instant(found.closed.occurred_at)}")
     if found.is_contradicted:
         click.echo(
             f"warning: {found.times_sent} copies of this alert differ,"
@@ -123,9 +122,9 @@ def explain_command(context: click.Context, *, alert_id: str, as_json: bool) -> 
     runtime = _runtime()
     alert = _find(runtime, alert_id).alert
     if alert.rule_id in (debts.RULE, payments.RULE, payments.OPENED_RULE):
-        raise UsageError(_explain_ledger_alert(alert))
-    first_offset, explanation = asyncio.run(_explain(runtime, alert))
-    outcomes = _outcomes_of(runtime, explanation.event_ids)
+        raise UsageError(explain_ledger_alert(alert))
+    first_offset, explanation = asyncio.run(explain_alert(runtime, alert))
+    outcomes = outcomes_of(runtime, explanation.event_ids)
     if as_json:
         fields = {
             **msgspec.to_builtins(explanation),
@@ -135,9 +134,9 @@ def explain_command(context: click.Context, *, alert_id: str, as_json: bool) -> 
         }
         click.echo(msgspec.json.encode(fields))
     else:
-        _show_explanation(alert, explanation, first_offset)
+        show_explanation(alert, explanation, first_offset, _lines(alert))
         if outcomes is not None:
-            click.echo(_describe_outcomes(outcomes, len(explanation.event_ids)))
+            click.echo(describe_outcomes(outcomes, len(explanation.event_ids)))
     context.exit(0 if explanation.agrees else 1)
 
 
@@ -221,7 +220,7 @@ async def _watch(runtime: Runtime, *, from_start: bool, count: int | None, as_js
             if as_json:
                 click.echo(msgspec.json.encode(alert))
             else:
-                at = _time(alert.occurred_at)
+                at = format_instant(alert.occurred_at)
                 severity = _severity_text(alert).plain
                 click.echo(f"{at}  {alert.alert_id}  {severity:<6}  {alert.title}")
             seen += 1
@@ -229,78 +228,12 @@ async def _watch(runtime: Runtime, *, from_start: bool, count: int | None, as_js
                 return
 
 
-async def _explain(runtime: Runtime, alert: FraudAlert) -> tuple[int, Explanation]:
-    """Explain an alert; return the first offset that was read, and the explanation."""
-    near = first_offset_of(alert)
-    explanation = await _explain_from(runtime, alert, near)
-    if explanation.agrees or near == 0:
-        return near, explanation
-    click.echo("the re-run differs: reading the whole log before it to make sure", err=True)
-    return 0, await _explain_from(runtime, alert, 0)
-
-
-async def _explain_from(runtime: Runtime, alert: FraudAlert, first_offset: int) -> Explanation:
-    [source] = alert.sources
-    records = await read_records(
-        runtime.broker,
-        runtime.topic(source.topic),
-        source.partition,
-        first_offset,
-        source.last_offset,
-        # The log's key is the player, so only these records need to be decoded.
-        None if alert.player_id is None else alert.player_id.encode(),
-    )
-    decode, events = codec.decoder(WalletTransaction), []
-    for record in records:
-        try:
-            events.append((record.offset, decode(record.value)))
-        except Rejected:
-            continue  # the detectors published it as a dead letter and did not count it either
-    known = (*DEFAULT_RULES, *PAST_RULES)
-    if not any(rule.digest == alert.evidence.get("rule_digest") for rule in known):
-        known = (*known, *(await read_book(runtime)).rules())
-    return explain(alert, events, known)
-
-
-def _outcomes_of(runtime: Runtime, event_ids: Sequence[str]) -> dict[str, int] | None:
-    """Return what the ledger decided about a window's events; None where that is not known.
-
-    D01 counts what was sent; who looks at it wants to know what of it was refused.
-    """
-    if not event_ids:
-        return None
-    try:
-        return read_ledger(runtime, lambda database: count_outcomes(database, event_ids))
-    except PitbossError as error:
-        click.echo(f"note: what the ledger decided about them is not known: {error}", err=True)
-        return None
-
-
-def _describe_outcomes(outcomes: dict[str, int], events: int) -> str:
-    refused = {name: count for name, count in outcomes.items() if name.startswith("REFUSED")}
-    reasons = ", ".join(f"{name} {count}" for name, count in refused.items()) or "none"
-    waiting = events - sum(outcomes.values())
-    undecided = f", {waiting} not decided" if waiting else ""
-    total = sum(refused.values())
-    return f"of these {events} events the ledger refused {total}: {reasons}{undecided}"
-
-
-def _explain_ledger_alert(alert: FraudAlert) -> str:
-    events = ", ".join(alert.sample_event_ids)
-    return (
-        f"{alert.rule_id} is raised by the ledger when it books {events}, not by a detector,"
-        f" so a rule cannot be run again: see `pitboss alerts show {alert.alert_id}` and"
-        f" `pitboss ledger entry {events}` for what was booked, and `pitboss ledger debts` for the"
-        " players in debt now"
-    )
-
-
 def _show_list(found: Sequence[FraudAlert]) -> None:
     headers = ("time (UTC)", "id", "rule", "severity", "player", "seen", "allowed")
     table = screen.table(*headers, whole=("id",), box=None, pad_edge=False)
     for alert in found:
         table.add_row(
-            _time(alert.occurred_at),
+            format_instant(alert.occurred_at),
             alert.alert_id,
             f"{alert.rule_id} v{alert.rule_version}",
             _severity_text(alert),
@@ -323,54 +256,11 @@ def _allowed(alert: FraudAlert) -> str:
     return f"< {alert.threshold}" if alert.threshold else ""
 
 
-def _show_explanation(alert: FraudAlert, explanation: Explanation, first_offset: int) -> None:
-    console = screen.console()
-    console.print(Text(alert.title, "bold"))
-    rule = f"{alert.rule_id} version {alert.rule_version}"
-    if explanation.seconds:
-        console.print(f"{rule}: {alert.threshold} {alert.unit} or more in any window")
-        _show_seconds(alert, explanation)
-    else:
-        console.print(f"{rule}: see `pitboss rules show {alert.rule_id}`")
-        screen.show_pairs(_lines(alert))
-    [source] = alert.sources
-    where = f"{source.topic}-{source.partition}@{first_offset}..{source.last_offset}"
-    word = "agrees" if explanation.agrees else "DOES NOT AGREE"
-    console.print(
-        Text(
-            f"run again over {explanation.records} records of the player in {where}: {word}",
-            "green" if explanation.agrees else "bold red",
-        )
-    )
-    for difference in explanation.differences:
-        console.print(Text(f"  {difference}", "red"))
-
-
-def _show_seconds(alert: FraudAlert, explanation: Explanation) -> None:
-    window_s = (alert.window_end - alert.window_start) // 1_000
-    headers = ("second (UTC)", alert.unit, "", f"last {window_s} s", "")
-    table = screen.table(*headers, box=None, pad_edge=False)
-    for column in (1, 3):
-        table.columns[column].justify = "right"
-    fullest = max([1, *(second.counted for second in explanation.seconds)])
-    for second in explanation.seconds:
-        bar = "█" * -(-second.counted * BAR_WIDTH // fullest)
-        mark = f"◄ {alert.threshold} reached" if second.is_crossing else ""
-        table.add_row(
-            _time(second.at_ms)[11:],
-            str(second.counted),
-            Text(bar, "red" if second.running >= alert.threshold else "cyan"),
-            str(second.running),
-            Text(mark, "bold red"),
-        )
-    screen.show(table)
-
-
 def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
     sources = ", ".join(
         f"{s.topic}-{s.partition}@{s.first_offset}..{s.last_offset}" for s in alert.sources
     )
-    allowed = _allowed(alert)
+    allowed, start = _allowed(alert), format_instant(alert.window_start)
     return [
         ("alert", alert.alert_id),
         ("title", alert.title),
@@ -383,9 +273,9 @@ def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
         ("key", alert.key),
         ("player", alert.player_id or "none"),
         ("seen", f"{alert.observed} {alert.unit}" + (f", allowed {allowed}" if allowed else "")),
-        ("raised by", f"the event of {_time(alert.occurred_at)}"),
-        ("window", f"{_time(alert.window_start)} to {_time(alert.window_end)}, UTC"),
-        ("episode since", _time(alert.episode_start)),
+        ("raised by", f"the event of {format_instant(alert.occurred_at)}"),
+        ("window", f"{start} to {format_instant(alert.window_end)}, UTC"),
+        ("episode since", format_instant(alert.episode_start)),
         ("sources", sources),
         *sorted(alert.evidence.items()),
         ("sample events", "\n".join(alert.sample_event_ids)),
@@ -418,8 +308,3 @@ def _read(runtime: Runtime) -> list[PublishedAlert]:
 
 def _runtime() -> Runtime:
     return resolve_runtime(read_settings())
-
-
-def _time(epoch_ms: int) -> str:
-    at = datetime.fromtimestamp(epoch_ms // 1_000, UTC)
-    return f"{at:%Y-%m-%d %H:%M:%S}" + (f".{epoch_ms % 1_000:03}" if epoch_ms % 1_000 else "")

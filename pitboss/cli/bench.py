@@ -49,7 +49,7 @@ from pitboss.cli.progress import StepProgress
 from pitboss.cli.suggestions import PROVIDER, SuggestingGroup
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, runtime_of, worker_environment
-from schemas.topics import ALERTS, TRANSACTIONS, raw_topic
+from schemas.topics import ALERTS, PLAYER_EVENTS, TRANSACTIONS, raw_topic
 
 _PEER_PACKAGES = {
     "quix_streams": ("quix", QUIX_PACKAGES),
@@ -200,7 +200,15 @@ def _fraud_worker(name: str, runtime: Runtime, log: Path) -> FraudSubject:
     environment = {**worker_environment(runtime), "PITBOSS_LOG_LEVEL": "WARNING"}
     command = ProcessCommand(with_lifeline("pitboss.workers", "fraud"), environment, log)
     source, alerts = runtime.topic(TRANSACTIONS), runtime.topic(ALERTS)
-    return FraudSubject(name, command, runtime.group("fraud.detect"), source, alerts)
+    return FraudSubject(
+        name,
+        command,
+        runtime.group("fraud.detect"),
+        source,
+        alerts,
+        runtime.topic(PLAYER_EVENTS),
+        runtime.database_url,
+    )
 
 
 def _faust_velocity(runtime: Runtime, folder: Path, step_s: float) -> FraudSubject:

@@ -27,10 +27,12 @@ from pitboss.ops.rule_changes import (
     make_change,
     publish_change,
     read_book,
+    topic_of,
 )
 from pitboss.settings import Runtime, read_settings
 from schemas.errors import UsageError, suggest
 from schemas.rule_changes import RuleChange, RuleChangeKind
+from schemas.topics import TRANSACTIONS
 
 POLL_S = 0.2
 
@@ -160,6 +162,39 @@ def snooze(
 
 
 @click.command()
+@click.argument("name")
+@click.option("--player", required=True, help="The player, of any brand.")
+@click.option("--out", "is_out", is_flag=True, help="Take the player out instead.")
+@by_option
+@reason_option
+@wait_option
+@dry_run_option
+@json_option
+def segment(
+    *,
+    name: str,
+    player: str,
+    is_out: bool,
+    actor: str,
+    reason: str,
+    wait_s: float,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Put a player into a segment, to which the scope of a rule may be limited."""
+    change = make_change(
+        RuleChangeKind.SEGMENT,
+        name,
+        0,
+        actor=actor,
+        reason=reason,
+        player_id=player,
+        state="out" if is_out else "in",
+    )
+    _submit(change, wait_s, dry_run=dry_run, as_json=as_json)
+
+
+@click.command()
 @click.argument("first")
 @click.argument("second")
 @json_option
@@ -189,6 +224,8 @@ def status(*, as_json: bool) -> None:
         by = one.actor or "the release"
         table.add_row(f"{rule_id}:{number}", one.rule.title, _state_text(one), by, one.reason)
     screen.show(table)
+    for name, own in sorted(book.segments.items()):
+        click.echo(f"segment {name}: {len(own)} players")
     for snoozed, change in book.snoozes:
         who = f"player {snoozed.player_id}" if snoozed.key is None else f"key {snoozed.key}"
         until = datetime.fromtimestamp(snoozed.until_ms / 1_000, UTC)
@@ -213,6 +250,7 @@ def _status_of(book: RuleBook) -> dict[str, object]:
             }
             for (rule_id, number), one in sorted(book.versions.items())
         ],
+        "segments": {name: sorted(own) for name, own in sorted(book.segments.items())},
         "snoozes": [msgspec.to_builtins(change) for _, change in book.snoozes],
         "refused": [
             {"offset": one.offset, "reason": one.reason, "change": msgspec.to_builtins(one.change)}
@@ -235,7 +273,8 @@ def _submit(change: RuleChange, wait_s: float, *, dry_run: bool, as_json: bool) 
         offset = asyncio.run(append_change(runtime, change))
         result |= {"offset": offset}
         if wait_s:
-            result["from_offsets"] = _wait_until_applied(runtime, offset + 1, wait_s)
+            topic = result["topic"] = _topic_of(runtime, change)
+            result["from_offsets"] = _wait_until_applied(runtime, topic, offset + 1, wait_s)
     if as_json:
         click.echo(msgspec.json.encode(result))
         return
@@ -245,24 +284,33 @@ def _submit(change: RuleChange, wait_s: float, *, dry_run: bool, as_json: bool) 
     click.echo(f"{'would be: ' if dry_run else ''}{name} {what}{share}")
     offsets = result.get("from_offsets")
     if isinstance(offsets, dict):
-        _show_offsets(offsets)
+        _show_offsets(str(result["topic"]), offsets)
 
 
-def _show_offsets(offsets: dict[int, int | None]) -> None:
+def _show_offsets(topic: str, offsets: dict[int, int | None]) -> None:
     if not offsets:
         click.echo("no fraud worker has run yet: it begins with this")
         return
     ready = [f"{part}@{offset}" for part, offset in offsets.items() if offset is not None]
-    click.echo(f"judges the log from {', '.join(ready) or 'no partition yet'} on")
+    click.echo(f"judges {topic} from {', '.join(ready) or 'no partition yet'} on")
     if len(ready) < len(offsets):
         waiting = ", ".join(str(part) for part, offset in offsets.items() if offset is None)
         click.echo(f"not yet in force for the partitions {waiting}: does the fraud worker run?")
 
 
-def _wait_until_applied(runtime: Runtime, position: int, wait_s: float) -> dict[int, int | None]:
+def _topic_of(runtime: Runtime, change: RuleChange) -> str:
+    """Return the topic at whose offsets a change takes effect."""
+    versions = asyncio.run(read_book(runtime)).versions
+    own = [one.rule for (rule_id, _), one in versions.items() if rule_id == change.rule_id]
+    return topic_of(own[0]) if own else TRANSACTIONS
+
+
+def _wait_until_applied(
+    runtime: Runtime, topic: str, position: int, wait_s: float
+) -> dict[int, int | None]:
     deadline_s = time.monotonic() + wait_s
     while True:
-        offsets = read_ledger(runtime, lambda database: applied_from(database, position))
+        offsets = read_ledger(runtime, lambda database: applied_from(database, position, topic))
         if None not in offsets.values() or time.monotonic() >= deadline_s:
             return offsets
         time.sleep(POLL_S)

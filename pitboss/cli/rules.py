@@ -91,6 +91,7 @@ for _command in (
     rule_changes.activate,
     rule_changes.pause,
     rule_changes.snooze,
+    rule_changes.segment,
     rule_changes.diff,
     test_command,
 ):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fraud_agents.detectors import D01_BET_VELOCITY, DETECTORS
 from lab.sandbox.records import RawEvent
+from pitboss.demo.decisions import TrafficLog
 from pitboss.demo.figures import DemoFigures
 from replay.audit.checks import Check
-from replay.audit.evidence import TopicEvidence
-from replay.audit.rerun import differing_alerts, rerun_detectors
+from replay.audit.evidence import TopicEvidence, raised_again
+from replay.audit.rerun import differing_alerts
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class DemoResult:
     checks: list[Check]
     namespace: str = ""
     """Name of what is kept for inspection; empty if nothing is."""
+    hops_ms: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Times of the events by hop, for the report."""
+    traffic: TrafficLog = field(default_factory=TrafficLog)
+    """What was observed of the traffic, for the report."""
 
     @property
     def holds(self) -> bool:
@@ -66,7 +71,7 @@ def _dead_letters(records: Sequence[RawEvent], topics: TopicEvidence) -> Iterato
 def _alerts(speeders: int, topics: TopicEvidence) -> Iterator[str]:
     # The ledger's own alerts come from its tables and not from a detector.
     published = {name: alert for name, alert in topics.alerts.items() if alert.rule_id in DETECTORS}
-    if differing := differing_alerts(published, rerun_detectors(topics.log)):
+    if differing := differing_alerts(published, raised_again(topics)):
         yield f"alert {differing[0]} is not what the detectors find in the log"
     rule_id = D01_BET_VELOCITY.rule_id
     held = {

@@ -15,7 +15,13 @@ from ledger_sink.store.database import LedgerDatabase
 from pitboss.settings import Runtime
 from runtime.postgres.roles import Role
 from schemas.errors import Stalled, Unavailable
-from schemas.topics import TRANSACTIONS, UNRESOLVED
+from schemas.topics import (
+    GAME_RESULTS,
+    PLAYER_EVENTS,
+    SIGNALS,
+    TRANSACTIONS,
+    UNRESOLVED,
+)
 from streams.normalise.handler import NAME as NORMALISE_GROUP
 
 _POLL_S = 0.1
@@ -38,6 +44,7 @@ class QuiescenceMonitor:
     def __init__(self, runtime: Runtime) -> None:
         self._fraud_group = runtime.group(FRAUD_GROUP)
         self._log = runtime.topic(TRANSACTIONS)
+        self._watched = [runtime.topic(name) for name in (PLAYER_EVENTS, GAME_RESULTS, SIGNALS)]
         self._unresolved = runtime.topic(UNRESOLVED)
         self._database = LedgerDatabase(runtime.database_url, "pitboss.demo", role=Role.AUDITOR)
         self._kafka = KafkaPipelineProgress(runtime.broker, runtime.namespace, NORMALISE_GROUP)
@@ -85,6 +92,7 @@ class QuiescenceMonitor:
             offsets = {f"{row[1]}-{row[2]}": row[column] for row in rows if row[0] == "ledger"}
             if not has_passed(ends, offsets):
                 return DemoProgress(await self.read_booked_records(), name)
+        ends = {**ends, **await self._kafka.end_offsets(self._watched)}
         if not has_passed(ends, await self._kafka.committed_offsets(self._fraud_group)):
             return DemoProgress(await self.read_booked_records(), "the fraud agents")
         return DemoProgress(await self.read_booked_records(), "")

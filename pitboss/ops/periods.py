@@ -87,3 +87,9 @@ def parse_duration_ms(text: str) -> int:
     if match is None:
         raise UsageError(f"{text!r} is not a duration: write 90s, 30m, 12h or 14d")
     return int(match[1]) * _UNITS_MS[match[2]]
+
+
+def format_instant(epoch_ms: int) -> str:
+    """Return an event time in UTC, to the second or, where it has more, to the millisecond."""
+    at = datetime.fromtimestamp(epoch_ms // 1_000, UTC)
+    return f"{at:%Y-%m-%d %H:%M:%S}" + (f".{epoch_ms % 1_000:03}" if epoch_ms % 1_000 else "")

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from fraud_agents.detectors.shard import WATCHED
 from pitboss.ops import raw_topics
 from pitboss.settings import Runtime
 from runtime.postgres.roles import RightsMissing, Role
 from schemas.errors import Unavailable
-from schemas.topics import TRANSACTIONS, UNRESOLVED, raw_pattern
+from schemas.topics import SIGNALS, TRANSACTIONS, UNRESOLVED, raw_pattern
 from streams.drift.handler import source_pattern
 
 GROUPS: Final = {
@@ -38,11 +39,12 @@ def find_sources(runtime: Runtime, note: Callable[[str], None]) -> dict[str, str
         "normalise": raw_pattern(runtime.namespace, providers),
         "ledger": _exactly(runtime.topic(TRANSACTIONS)),
         "resolve": _exactly(runtime.topic(UNRESOLVED)),
-        "fraud": _exactly(runtime.topic(TRANSACTIONS)),
+        "fraud": _exactly(*map(runtime.topic, (*WATCHED, SIGNALS))),
         "drift": source_pattern(runtime.namespace, providers),
     }
     return {runtime.group(GROUPS[role]): pattern for role, pattern in patterns.items()}
 
 
-def _exactly(topic: str) -> str:
-    return f"^{re.escape(topic)}$"
+def _exactly(*topics: str) -> str:
+    names = "|".join(map(re.escape, topics))
+    return f"^({names})$" if len(topics) > 1 else f"^{names}$"

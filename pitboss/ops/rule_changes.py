@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
 from typing import Any
 
 from fraud_agents.activations import Marker, Timeline
-from fraud_agents.detectors import DEFAULT_RULES
+from fraud_agents.detectors import DEFAULT_RULES, DETECTORS
+from fraud_agents.detectors.catalogue import SIGNAL_DETECTORS
+from fraud_agents.detectors.signal_base import Scope
 from fraud_agents.rule_book import RuleBook, encode_rule
 from fraud_agents.rules import Rule
 from fraud_agents.settings import GROUP
@@ -20,9 +21,7 @@ from runtime.postgres.statements import statements_of
 from schemas import codec
 from schemas.errors import Rejected, UsageError
 from schemas.rule_changes import RuleChange, RuleChangeKind
-from schemas.topics import RULES, TRANSACTIONS
-
-_WATCHED: Mapping[str, str] = {"consumer": GROUP, "topic": TRANSACTIONS}
+from schemas.topics import RULES, SIGNALS, TRANSACTIONS
 
 
 def make_change(
@@ -84,19 +83,34 @@ async def append_change(runtime: Runtime, change: RuleChange) -> int:
     return int(offset)
 
 
-async def applied_from(database: LedgerDatabase, position: int) -> dict[int, int | None]:
+def topic_of(rule: Rule) -> str:
+    """Return the topic at whose offsets a version of a rule takes effect."""
+    classes = DETECTORS[rule.detector_id]
+    over_signals = SIGNAL_DETECTORS.get(rule.detector_id)
+    if over_signals is not None:
+        return SIGNALS if over_signals.scope is Scope.ALL else TRANSACTIONS
+    return classes[0].topic
+
+
+async def applied_from(
+    database: LedgerDatabase, position: int, topic: str = TRANSACTIONS
+) -> dict[int, int | None]:
     """Return by partition the first offset that the rules as of `position` judge, None: none yet.
 
     Empty where no fraud worker has run.
     """
     statement = statements_of("fraud_agents", "activations")["applied_from"]
-    return dict(await database.query(statement, {**_WATCHED, "position": position}))
+    where = {"consumer": GROUP, "topic": topic, "position": position}
+    return dict(await database.query(statement, where))
 
 
-async def read_timelines(database: LedgerDatabase) -> dict[int, Timeline]:
-    """Return the activation markers of every partition of the log."""
-    rows = await database.query(statements_of("fraud_agents", "activations")["markers"], _WATCHED)
-    timelines: dict[int, Timeline] = {}
-    for partition, from_offset, position, rule_set, _ in rows:
-        timelines.setdefault(partition, Timeline()).add(Marker(from_offset, position, rule_set))
+async def read_timelines(database: LedgerDatabase) -> dict[str, dict[int, Timeline]]:
+    """Return the activation markers of every partition that is watched, by topic."""
+    statement = statements_of("fraud_agents", "activations")["markers"]
+    timelines: dict[str, dict[int, Timeline]] = {}
+    for topic, partition, from_offset, position, rule_set, _ in await database.query(
+        statement, {"consumer": GROUP}
+    ):
+        own = timelines.setdefault(topic, {}).setdefault(partition, Timeline())
+        own.add(Marker(from_offset, position, rule_set))
     return timelines

@@ -14,8 +14,8 @@ import msgspec
 from ledger_sink.rules.book import LogEvent
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.log_check import checksum
-from replay.audit.rerun import name_record
-from runtime.kafka.topic_reader import read_topics
+from replay.audit.rerun import name_record, rerun_detectors
+from runtime.kafka.topic_reader import partition_bounds, read_topics
 from runtime.postgres.statements import statements_of
 from runtime.security import BrokerAddress
 from schemas import codec
@@ -24,9 +24,11 @@ from schemas.events import (
     Attempt,
     DeadLetter,
     FraudAlert,
+    GameResult,
     MarketSettlement,
     PlayerEvent,
     Position,
+    RiskSignal,
     WalletBalance,
     WalletOutcome,
     WalletTransaction,
@@ -35,9 +37,11 @@ from schemas.topics import (
     ALERTS,
     BALANCES,
     DEAD_LETTER_SUFFIX,
+    GAME_RESULTS,
     OUTCOMES,
     PLAYER_EVENTS,
     SETTLEMENTS,
+    SIGNALS,
     TRANSACTIONS,
     UNRESOLVED,
     dead_letter_topic,
@@ -48,7 +52,17 @@ from streams.normalise.mapping.normaliser import Normaliser
 from streams.providers.registry import DIALECTS
 
 SQL = statements_of("replay.audit", "checks")
-_OURS = (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, SETTLEMENTS, BALANCES, OUTCOMES, ALERTS)
+_OURS = (
+    TRANSACTIONS,
+    UNRESOLVED,
+    PLAYER_EVENTS,
+    GAME_RESULTS,
+    SETTLEMENTS,
+    SIGNALS,
+    BALANCES,
+    OUTCOMES,
+    ALERTS,
+)
 
 
 @dataclass(slots=True)
@@ -74,6 +88,10 @@ class TopicEvidence:
     balance_history: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """Version and producer time (epoch ms) of every balance by key, in the order of the topic."""
     alerts: dict[str, FraudAlert] = field(default_factory=dict)
+    watched: dict[str, dict[int, list[tuple[int, Any]]]] = field(default_factory=dict)
+    """What detectors read beside the log: records by topic and partition, with their offsets."""
+    partitions: int = 0
+    """Number of partitions of the log."""
     outcomes: dict[tuple[str, Attempt], WalletOutcome] = field(default_factory=dict)
     contradictions: list[str] = field(default_factory=list)
     """Outcomes of one attempt that differ; records under a wrong key, at odds with themselves, or
@@ -165,10 +183,17 @@ async def read_all_topics(
     dead = {
         qualified_name(dead_letter_topic(raw_topic(provider)), namespace) for provider in providers
     } | {qualified_name(dead_letter_topic(name), namespace) for name in (TRANSACTIONS, UNRESOLVED)}
+    log = qualified_name(TRANSACTIONS, namespace)
+    topics.partitions = len(await partition_bounds(broker, {log}))
     readers = _TopicReaders(topics, namespace)
     async for record in read_topics(broker, raw | ours | dead):
         readers.read(record)
     return topics
+
+
+def raised_again(topics: TopicEvidence) -> dict[str, FraudAlert]:
+    """Return the alerts that the rules of the release raise over these topics."""
+    return rerun_detectors(topics.log, others=topics.watched, partitions=topics.partitions)
 
 
 class _TopicReaders:
@@ -178,6 +203,7 @@ class _TopicReaders:
         self._topics = topics
         self._transaction = codec.decoder(WalletTransaction)
         self._player_event = codec.decoder(PlayerEvent)
+        self._result, self._signal = codec.decoder(GameResult), codec.decoder(RiskSignal)
         self._balance, self._outcome = codec.decoder(WalletBalance), codec.decoder(WalletOutcome)
         self._settlement = codec.decoder(MarketSettlement)
         self._alert, self._dead_letter = codec.decoder(FraudAlert), codec.decoder(DeadLetter)
@@ -188,6 +214,8 @@ class _TopicReaders:
             TRANSACTIONS: self._read_log,
             UNRESOLVED: self._read_unresolved,
             PLAYER_EVENTS: self._read_player_event,
+            GAME_RESULTS: self._read_result,
+            SIGNALS: self._read_signal,
             SETTLEMENTS: self._read_settlement,
             BALANCES: self._read_balance,
             OUTCOMES: self._read_outcome,
@@ -243,8 +271,20 @@ class _TopicReaders:
         topics.without_player[where] = (event.event_id, event.attempt)
         topics.attempts.add(event.attempt)
 
-    def _read_player_event(self, _: Position, record: Any) -> None:
-        self._topics.attempts.add(self._player_event(record.value).attempt)
+    def _read_player_event(self, where: Position, record: Any) -> None:
+        event = self._player_event(record.value)
+        self._topics.attempts.add(event.attempt)
+        self._note_watched(PLAYER_EVENTS, where, event)
+
+    def _read_result(self, where: Position, record: Any) -> None:
+        self._note_watched(GAME_RESULTS, where, self._result(record.value))
+
+    def _read_signal(self, where: Position, record: Any) -> None:
+        self._note_watched(SIGNALS, where, self._signal(record.value))
+
+    def _note_watched(self, topic: str, where: Position, event: Any) -> None:
+        own = self._topics.watched.setdefault(topic, {}).setdefault(where.partition, [])
+        own.append((where.offset, event))
 
     def _read_settlement(self, _: Position, record: Any) -> None:
         self._topics.attempts.add(self._settlement(record.value).attempt)

@@ -6,8 +6,9 @@ The same rules in the same order must give the same rows and the same alerts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from fraud_agents.activations import Timeline, rerun_partition
+from fraud_agents.activations import Timeline, rerun_shard, rerun_signals
 from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.rule_book import RuleBook
 from ledger_sink.booking.committer import EVENTS_PER_TRANSACTION_MAX
@@ -21,6 +22,7 @@ from runtime.postgres.statements import statements_of
 from schemas.errors import UsageError
 from schemas.events import FraudAlert
 from schemas.policies import LedgerPolicy
+from schemas.topics import SIGNALS, TRANSACTIONS
 
 _SQL = statements_of("replay.audit", "checks")
 
@@ -96,19 +98,38 @@ def group_slices(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
 def rerun_detectors(
     log: Mapping[int, Iterable[LogEvent]],
     book: RuleBook | None = None,
-    timelines: Mapping[int, Timeline] | None = None,
+    timelines: Mapping[str, Mapping[int, Timeline]] | None = None,
+    others: Mapping[str, Mapping[int, Iterable[tuple[int, Any]]]] | None = None,
+    *,
+    partitions: int = 0,
 ) -> dict[str, FraudAlert]:
     """Return the alerts that the rules raise over a whole log by partition.
 
-    `timelines` say from which offsets on which rules of the `book` apply; without them it is the
-    rules of the release. Each record of an alert is a value of its own: see `name_record`.
+    `others` are the records of the other watched topics by topic and partition, with their offsets;
+    for those of `risk.signals.v1` the log has `partitions`. `timelines` say by topic and partition
+    from which offsets on which rules of the `book` apply; without them it is the rules of the
+    release. Each record of an alert is a value of its own: see `name_record`.
     """
-    book = book or RuleBook(DEFAULT_RULES)
+    book, others, timelines = book or RuleBook(DEFAULT_RULES), others or {}, timelines or {}
+    watched: dict[int, dict[str, Iterable[tuple[int, Any]]]] = {
+        partition: {TRANSACTIONS: ((one.source.offset, one.event) for one in records)}
+        for partition, records in log.items()
+    }
+    for topic, own in others.items():
+        for partition, records in own.items() if topic != SIGNALS else ():
+            watched.setdefault(partition, {})[topic] = records
     found: dict[str, FraudAlert] = {}
-    for partition, records in log.items():
-        timeline = (timelines or {}).get(partition, Timeline())
-        events = ((one.source.offset, one.event) for one in records)
-        for alert, _ in rerun_partition(events, partition, timeline, book.rule_set_at):
+    for partition, by_topic in watched.items():
+        own_timelines = {
+            topic: of_topic[partition]
+            for topic, of_topic in timelines.items()
+            if partition in of_topic
+        }
+        for alert, _ in rerun_shard(by_topic, partition, own_timelines, book.rule_set_at):
+            found[name_record(alert)] = alert
+    for partition, signals in others.get(SIGNALS, {}).items():
+        timeline = timelines.get(SIGNALS, {}).get(partition, Timeline())
+        for alert in rerun_signals(signals, partition, partitions, timeline, book.rule_set_at):
             found[name_record(alert)] = alert
     return found
 

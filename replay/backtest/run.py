@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from fraud_agents.detectors import DETECTORS
 from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.rules import Rule
 from replay.backtest.margins import MARGINS, demand_more
 from replay.log.blocks import LogBlock, LogSource
 from schemas import codec
-from schemas.errors import Rejected
+from schemas.errors import Rejected, UsageError
 from schemas.events import AlertStatus, FraudAlert, WalletTransaction
+from schemas.topics import TRANSACTIONS
 
 DRAFT: Final = "draft"
 ACTIVE: Final = "active"
@@ -103,6 +105,11 @@ def run_backtest(
 
     The same log gives the same alerts, to the id. Raises UsageError, LogGap, Unavailable.
     """
+    if not any(one.topic == TRANSACTIONS for one in DETECTORS[plan.draft.detector_id]):
+        raise UsageError(
+            f"the detector {plan.draft.detector_id} reads more than the log, which is what a "
+            "back-test reads: publish the draft as shadow instead"
+        )
     result = BacktestRun({name: RuleRun(rule) for name, rule in plan.rules.items()})
     begins = source.first_at(plan.topic, max(0, plan.since_ms - plan.warm_up_ms))
     insides = source.first_at(plan.topic, plan.since_ms)

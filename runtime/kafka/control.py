@@ -20,12 +20,9 @@ from typing import Any, Final
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import ConsumerStoppedError, KafkaError, UnknownTopicOrPartitionError
-from mode import Service
 
-from runtime.kafka.clients import METADATA_AGE_MS, is_retriable, stop_client
 from runtime.kafka.intake.intake import Intake
-from runtime.kafka.tasks import crash_on_stray_cancel
+from runtime.kafka.topic_follower import TopicFollower
 from runtime.security import BrokerAddress
 
 EVERY_COMPONENT: Final = "*"
@@ -33,7 +30,6 @@ _PLACE: Final = re.compile(r"(.+)-(\d{1,9})@(\d{1,18})", re.ASCII)
 POLL_MS: Final = 500
 FETCH_WAIT_MS: Final = 5_000
 """How long the broker holds a fetch back; a command ends the wait."""
-RETRY_S: Final = 2.0
 
 UNREAD: Final = "the control topic has not been read yet"
 """Why a worker that starts takes no record: it does not know yet whether it is paused."""
@@ -143,8 +139,10 @@ def format_utc(epoch_ms: int) -> str:
     return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class Control(Service):
+class Control(TopicFollower):
     """Service that executes the commands for one component: it pauses and resumes its intakes."""
+
+    subject = "commands"
 
     def __init__(
         self,
@@ -152,15 +150,18 @@ class Control(Service):
         topic: str,
         component: str,
         intakes: list[Intake],
-        **kwargs: Any,
     ) -> None:
         """Prepare to listen for commands to one component, without connecting.
 
         Pauses the intakes at once, until the topic has been read: they may start before this.
         """
-        super().__init__(**kwargs)
-        self._broker = broker
-        self._topic = topic
+        super().__init__(
+            broker,
+            topic,
+            f"{component}.control",
+            is_subscribed=True,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+        )
         self._component = component
         self._intakes = intakes
         self._pause: Pause | None = None
@@ -183,36 +184,7 @@ class Control(Service):
                 intake.resume()
         self._pause, self._has_read = pause, True
 
-    @Service.task
-    @crash_on_stray_cancel
-    async def _listen(self) -> None:
-        while not self.should_stop:
-            consumer = AIOKafkaConsumer(
-                self._topic,
-                **self._broker.aiokafka_options(),
-                client_id=f"{self._component}.control",
-                group_id=None,
-                auto_offset_reset="earliest",
-                metadata_max_age_ms=METADATA_AGE_MS,
-                fetch_max_wait_ms=FETCH_WAIT_MS,
-            )
-            try:
-                await consumer.start()
-                await self._follow(consumer)
-            except ConsumerStoppedError:
-                return
-            except UnknownTopicOrPartitionError:
-                self._take_as_empty()
-                await self.sleep(RETRY_S)
-            except KafkaError as error:
-                if not is_retriable(error):
-                    raise
-                self.log.warning("no commands reach this worker: %s", error)
-                await self.sleep(RETRY_S)
-            finally:
-                await stop_client(consumer)
-
-    def _take_as_empty(self) -> None:
+    def take_as_empty(self) -> None:
         """Resume where the topic does not exist; what was read before it was deleted holds."""
         if not self._has_read:
             self.log.warning(
@@ -222,7 +194,8 @@ class Control(Service):
             )
             self.apply(None)
 
-    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+    async def follow(self, consumer: AIOKafkaConsumer) -> None:
+        """Read the topic to its end, then obey, and read on until stopped."""
         # What holds is known at the end that the log had at the start.
         ends = await consumer.end_offsets(consumer.assignment())
         pause: Pause | None = None

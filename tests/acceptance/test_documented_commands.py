@@ -97,6 +97,8 @@ ELSEWHERE = {
     "pitboss replay export": "test_export_cli.py",
     "pitboss replay sql": "test_outputs.py",
     "pitboss replay compare": "test_outputs.py",
+    "pitboss replay plot": "test_plot_cli.py",
+    "marimo edit": "test_notebook.py",
     "pitboss rules test": "test_backtest_cli.py",
     "pitboss replay record": "test_archive_cli.py",
     "pitboss replay play": "test_archive_cli.py",
@@ -117,6 +119,7 @@ PARSED_ONLY = {
     "pitboss bench latency": "loads the servers for minutes",
     "pitboss bench replay": "loads the servers for minutes; test_bench_replay.py runs it at a small size",
     "pitboss bench pipeline": "loads the servers for minutes; test_bench_pipeline.py runs it at a small size",
+    "mkdir": "makes the reader's own folder",
     "make": "its targets run the linters, the tests and the demo themselves; .ci/run runs them",
     "source .venv/bin/activate": "changes the reader's own shell",
 }

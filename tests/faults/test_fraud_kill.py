@@ -25,6 +25,7 @@ from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.detectors.partition import PartitionDetectors
 from pitboss.settings import worker_environment
 from replay.audit.rerun import name_record
+from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from schemas import codec
 from schemas.events import FraudAlert, WalletTransaction
 from schemas.topics import TRANSACTIONS
@@ -200,12 +201,17 @@ async def append_and_watch(runtime, count: int) -> dict[str, FraudAlert]:
     """Append the log in chunks; return what the detectors say of it, read once and undisturbed."""
     watches = [PartitionDetectors(DEFAULT_RULES, part) for part in range(PARTITIONS)]
     offsets, alerts = [0] * PARTITIONS, []
-    for chunk in batched(long_log(random.Random(SEED), count), CHUNK):
-        for event in chunk:
-            part = fraud_log.partition_of(event.player_id or "")
-            alerts += watches[part].observe(event, offsets[part])
-            offsets[part] += 1
-        await append(runtime, chunk)
+    encode, topic = codec.encoder(WalletTransaction), runtime.topic(TRANSACTIONS)
+    async with BatchProducer(ProducerSettings(runtime.broker, "pitboss.test")) as producer:
+        for chunk in batched(long_log(random.Random(SEED), count), CHUNK):
+            records: list[list[OutRecord]] = [[] for _ in range(PARTITIONS)]
+            for event in chunk:
+                part = fraud_log.partition_of(event.player_id or "")
+                alerts += watches[part].observe(event, offsets[part])
+                offsets[part] += 1
+                records[part].append(((event.player_id or "").encode(), encode(event), (), None))
+            for part, own in enumerate(records):
+                await producer.send_batch(topic, part, own)
     assert await fraud_log.ends(runtime) == dict(enumerate(offsets))
     return by_id(alerts)
 

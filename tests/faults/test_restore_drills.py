@@ -47,7 +47,7 @@ UNKNOWN = "00000000-0000-5000-8000-000000000000"
 def one_outcome(runtime, prefix: str) -> WalletOutcome:
     """An answer that was given to an event whose id begins so."""
     topic, decode = runtime.topic(OUTCOMES), codec.decoder(WalletOutcome)
-    with BrokerLog(runtime.bootstrap_servers) as source:
+    with BrokerLog(runtime.broker) as source:
         for partition, (begin, end) in source.bounds(topic).items():
             for block in source.read(topic, partition, begin, end):
                 for value in block.values:
@@ -58,7 +58,7 @@ def one_outcome(runtime, prefix: str) -> WalletOutcome:
 
 
 async def give(runtime, outcome: WalletOutcome) -> None:
-    settings = ProducerSettings(runtime.bootstrap_servers, "pitboss.test")
+    settings = ProducerSettings(runtime.broker, "pitboss.test")
     async with BatchProducer(settings) as producer:
         value = codec.encoder(WalletOutcome)(outcome)
         await producer.send(runtime.topic(OUTCOMES), (outcome.player_id or "").encode(), value)

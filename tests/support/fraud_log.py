@@ -86,13 +86,15 @@ def _key_and_value(event: WalletTransaction) -> tuple[str, bytes]:
     return event.player_id, _encode(event)
 
 
-async def append_bytes(runtime: Runtime, records: Iterable[tuple[str, bytes | None]]) -> None:
+async def append_bytes(
+    runtime: Runtime, records: Iterable[tuple[str, bytes | None]], topic: str = TRANSACTIONS
+) -> None:
     producer = AIOKafkaProducer(**runtime.broker.aiokafka_options(), acks="all", linger_ms=5)
     await producer.start()
     try:
-        topic = runtime.topic(TRANSACTIONS)
+        name = runtime.topic(topic)
         sent = [
-            await producer.send(topic, value, player.encode(), partition=partition_of(player))
+            await producer.send(name, value, player.encode(), partition=partition_of(player))
             for player, value in records
         ]
         await asyncio.gather(*sent)
@@ -139,7 +141,9 @@ def snapshots(runtime: Runtime) -> dict[int, int]:
     """Return the offset of each partition's snapshot; empty while the table does not exist."""
     with psycopg.connect(runtime.database_url) as connection:
         try:
-            rows = connection.execute("SELECT part, next_offset FROM fraud.snapshot").fetchall()
+            rows = connection.execute(
+                "SELECT part, next_offset FROM fraud.snapshot WHERE topic = %s", (TRANSACTIONS,)
+            ).fetchall()
         except psycopg.errors.UndefinedTable:
             return {}
     return dict(rows)
@@ -159,6 +163,15 @@ async def committed_offsets(runtime: Runtime) -> dict[int, int]:
 
     The agent commits it when a batch and its alerts are acknowledged.
     """
+    topic = runtime.topic(TRANSACTIONS)
+    found = await committed(runtime, [TopicPartition(topic, n) for n in range(PARTITIONS)])
+    return {tp.partition: offset for tp, offset in found.items()}
+
+
+async def committed(
+    runtime: Runtime, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """Return the group's committed offset of each partition; 0 where there is none."""
     consumer = AIOKafkaConsumer(
         **runtime.broker.aiokafka_options(),
         group_id=runtime.group("fraud.detect"),
@@ -166,26 +179,24 @@ async def committed_offsets(runtime: Runtime) -> dict[int, int]:
     )
     await consumer.start()
     try:
-        found = {}
-        for partition in range(PARTITIONS):
-            found[partition] = (
-                await consumer.committed(TopicPartition(runtime.topic(TRANSACTIONS), partition))
-                or 0
-            )
-        return found
+        return {tp: await consumer.committed(tp) or 0 for tp in partitions}
     finally:
         await consumer.stop()
 
 
 async def ends(runtime: Runtime) -> dict[int, int]:
+    """Return the end of each partition of the log."""
+    found = await all_ends(runtime, [runtime.topic(TRANSACTIONS)])
+    return {tp.partition: end for tp, end in found.items()}
+
+
+async def all_ends(runtime: Runtime, topics: Iterable[str]) -> dict[TopicPartition, int]:
+    """Return the end of each partition of topics with as many partitions as the log."""
     consumer = AIOKafkaConsumer(**runtime.broker.aiokafka_options())
     await consumer.start()
     try:
-        tps = [
-            TopicPartition(runtime.topic(TRANSACTIONS), partition)
-            for partition in range(PARTITIONS)
-        ]
-        return {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
+        tps = [TopicPartition(topic, number) for topic in topics for number in range(PARTITIONS)]
+        return dict(await consumer.end_offsets(tps))
     finally:
         await consumer.stop()
 
@@ -221,7 +232,7 @@ HOLD_ONLY = D01_VERSION_1
 
 def settings_of(runtime: Runtime, **changes) -> FraudSettings:
     return FraudSettings(
-        **runtime.broker.aiokafka_options(),
+        broker=runtime.broker,
         database_url=runtime.database_url,
         namespace=runtime.namespace,
         code_version="test",

@@ -18,8 +18,8 @@ from ledger_sink.store.database import LedgerDatabase
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, runtime_of
 from replay.audit.checks import Check, check_offsets, check_replay, check_tables, check_topics
-from replay.audit.evidence import TopicEvidence, read_all_topics, read_tables
-from replay.audit.rerun import differing_alerts, name_record, rerun_detectors
+from replay.audit.evidence import TopicEvidence, raised_again, read_all_topics, read_tables
+from replay.audit.rerun import differing_alerts, name_record
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.topic_reader import read_topics
 from schemas import codec
@@ -145,5 +145,5 @@ async def _check_alerts(runtime: Runtime, topics: TopicEvidence) -> Check:
             continue  # the ledger raises it, not a detector
         if published.setdefault(name_record(alert), alert) != alert:
             contradictions.append(alert.alert_id)
-    wrong = [*contradictions, *differing_alerts(published, rerun_detectors(topics.log))]
+    wrong = [*contradictions, *differing_alerts(published, raised_again(topics))]
     return Check("alerts_equal", not wrong, f"{len(published)} alerts; differing: {wrong[:3]}")

@@ -90,11 +90,13 @@ UPDATE barrier SET log_ends = %(ends)s WHERE id = ANY(%(barriers)s)
 SELECT topic, part, next_offset FROM stream_position WHERE topic IN (%(log)s, %(unresolved)s)
 
 -- name: finalise
--- Finally not found: no such transaction with a player is booked, and none is parked and about to be.
+-- Finally not found: no such transaction with a player is booked, and none is parked and about to be. The age counts
+-- from the event's first attempt: a caller gives each attempt only seconds, and sends another one.
 UPDATE parked AS p
    SET state = 'FINAL'
  WHERE p.state = 'WAITING' AND p.part = ANY(%(parts)s) AND p.barrier = ANY(%(barriers)s)
-   AND extract(epoch FROM now() - p.parked_at) * 1000 >= %(min_age_ms)s
+   AND extract(epoch FROM now() - (SELECT min(attempt.parked_at) FROM parked attempt
+                                    WHERE attempt.event_id = p.event_id)) * 1000 >= %(min_age_ms)s
    AND NOT EXISTS (SELECT FROM entry e WHERE e.event_id = p.reference_event_id AND e.player_id IS NOT NULL)
    AND NOT EXISTS (SELECT FROM parked other
                     WHERE other.event_id = p.reference_event_id AND other.event_id <> p.event_id

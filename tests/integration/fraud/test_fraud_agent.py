@@ -15,14 +15,14 @@ from psycopg import sql
 from fraud_agents import snapshots as migration
 from fraud_agents.activations import Marker
 from fraud_agents.rules import rule_set_name
-from fraud_agents.snapshots import SnapshotStore
+from fraud_agents.snapshots import SnapshotRow, SnapshotStore
 from runtime.kafka.intake.intake import Intake
 from runtime.postgres.migrations import MigrationChanged, MigrationSet
 from schemas import codec
 from schemas.errors import Fenced, InvariantBroken, Unavailable
 from schemas.events import DeadLetter, OffsetRange
 from schemas.identity import alert_id
-from schemas.topics import ALERTS, TRANSACTIONS
+from schemas.topics import ALERTS, PLAYER_EVENTS, TRANSACTIONS
 from tests.support import fraud_log
 from tests.support.fraud_log import (
     HOLD_ONLY,
@@ -38,6 +38,7 @@ from tests.support.fraud_log import (
 )
 
 pytestmark = pytest.mark.integration
+SEVEN = (TRANSACTIONS, 7)
 
 
 @pytest.fixture
@@ -78,9 +79,15 @@ async def test_an_unreadable_record_is_a_dead_letter_and_the_next_ones_are_watch
     fast = burst("fast", T0, 500)
     await append(log, fast[:250])
     await append_bytes(log, [("fast", b"no avro"), ("fast", None)])
+    await append_bytes(log, [("fast", b"no avro")], PLAYER_EVENTS)
     await append(log, fast[250:])
     async with running_agent(settings_of(log)):
         await fraud_log.wait_until_processed(log)
+
+        async def is_a_letter() -> bool:
+            return bool(await fraud_log.read_all(log, PLAYER_EVENTS + ".dlt"))
+
+        await fraud_log.wait_until(is_a_letter, "a dead letter of a player event")
     assert [alert.observed for alert in await read_alerts(log)] == [500]
     letters = [
         codec.decoder(DeadLetter)(r.value)
@@ -162,7 +169,9 @@ async def test_other_rules_go_on_from_the_snapshot_and_the_change_is_on_record(l
     assert [(alert.rule_version, alert.observed) for alert in await read_alerts(log)] == [(9, 400)]
     changes = query(
         log,
-        "SELECT from_offset, rule_set FROM fraud.activation WHERE part = %s ORDER BY from_offset",
+        "SELECT from_offset, rule_set FROM fraud.activation WHERE topic = %s AND part = %s"
+        " ORDER BY from_offset",
+        TRANSACTIONS,
         partition_of("fast"),
     )
     assert changes == [(0, rule_set_name(old)), (399, rule_set_name(new))]
@@ -216,7 +225,7 @@ async def test_alerts_go_out_while_the_database_is_away_until_too_much_is_unsave
 @pytest.fixture
 async def stores(runtime):
     migration.migrate(runtime.database_url)
-    pair = [SnapshotStore(runtime.database_url, "fraud.detect", TRANSACTIONS) for _ in range(2)]
+    pair = [SnapshotStore(runtime.database_url, "fraud.detect") for _ in range(2)]
     yield pair
     for store in pair:
         await store.on_stop()
@@ -224,10 +233,10 @@ async def stores(runtime):
 
 async def test_who_has_lost_a_partition_can_write_no_snapshot(stores):
     old, new = stores
-    [first] = await old.claim([7])
+    [first] = await old.claim([SEVEN])
     assert (first.partition, first.epoch, first.next_offset, first.state) == (7, 1, 0, None)
-    await old.save(7, first.epoch, 10, "rules", b"ten")
-    [second] = await new.claim([7])
+    await old.save([SnapshotRow(TRANSACTIONS, 7, first.epoch, 10, "rules", b"ten")])
+    [second] = await new.claim([SEVEN])
     assert (second.epoch, second.next_offset, second.rule_set, second.state) == (
         2,
         10,
@@ -235,59 +244,62 @@ async def test_who_has_lost_a_partition_can_write_no_snapshot(stores):
         b"ten",
     )
     with pytest.raises(Fenced, match="7@99"):
-        await old.save(7, first.epoch, 99, "rules", b"zombie")
-    await new.save(7, second.epoch, 20, "rules", b"twenty")
+        await old.save([SnapshotRow(TRANSACTIONS, 7, first.epoch, 99, "rules", b"zombie")])
+    await new.save([SnapshotRow(TRANSACTIONS, 7, second.epoch, 20, "rules", b"twenty")])
     with pytest.raises(InvariantBroken, match="already at 20"):
-        await new.save(7, second.epoch, 19, "rules", b"back")
-    [third] = await old.claim([7])
+        await new.save([SnapshotRow(TRANSACTIONS, 7, second.epoch, 19, "rules", b"back")])
+    [third] = await old.claim([SEVEN])
     assert (third.next_offset, third.state) == (20, b"twenty")
 
 
 async def test_only_the_owner_of_a_partition_activates_its_rules(stores):
     old, new = stores
-    [first] = await old.claim([7])
-    await old.activate(7, first.epoch, Marker(0, 0, "a"))
-    await old.activate(7, first.epoch, Marker(12, 1, "b"))
-    await old.activate(7, first.epoch, Marker(12, 2, "c"))  # its reply was lost, or nothing came
-    [second] = await new.claim([7])
+    [first] = await old.claim([SEVEN])
+    await old.activate(*SEVEN, first.epoch, Marker(0, 0, "a"))
+    await old.activate(*SEVEN, first.epoch, Marker(12, 1, "b"))
+    await old.activate(
+        *SEVEN, first.epoch, Marker(12, 2, "c")
+    )  # its reply was lost, or nothing came
+    [second] = await new.claim([SEVEN])
     assert second.markers == (Marker(0, 0, "a"), Marker(12, 2, "c"))
     with pytest.raises(Fenced, match="7@99"):
-        await old.activate(7, first.epoch, Marker(99, 3, "zombie"))
-    [third] = await new.claim([7])
+        await old.activate(*SEVEN, first.epoch, Marker(99, 3, "zombie"))
+    [third] = await new.claim([SEVEN])
     assert third.markers == second.markers
 
 
 async def test_a_save_whose_reply_was_lost_can_be_repeated(stores):
     store, _ = stores
-    [claim] = await store.claim([0])
-    await store.save(0, claim.epoch, 5, "rules", b"five")
-    await store.save(0, claim.epoch, 5, "rules", b"five")
+    [claim] = await store.claim([(TRANSACTIONS, 0)])
+    await store.save([SnapshotRow(TRANSACTIONS, 0, claim.epoch, 5, "rules", b"five")])
+    await store.save([SnapshotRow(TRANSACTIONS, 0, claim.epoch, 5, "rules", b"five")])
 
 
 async def test_a_lost_connection_is_unavailable_once_and_then_opened_again(stores, runtime):
     store, _ = stores
-    [claim] = await store.claim([0])
+    [claim] = await store.claim([(TRANSACTIONS, 0)])
     query(
         runtime,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pitboss.fraud'",
     )
     with pytest.raises(Unavailable):
-        await store.save(0, claim.epoch, 5, "rules", b"five")
-    await store.save(0, claim.epoch, 5, "rules", b"five")
+        await store.save([SnapshotRow(TRANSACTIONS, 0, claim.epoch, 5, "rules", b"five")])
+    await store.save([SnapshotRow(TRANSACTIONS, 0, claim.epoch, 5, "rules", b"five")])
 
 
 async def test_a_megabyte_of_state_comes_back_as_it_was(stores):
     store, other = stores
     state = bytes(range(256)) * 4_096
-    [claim] = await store.claim([0])
-    await store.save(0, claim.epoch, 5, "rules", state)
-    [again] = await other.claim([0])
+    [claim] = await store.claim([(TRANSACTIONS, 0)])
+    await store.save([SnapshotRow(TRANSACTIONS, 0, claim.epoch, 5, "rules", state)])
+    [again] = await other.claim([(TRANSACTIONS, 0)])
     assert again.state == state
 
 
 async def test_claims_of_many_at_once_do_not_lock_each_other_out(stores):
     first, second = stores
-    claims = await asyncio.gather(first.claim(range(24)), second.claim(reversed(range(24))))
+    places = [(topic, part) for topic in (TRANSACTIONS, PLAYER_EVENTS) for part in range(24)]
+    claims = await asyncio.gather(first.claim(places), second.claim(places[::-1]))
     assert {claim.epoch for side in claims for claim in side} == {1, 2}
 
 

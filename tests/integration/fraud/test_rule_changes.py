@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from fraud_agents.activations import rerun_partition
+from fraud_agents.activations import rerun_shard
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli.main import cli
 from pitboss.ops.rule_changes import read_book, read_timelines
@@ -62,9 +62,10 @@ async def replay(runtime) -> list[FraudAlert]:
         await database.close()
     records = await fraud_log.read_all(runtime, TRANSACTIONS)
     alerts: list[FraudAlert] = []
-    for partition, timeline in timelines.items():
+    for partition in timelines[TRANSACTIONS]:
         own = [(r.offset, decode(r.value)) for r in records if r.partition == partition]
-        found = rerun_partition(own, partition, timeline, book.rule_set_at)
+        of_partition = {topic: by_number[partition] for topic, by_number in timelines.items()}
+        found = rerun_shard({TRANSACTIONS: own}, partition, of_partition, book.rule_set_at)
         alerts += [alert for alert, _ in found]
     return alerts
 
@@ -123,4 +124,4 @@ async def test_a_rule_goes_through_its_life_while_the_worker_is_killed(runtime, 
     assert (own["state"], own["by"]) == ("paused", "kim")
     with psycopg.connect(runtime.database_url) as connection:
         [(count,)] = connection.execute("SELECT count(*) FROM fraud.activation").fetchall()
-    assert count >= 5 * PARTITIONS
+    assert count >= 5 * 4 * PARTITIONS

@@ -273,6 +273,22 @@ async def test_an_attempt_that_comes_again_goes_where_it_went_before(roles):
     ]
 
 
+async def test_the_age_of_not_found_counts_from_the_first_attempt(roles, runtime):
+    """A caller waits a few seconds and asks again: an age of each attempt's own would never be reached in time."""
+    resolver, _, log = roles
+    resolver._min_age_ms = 60_000
+    first, further, other = notice(), notice(), notice("psp-2")
+    await resolver.park(0, 0, 1, parked_events(first))
+    with psycopg.connect(runtime.database_url) as connection:
+        connection.execute("UPDATE parked SET parked_at = parked_at - interval '61 s'")
+    await resolver.park(0, 1, 3, parked_events(further, other, start=1))
+    await passed_by_all(resolver, log)
+    assert [(key, event.attempt.offset) for key, event in log.records] == [
+        ("psp-1", first.attempt.offset),
+        ("psp-1", further.attempt.offset),
+    ]
+
+
 async def passed_by_all(resolver, log):
     """As often as it takes."""
     log.done = dict(log.raw)

@@ -37,7 +37,7 @@ def held(kind: str, url: str) -> Held:
         case "dead letters":
             letters = DeadLetterDatabase(url, "pitboss.test")
             return Held(letters.transaction, letters.on_stop)
-    snapshots = SnapshotStore(url, "fraud.detect", "wallet.transactions.v1")
+    snapshots = SnapshotStore(url, "fraud.detect")
     return Held(snapshots._database.transaction, snapshots.on_stop)
 
 

@@ -23,7 +23,6 @@ from runtime.dead_letters.database import DeadLetterDatabase
 from runtime.postgres import migrations
 from runtime.postgres.roles import RightsMissing, Role, session_options, take_role_sync
 from schemas.errors import InvariantBroken
-from schemas.topics import TRANSACTIONS
 from tests.integration.postgres.test_migrations import one_more
 from tests.support.ledger_events import bet, deposit, log_event
 from tests.support.table_catalogue import fill, row_of, tables
@@ -204,7 +203,7 @@ async def test_a_superusers_session_works_with_its_roles_rights(url):
             Role.WRITER.value,
         )
     await letters.close()
-    snapshots = SnapshotStore(url, "fraud.detect", TRANSACTIONS)
+    snapshots = SnapshotStore(url, "fraud.detect")
     async with snapshots._database.transaction() as connection:
         assert await (await connection.execute("SELECT current_user::text")).fetchone() == (
             Role.WRITER.value,

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from fraud_agents.alerts import PublishedAlert
 from ledger_sink.rules.debts import debt_alert
 from pitboss.cli import alerts
-from pitboss.cli.alerts import _describe_outcomes
+from pitboss.cli.alert_explanations import describe_outcomes
 from pitboss.cli.main import cli
 from schemas.events import Position
 
@@ -78,8 +78,8 @@ def test_an_alert_about_no_player_releases_none(pitboss, monkeypatch):
 
 def test_refused_bets_are_told_apart_from_booked_ones():
     outcomes = {"POSTED": 480, "REFUSED_FUNDS": 15, "REFUSED_BLOCKED": 2}
-    assert _describe_outcomes(outcomes, 500) == (
+    assert describe_outcomes(outcomes, 500) == (
         "of these 500 events the ledger refused 17: REFUSED_FUNDS 15, REFUSED_BLOCKED 2, "
         "3 not decided"
     )
-    assert _describe_outcomes({"POSTED": 500}, 500).endswith("refused 0: none")
+    assert describe_outcomes({"POSTED": 500}, 500).endswith("refused 0: none")

@@ -48,7 +48,10 @@ SOURCES = {
     "ns.normalise": r"^ns\.provider\.(hub88)\.raw\.v1$",
     "ns.ledger.post": r"^ns\.wallet\.transactions\.v1$",
     "ns.ledger.resolve": r"^ns\.wallet\.transactions\.unresolved\.v1$",
-    "ns.fraud.detect": r"^ns\.wallet\.transactions\.v1$",
+    "ns.fraud.detect": (
+        r"^(ns\.wallet\.transactions\.v1|ns\.player\.events\.v1|ns\.game\.results\.v1"
+        r"|ns\.risk\.signals\.v1)$"
+    ),
     "ns.drift": r"^(ns\.schema\.samples\.v1|ns\.provider\.(hub88)\.raw\.v1\.dlt)$",
 }
 

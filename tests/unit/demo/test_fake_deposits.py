@@ -66,7 +66,7 @@ def enforced(log):
         whole.append(event)
         for alert in detectors.observe(event, offset):
             alerts[f"{alert.alert_id}/{alert.revision}"] = alert
-            order = enforcement.record_for(alert, is_blocked=detectors.is_blocked(alert))
+            order = enforcement.record_for(alert)
             if order is None or not detectors.may_stop(alert):
                 continue
             raw = SimpleNamespace(

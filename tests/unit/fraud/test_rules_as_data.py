@@ -16,7 +16,7 @@ from fraud_agents.rule_book import RuleBook, decode_rule, encode_rule
 from fraud_agents.rule_files import differences, file_detectors, rule_of, schema_of
 from fraud_agents.rule_set import RuleEntry, RuleSet, RuleState, Snooze, share_of
 from fraud_agents.rules import ControlGroup, Rule, RuleScope
-from lab.fraud.story import PlayerStory, Stream
+from lab.fraud.story import DAY_MS, PlayerStory, Stream
 from pitboss.workers.fraud import create_enforcement
 from schemas.errors import UsageError
 from schemas.rule_changes import RuleChange, RuleChangeKind
@@ -101,13 +101,15 @@ class TestFiles:
             (b"[", "not JSON"),
             (b"[]", "does not run a detector"),
             (written(detector="D99"), "does not run a detector 'D99'"),
-            (written(detector="D08"), "does not run a detector 'D08'"),
             (written(parameters={"treshold": 3}), r"parameters.*'treshold' was unexpected"),
             (written(parameters={"limits": {"none": 3}}), "'none' was unexpected"),
             (written(parameters={"threshold": "many"}), "threshold.*'many' is not of type"),
             (written(reason="why"), "reason"),
             (written(severity="fatal"), "severity"),
-            (written(control={"percent": 90, "exposed_minor_max": 1}), "percent.*maximum"),
+            (
+                written(control={"percent": 90, "exposed_minor_max": 1, "day_minor_max": 1}),
+                "percent.*maximum",
+            ),
             (written(detector="D02", rule="D02", scope={"games": ["g"]}), "'games' was unexpected"),
             (written(parameters={"cooldown_ms": 5}), "cooldown_ms 5 is less than"),
         ],
@@ -250,7 +252,7 @@ class TestAlerts:
         assert share_of("D01", self.alert_of("p1")) != share_of("D02", self.alert_of("p1"))
 
     def test_the_control_group_is_held_and_capped_in_money(self):
-        rule = msgspec.structs.replace(D02, control=ControlGroup(10, 50_000))
+        rule = msgspec.structs.replace(D02, control=ControlGroup(10, 50_000, 10**9))
         rules = RuleSet((RuleEntry(rule),))
         held = []
         for number in range(1_000):
@@ -277,6 +279,106 @@ class TestAlerts:
         assert only_blocks is not None
         # Where blocks are enforced, the money of the control group waits all the same.
         assert only_blocks.record_for(alert) == order
+
+    def test_the_control_group_is_capped_in_money_a_day(self):
+        """So many players cannot make up the sum that one may not: also after a restart."""
+        rule = msgspec.structs.replace(D02, control=ControlGroup(50, 50_000, 100_000))
+        stream, day_ms = Stream(8), 86_400_000
+        for day in range(2):
+            for number in range(60):
+                PlayerStory(stream).confirm(T0 + day * day_ms + number * 60_000, 30_000, None)
+        straight, cut = PartitionDetectors([rule], 0), PartitionDetectors([rule], 0)
+        found, again = [], []
+        for offset, sent in enumerate(stream.in_order()):
+            found += straight.observe(sent.record, offset)
+            state = cut.state()
+            cut = PartitionDetectors([rule], 0)
+            cut.restore(state)
+            again += cut.observe(sent.record, offset)
+        assert again == found
+        opened = [alert for alert in found if alert.status == "OPEN"]
+        held = [alert for alert in opened if alert.handling == "control"]
+        # Three of EUR 300 fit into EUR 1,000, and on the next day three more.
+        assert [alert.occurred_at // day_ms - T0 // day_ms for alert in held] == [0] * 3 + [1] * 3
+        assert len(opened) == 120
+        assert {alert.severity for alert in opened if alert not in held} == {"block"}
+        # An alert that is closed says the same as when it was opened.
+        said = {alert.alert_id: alert.handling for alert in opened}
+        assert all(alert.handling == said[alert.alert_id] for alert in found)
+
+    def test_an_alert_that_grows_beyond_the_days_money_is_a_block(self):
+        rule = msgspec.structs.replace(D02, control=ControlGroup(50, 10**9, 100_000))
+        stream = Stream(8)
+        for _ in range(20):
+            story = PlayerStory(stream)
+            story.confirm(T0, 4_000, None)
+        watch = PartitionDetectors([rule], 0)
+        held = [
+            alert
+            for offset, sent in enumerate(stream.in_order())
+            for alert in watch.observe(sent.record, offset)
+            if alert.handling == "control"
+        ]
+        story.player_id = held[0].player_id or ""
+        stream.sent.clear()
+        story.confirm(T0 + 60_000, 200_000, None)
+        [sent] = stream.sent
+        [alert] = watch.observe(sent.record, 20)
+        assert (alert.alert_id, alert.handling, alert.severity) == (
+            held[0].alert_id,
+            "normal",
+            "block",
+        )
+
+    def test_a_segment_limits_a_rule_to_its_players_from_a_record_on(self):
+        rule = msgspec.structs.replace(D02, scope=RuleScope(segments=["vip", "new"]))
+        book = RuleBook([rule])
+        changes = [("vip", "in", "p-1"), ("new", "in", "p-2"), ("new", "out", "p-2")]
+        for offset, (name, state, player) in enumerate(changes):
+            change = self.member(name, state, player)
+            assert book.apply(change, offset) is None
+        sets = [book.rule_set_at(position) for position in range(4)]
+        assert [sets[n].players_of(rule) for n in range(4)] == [
+            frozenset(),
+            {"p-1"},
+            {"p-1", "p-2"},
+            {"p-1"},
+        ]
+        stream = Stream(4)
+        stories = [PlayerStory(stream) for _ in range(3)]
+        for number, story in enumerate(stories, start=1):
+            story.player_id = f"p-{number}"
+        watch = PartitionDetectors(sets[0], 0)
+        found: list[tuple[int, str | None]] = []
+        for offset, rules in enumerate(sets):
+            watch.switch_rules(rules)
+            for story in stories:
+                story.confirm(T0 + offset * DAY_MS * 2, 1_000, None)
+            for sent in stream.sent:
+                found += [
+                    (offset, alert.player_id)
+                    for alert in watch.observe(sent.record, len(found) + 10 * offset)
+                    if alert.status == "OPEN"
+                ]
+            stream.sent.clear()
+        assert found == [(1, "p-1"), (2, "p-1"), (2, "p-2"), (3, "p-1")]
+
+    @pytest.mark.parametrize("bad", [("VIP", "in", "p"), ("vip", "maybe", "p"), ("vip", "in", "")])
+    def test_a_change_of_a_segment_that_says_too_little_is_refused(self, bad):
+        assert RuleBook([D02]).apply(self.member(*bad), 0) is not None
+
+    def member(self, name, state, player):
+        return RuleChange(
+            change_id="c",
+            kind=RuleChangeKind.SEGMENT.value,
+            rule_id=name,
+            rule_version=0,
+            actor="kim",
+            reason="a test",
+            made_at=0,
+            state=state,
+            player_id=player,
+        )
 
     def test_a_snooze_is_of_one_player_and_ends(self):
         alert = self.alert_of("p", occurred_at=1_000)

@@ -130,7 +130,7 @@ def control() -> tuple[Control, RecordingIntake]:
 
 async def follow(service: Control, end: int, *fetches: list[bytes]) -> None:
     consumer: Any = Topic(service, end, *fetches, [])
-    await asyncio.wait_for(service._follow(consumer), 2)
+    await asyncio.wait_for(service.follow(consumer), 2)
 
 
 def test_a_worker_takes_no_record_before_it_has_read_the_topic():
@@ -195,8 +195,8 @@ async def listen(service: Control, monkeypatch: pytest.MonkeyPatch, attempts: in
         async def stop(self) -> None:
             pass
 
-    monkeypatch.setattr("runtime.kafka.control.AIOKafkaConsumer", Consumer)
-    monkeypatch.setattr("runtime.kafka.control.RETRY_S", 0.0)
+    monkeypatch.setattr("runtime.kafka.topic_follower.AIOKafkaConsumer", Consumer)
+    monkeypatch.setattr("runtime.kafka.topic_follower.RETRY_S", 0.0)
     tasks = [task for task in service._get_tasks() if "_listen" in str(task)]
     assert len(tasks) == 1
     await asyncio.wait_for(tasks[0].fun(service), 5)

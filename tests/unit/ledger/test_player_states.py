@@ -62,6 +62,29 @@ def test_a_source_takes_back_only_its_own_block():
     ]
 
 
+def test_a_hold_of_an_alert_does_not_weaken_the_block_of_another():
+    book = book_of(
+        deposit("d", 100),
+        state_event("player.blocked", "1", "alert"),
+        state_event("player.held", "2", "alert"),
+        bet("a", 1),
+        state_event("player.released", "3", "alert"),
+        state_event("player.held", "4", "alert"),
+        bet("b", 1),
+        request("w"),
+        state_event("player.blocked", "5"),
+        state_event("player.held", "6"),
+        bet("c", 1),
+    )
+    # An operator's hold is their last word; a detector's is one of many.
+    assert [outcomes(book)[at] for at in (3, 6, 7, 10)] == [
+        "REFUSED_BLOCKED",
+        "POSTED",
+        "REFUSED_BLOCKED",
+        "POSTED",
+    ]
+
+
 @pytest.mark.parametrize("skew_ms", [0, 10**12])
 def test_an_old_verdict_after_a_newer_one_changes_nothing(skew_ms):
     red, green = (

@@ -1,0 +1,188 @@
+"""All that is decided from one partition number of the watched topics: pure.
+
+Detectors over one topic see its records as they come. Those over the log and the player events see
+both merged by event time. For the detectors with other keys than the player, each record gives a
+partial signal; those of all partitions are read together elsewhere (`global_signals.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from fraud_agents.detectors.global_signals import GLOBAL_KINDS, partial_signal, watermark_signal
+from fraud_agents.detectors.ordered import GRACE_MS, OrderedDetectors, judged_offset_of
+from fraud_agents.detectors.partition import PartitionDetectors
+from fraud_agents.detectors.signal_base import Scope
+from fraud_agents.rule_set import RuleSet, rule_set_of
+from fraud_agents.rules import Rule
+from fraud_agents.signals import signals_of
+from schemas.events import FraudAlert, PlayerEvent, RiskSignal, WalletTransaction
+from schemas.heartbeats import Watched, is_heartbeat, player_heartbeat
+from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, TRANSACTIONS
+
+WATCHED: Final = (TRANSACTIONS, PLAYER_EVENTS, GAME_RESULTS)
+MERGED: Final = (PLAYER_EVENTS, TRANSACTIONS)
+"""Topics with the player as their key: a player's records have one partition number in both. Of
+records of one time, what is known of the player comes before what they do."""
+IDLE_MS: Final = 1_000
+"""How far a topic without records may be behind the others, in event time, before that is said."""
+WATERMARK_STEP_MS: Final = 500
+"""Least difference of two watermarks of a partition on `risk.signals.v1`."""
+
+
+class InputState(msgspec.Struct, frozen=True, array_like=True):
+    """Snapshot of a topic's partition; one of them holds the merge that it belongs to."""
+
+    single: bytes
+    sent_ms: int
+    merged: bytes = b""
+
+
+class ShardDetectors:
+    """The detectors over the partitions of one number, of the topics that are there.
+
+    `rules` may differ by topic: each topic changes them at an offset of its own.
+    """
+
+    def __init__(
+        self, rules: Iterable[Rule] | RuleSet | Mapping[str, RuleSet], partition: int
+    ) -> None:
+        by_topic = (
+            rules if isinstance(rules, Mapping) else dict.fromkeys(WATCHED, rule_set_of(rules))
+        )
+        first = next(iter(by_topic.values()))
+        self.partition = partition
+        self.single = {
+            topic: PartitionDetectors(by_topic.get(topic, first), partition, topic)
+            for topic in WATCHED
+        }
+        self.merged = self._make_merged(by_topic.get(TRANSACTIONS, first))
+        self._sent_ms = dict.fromkeys(WATCHED, 0)
+        self._newest: tuple[WalletTransaction, int] | None = None
+        self._signals: list[RiskSignal] = []
+        self.late_signals = 0
+        """Records since the start that were too late for the detectors over several partitions."""
+
+    def _make_merged(self, rules: RuleSet) -> OrderedDetectors:
+        inputs = [(topic, self.partition) for topic in MERGED]
+        return OrderedDetectors(rules, inputs, Scope.PLAYER, MERGED)
+
+    def rule_set_of(self, topic: str) -> str:
+        """Return the name of the rules in force over a topic."""
+        return self.single[topic].rule_set
+
+    def may_stop(self, alert: FraudAlert) -> bool:
+        """Return whether an alert may block or hold its player, by its rule and its handling."""
+        own = self.single[TRANSACTIONS]
+        return own.may_stop(alert) or self.merged.may_stop(alert)
+
+    def observe(self, topic: str, event: Watched, offset: int) -> list[FraudAlert]:
+        """Take in a record of a topic, each offset once and in the order of its partition."""
+        own = self.single[topic]
+        if isinstance(event, WalletTransaction) and event.occurred_at > own.watermark_ms:
+            self._newest = (event, offset)
+        alerts = own.observe(event, offset)
+        if topic in MERGED:
+            source = (topic, self.partition)
+            alerts += self.merged.observe(event, source, offset, is_repeat=own.is_repeat)
+        if not own.is_repeat and not is_heartbeat(event):
+            self._collect(topic, event, offset, own.watermark_ms)
+        return alerts
+
+    def _collect(self, topic: str, event: Watched, offset: int, newest_ms: int) -> None:
+        signals = signals_of(event, topic, self.partition, offset, GLOBAL_KINDS[topic])
+        if not signals:
+            return
+        # Decided here, where every record of the partition is seen.
+        if event.occurred_at < newest_ms - GRACE_MS:
+            self.late_signals += 1
+            return
+        self._signals += [partial_signal(signal, event.provider) for signal in signals]
+
+    def take_signals(self, topic: str, next_offset: int) -> list[RiskSignal]:
+        """Return the partial signals since the last call, and how far the topic has come.
+
+        To be called after a batch of records of the topic, which ends before `next_offset`.
+        """
+        newest_ms = self.single[topic].watermark_ms
+        if self._signals or newest_ms >= self._sent_ms[topic] + WATERMARK_STEP_MS:
+            self._sent_ms[topic] = newest_ms
+            place = (topic, self.partition, max(0, next_offset - 1))
+            self._signals.append(watermark_signal(place, newest_ms))
+        signals, self._signals = self._signals, []
+        return signals
+
+    def newest_ms(self, topic: str) -> int:
+        """Return the newest event time of a topic; 0 before its first record."""
+        return self.single[topic].watermark_ms
+
+    def heartbeat(self) -> PlayerEvent | None:
+        """Return a heartbeat for player events that are idle; None while the log waits for none.
+
+        To be written to their partition only if all of it has been read.
+        """
+        if self._newest is None:
+            return None
+        event, offset = self._newest
+        if event.occurred_at < self.newest_ms(PLAYER_EVENTS) + IDLE_MS:
+            return None
+        return player_heartbeat(event, f"{TRANSACTIONS}-{self.partition}@{offset}")
+
+    def is_waited_for(self, topic: str, newest_ms: int) -> bool:
+        """Return whether a topic is far behind others, which have come to `newest_ms`."""
+        return newest_ms >= max(self.newest_ms(topic), self._sent_ms[topic]) + IDLE_MS
+
+    def idle_signal(self, topic: str, next_offset: int, newest_ms: int) -> RiskSignal:
+        """Return the signal that an idle topic has nothing before `newest_ms`.
+
+        To be written only if all of the topic's partition before `next_offset` has been read, and
+        no more is there.
+        """
+        self._sent_ms[topic] = newest_ms
+        return watermark_signal((topic, self.partition, max(0, next_offset - 1)), newest_ms)
+
+    def switch_rules(self, topic: str, rules: RuleSet) -> list[FraudAlert]:
+        """Go on under other rules over a topic; return the ends of alerts that are not raised."""
+        return self.single[topic].switch_rules(rules)
+
+    def plan_switches(
+        self, switches: Sequence[tuple[int, int]], rule_set_at: Callable[[int], RuleSet]
+    ) -> None:
+        """Have the merge change rules at offsets of the log: see `OrderedDetectors`."""
+        self.merged.plan_switches(switches, rule_set_at)
+
+    def states(self) -> dict[str, bytes]:
+        """Return a snapshot by topic, of one moment; equal states give equal bytes."""
+        # A topic without a record is not saved; a merge of nothing need not be.
+        has_log = self.single[TRANSACTIONS].watermark_ms > 0
+        holder = TRANSACTIONS if has_log else PLAYER_EVENTS
+        return {
+            topic: msgspec.msgpack.encode(
+                InputState(
+                    own.state(),
+                    self._sent_ms[topic],
+                    self.merged.state() if topic == holder else b"",
+                )
+            )
+            for topic, own in self.single.items()
+        }
+
+    def restore(
+        self, states: Mapping[str, bytes], rules_of_log: Callable[[int], RuleSet] | None = None
+    ) -> None:
+        """Take over snapshots by topic, before any record; a topic may be missing.
+
+        `rules_of_log` gives the rules that were in force at an offset of the log: the merge is
+        behind it. Raises ValueError for bytes that are not snapshots.
+        """
+        for topic, state in states.items():
+            saved = msgspec.msgpack.decode(state, type=InputState)
+            self.single[topic].restore(saved.single)
+            self._sent_ms[topic] = saved.sent_ms
+            if saved.merged:
+                if rules_of_log is not None:
+                    self.merged = self._make_merged(rules_of_log(judged_offset_of(saved.merged)))
+                self.merged.restore(saved.merged)
