@@ -11,6 +11,7 @@ from gateway.calls import CallDesk
 from gateway.decisions.reading import FindSession
 from gateway.decisions.routes import RouteTable
 from gateway.decisions.sessions import PlayerSession, SessionKey
+from gateway.files import FileReader, FileSource, find_sources
 from gateway.outcomes import OutcomeReader
 from gateway.server import GatewayServer
 from gateway.settings import GatewaySettings
@@ -52,7 +53,11 @@ def create_gateway(settings: GatewaySettings, dialects: Dialects = DIALECTS) -> 
     stats, attempts = GatewayStats(), Attempts()
     app.supervise(GatewayStatsLogger(stats))
     app.when_observed(lambda telemetry: telemetry.meters.add_source(stats.samples))
-    appender = app.supervise(RawAppender(settings.broker, name, table.topics))
+    sources = _file_sources(settings, dialects)
+    topics = {*table.topics, *(source.topic for source in sources)}
+    appender = app.supervise(RawAppender(settings.broker, name, topics))
+    if sources:
+        app.supervise(FileReader(sources, appender, settings.connector))
     app.supervise(
         OutcomeReader(
             settings.broker,
@@ -75,6 +80,18 @@ def create_gateway(settings: GatewaySettings, dialects: Dialects = DIALECTS) -> 
     server = app.supervise(GatewayServer(settings, table, desk))
     app.when_observed(lambda telemetry: _observe_answers(server, telemetry))
     return Gateway(app, server, appender, attempts, stats)
+
+
+def _file_sources(settings: GatewaySettings, dialects: Dialects) -> list[FileSource]:
+    if settings.files_folder is None:
+        return []
+    return find_sources(
+        settings.files_folder,
+        dialects,
+        settings.providers,
+        settings.brands,
+        settings.namespace,
+    )
 
 
 def _observe_answers(server: GatewayServer, telemetry: WorkerTelemetry) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from runtime.security import BrokerAddress
@@ -31,6 +32,8 @@ class GatewaySettings:
     currency: str = ""
     """Of every wallet, for calls that name neither a currency nor a session; empty: none."""
     connector: str = "gateway"
+    files_folder: Path | None = None
+    """Where bank statements and reports are put; None: no files are read."""
     in_flight_max: int = 20_000
     """Calls that wait at the same time; more are answered at once as unavailable."""
     player_rate: float = 20.0

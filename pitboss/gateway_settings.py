@@ -31,6 +31,7 @@ class DoorSettings:
     """None: as each provider's face says."""
     player_rate: int
     provider_rate: int | None
+    files_folder: Path | None
 
 
 def read_gateway_settings(environ: Mapping[str, str] | None = None) -> DoorSettings:
@@ -52,6 +53,7 @@ def read_gateway_settings(environ: Mapping[str, str] | None = None) -> DoorSetti
         patience_ms=given["gateway_patience_ms"].value,
         player_rate=given["gateway_player_rate"].value,
         provider_rate=given["gateway_provider_rate"].value,
+        files_folder=given["gateway_files"].value,
     )
 
 

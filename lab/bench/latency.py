@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
@@ -56,6 +56,8 @@ class LatencyBenchPlan:
     rates: Sequence[int]
     seconds: int
     servers_origin: str
+    beside: Mapping[int, ProcessCommand] = field(default_factory=dict)
+    """Processes that run during some of the measurements, by the number of the measurement."""
 
 
 @dataclass(frozen=True)
@@ -175,31 +177,53 @@ async def _measure_rates(
     progress.begin(f"warming the broker up at {max(plan.rates):,} a second")
     expected += (await _send(plan, producer, max(plan.rates), BROKER_WARM_UP_S, progress))[0]
     await _wait_for_outcomes(listener, expected, processes)
-    for rate in plan.rates:
-        progress.begin(f"warming up at {rate:,} a second")
-        expected += (await _send(plan, producer, rate, WARM_UP_S, progress))[0]
-        await _wait_for_outcomes(listener, expected, processes)
-        progress.begin(f"{rate:,} a second")
-        before = await broker.end_offsets(plan.raw)
-        worker_s = {role: process.cpu_s() for role, process in processes.items()}
-        machine_s = machine_cpu_s()
-        sent, took_s = await _send(plan, producer, rate, plan.seconds, progress)
-        busy = (machine_cpu_s() - machine_s) / took_s
-        workers = {
-            role: (process.cpu_s() - worker_s[role]) / took_s for role, process in processes.items()
-        }
-        expected += sent
-        await _wait_for_outcomes(listener, expected, processes)
-        appended = await broker.timestamps(plan.raw, before)
-        if len(appended) != sent:
-            raise BenchFailed(f"{sent} records were sent and {len(appended)} lie on {plan.raw}")
-        arrived = {place: listener.arrived[Attempt(plan.raw, *place)] for place in appended}
-        latencies = Latencies.of([arrived[place] - at_ms for place, at_ms in appended.items()])
-        at.append(LatencyAtRate(rate, sent, took_s, latencies, busy, workers))
+    for number, rate in enumerate(plan.rates):
+        with ExitStack() as beside:
+            if (command := plan.beside.get(number)) is not None:
+                processes = {**processes, "beside": beside.enter_context(MeasuredProcess(command))}
+            one = await _measure(
+                plan, rate, broker, producer, listener, processes, expected, progress
+            )
+        processes = {role: each for role, each in processes.items() if role != "beside"}
+        expected = listener.total
+        at.append(one)
+        latencies = one.latencies
         progress.end(f"p50 {latencies.p50_ms:.0f} ms, p99 {latencies.p99_ms:.0f} ms")
     if listener.outcomes.keys() != {"POSTED"}:
         raise BenchFailed(f"not every event was booked: {listener.outcomes}")
     return at
+
+
+async def _measure(
+    plan: LatencyBenchPlan,
+    rate: int,
+    broker: BrokerView,
+    producer: BatchProducer,
+    listener: OutcomeListener,
+    processes: Mapping[str, MeasuredProcess],
+    expected: int,
+    progress: BenchProgress,
+) -> LatencyAtRate:
+    """Measure at one rate; `expected` outcomes have come before."""
+    progress.begin(f"warming up at {rate:,} a second")
+    expected += (await _send(plan, producer, rate, WARM_UP_S, progress))[0]
+    await _wait_for_outcomes(listener, expected, processes)
+    progress.begin(f"{rate:,} a second")
+    before = await broker.end_offsets(plan.raw)
+    worker_s = {role: process.cpu_s() for role, process in processes.items()}
+    machine_s = machine_cpu_s()
+    sent, took_s = await _send(plan, producer, rate, plan.seconds, progress)
+    busy = (machine_cpu_s() - machine_s) / took_s
+    workers = {
+        role: (process.cpu_s() - worker_s[role]) / took_s for role, process in processes.items()
+    }
+    await _wait_for_outcomes(listener, expected + sent, processes)
+    appended = await broker.timestamps(plan.raw, before)
+    if len(appended) != sent:
+        raise BenchFailed(f"{sent} records were sent and {len(appended)} lie on {plan.raw}")
+    arrived = {place: listener.arrived[Attempt(plan.raw, *place)] for place in appended}
+    latencies = Latencies.of([arrived[place] - at_ms for place, at_ms in appended.items()])
+    return LatencyAtRate(rate, sent, took_s, latencies, busy, workers)
 
 
 async def _send(

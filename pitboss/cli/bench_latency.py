@@ -34,6 +34,7 @@ from pitboss.cli.bench_environment import (
     servers_option,
     with_lifeline,
 )
+from pitboss.cli.bench_replay import measure_beside_replay
 from pitboss.cli.bench_sides import build_base, side_namespace, worker_commands, write_keyring
 from pitboss.cli.suggestions import PROVIDER
 from pitboss.ops.topic_admin import admin_client
@@ -96,6 +97,12 @@ class InFlightList(click.ParamType):
     help="At --rate (200), in turns with the workers of this git revision, which is built in an"
     " environment of its own: p50, and the CPU of both workers.",
 )
+@click.option(
+    "--replay",
+    "is_beside_replay",
+    is_flag=True,
+    help="At --rate (200), in turns beside a replay at its default quota, then one at full speed.",
+)
 @pairs_option
 @click.option(
     "--seconds",
@@ -135,6 +142,7 @@ def latency_command(
     in_flight: tuple[int, ...],
     is_traced: bool,
     base: str | None,
+    is_beside_replay: bool,
     pairs: int,
     seconds: int | None,
     rounds: int,
@@ -157,8 +165,9 @@ def latency_command(
     publish: the broker has acknowledged the outcome, or the reader has it. fetch_outcome: the
     reader has it.
     """
-    if (rates and in_flight and not is_traced) or (base and (in_flight or is_traced)):
-        raise UsageError("--closed, --base and --rate are measurements: give one of them")
+    is_other = base or is_beside_replay
+    if (rates and in_flight and not is_traced) or (is_other and (in_flight or is_traced)):
+        raise UsageError("--closed, --base, --replay and --rate are measurements: give one of them")
     if providers and not {"hub88", "house"} <= set(providers):
         raise UsageError("--provider: the bets are Hub88's and the money is from house: add both")
     with open_bench(may_use_given=may_use_given) as opened:
@@ -166,6 +175,10 @@ def latency_command(
         if base:
             figures = bench.compare(build_base(opened, base), rates, pairs, seconds or SECONDS)
             title, name = "this code and another revision", "latency-base"
+        elif is_beside_replay:
+            rate, *_ = rates or (_RATE,)
+            figures = measure_beside_replay(bench, rate, pairs, seconds or SECONDS)
+            title, name = "beside a replay", "latency-replay"
         elif is_traced:
             figures = bench.trace(in_flight, rates, seconds or SECONDS)
             title, name = "a bet, hop by hop", "latency-hops"
@@ -185,7 +198,7 @@ class LatencyBench:
     def __init__(
         self, opened: BenchRun, partitions: int | None, providers: Collection[str] | None
     ) -> None:
-        self._opened = opened
+        self.opened = self._opened = opened
         self._partitions = partitions
         self._providers = providers
         self._keys = SandboxKeys.generate()
@@ -197,23 +210,26 @@ class LatencyBench:
 
         opened, rates = self._opened, rates or RATES
         with bench_namespace(opened.servers, opened.name) as runtime:
-            opened.progress.begin("signing bets")
-            needed = round(max(rates) * BROKER_WARM_UP_S) + sum(
-                round(rate * (seconds + WARM_UP_S)) for rate in rates
-            )
-            bets = list(islice(endless_bets(self._keys, PLAYERS), needed))
-            plan = LatencyBenchPlan(
-                broker=runtime.broker,
-                workers=worker_commands(opened, runtime, _ROLES, self._keyring),
-                opening=self._opening(runtime),
-                bets=iter(bets),
-                raw=runtime.topic(raw_topic("hub88")),
-                outcomes=runtime.topic(OUTCOMES),
-                rates=rates,
-                seconds=seconds,
-                servers_origin=opened.origin,
-            )
+            plan = self.plan_rates(runtime, rates, seconds)
             return asyncio.run(run(plan, opened.progress))
+
+    def plan_rates(self, runtime: Runtime, rates: Sequence[int], seconds: int) -> LatencyBenchPlan:
+        """Sign the bets of measurements at steady rates, and return their plan."""
+        self._opened.progress.begin("signing bets")
+        needed = round(max(rates) * BROKER_WARM_UP_S) + sum(
+            round(rate * (seconds + WARM_UP_S)) for rate in rates
+        )
+        return LatencyBenchPlan(
+            broker=runtime.broker,
+            workers=worker_commands(self._opened, runtime, _ROLES, self._keyring),
+            opening=self._opening(runtime),
+            bets=iter(list(islice(endless_bets(self._keys, PLAYERS), needed))),
+            raw=runtime.topic(raw_topic("hub88")),
+            outcomes=runtime.topic(OUTCOMES),
+            rates=rates,
+            seconds=seconds,
+            servers_origin=self._opened.origin,
+        )
 
     def close_loop(self, in_flight: Sequence[int], rounds: int, seconds: int) -> BenchFigures:
         """Measure in a closed loop, in turns with the bare hops."""

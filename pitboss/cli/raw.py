@@ -11,7 +11,7 @@ import click
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import format_money, json_option, print_json, show_rows
 from pitboss.cli.operator_commands import DEFAULT_BRAND, submit_and_print
-from pitboss.cli.option_types import FiniteFloat, period_options
+from pitboss.cli.option_types import FiniteFloat, period_options, rate_option
 from pitboss.cli.progress import StepProgress
 from pitboss.cli.suggestions import SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
@@ -46,13 +46,7 @@ def raw() -> None:
     type=FiniteFloat(0),
     help="Seconds to wait for the ledger with each proposal.",
 )
-@click.option(
-    "--rate",
-    type=FiniteFloat(min=0),
-    default=20_000,
-    show_default=True,
-    help="Records a second to read at most; 0 for as many as there come.",
-)
+@rate_option
 @json_option
 def replay_command(
     *,

@@ -7,6 +7,7 @@ import click
 from pitboss.cli.replay_compare import compare
 from pitboss.cli.replay_export import export
 from pitboss.cli.replay_ledger import ledger_command
+from pitboss.cli.replay_plot import plot
 from pitboss.cli.replay_record import play, record
 from pitboss.cli.replay_sql import sql
 from pitboss.cli.suggestions import SuggestingGroup
@@ -17,5 +18,5 @@ def replay() -> None:
     """Export, rebuild and check what the topics remember."""
 
 
-for command in (export, ledger_command, sql, compare, record, play):
+for command in (export, ledger_command, sql, compare, plot, record, play):
     replay.add_command(command)

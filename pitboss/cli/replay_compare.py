@@ -12,7 +12,7 @@ import click
 
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import json_option, print_json
-from pitboss.cli.option_types import FiniteFloat, period_options
+from pitboss.cli.option_types import period_options, rate_option
 from pitboss.cli.progress import show_waiting
 from pitboss.cli.suggestions import PROVIDER
 from pitboss.embedded.state import resolve_runtime
@@ -50,13 +50,7 @@ if TYPE_CHECKING:
     default=Path(),
     help="Where git revisions are looked for; by default here.",
 )
-@click.option(
-    "--rate",
-    type=FiniteFloat(min=0),
-    default=20_000,
-    show_default=True,
-    help="Records a second to read at most; 0 for as many as there come.",
-)
+@rate_option
 @json_option
 def compare(
     *,

@@ -12,7 +12,7 @@ import msgspec
 
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import print_json
-from pitboss.cli.option_types import DURATION, FiniteFloat, period_options
+from pitboss.cli.option_types import DURATION, offset_options, period_options, rate_option
 from pitboss.cli.progress import StepProgress
 from pitboss.cli.suggestions import NameChoice
 from pitboss.embedded.state import resolve_runtime
@@ -27,18 +27,13 @@ if TYPE_CHECKING:
     from replay.export.finish import Manifest
     from replay.export.request import ExportRequest
 
-RATE_DEFAULT: Final = 20_000
-"""Records a second: about a fifth of a core here and of what a broker on two cores can serve."""
 _SCREEN_ROWS: Final = 100
 
 
 @click.command()
 @click.argument("topic")
 @period_options(of="time of the clock")
-@click.option(
-    "--from-offset", type=click.IntRange(min=0), help="From this offset of each partition on."
-)
-@click.option("--to-offset", type=click.IntRange(min=0), help="Before this offset.")
+@offset_options
 @click.option(
     "--clock",
     type=NameChoice(["append", "event"]),
@@ -52,7 +47,6 @@ _SCREEN_ROWS: Final = 100
     type=DURATION,
     help="What is read beyond the period, for records out of order: 1h, and 7d for events.",
 )
-@click.option("--partition", type=click.IntRange(min=0), help="Only this partition.")
 @click.option("--player", help="Only records of this player.")
 @click.option("--provider", help="Only records of this provider.")
 @click.option(
@@ -78,13 +72,7 @@ _SCREEN_ROWS: Final = 100
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Rows on stdout; a table shows 100.")
 @click.option("--resume", is_flag=True, help="Go on with an export that was interrupted.")
-@click.option(
-    "--rate",
-    type=FiniteFloat(min=0),
-    default=RATE_DEFAULT,
-    show_default=True,
-    help="Records a second to read at most; 0 for as many as there come.",
-)
+@rate_option
 @click.option("--unmask", is_flag=True, help="Personal and secret fields too; needs --reason.")
 @click.option("--reason", help="Why they are needed; it is recorded.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest of --out as JSON.")

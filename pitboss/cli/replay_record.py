@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # of its stubs
 
 from pitboss.cli.ledger_queries import json_option, print_json
-from pitboss.cli.option_types import FiniteFloat, period_options
+from pitboss.cli.option_types import FiniteFloat, offset_options, period_options, rate_option
 from pitboss.cli.progress import StepProgress, show_waiting
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.archive_settings import open_log
@@ -19,6 +19,7 @@ from pitboss.ops.periods import check_period
 from pitboss.settings import read_settings
 from runtime.security import BrokerAddress
 from schemas.errors import SendFailed, Unavailable, UsageError
+from schemas.topics import OUTCOMES
 
 if TYPE_CHECKING:
     from replay.archive.record import RecordedRecord
@@ -30,17 +31,9 @@ _ANSWER_TIMEOUT_S = 30.0
 @click.argument("topic")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the slice.")
 @period_options(of="append time")
-@click.option("--from-offset", type=click.IntRange(min=0), help="From this offset on.")
-@click.option("--to-offset", type=click.IntRange(min=0), help="Before this offset.")
-@click.option("--partition", type=click.IntRange(min=0), help="Only this partition.")
+@offset_options
 @click.option("--reason", required=True, help="Why exact bytes are needed; it is recorded.")
-@click.option(
-    "--rate",
-    type=FiniteFloat(min=0),
-    default=20_000,
-    show_default=True,
-    help="Records a second to read at most; 0 for as many as there come.",
-)
+@rate_option
 @json_option
 def record(
     topic: str, *, out: Path, reason: str, rate: float, as_json: bool, **slice_: Any
@@ -48,11 +41,14 @@ def record(
     """Keep a slice of TOPIC as files: bytes, headers and times, as a fixture or to be played.
 
     The files are of the archive's form: `pitboss archive verify --target` checks them. Nothing in
-    them is masked, so the reason is recorded as for an unmasked export.
+    them is masked, so the reason is recorded as for an unmasked export. The outcomes of the records
+    of a raw topic or of the log are kept beside the folder, in `<out>.outcomes.jsonl`.
     """
     check_period(slice_["since_ms"], slice_["until_ms"])
     check_export_policy(unmasked=True)
     with missing_packages("replay record"):
+        from replay.archive.archived_log import ArchivedLog
+        from replay.archive.outcomes import collect_outcomes, outcomes_file, write_outcomes
         from replay.archive.record import record_slice
         from replay.archive.store import LocalStore
         from replay.export.plan import plan_export
@@ -68,12 +64,20 @@ def record(
         progress.begin(f"recording {runtime.topic(unqualified)}")
         plan = plan_export(source, request, runtime.topic(unqualified))
         made = record_slice(source, plan, LocalStore(out), progress.update)
+        progress.begin("collecting the outcomes of its records")
+        outcomes_topic = runtime.topic(OUTCOMES)
+        recorded = ArchivedLog(LocalStore(out))
+        outcomes = collect_outcomes(source, outcomes_topic, runtime.prefix, made, recorded)
+    if outcomes:
+        write_outcomes(outcomes_file(out), outcomes)
     records = sum(each.records for each in made)
     audit.end(records, None)
     if as_json:
         print_json(made)
     else:
-        click.echo(f"{records:,} records of {len(made):,} files in {out}")
+        click.echo(
+            f"{records:,} records of {len(made):,} files in {out}, {len(outcomes):,} outcomes"
+        )
 
 
 @click.command()

@@ -11,7 +11,7 @@ import click
 
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import json_option, print_json
-from pitboss.cli.option_types import FiniteFloat, period_options
+from pitboss.cli.option_types import period_options, rate_option
 from pitboss.cli.progress import StepProgress
 from pitboss.cli.suggestions import PROVIDER, NameChoice
 from pitboss.embedded.state import resolve_runtime
@@ -40,13 +40,7 @@ _VIEWS = ("transactions", "outcomes", "balances", "alerts", "player_events")
 )
 @click.option("--raw", "raw", multiple=True, type=PROVIDER, help="Also this provider's raw topic.")
 @click.option("--player", help="Only records of this player, of topics that name one.")
-@click.option(
-    "--rate",
-    type=FiniteFloat(min=0),
-    default=20_000,
-    show_default=True,
-    help="Records a second to read at most; 0 for as many as there come.",
-)
+@rate_option
 @json_option
 def sql(
     query: str | None,

@@ -12,7 +12,7 @@ from fraud_agents.rule_set import RuleState
 from fraud_agents.rules import Rule
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import format_money, print_json
-from pitboss.cli.option_types import DURATION, TIME, FiniteFloat, invocation_time_ms
+from pitboss.cli.option_types import DURATION, TIME, invocation_time_ms, rate_option
 from pitboss.cli.progress import StepProgress
 from pitboss.cli.rule_changes import json_option, rule_named
 from pitboss.embedded.state import resolve_runtime
@@ -59,13 +59,7 @@ _SCREEN_SUBJECTS = 20
     show_default=True,
     help="Players just below and just above the draft's edge, at most.",
 )
-@click.option(
-    "--rate",
-    type=FiniteFloat(min=0),
-    default=20_000,
-    show_default=True,
-    help="Records a second to read at most; 0 for as many as there come.",
-)
+@rate_option
 @json_option
 @click.pass_context
 def test_command(

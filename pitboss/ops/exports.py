@@ -42,15 +42,16 @@ def check_export_policy(*, unmasked: bool) -> None:
 
 @contextmanager
 def missing_packages(command: str) -> Iterator[None]:
-    """Say what to install where a package of the extra `replay` is missing. Raises UsageError."""
+    """Say what to install where a package of an extra is missing. Raises UsageError."""
     try:
         yield
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
-        if name not in {"pyarrow", "numpy", "duckdb", "fsspec"}:
+        extra = "analysis" if name == "matplotlib" else "replay"
+        if name not in {"pyarrow", "numpy", "duckdb", "fsspec", "matplotlib"}:
             raise
         raise UsageError(
-            f"`pitboss {command}` needs the package {name}: pip install 'pitboss[replay]'"
+            f"`pitboss {command}` needs the package {name}: pip install 'pitboss[{extra}]'"
         ) from error
 
 

@@ -14,18 +14,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import psycopg
-
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
-from pitboss.embedded.databases import database_exists
+from pitboss.ops.stored_rows import query_if_provisioned
 from pitboss.ops.topic_admin import admin_client, partition_counts, record_counts
 from pitboss.provider_settings import ALL_PROVIDERS, check_providers
 from pitboss.setting_table import BY_NAME
 from pitboss.settings import Runtime, WorkerSettings
 from runtime.postgres.roles import Role
 from runtime.security import BrokerAddress
-from schemas.errors import Unavailable, UsageError
+from schemas.errors import UsageError
 from schemas.topics import (
     RAW_PARTITIONS_DEFAULT,
     provider_of,
@@ -37,10 +35,6 @@ from streams.providers.registry import DIALECTS
 _SQL: Final = statements("raw_topics")
 _PROVIDERS: Final = BY_NAME["providers"].variable
 _APPLICATION: Final = "pitboss.raw_topics"
-_NOT_MIGRATED: Final = (
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.InvalidParameterValue,  # the server has no role of ours
-)
 
 
 @dataclass(frozen=True)
@@ -135,21 +129,8 @@ def read_stored(runtime: Runtime, role: Role = Role.WRITER) -> RawTopics | None:
 
 async def fetch_stored(runtime: Runtime, role: Role = Role.WRITER) -> RawTopics | None:
     """Do as `read_stored` within an event loop."""
-    database = LedgerDatabase(runtime.database_url, _APPLICATION, role=role)
-    try:
-        rows = await database.query(_SQL["stored"])
-    except UsageError as error:
-        if isinstance(error.__cause__, _NOT_MIGRATED):
-            return None
-        raise
-    except Unavailable:
-        # libpq tells a missing database from an absent server by a sentence only.
-        if await asyncio.to_thread(database_exists, runtime):
-            raise
-        return None
-    finally:
-        await database.close()
-    return next((RawTopics(_set(providers), count) for providers, count in rows), None)
+    rows = await query_if_provisioned(runtime, _APPLICATION, _SQL["stored"], role)
+    return next((RawTopics(_set(providers), count) for providers, count in rows or ()), None)
 
 
 def _set(providers: Sequence[str] | None) -> frozenset[str] | None:

@@ -16,24 +16,19 @@ from typing import Any, Final
 
 import msgspec
 import orjson
-import psycopg
 
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
-from pitboss.embedded.databases import database_exists
+from pitboss.ops.stored_rows import query_if_provisioned
 from pitboss.setting_files import read_currencies, read_dialect_settings
 from pitboss.settings import Runtime, WorkerSettings
 from runtime.postgres.roles import Role
-from schemas.errors import Unavailable, UsageError
+from schemas.errors import UsageError
 from schemas.money import configure_currencies
 from streams.providers.registry import DIALECTS, policies
 
 _SQL: Final = statements("shared_settings")
 _APPLICATION: Final = "pitboss.shared_settings"
-_NOT_MIGRATED: Final = (
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.InvalidParameterValue,  # the server has no role of ours
-)
 _OF_RELEASE: Final = "policies"
 """The section that no setting gives: a release may add policies and fields of policies."""
 _NOTHING: Final = "nothing"
@@ -124,21 +119,8 @@ async def fetch_stored(runtime: Runtime, role: Role = Role.WRITER) -> StoredSett
 
     Raises Unavailable, RightsMissing.
     """
-    database = LedgerDatabase(runtime.database_url, _APPLICATION, role=role)
-    try:
-        rows = await database.query(_SQL["current"])
-    except UsageError as error:
-        if isinstance(error.__cause__, _NOT_MIGRATED):
-            return None
-        raise
-    except Unavailable:
-        # libpq tells a missing database from an absent server by a sentence only.
-        if await asyncio.to_thread(database_exists, runtime):
-            raise
-        return None
-    finally:
-        await database.close()
-    return next((StoredSettings(*row[:3]) for row in rows), None)
+    rows = await query_if_provisioned(runtime, _APPLICATION, _SQL["current"], role)
+    return next((StoredSettings(*row[:3]) for row in rows or ()), None)
 
 
 def read_stored(runtime: Runtime, role: Role = Role.WRITER) -> StoredSettings | None:

@@ -38,5 +38,6 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         player_rate=door.player_rate,
         player_burst=2 * door.player_rate,
         provider_rate=door.provider_rate,
+        files_folder=door.files_folder,
     )
     return create_gateway(settings).app

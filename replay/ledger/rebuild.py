@@ -33,6 +33,9 @@ from schemas.registry import UnknownSchema
 SQL: Final = statements_of("replay.ledger", "comparison")
 _WINDOW_RECORDS: Final = 4_096
 
+Recompute = Callable[[WalletTransaction], WalletTransaction | None]
+"""Returns what is booked in an event's place; None for nothing."""
+
 ShowBatches = Callable[[int, int], None]
 """Takes how many batches are booked, and how many there are."""
 
@@ -98,8 +101,11 @@ async def rebuild_ledger(
     prefix: LedgerPrefix,
     policies: Mapping[str, LedgerPolicy],
     progress: ShowBatches = lambda _, __: None,
+    recompute: Recompute | None = None,
 ) -> RebuildCounts:
     """Book a prefix of the log into an empty database; `topic` is the log's name on the broker.
+
+    With `recompute`, what it returns is booked in the place of each event.
 
     Raises UsageError for a database that is not empty, LogGap where the log no longer reaches back,
     InvariantBroken for an event of a newer release.
@@ -107,7 +113,7 @@ async def rebuild_ledger(
     migrate(database_url)
     database = LedgerDatabase(database_url, "pitboss.replay")
     ledger = PostgresLedger(database, policies, topic=topic)
-    reader = WindowReader(source, topic, prefix.ends, prefix.quarantined)
+    reader = WindowReader(source, topic, prefix.ends, prefix.quarantined, recompute)
     try:
         [(entries,)] = await database.query(SQL["entries"])
         if entries:
@@ -133,7 +139,9 @@ class WindowReader:
         topic: str,
         ends: Mapping[int, int],
         quarantined: Collection[tuple[int, int]] = (),
+        recompute: Recompute | None = None,
     ) -> None:
+        self._recompute = recompute
         self._source = source
         self._topic = topic
         self._ends = ends
@@ -172,6 +180,8 @@ class WindowReader:
                     yield self._quarantined_event(place, block, index)
                     continue
                 event = self._event(place, block.values[index])
+                if event is not None and self._recompute is not None:
+                    event = self._recompute(event)
                 if event is not None:
                     yield LogEvent(event, place, block.timestamps_ms[index])
 

@@ -69,10 +69,11 @@ def read_records(
     firsts, nexts = source.first_at(topic, since_ms), source.first_at(topic, until_ms)
     for partition in sorted(firsts):
         for block in source.read(topic, partition, firsts[partition], nexts[partition]):
-            yield from _records(block)
+            yield from records_of(block)
 
 
-def _records(block: LogBlock) -> Iterator[StoredRecord | None]:
+def records_of(block: LogBlock) -> Iterator[StoredRecord | None]:
+    """Yield the records of a block; None for one whose headers cannot be decoded."""
     for index, offset in enumerate(block.offsets):
         if offset in block.unreadable_headers:
             yield None

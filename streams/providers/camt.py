@@ -56,7 +56,7 @@ from streams.providers.camt_file import (
     read_statements,
 )
 from streams.providers.camt_parts import Division, divide, drop_shared_references
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader
+from streams.providers.dialect import Dialect, Draft, FilePart, Headers, Item, KeyMaterial, Reader
 from streams.providers.fields import ID_MAX, currency_of, text_of
 from streams.providers.named_ids import NamedIds, find_named_ids
 from streams.providers.references import is_placeholder
@@ -120,6 +120,7 @@ class Camt(Dialect):
 
     provider: ClassVar[str] = "camt"
     version: ClassVar[str] = "1"
+    reads_files: ClassVar[bool] = True
 
     money_in: frozenset[str] = frozenset({"camt.053", "camt.054"})
     unique_references: bool = True
@@ -142,6 +143,18 @@ class Camt(Dialect):
                 f"camt: deposit_pattern {self.deposit_pattern!r} is not a regular expression"
             ) from error
         return partial(self._read, make_parser(), zone_of(self.zone), pattern)
+
+    def split_file(self, value: bytes) -> list[FilePart]:
+        """Return the file, or smaller ones that say the same, each under its first account.
+
+        Raises Rejected for a file that is not camt, TOO_LARGE where one payment does not fit.
+        """
+        from streams.providers.camt_splitting import split_file  # it reads by this dialect
+
+        return [
+            FilePart(next(read_statements(root_of(make_parser(), part))).account.encode(), part)
+            for part in split_file(value, self)
+        ]
 
     def payload(self, value: bytes) -> Any:
         """Return the camt document, without the envelope that it may have come in."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -30,6 +30,9 @@ No money moves, however often it is repeated.
 
 Headers: TypeAlias = Mapping[str, bytes | None]
 """Headers of a raw record by lower-case name; the last one wins where a name is repeated."""
+
+FILE_PART_BYTES_MAX: Final = 1_000_000
+"""The largest value of a raw record (docs/howto/connectors.md)."""
 
 KeyMaterial: TypeAlias = Mapping[str, str]
 """One provider's entry in the keyring, as written in the keys file."""
@@ -129,6 +132,13 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
+class FilePart(NamedTuple):
+    """A raw record that a file, or a part of it, becomes."""
+
+    key: bytes
+    value: bytes
+
+
 @dataclass(frozen=True)
 class Dialect(ABC):
     """A provider's mapping, units, time rule, signature scheme and policies.
@@ -145,6 +155,8 @@ class Dialect(ABC):
     decides: ClassVar[frozenset[str]] = frozenset()
     face: ClassVar[HttpFace | None] = None
     """What the provider calls over HTTP; None where it calls nothing, as with files."""
+    reads_files: ClassVar[bool] = False
+    """Whether its messages come as files; then `split_file` makes records of them."""
 
     policy: LedgerPolicy = DEFAULT_POLICY
     time_tolerance_ms: int = DAY_MS
@@ -184,6 +196,14 @@ class Dialect(ABC):
         Asked for only where the face has calls that need a session.
         """
         return self.answer_unavailable(request)
+
+    def split_file(self, value: bytes) -> list[FilePart]:
+        """Return the raw records that a file becomes: one if it fits FILE_PART_BYTES_MAX.
+
+        Raises Rejected for a file that this dialect cannot read, TOO_LARGE where it cannot be
+        split. Asked for only where `reads_files` is true.
+        """
+        raise NotImplementedError(f"{self.provider} reads no files")
 
     def redact(self, value: bytes) -> bytes:
         """Return the body as it may be shown to a person, without its secrets."""

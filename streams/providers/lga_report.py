@@ -24,8 +24,10 @@ from schemas.events import Kind, Leg, SignatureVerdict
 from schemas.money import amount_from_text
 from schemas.topics import DAY_MS
 from streams.providers.dialect import (
+    FILE_PART_BYTES_MAX,
     Dialect,
     Draft,
+    FilePart,
     Headers,
     Item,
     KeyMaterial,
@@ -57,6 +59,7 @@ class LgaReport(Dialect):
 
     provider: ClassVar[str] = "lga_report"
     version: ClassVar[str] = "1"
+    reads_files: ClassVar[bool] = True
 
     cet_offset_minutes: int = 60
     time_tolerance_ms: int = 62 * DAY_MS
@@ -65,6 +68,30 @@ class LgaReport(Dialect):
         """Return a reader; the file is not signed, whatever the keyring holds."""
         del material
         return self._read
+
+    def split_file(self, value: bytes) -> list[FilePart]:
+        """Return the file, or several with its first and its last line, under the licensee.
+
+        Raises Rejected for a file that was cut off or is another one, TOO_LARGE for a line that
+        does not fit.
+        """
+        licensee, _, _, _ = self._parts(value)
+        if len(value) <= FILE_PART_BYTES_MAX:
+            return [FilePart(licensee.encode(), value)]
+        first, *rows, last = value.rstrip(b"\r\n").split(b"\n")
+        room = FILE_PART_BYTES_MAX - len(first) - len(last) - 2
+        packs: list[list[bytes]] = [[]]
+        used = 0
+        for row in rows:
+            size = len(row) + 1
+            if size > room:
+                raise Rejected(RejectCode.TOO_LARGE, f"a line of {size:,} bytes fits no record")
+            if used + size > room:
+                packs.append([])
+                used = 0
+            packs[-1].append(row)
+            used += size
+        return [FilePart(licensee.encode(), b"\n".join([first, *pack, last])) for pack in packs]
 
     def redact(self, value: bytes) -> bytes:
         """Return the file without nationalities, dates of birth, or what could be one of them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -75,8 +76,13 @@ class ReplayStory:
     batches: list[tuple[int, int, int]] = field(default_factory=list)
 
 
-async def tell_story(runtime: Runtime, seed: object, count: int = 600) -> ReplayStory:
-    """Append the events to the log, book them as workers do, and publish the outcomes."""
+async def tell_story(
+    runtime: Runtime,
+    seed: object,
+    count: int = 600,
+    events: Sequence[WalletTransaction] = (),
+) -> ReplayStory:
+    """Append events (by default of `make_events`), book them as workers do, publish the outcomes."""
     await create_topics(runtime.broker, runtime.namespace, ["hub88"], PARTITIONS, RAW_PARTITIONS)
     topic = runtime.topic(TRANSACTIONS)
     story = ReplayStory(runtime, {number: [] for number in range(PARTITIONS)})
@@ -85,7 +91,7 @@ async def tell_story(runtime: Runtime, seed: object, count: int = 600) -> Replay
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
     settings = ProducerSettings(runtime.broker, "pitboss.test")
     async with BatchProducer(settings) as producer:
-        for event in make_events(seed, count):
+        for event in events or make_events(seed, count):
             key = (event.player_id or "").encode()
             rows = story.log[partition_for(key, PARTITIONS)]
             source = Position(topic, partition_for(key, PARTITIONS), len(rows))

@@ -32,6 +32,7 @@ from tests.support.operator_limits import set_limit
 PARTITIONS = 2
 PROVIDERS = ("hub88", "hundredhp", "microgaming", "pgsoft", "playngo", "pragmatic", "skylift")
 OTHERS = ("house", "adyen", "stripe", "sumsub", "uof")
+FILES = ("camt", "lga_report")
 SESSION_KEY = SessionKey(bytes(range(32)))
 PATIENT_MS, IMPATIENT_MS = 20_000, 1_500
 ENDS_S = 4_000_000_000
@@ -109,6 +110,7 @@ def gateway_environment(
         "PITBOSS_GATEWAY_PORT": str(port),
         "PITBOSS_GATEWAY_PATIENCE_MS": str(patience_ms),
         "PITBOSS_GATEWAY_SESSION_KEY_FILE": str(folder / SESSION_KEY_FILE),
+        "PITBOSS_GATEWAY_FILES": str(folder / "files" / str(port)),
     }
 
 
@@ -121,7 +123,7 @@ def open_door(
         runtime,
         partitions=PARTITIONS,
         raw_partitions=PARTITIONS,
-        providers=(*PROVIDERS, *OTHERS),
+        providers=(*PROVIDERS, *OTHERS, *FILES),
     )
     keys, foreign = SandboxKeys.generate(), SandboxKeys.generate()
     (folder / SESSION_KEY_FILE).write_text(bytes(range(32)).hex())

@@ -17,7 +17,7 @@ SIZE = ["--provider", "hub88", "--provider", "house", "--partitions", "2", "--se
 
 @pytest.fixture
 def measure(stack, tmp_path, monkeypatch):
-    monkeypatch.setenv("PITBOSS_KAFKA", stack.kafka)
+    monkeypatch.setenv("PITBOSS_KAFKA", stack.kafka.servers)
     monkeypatch.setenv("PITBOSS_DATABASE", stack.database_url)
     monkeypatch.setenv("PITBOSS_HOME", str(tmp_path))
     monkeypatch.setattr("pitboss.cli.bench_latency.PLAYERS", 20)
@@ -65,3 +65,15 @@ def test_the_hops_of_real_bets_sum_to_their_whole_time(measure):
         assert total_ms == pytest.approx(hops["whole"]["mean_ms"], abs=0.1)
         for hop in ("fetch_raw", "produce", "commit"):  # each needs another process, or a disk
             assert hops[hop]["mean_ms"] > 0
+
+
+def test_decision_times_are_measured_beside_a_replay(measure, monkeypatch):
+    monkeypatch.setattr("lab.bench.latency_replay.HISTORY_EVENTS", 2_000)
+    monkeypatch.setattr("pitboss.cli.bench_latency.BROKER_WARM_UP_S", 0.2)
+    monkeypatch.setattr("lab.bench.latency.BROKER_WARM_UP_S", 0.2)
+    output = measure("--replay", "--rate", "20", "--pairs", "1")
+    [pair] = output["pairs"]
+    for side in (*pair.values(), output["full_speed"]):
+        assert 0 < side["p50_ms"] <= side["p99_ms"]
+    assert output["ratio"]["median"] > 0
+    assert output["quota_records_per_s"] == 20_000

@@ -205,7 +205,7 @@ def test_the_command_prints_one_object_and_leaves_nothing_behind(stack, tmp_path
         "--yes-use-these-servers",
     ]
     servers = {
-        "PITBOSS_KAFKA": stack.kafka,
+        "PITBOSS_KAFKA": stack.kafka.servers,
         "PITBOSS_DATABASE": stack.database_url,
         "PITBOSS_HOME": str(tmp_path),
     }

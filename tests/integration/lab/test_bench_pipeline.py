@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 
 def test_every_balance_of_ours_and_of_a_peer_is_published(stack, tmp_path, monkeypatch):
-    monkeypatch.setenv("PITBOSS_KAFKA", stack.kafka)
+    monkeypatch.setenv("PITBOSS_KAFKA", stack.kafka.servers)
     monkeypatch.setenv("PITBOSS_DATABASE", stack.database_url)
     monkeypatch.setenv("PITBOSS_HOME", str(tmp_path))
     monkeypatch.setattr("lab.bench.pipeline_traffic._CHUNK_EVENTS", 2_000)

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
 
 def test_both_sides_read_the_log(stack, tmp_path, monkeypatch):
-    monkeypatch.setenv("PITBOSS_KAFKA", stack.kafka)
+    monkeypatch.setenv("PITBOSS_KAFKA", stack.kafka.servers)
     monkeypatch.setenv("PITBOSS_DATABASE", stack.database_url)
     monkeypatch.setenv("PITBOSS_HOME", str(tmp_path))
     options = ["--events", "10000", "--pairs", "1", "--json", "--yes-use-these-servers"]

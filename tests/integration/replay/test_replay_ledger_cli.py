@@ -9,13 +9,29 @@ import random
 import psycopg
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from pitboss.cli.main import cli
 from pitboss.ops.periods import format_time
+from pitboss.ops.topic_admin import create_topics
 from pitboss.settings import worker_environment
+from replay.log.broker import BrokerLog
+from replay.raw.comparison import records_of
+from runtime.kafka.producer import BatchProducer, ProducerSettings
+from schemas.events import Amount
+from schemas.topics import raw_topic
+from streams.normalise.mapping.normaliser import Normaliser
+from streams.normalise.mapping.renormalise import renormalise
 from streams.providers import registry
+from streams.providers.registry import DIALECTS
 from tests.support.fix_stack import SEED
-from tests.support.replay_story import POLICIES, START_MS, tell_story
+from tests.support.replay_story import (
+    PARTITIONS,
+    POLICIES,
+    RAW_PARTITIONS,
+    START_MS,
+    tell_story,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -94,3 +110,39 @@ async def test_the_ledger_of_any_moment_is_rebuilt_and_a_changed_row_is_named(ru
             "SELECT count(*) FROM pg_database WHERE datname LIKE 'pitboss_replay_%'"
         )
         assert left.fetchall() == [(0,)]
+
+
+@pytest.mark.timeout(240)
+async def test_the_ledger_is_rebuilt_from_the_raw_records(runtime):
+    """The log was made of raw records; one of its events says another amount than its record."""
+    raw, headers = runtime.topic(raw_topic("hub88")), [("http-path", b"/transaction/win")]
+    bodies = [
+        {"user": "p-1", "transaction_uuid": f"w-{n}", "amount": 100_000 * n, "currency": "EUR"}
+        | {"reference_transaction_uuid": f"b-{n}", "round": f"r-{n}", "game_code": "slot"}
+        for n in range(1, 21)
+    ]
+    await create_topics(runtime.broker, runtime.namespace, ["hub88"], PARTITIONS, RAW_PARTITIONS)
+    settings = ProducerSettings(runtime.broker, "pitboss.test")
+    async with BatchProducer(settings) as producer:
+        for body in bodies:
+            await producer.send(raw, b"p-1", json.dumps(body).encode(), headers, partition=0)
+    normaliser = Normaliser(DIALECTS, {})
+    with BrokerLog(runtime.broker) as source:
+        blocks = source.read(raw, 0, 0, len(bodies))
+        records = [one for block in blocks for one in records_of(block) if one is not None]
+    events = [event for one in records for event in renormalise(normaliser, one).events]
+    assert len(events) == len(bodies)
+    # What the log misses, and what it has otherwise than the bytes mean it.
+    del events[19]
+    events[4] = replace(events[4], legs=[replace(events[4].legs[0], amount=Amount(7, 2))])
+    await tell_story(runtime, SEED, events=events)
+    until = format_time(records[-1].timestamp + 60_001)
+    assert (await run(runtime, "--to", until))["identical"] is True
+    found = await run(runtime, "--to", until, "--from-raw", code=1)
+    result = found["from_raw"]
+    assert (result["recomputed"], result["changed"], result["surplus"]) == (19, 1, 0)
+    [difference] = result["differences"]
+    assert (difference["finding"], difference["fields"]) == ("CHANGED", ["legs"])
+    assert {one["table"] for one in found["comparison"]["differences"]} >= {"transfer", "wallet"}
+    [missing] = result["twinless"]
+    assert missing["place"] == f"{raw}-0@19"

@@ -356,3 +356,28 @@ def test_every_topic_of_an_installation_is_archived_and_no_other(monkeypatch, pr
 
     monkeypatch.setattr("replay.log.broker.AdminClient", Admin)
     assert list_topics(BrokerAddress("127.0.0.1:1"), prefix) == sorted(names)
+
+
+def test_a_time_is_found_without_reading_the_whole_archive(tmp_path):
+    log = transactions_log(TRANSACTIONS, 1, 180)
+    books, rule = FileBooks(tmp_path / "books"), CutRule(records_max=3)
+    store = LocalStore(tmp_path / "files")
+    Archiver(log, store, books, "", rule, lambda: LATER_MS).archive([TRANSACTIONS])
+    files = [path for path in store.list() if path.endswith(".parquet")]
+    assert len(files) > 55
+    rows = log.records[TRANSACTIONS][0]
+    for row in rows[:: len(rows) // 5]:
+        read: list[str] = []
+
+        class CountingStore(LocalStore):
+            def get(self, path: str, read: list[str] = read) -> bytes:
+                read.append(path)
+                return super().get(path)
+
+        archive = ArchivedLog(CountingStore(tmp_path / "files"))
+        assert (
+            archive.first_in(TRANSACTIONS, 0, row.timestamp_ms)
+            == log.first_at(TRANSACTIONS, row.timestamp_ms)[0]
+        )
+        assert len(read) < 30
+    assert archive.first_in(TRANSACTIONS, 0, LATER_MS) == log.bounds(TRANSACTIONS)[0][1]
