@@ -23,14 +23,18 @@ help: ## List what can be made
 .PHONY: install
 install: $(STAMP) ## Make .venv with Pitboss, the embedded stack and the tools
 
-$(STAMP): pyproject.toml constraints.txt
+# An editable package has no hash, so it is installed by itself, after everything that it needs.
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+$(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,replay,analysis,dev]'
+	$(PIP) install --require-hashes --no-deps --requirement requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(PIP) check
 	touch $(STAMP)
 
 .PHONY: demo
 demo: $(STAMP) ## The main job end to end, with a worker killed half-way and six checks; SECURE=1 over TLS
-	$(if $(SECURE),PITBOSS_HOME=$(SECURE_HOME)) $(BIN)/pitboss demo $(if $(SECURE),--secure)
+	$(if $(SECURE),PITBOSS_HOME=$(SECURE_HOME)) $(BIN)/pitboss demo $(if $(SECURE),--secure) --report .pitboss/demo.html
 
 ##@ Work on it
 .PHONY: lint
@@ -48,6 +52,7 @@ format: $(STAMP) ## Write the one style
 .PHONY: docs
 docs: $(STAMP) ## Write the parts of the documents that come from the code
 	$(BIN)/python -m tests.support.written_docs
+	$(BIN)/python infra/observability/dashboards.py
 
 .PHONY: check
 check: $(STAMP) lint ## Style, types, layers, and every test that needs no server
@@ -65,6 +70,31 @@ prove: $(STAMP) ## The long proofs: chaos at full size, many seeds
 bench: $(STAMP) ## The normaliser against its peer, in one run
 	$(BIN)/pitboss bench normalise
 
+##@ Supply chain
+.PHONY: lock
+lock: ## Write the lock files anew from pyproject.toml, in the versions of constraints.txt (needs uv)
+	$(LOCK) pyproject.toml --all-extras --constraint constraints.txt --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra replay --extra telemetry --extra build --constraint requirements.lock --output-file infra/image.lock
+	echo pip-audit cyclonedx-bom pip-licenses pip | tr ' ' '\n' | $(LOCK) - --output-file infra/audit.lock
+
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
+AUDIT := .venv-audit/bin
+$(AUDIT)/.installed: infra/audit.lock
+	test -x $(AUDIT)/python || $(PYTHON) -m venv .venv-audit
+	$(AUDIT)/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps --requirement infra/audit.lock
+	touch $@
+
+.PHONY: audit
+audit: $(STAMP) $(AUDIT)/.installed ## Known holes and licences of everything that is installed
+	$(AUDIT)/pip-audit --require-hashes --disable-pip --progress-spinner off --requirement requirements.lock
+	$(AUDIT)/pip-licenses --python $(BIN)/python --order=license
+
+.PHONY: sbom
+sbom: $(STAMP) $(AUDIT)/.installed ## A CycloneDX list of what is installed, in dist/sbom.json
+	mkdir -p dist
+	$(AUDIT)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-format JSON --output-file dist/sbom.json
+
+##@ Clean up
 .PHONY: clean
 clean: ## Stop the embedded servers and remove what was made
 	-$(BIN)/pitboss down

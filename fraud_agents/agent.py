@@ -30,10 +30,11 @@ from runtime.dead_letters.sink import KafkaDeadLetterSink
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.start_offsets import LOG_START
 from runtime.kafka.producer import BatchProducer
+from runtime.kafka.records import RawRecord
 from runtime.telemetry.samples import MetricSample, count_samples
 from schemas import codec
 from schemas.errors import Fenced, Unavailable, UsageError
-from schemas.events import PlayerEvent
+from schemas.events import FraudAlert, PlayerEvent
 from schemas.topics import PLAYER_EVENTS, TRANSACTIONS
 
 SNAPSHOT_STAGGER: Final = 16
@@ -109,6 +110,8 @@ class FraudAgent:
         self._owned: dict[ShardKey, OwnedShard] = {}
         self._database_away_until_s = 0.0
         self._alert_counts: Counter[tuple[str, str]] = Counter()
+        self.observe_alert: Callable[[FraudAlert, RawRecord], None] | None = None
+        """Takes each alert with the record that raised it; to be set before the start."""
 
     def samples(self) -> Iterator[MetricSample]:
         """Yield how many alerts and revisions were raised since the start."""
@@ -193,6 +196,7 @@ class FraudAgent:
             saved_at_s,
             enforcement=self._enforcement,
             alert_counts=self._alert_counts,
+            observe_alert=self.observe_alert,
         )
 
     def _rules_before(self, timeline: Timeline, offset: int) -> RuleSet:

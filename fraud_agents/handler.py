@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from fraud_agents.agent import AgentTopics, FraudAgent, WatchedTopics
 from fraud_agents.detectors.global_signals import GlobalDetectors
@@ -18,6 +19,9 @@ from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas.identity import HOUSE
 from schemas.topics import ALERTS, RULES, SIGNALS, TRANSACTIONS, qualified_name, raw_topic
+
+if TYPE_CHECKING:
+    from runtime.telemetry.worker import WorkerTelemetry
 
 
 def register(app: PitbossApp, settings: FraudSettings) -> Intake:
@@ -54,7 +58,14 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
 
     feed.on_poll = follow
     app.when_observed(lambda telemetry: telemetry.meters.add_source(dead_letters.samples))
-    app.when_observed(lambda telemetry: telemetry.meters.add_source(agent.samples))
+    app.when_observed(lambda telemetry: dead_letters.on_written.append(telemetry.observe_letters))
+
+    def begin_to_observe(telemetry: WorkerTelemetry) -> None:
+        telemetry.meters.add_source(agent.samples)
+        if telemetry.spans is not None:
+            agent.observe_alert = telemetry.observe_alert
+
+    app.when_observed(begin_to_observe)
     intake = IntakeSettings(
         broker, group, group_instance_id=settings.group_instance_id, is_co_partitioned=True
     )

@@ -18,6 +18,7 @@ from runtime.dead_letters.sink import Rejection
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.start_offsets import LOG_START
 from runtime.kafka.producer import OutRecord
+from runtime.kafka.records import RawRecord
 from schemas import codec
 from schemas.errors import OffsetHole, Rejected
 from schemas.events import FraudAlert, GameResult, PlayerEvent, RiskSignal, WalletTransaction
@@ -105,6 +106,8 @@ class OwnedShard:
     rejections: list[Rejection] = field(default_factory=list)
     alert_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Of the whole worker, by rule and severity."""
+    observe_alert: Callable[[FraudAlert, RawRecord], None] | None = None
+    """Takes each alert with the record that raised it; None where telemetry is off."""
     is_consistent: bool = True
     """False while the detectors are between two records: their state must not be kept."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -145,7 +148,7 @@ class OwnedShard:
                 self.rejections.append(Rejection(record, error.reason, error.detail))
                 continue
             for alert in detectors.observe(topic, event, offset):
-                self._publish(alert, encode(alert))
+                self._publish(alert, encode(alert), record)
         one.next_offset = max(seen, batch.next_offset)
         self.add_signals(detectors.take_signals(topic, one.next_offset))
         self.is_consistent = True
@@ -161,7 +164,9 @@ class OwnedShard:
         """The newest event time of the topics."""
         return max((self.detectors.newest_ms(topic) for topic in self.inputs), default=0)
 
-    def _publish(self, alert: FraudAlert, value: bytes) -> None:
+    def _publish(self, alert: FraudAlert, value: bytes, raised_by: RawRecord | None = None) -> None:
+        if self.observe_alert is not None and raised_by is not None:
+            self.observe_alert(alert, raised_by)
         self.alerts.append((alert.key.encode(), value, (), None))
         self.alert_counts[alert.rule_id, alert.severity] += 1
         if self.enforcement is None or not self.detectors.may_stop(alert):

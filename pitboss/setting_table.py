@@ -7,7 +7,7 @@ the values, `pitboss.setting_types` has how they are written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from pitboss.setting_types import Setting, SettingType
@@ -471,6 +471,25 @@ SETTINGS: Final = (
         unit="port",
     ),
     Setting(
+        "otlp",
+        SettingType.TEXT,
+        "all roles",
+        "URL of an OpenTelemetry collector that takes OTLP over HTTP: traces and metrics go there. "
+        "Needs `pitboss[telemetry]`",
+        "http://127.0.0.1:4318",
+        default="",
+        default_text="none: no traces",
+    ),
+    Setting(
+        "trace_sample",
+        SettingType.SHARE,
+        "`ledger`",
+        "Share of traces that are kept though nothing about them is remarkable; those of what was "
+        "refused, doubled, dead-lettered, alerted or slow are always kept",
+        "0.05",
+        default=0.01,
+    ),
+    Setting(
         "log_level",
         SettingType.LEVEL,
         "all roles",
@@ -482,25 +501,3 @@ SETTINGS: Final = (
 """Every setting of Pitboss, in the order of the reference page."""
 
 BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in SETTINGS}
-
-
-def format_reference(settings: Iterable[Setting] = SETTINGS) -> str:
-    """Return the table of the reference page, as Markdown."""
-    lines = [
-        "| variable | key in the file | type | default | used by | meaning |",
-        "|---|---|---|---|---|---|",
-    ]
-    for setting in settings:
-        unit = f" ({setting.unit})" if setting.unit else ""
-        default = setting.default_text or f"`{setting.default}`"
-        key = f"`{setting.name}`" if setting.is_in_file else "not in the file"
-        cells = (
-            f"`{setting.variable}`",
-            key,
-            f"{setting.type}{unit}",
-            default,
-            setting.used_by,
-            setting.meaning,
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)

@@ -204,3 +204,25 @@ def _are_names(values: Iterable[Any]) -> bool:
 
 def _is_amount(currency: str, amount: str) -> bool:
     return bool(_CURRENCY.fullmatch(currency) and _AMOUNT.fullmatch(amount))
+
+
+def format_reference(settings: Iterable[Setting]) -> str:
+    """Return the table of the reference page, as Markdown."""
+    lines = [
+        "| variable | key in the file | type | default | used by | meaning |",
+        "|---|---|---|---|---|---|",
+    ]
+    for setting in settings:
+        unit = f" ({setting.unit})" if setting.unit else ""
+        default = setting.default_text or f"`{setting.default}`"
+        key = f"`{setting.name}`" if setting.is_in_file else "not in the file"
+        cells = (
+            f"`{setting.variable}`",
+            key,
+            f"{setting.type}{unit}",
+            default,
+            setting.used_by,
+            setting.meaning,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

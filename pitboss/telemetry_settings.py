@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -24,7 +25,10 @@ def read_telemetry_settings(environ: Mapping[str, str] | None = None) -> Telemet
     if port is not None and port > PORT_MAX:
         place = given["telemetry_port"].place
         raise UsageError(f"{place} is {port}: give a port up to {PORT_MAX:,}")
-    return TelemetrySettings(port)
+    otlp: str = given["otlp"].value
+    if otlp and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", otlp):
+        raise UsageError(f"{given['otlp'].place} is {otlp!r}: write it as http://127.0.0.1:4318")
+    return TelemetrySettings(port, otlp, given["trace_sample"].value)
 
 
 def worker_port(base: int, role: str, number: int) -> int:

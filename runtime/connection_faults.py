@@ -11,6 +11,7 @@ import logging
 import re
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -27,8 +28,8 @@ from runtime.certificates import (
     TlsMissing,
     UnknownAuthority,
 )
-from runtime.security import BrokerAddress
-from schemas.errors import Unavailable
+from runtime.security import BrokerAddress, strict_context
+from schemas.errors import Unavailable, UsageError
 
 ANSWER_S: Final = 2.0
 LOGIN_S: Final = 5.0
@@ -99,7 +100,7 @@ def _find_tls_fault(broker: BrokerAddress, host: str, port: int) -> ConnectionFa
         try:
             tls = context.wrap_socket(plain, server_hostname=host)
         except ssl.SSLCertVerificationError as error:
-            return _name_verify_fault(error, broker, where)
+            return _name_verify_fault(error, broker.ca_file, where, "PITBOSS_KAFKA_CA")
         except (OSError, ssl.SSLError) as error:
             return _name_handshake_fault(error, broker, where)
         with tls:
@@ -113,7 +114,7 @@ def _connect(host: str, port: int) -> socket.socket:
 
 
 def _name_verify_fault(
-    error: ssl.SSLCertVerificationError, broker: BrokerAddress, where: str
+    error: ssl.SSLCertVerificationError, ca_file: str | None, where: str, setting: str
 ) -> ConnectionFault:
     code, message = error.verify_code, error.verify_message
     if code in _EXPIRED:
@@ -128,10 +129,10 @@ def _name_verify_fault(
         )
     if code in _STRICT:
         return AuthorityWithoutKeyUsage(f"{where}: {message}: {RENEW_CA}")
-    trusted = broker.ca_file or "this machine's authorities"
+    trusted = ca_file or "this machine's authorities"
     return UnknownAuthority(
-        f"the certificate of {where} is not signed by {trusted} ({message}): set PITBOSS_KAFKA_CA "
-        "to the file of the authority that signed it"
+        f"the certificate of {where} is not signed by {trusted} ({message}): set {setting} to the "
+        "file of the authority that signed it"
     )
 
 
@@ -216,10 +217,37 @@ _DATABASE_FAULTS: Final[tuple[tuple[str, type[ConnectionFault], str], ...]] = (
 def unreachable_database(what: str, error: Exception) -> Unavailable:
     """Return the error of a connection that failed: with its cause if it is one of security.
 
-    `what` names the database, as in "the ledger's database". libpq gives only a text.
+    `what` names the database, as in "the ledger's database". libpq gives only a text, and of a
+    certificate that it refuses not the reason: that is found by a handshake.
     """
     text = str(error)
+    if "certificate verify failed" in text and (found := _find_certificate_fault(error)):
+        return found
     for words, fault, way_out in _DATABASE_FAULTS:
         if words in text:
             return fault(f"{what}: {text.strip()}: {way_out}")
     return Unavailable(f"{what} does not answer: {error}")
+
+
+_SSL_REQUEST: Final = struct.pack("!II", 8, 80_877_103)
+"""PostgreSQL's message SSLRequest, to which the server answers S or N."""
+
+
+def _find_certificate_fault(error: Exception) -> ConnectionFault | None:
+    """Return why a database's certificate is refused, by a handshake with the same authority."""
+    failed = getattr(error, "pgconn", None)  # psycopg's copy of the connection
+    if failed is None:
+        return None
+    given = {option.keyword.decode(): (option.val or b"").decode() for option in failed.info}
+    ca_file, host = given["sslrootcert"] or None, given["host"]
+    where = f"{host}:{given['port']}"
+    try:
+        with _connect(host, int(given["port"])) as plain:
+            plain.sendall(_SSL_REQUEST)
+            plain.recv(1)
+            strict_context(ca_file).wrap_socket(plain, server_hostname=host).close()
+    except ssl.SSLCertVerificationError as refused:
+        return _name_verify_fault(refused, ca_file, where, "PITBOSS_DATABASE_CA")
+    except (OSError, ValueError, UsageError):
+        return None
+    return None

@@ -137,24 +137,13 @@ class BrokerAddress:
         return options
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Return the TLS settings of a client: TLS 1.2 or later, host name and chain checked.
+        """Return the TLS settings of a client.
 
-        Chains are checked strictly (RFC 5280) on each version of Python, which does so by itself
-        from 3.13 on. Raises UsageError for a file that cannot be read, ConnectionFault for one that
-        is out of date.
+        Raises UsageError for a file that cannot be read, ConnectionFault for one that is out of
+        date.
         """
         self.check_files()
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-            if self.certificate_file:
-                context.load_cert_chain(self.certificate_file, self.key_file)
-        except (OSError, ssl.SSLError) as error:
-            names = [self.ca_file, self.certificate_file, self.key_file]
-            files = ", ".join(filter(None, names))
-            raise UsageError(f"the TLS files {files} cannot be used: {error}") from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.verify_flags |= ssl.VERIFY_X509_STRICT
-        return context
+        return strict_context(self.ca_file, self.certificate_file, self.key_file)
 
     def check_files(self) -> None:
         """Check our own files: the authorities, and the certificate that we show.
@@ -173,6 +162,26 @@ class BrokerAddress:
             return self.sasl_password
         assert self.sasl_password_file is not None
         return read_secret(self.sasl_password_file)
+
+
+def strict_context(
+    ca_file: str | None, certificate_file: str | None = None, key_file: str | None = None
+) -> ssl.SSLContext:
+    """Return the TLS settings of a client: TLS 1.2 or later, host name and chain checked.
+
+    Chains are checked strictly (RFC 5280) on each version of Python, which does so by itself from
+    3.13 on. Raises UsageError for a file that cannot be read.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+        if certificate_file:
+            context.load_cert_chain(certificate_file, key_file)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(filter(None, [ca_file, certificate_file, key_file]))
+        raise UsageError(f"the TLS files {files} cannot be used: {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    return context
 
 
 def read_secret(file: str) -> str:

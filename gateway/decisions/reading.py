@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, TypeAlias
 from gateway.decisions.routes import DEFAULT_BRAND, Route
 from gateway.decisions.sessions import PlayerSession
 from runtime.kafka.records import Headers
+from runtime.telemetry.traces import TRACEPARENT, find_traceparent
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind
 from streams.providers.answers import Answers, PendingAnswer
@@ -172,6 +173,9 @@ def make_headers(
         headers.append((CURRENCY_HEADER, session.currency.encode()))
     elif route.currency and route.call.needs_session:
         headers.append((CURRENCY_HEADER, route.currency.encode()))
+    parent = received.headers.get(TRACEPARENT, "").encode(errors="replace")
+    if find_traceparent([(TRACEPARENT, parent)]) is not None:
+        headers.append((TRACEPARENT, parent))
     for name in route.face.signature_headers:
         text = received.headers.get(name)
         if text is not None:

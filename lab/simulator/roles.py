@@ -20,8 +20,9 @@ from lab.simulator.workers import (
 )
 from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.handler import LedgerHandler
+from ledger_sink.booking.messages import Message
 from ledger_sink.booking.positions import LedgerPositions, PositionGuard
-from ledger_sink.booking.publisher import Publisher
+from ledger_sink.booking.publisher import Publisher, TracedMessage
 from ledger_sink.resolve.barriers import Bounds, EndOffsets
 from ledger_sink.resolve.handler import ResolveHandler, ResolvePositions
 from ledger_sink.resolve.resolver import Resolver
@@ -167,10 +168,11 @@ class SimulatedLedgerWorker(SimulatedWorker):
         for work in (committer.run(), self._publisher.run(), self._store_cursors()):
             process.start(work)
 
-    async def _send(self, topic: str, records: Sequence[tuple[bytes, bytes]]) -> None:
+    async def _send(self, topic: str, records: Sequence[Message | TracedMessage]) -> None:
         if records:
+            pairs = [(record[0], record[1]) for record in records]
             await self.environment.broker.send(
-                self.process, topic, records, self.environment.now_ms()
+                self.process, topic, pairs, self.environment.now_ms()
             )
 
     async def _store_cursors(self) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from mode import Service
 
 from ledger_sink.booking.committer import Committer
+from ledger_sink.booking.messages import Message
 from ledger_sink.booking.positions import LedgerPositions, PositionGuard
-from ledger_sink.booking.publisher import AnswerCounts, Publisher, Send
+from ledger_sink.booking.publisher import AnswerCounts, Publisher, Send, TracedMessage
 from ledger_sink.booking.settings import GROUP, LedgerSettings
 from ledger_sink.booking.stuck_partitions import LogReader, PartitionBooking
 from ledger_sink.store.database import LedgerDatabase
@@ -120,13 +121,8 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
     guard = PositionGuard(claiming, servers, group, log_topic, partition_count)
     dead_letters = KafkaDeadLetterSink(producer, "ledger", settings.code_version)
 
-    def begin_to_observe(telemetry: WorkerTelemetry) -> None:
-        telemetry.meters.add_source(dead_letters.samples)
-        answers = AnswerCounts()
-        telemetry.meters.add_source(answers.samples)
-        publisher.on_published.append(answers.count)
-
-    app.when_observed(begin_to_observe)
+    topics = (log_topic, qualified_name(OUTCOMES, settings.namespace))
+    app.when_observed(partial(_begin_to_observe, publisher, dead_letters, topics))
     add_agent(
         app,
         IntakeSettings(servers, group, start="none", group_instance_id=settings.group_instance_id),
@@ -140,9 +136,25 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
     return app
 
 
+def _begin_to_observe(
+    publisher: Publisher,
+    dead_letters: KafkaDeadLetterSink,
+    topics: tuple[str, str],
+    telemetry: WorkerTelemetry,
+) -> None:
+    from ledger_sink.booking.traces import DecisionTraces
+
+    answers, traces = AnswerCounts(), DecisionTraces(telemetry, topics)
+    for source in (dead_letters.samples, answers.samples):
+        telemetry.meters.add_source(source)
+    publisher.on_published += [answers.count, traces.observe]
+    dead_letters.on_written.append(telemetry.observe_letters)
+
+
 def _sender(producer: BatchProducer) -> Send:
-    async def send(topic: str, records: Sequence[tuple[bytes, bytes]]) -> None:
+    async def send(topic: str, records: Sequence[Message | TracedMessage]) -> None:
         if records:
-            await producer.send_keyed(topic, [(key, value, (), None) for key, value in records])
+            out = [(one[0], one[1], one[2] if len(one) > 2 else (), None) for one in records]
+            await producer.send_keyed(topic, out)
 
     return send

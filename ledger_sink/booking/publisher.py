@@ -24,7 +24,9 @@ from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import CONSUMER, AppliedGroup, Slice
 from ledger_sink.store.statements import statements
 from runtime.hop_tap import note_step
+from runtime.kafka.records import readable_headers
 from runtime.telemetry.samples import MetricSample, count_samples
+from runtime.telemetry.traces import TRACEPARENT, find_traceparent
 from schemas.errors import SendFailed, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -39,11 +41,37 @@ _OFFSETS_PER_READ = 5_000
 _SQL = statements("positions")
 
 
-Send = Callable[[str, Sequence[Message]], Awaitable[None]]
-"""Appends (key, value) records to a topic, partitioned by key.
+TracedMessage = tuple[bytes, bytes, Sequence[tuple[str, bytes | None]]]
+"""Key, value and headers of a record whose event belongs to a sender's trace."""
+
+Send = Callable[[str, Sequence[Message | TracedMessage]], Awaitable[None]]
+"""Appends (key, value) records, some with headers, to a topic, partitioned by key.
 
 Returns once the broker has all of them.
 """
+
+
+OnPublished = Callable[
+    [AppliedGroup, Sequence[DecidedEvent], Mapping[tuple[int, int], bytes]], None
+]
+"""Takes a group, its decisions whose outcomes the broker has acknowledged, and the `traceparent` of
+its records by partition and offset.
+"""
+
+
+def find_traceparents(applied: AppliedGroup) -> dict[tuple[int, int], bytes]:
+    """Return the `traceparent` of each record of a group that has one, by partition and offset."""
+    return {
+        (slice_.partition, record.offset): value
+        for slice_ in applied.newly_committed
+        for record in slice_.records
+        if (headers := readable_headers(record))
+        and (value := find_traceparent(headers)) is not None
+    }
+
+
+def _with_parent(message: Message, parent: bytes | None) -> Message | TracedMessage:
+    return message if parent is None else (*message, [(TRACEPARENT, parent)])
 
 
 class AnswerCounts:
@@ -56,7 +84,7 @@ class AnswerCounts:
         """Begin at zero."""
         self._counts: Counter[tuple[str, str]] = Counter()
 
-    def count(self, decisions: Sequence[DecidedEvent]) -> None:
+    def count(self, _: AppliedGroup, decisions: Sequence[DecidedEvent], __: object) -> None:
         """Count decisions whose outcomes are published."""
         self._counts.update((one.answer.outcome, one.answer.reason) for one in decisions)
 
@@ -96,8 +124,7 @@ class Publisher:
         self._stored: dict[int, int] = {}
         """The cursors that the database has."""
         self._encoder = MessageEncoder(log_topic)
-        self.on_published: list[Callable[[Sequence[DecidedEvent]], None]] = []
-        """Each is called with the decisions whose outcomes the broker has acknowledged."""
+        self.on_published: list[OnPublished] = []
 
     async def enqueue(self, applied: AppliedGroup) -> None:
         """Take a committed group over; wait while the broker is slower than the ledger.
@@ -218,9 +245,13 @@ class Publisher:
             is_ours = is_whole or wallet.partition in ours
             if is_ours and (newer is None or newer.version < wallet.version):
                 wallets[key] = wallet
+        balances: Sequence[Message | TracedMessage]
         balances = [self._encoder.encode_balance(wallet) for wallet in wallets.values()]
+        answers: Sequence[Message | TracedMessage] = outcomes
+        if parents := find_traceparents(applied):
+            answers, balances = self._with_parents(outcomes, decisions, wallets, parents)
         sends = [
-            self._send(self._outcomes_topic, outcomes),
+            self._send(self._outcomes_topic, answers),
             self._send(self._balances_topic, balances),
         ]
         if alerts and self._alerts_topic is not None:
@@ -229,7 +260,7 @@ class Publisher:
             sends.append(self._send(self._signals_topic, signals))
         await asyncio.gather(*sends)
         for observe in self.on_published:
-            observe(decisions)
+            observe(applied, decisions, parents)
         for slice_ in (*applied.already_committed, *applied.newly_committed):
             partition = slice_.partition
             span = (slice_.from_offset, slice_.next_offset)
@@ -237,6 +268,32 @@ class Publisher:
             if partition in ours:
                 cursor = self._published.get(partition, 0)
                 self._published[partition] = max(cursor, slice_.next_offset)
+
+    def _with_parents(
+        self,
+        outcomes: Sequence[Message],
+        decisions: Sequence[DecidedEvent],
+        wallets: Mapping[tuple[str, str], Wallet],
+        parents: Mapping[tuple[int, int], bytes],
+    ) -> tuple[list[Message | TracedMessage], list[Message | TracedMessage]]:
+        """Return outcomes and balances with the `traceparent` of the record behind each.
+
+        The outcomes end with those of `decisions`; the others were read from the tables.
+        """
+        sources = [one.log_event.source for one in decisions]
+        first = len(outcomes) - len(sources)
+        with_parents = [
+            _with_parent(message, parents.get((source.partition, source.offset)))
+            for message, source in zip(outcomes[first:], sources, strict=True)
+        ]
+        balances = [
+            _with_parent(
+                self._encoder.encode_balance(wallet),
+                parents.get((wallet.partition, wallet.source_offset)),
+            )
+            for wallet in wallets.values()
+        ]
+        return [*outcomes[:first], *with_parents], balances
 
     def _unsent(self, applied: AppliedGroup, ours: Collection[int]) -> list[Slice]:
         """Return the ranges that the cursor has still to pass and memory does not hold."""

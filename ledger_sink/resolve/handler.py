@@ -135,6 +135,7 @@ def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
     guard = PositionGuard(database, servers, group, topic, partition_count)
     dead_letters = KafkaDeadLetterSink(producer, "resolve", settings.code_version)
     app.when_observed(lambda telemetry: telemetry.meters.add_source(dead_letters.samples))
+    app.when_observed(lambda telemetry: dead_letters.on_written.append(telemetry.observe_letters))
     add_agent(
         app,
         IntakeSettings(servers, group, start="none", group_instance_id=settings.group_instance_id),

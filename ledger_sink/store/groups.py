@@ -94,3 +94,6 @@ class AppliedGroup:
     already_committed: list[Slice] = field(default_factory=list)
     epochs: dict[int, int] = field(default_factory=dict)
     """The epoch under which each partition was written."""
+    decided_ns: int = 0
+    """When its writing began, epoch ns; 0 where nothing was new. So `committed_ns`."""
+    committed_ns: int = 0

@@ -10,6 +10,7 @@ While PostgreSQL writes one group, the next one is decided on top of it (`decide
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from ledger_sink.rules.book import Book, LogEvent
@@ -94,6 +95,7 @@ class PostgresLedger:
             self._players.clear()
             self._ahead.discard()
             raise
+        applied.committed_ns = time.time_ns()
         self._note("committed", applied.newly_committed)
         if applied.newly_committed:  # else the book was not filled
             self._players.remember(applied.book, group.read_set.players, applied.epochs)
@@ -136,6 +138,7 @@ class PostgresLedger:
             later.crossings = crossings
             await self._fill(transaction, later, later_reads, applied.book)
             self._ahead.start(later)
+        applied.decided_ns = time.time_ns()
         self._note("decided", applied.newly_committed)
         await transaction.write(applied, rows, crosses=group.read_set.crosses_partitions)
         return applied

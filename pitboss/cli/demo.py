@@ -16,6 +16,7 @@ from pitboss.cli.suggestions import NameChoice
 from pitboss.demo.display import DemoDisplay, check_lines, figures_table, next_steps
 from pitboss.demo.expectations import ChecksFailed
 from pitboss.demo.fake_deposits import run_fake_deposits
+from pitboss.demo.report import check_report_library, write_report
 from pitboss.demo.run import RATE_DEFAULT, DemoSettings, run_demo
 from pitboss.embedded.files import display_path
 from pitboss.settings import read_settings
@@ -73,6 +74,13 @@ DEMO_RATE = _DemoRate(min=0)
 @click.option("--keep", is_flag=True, help="Keep namespace, logs and servers for inspection.")
 @click.option("--secure", is_flag=True, help="On servers with TLS and logins, as `up --secure`.")
 @click.option(
+    "--report",
+    "report_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a page of the run here: rates, latencies, refusals, lag over time. One HTML file"
+    " that needs no network.",
+)
+@click.option(
     "--yes-use-these-servers", is_flag=True, help="Fill the servers that the environment names."
 )
 def demo(
@@ -84,6 +92,7 @@ def demo(
     as_json: bool,
     keep: bool,
     secure: bool,
+    report_file: Path | None,
     yes_use_these_servers: bool,
 ) -> None:
     """Run traffic through real workers, kill one of them, and check everything.
@@ -97,6 +106,8 @@ def demo(
             raise UsageError("--secure is for the scenario play")
         _show_fake_deposits(as_json=as_json, keep=keep, use_given_servers=yes_use_these_servers)
         return
+    if report_file is not None:
+        check_report_library()
     settings = DemoSettings(events, seed, rate, yes_use_these_servers, keep, secure)
     console = screen.console(stderr=True)
     with unwind_on_termination(), DemoDisplay(console) as display:
@@ -104,6 +115,9 @@ def demo(
             result = run_demo(read_settings(), settings, display)
         except ChecksFailed as failed:
             result = failed.result
+    if report_file is not None:
+        write_report(report_file, result)
+        console.print(f"report: {report_file}", soft_wrap=True)
     if as_json:
         click.echo(msgspec.json.encode(result.figures))
     else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 import orjson
 
-from ledger_sink.store.migrate import Migration, list_migrations, migrate
+from fraud_agents.snapshots import TABLES as FRAUD_TABLES
+from ledger_sink.store.migrate import TABLES, Migration, list_migrations, migrate
 from pitboss.cli import screen
 from pitboss.cli.ledger_audit import AUDIT
 from pitboss.cli.ledger_corrections import CORRECTIONS
@@ -13,7 +14,7 @@ from pitboss.cli.ledger_months import months_group
 from pitboss.cli.ledger_open import OPEN_WORK
 from pitboss.cli.ledger_quarantine import quarantine
 from pitboss.cli.ledger_reconcile import reconcile
-from pitboss.cli.ledger_recover import recover
+from pitboss.cli.ledger_recover import rebind_command, recover
 from pitboss.cli.ledger_report import report
 from pitboss.cli.ledger_rounds import ROUNDS
 from pitboss.cli.ledger_views import VIEWS
@@ -21,6 +22,7 @@ from pitboss.cli.suggestions import SuggestingGroup
 from pitboss.embedded.databases import create_database, database_exists
 from pitboss.embedded.state import resolve_runtime
 from pitboss.settings import read_settings
+from runtime.postgres.migrations import read_later
 from schemas.errors import UsageError
 
 
@@ -31,7 +33,7 @@ def ledger() -> None:
 
 for command in (
     *(*VIEWS, report, reconcile, months_group, *AUDIT, *CORRECTIONS),
-    *(*OPEN_WORK, quarantine, *ROUNDS, recover),
+    *(*OPEN_WORK, quarantine, *ROUNDS, recover, rebind_command),
 ):
     ledger.add_command(command)
 
@@ -64,14 +66,45 @@ def up(*, dry_run: bool, as_json: bool) -> None:
 
 
 @migrate_group.command("check")
-def check() -> None:
-    """Exit with 1 if a file of this release is not applied, or was changed after it was applied."""
+@click.option(
+    "--can-roll-back",
+    is_flag=True,
+    help="Check that this release works on tables that a later release has migrated.",
+)
+def check(*, can_roll_back: bool) -> None:
+    """Exit with 1 if a file of this release is not applied, or was changed after it was applied.
+
+    With --can-roll-back, run by the release to go back to: exit with 1 if a later release has
+    applied a file that does more than add to the tables.
+    """
+    if can_roll_back:
+        _check_roll_back()
+        return
     missing = [
         migration.name for migration in list_migrations(_database_url()) if not migration.is_applied
     ]
     if missing:
         click.echo(f"not applied: {', '.join(missing)}; run `pitboss ledger migrate up`", err=True)
         raise SystemExit(1)
+
+
+def _check_roll_back() -> None:
+    url = _database_url()
+    later = [one for tables in (TABLES, FRAUD_TABLES) for one in read_later(tables, url)]
+    blocking = [one.name for one in later if not one.is_additive]
+    if blocking:
+        click.echo(
+            f"a later release has applied {', '.join(blocking)}, which this release cannot work on:"
+            " stay with the later release, or restore the database to a moment before it",
+            err=True,
+        )
+        raise SystemExit(1)
+    names = ", ".join(one.name for one in later)
+    click.echo(
+        f"this release works on what a later one has added: {names}"
+        if later
+        else "no later release has changed the tables"
+    )
 
 
 def _database_url() -> str:

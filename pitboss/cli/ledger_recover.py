@@ -11,7 +11,8 @@ from pitboss.cli.ledger_queries import json_option, print_json, show_rows
 from pitboss.cli.option_types import FiniteFloat
 from pitboss.cli.progress import StepProgress
 from pitboss.embedded.state import resolve_runtime
-from pitboss.ops.archive_settings import open_log
+from pitboss.ops.archive_settings import open_log, read_archive_settings
+from pitboss.ops.rebind import check_no_archive, rebind
 from pitboss.ops.recovery import RecoveryOptions, RecoveryReport, recover_to_log
 from pitboss.ops.shared_settings import adopt_stored
 from pitboss.setting_files import configure_dialects, read_currencies
@@ -70,6 +71,47 @@ def recover(*, to_log: bool, as_json: bool, **options: object) -> None:
         _show(report)
     if not report.finished:
         raise SystemExit(1)
+
+
+@click.command("rebind")
+@click.option("--by", "actor", required=True, help="The acting person; kept with the report.")
+@click.option("--dry-run", is_flag=True, help="Only compare, and change nothing.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=FiniteFloat(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for the sessions of stopped workers to end.",
+)
+@json_option
+def rebind_command(*, actor: str, dry_run: bool, wait_s: float, as_json: bool) -> None:
+    """Bind the ledger to a mirror of its log on another cluster, whose offsets may be others.
+
+    Every booked record that the mirror holds is found by its event and attempt, in its order. Where
+    the offsets of the mirror are below those that the ledger's rows name already, what is not
+    booked is appended once more behind them. Refuses a mirror that lacks booked records.
+    """
+    check_no_archive(read_archive_settings().target)
+    runtime = resolve_runtime(read_settings())
+    with open_log(runtime, 0) as source, StepProgress() as progress:
+        report = asyncio.run(
+            rebind(runtime, source, actor, dry_run=dry_run, wait_s=wait_s, begin=progress.begin)
+        )
+    if as_json:
+        print_json(report)
+        return
+    table = screen.table("topic", "partition", "booked", "mirrored", "continues", "not booked")
+    for one in report.partitions:
+        numbers = (one.partition, one.booked, one.mirrored, one.position, one.unbooked)
+        table.add_row(one.topic, *map(str, numbers))
+    show_rows(table, "", report.partitions)
+    click.echo(
+        "nothing was changed"
+        if dry_run
+        else f"bound to {report.to_cluster}: run `pitboss ledger recover --to-log`, then start the"
+        " workers"
+    )
 
 
 def _show(report: RecoveryReport) -> None:

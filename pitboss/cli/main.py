@@ -30,6 +30,7 @@ COMMANDS = {
     ),
     "run": ("pitboss.cli.run:run", "Run workers and restart them when they end."),
     "top": ("pitboss.cli.top:top", "Show the roles live: lag, rate, waits, ends."),
+    "trace": ("pitboss.cli.trace:trace", "Draw the way of one event, from bytes to balance."),
     "metrics": ("pitboss.cli.metrics:metrics", "List the metrics that workers show."),
     "pause": ("pitboss.cli.pause:pause", "Pause the workers of a role."),
     "resume": ("pitboss.cli.pause:resume", "Resume the workers of a role."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +21,7 @@ from pitboss.settings import (
     without_password,
 )
 from pitboss.workers import ARCHIVE, ROLES
+from pitboss.workers.degraded import list_degraded
 from pitboss.workers.role_locks import RunningRole, list_running
 from schemas.errors import PitbossError, Unavailable, UsageError
 
@@ -83,10 +84,11 @@ def status(context: click.Context, as_json: bool) -> None:
     """Show whether servers and workers run, and where, and which roles are paused.
 
     Workers are those that `pitboss run` started with this home. Exit code 3 if a server does not
-    answer, 1 if a partition is stuck at a record, if a raw topic holds records and is read by
-    nothing, if events without a player have waited for long for a partition to be normalised or
-    booked, if a partition waits for something else than the end of a pause, or if the disk of the
-    embedded servers has less space than PITBOSS_DISK_FREE_MIN_MB.
+    answer, 1 if a worker is degraded (it ends again and again for one reason), if a partition is
+    stuck at a record, if a raw topic holds records and is read by nothing, if events without a
+    player have waited for long for a partition to be normalised or booked, if a partition waits for
+    something else than the end of a pause, or if the disk of the embedded servers has less space
+    than PITBOSS_DISK_FREE_MIN_MB.
 
     With --json there is more of each role: the lag of each partition in records and in seconds, why
     it waits, and how often workers were started again in the last day, by how they had ended; of
@@ -103,17 +105,20 @@ def status(context: click.Context, as_json: bool) -> None:
     stuck = _stuck(settings) if servers[0].is_ready else []
     barriers = _old_barriers(settings) if is_ready else []
     space = None if settings.uses_given_servers else free_space(settings)
-    is_full = space is not None and not space.is_enough
     workers = list_running(settings.home, settings.namespace)
+    degraded = list_degraded(settings.home, settings.namespace, workers)
     state = _installation(settings) if is_ready else None
     waits = [] if state is None else list_waits(state.roles or ())
     unsigned = sorted({name for running in workers for name in running.unsigned})
+    troubles = [*degraded, *stuck, *unread, *waits, *(one.sentence for one in barriers)]
+    troubles += [_full(space)] if space is not None and not space.is_enough else []
     if as_json:
         row = {
             "ready": is_ready,
             "home": str(settings.home),
             "servers": _as_rows(servers),
             "workers": [asdict(running) for running in workers],
+            "degraded": [asdict(worker) for worker in degraded],
             "paused": [to_builtins(pause) for pause in pauses],
             "unread": [asdict(topic) for topic in unread],
             "stuck": [asdict(partition) for partition in stuck],
@@ -125,23 +130,15 @@ def status(context: click.Context, as_json: bool) -> None:
         click.echo(json.dumps(row))
     else:
         _show_servers(settings, servers)
-        _show_workers(settings, workers)
-        for pause in pauses:
-            click.echo(f"{pause.component:<9} {pause}")
+        _show_workers(settings, workers, pauses)
         if unsigned:
             names = ", ".join(unsigned)
             click.echo(f"warning: booked unchecked, without a key: {names}", err=True)
-        _show_troubles([*stuck, *unread, *waits, *(one.sentence for one in barriers)])
-        if space is not None and is_full:
-            click.echo(f"error: {_full(space)}", err=True)
+        for trouble in troubles:
+            click.echo(f"error: {trouble}", err=True)
         if not is_ready and not settings.uses_given_servers:
             click.echo(_way_up(settings), err=True)
-    context.exit(3 if not is_ready else 1 if stuck or unread or barriers or waits or is_full else 0)
-
-
-def _show_troubles(troubles: Iterable[object]) -> None:
-    for trouble in troubles:
-        click.echo(f"error: {trouble}", err=True)
+    context.exit(3 if not is_ready else 1 if troubles else 0)
 
 
 def _show_servers(settings: StackSettings, servers: Sequence[ServerStatus]) -> None:
@@ -155,7 +152,9 @@ def _show_servers(settings: StackSettings, servers: Sequence[ServerStatus]) -> N
         click.echo(line.rstrip())
 
 
-def _show_workers(settings: StackSettings, workers: Sequence[RunningRole]) -> None:
+def _show_workers(
+    settings: StackSettings, workers: Sequence[RunningRole], pauses: Sequence[Pause]
+) -> None:
     for running in workers:
         count = "1 worker" if running.workers == 1 else f"{running.workers} workers"
         name = f" as {running.worker_id}" if running.worker_id else ""
@@ -165,6 +164,8 @@ def _show_workers(settings: StackSettings, workers: Sequence[RunningRole]) -> No
     if away:
         where = " with this home" if settings.uses_given_servers else ""
         click.echo(f"no worker runs{where} of: {', '.join(away)}")
+    for pause in pauses:
+        click.echo(f"{pause.component:<9} {pause}")
 
 
 def _full(space: FreeSpace) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fraud_agents.detectors import D01_BET_VELOCITY, DETECTORS
 from lab.sandbox.records import RawEvent
+from pitboss.demo.decisions import TrafficLog
 from pitboss.demo.figures import DemoFigures
 from replay.audit.checks import Check
 from replay.audit.evidence import TopicEvidence, raised_again
@@ -22,6 +23,10 @@ class DemoResult:
     checks: list[Check]
     namespace: str = ""
     """Name of what is kept for inspection; empty if nothing is."""
+    hops_ms: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Times of the events by hop, for the report."""
+    traffic: TrafficLog = field(default_factory=TrafficLog)
+    """What was observed of the traffic, for the report."""
 
     @property
     def holds(self) -> bool:

@@ -12,11 +12,12 @@ from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.records import RawEvent
 from lab.sandbox.scenario import Scenario, duration_ms, generate
 from ledger_sink.store.database import LedgerDatabase
-from pitboss.demo.decisions import TrafficFigures, feed_shortfall, traffic_figures
+from pitboss.demo.decisions import TrafficFigures, TrafficLog, feed_shortfall, traffic_figures
 from pitboss.demo.display import DemoDisplay
 from pitboss.demo.environment import DemoEnvironment, demo_environment, running_workers
 from pitboss.demo.expectations import ChecksFailed, DemoResult, unmet_expectations
 from pitboss.demo.figures import figures_of
+from pitboss.demo.report import measure_hops
 from pitboss.demo.traffic import TrafficRun
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, StackSettings, runtime_of
@@ -85,7 +86,7 @@ def run_demo(stack: StackSettings, demo: DemoSettings, display: DemoDisplay) -> 
         if shortfall := feed_shortfall(figures.fed_per_s, demo.rate):
             display.print_line(shortfall, is_loud=True)
         display.print_line("reading every topic and table")
-        settled = _SettledTraffic(scenario, records, figures)
+        settled = _SettledTraffic(scenario, records, figures, traffic.log)
         result = asyncio.run(_inspect(settled, environment, display))
         if not result.holds:
             raise ChecksFailed(result)
@@ -104,6 +105,7 @@ class _SettledTraffic:
     scenario: Scenario
     records: Sequence[RawEvent]
     figures: TrafficFigures
+    log: TrafficLog
 
 
 async def _inspect(
@@ -134,7 +136,8 @@ async def _inspect(
         published_at=topics.balance_history,
         unmet=unmet_expectations(traffic.records, traffic.scenario.speeders, topics),
     )
-    return DemoResult(figures, checks)
+    hops_ms = measure_hops(topics, topics.balance_history)
+    return DemoResult(figures, checks, hops_ms=hops_ms, traffic=traffic.log)
 
 
 async def _check_replay(

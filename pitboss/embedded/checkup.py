@@ -17,7 +17,14 @@ from pitboss.embedded.postgres import postgres_programs
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.exports import missing_packages
-from pitboss.settings import StackSettings, WorkerSettings, show_values, unknown_variables
+from pitboss.settings import (
+    MAINTENANCE_DATABASE,
+    StackSettings,
+    WorkerSettings,
+    show_values,
+    unknown_variables,
+    with_database,
+)
 from runtime.connection_faults import unreachable_broker, unreachable_database
 from runtime.postgres.roles import Role
 from schemas.errors import PitbossError, UsageError
@@ -156,7 +163,8 @@ def _given_database(settings: StackSettings) -> str:
 
     assert settings.database is not None
     try:
-        with psycopg.connect(settings.database, connect_timeout=5) as connection:
+        url = with_database(settings.database, MAINTENANCE_DATABASE)
+        with psycopg.connect(url, connect_timeout=5) as connection:
             how = "TLS" if connection.pgconn.ssl_in_use else "plain text"
             return f"answers on {connection.info.host}:{connection.info.port}, {how}"
     except psycopg.OperationalError as error:

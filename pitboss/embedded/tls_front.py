@@ -66,9 +66,17 @@ def _takes_tls(client: socket.socket) -> bool:
             client.sendall(b"S")
             return True
         if request != GSS_REQUEST:
-            client.sendall(_refusal())
+            _refuse(client)
             return False
         client.sendall(b"N")
+
+
+def _refuse(client: socket.socket) -> None:
+    """Say why, and read on to the client's end: a close with unread bytes would cut the answer."""
+    client.sendall(_refusal())
+    client.shutdown(socket.SHUT_WR)
+    while client.recv(CHUNK_BYTES):
+        pass
 
 
 def _refusal() -> bytes:

@@ -12,6 +12,7 @@ import msgspec
 
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.embedded.databases import create_database, drop_database
+from pitboss.ops.rebind import open_mapped
 from pitboss.settings import Runtime, runtime_of
 from replay.ledger.comparison import LedgerComparison, RowDifference, compare_ledgers
 from replay.ledger.rebuild import (
@@ -107,6 +108,7 @@ async def replay_ledger_to(
         silence_max_s=_COMPARING_MAX_S,
     )
     try:
+        source = await open_mapped(runtime, live, source)
         cuts = None if at_ms is None else source.first_at(topic, at_ms)
         prefix = await read_prefix(live, topic, cuts)
         again = None if raw is None else EventRecomputer(source, raw.without_keys)

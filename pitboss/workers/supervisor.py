@@ -24,6 +24,7 @@ from pathlib import Path
 from pitboss.embedded.files import display_path, roll_log
 from pitboss.settings import Runtime, worker_environment
 from pitboss.telemetry_settings import PORT_VARIABLE, read_telemetry_settings, worker_port
+from pitboss.workers.degraded import RepeatedEnds, describe_worker, mark, unmark
 from pitboss.workers.role_locks import file_stem
 from schemas.errors import UsageError
 
@@ -89,6 +90,8 @@ class WorkerProcess:
         self.name = f"{role}-{number}"
         file = f"{file_stem(log_prefix)}-{self.name}.log" if log_prefix else f"{self.name}.log"
         self.log = home / runtime.namespace / "log" / file
+        self.home = home
+        self.worker_id = log_prefix
         self._runtime = runtime
         self._module = module
         self._environment = dict(environment or {})
@@ -121,6 +124,11 @@ class WorkerProcess:
         if base is not None:
             environment[PORT_VARIABLE] = str(worker_port(base, self.role, self.number))
         return environment
+
+    @property
+    def namespace(self) -> str:
+        """Namespace of the installation that it works for."""
+        return self._runtime.namespace
 
     @property
     def pid(self) -> int | None:
@@ -199,6 +207,27 @@ class _SupervisedWorker:
     started_at: float = 0.0
     start_at: float | None = 0.0
     """Time of the next start; None while it runs."""
+    ends: RepeatedEnds = field(default_factory=RepeatedEnds)
+    is_degraded: bool = False
+
+    def note_end(self, exit_code: int, uptime_s: float) -> str | None:
+        """Count an end, and return a line for people where the worker is degraded by it."""
+        worker, error = self.worker, self.worker.last_error()
+        now_ms, is_early = time.time_ns() // 1_000_000, uptime_s < HEALTHY_S
+        if not self.ends.on_end(exit_code, error, now_ms, is_early=is_early):
+            self.clear()
+            return None
+        found = describe_worker(
+            worker.name, worker.role, worker.worker_id, exit_code, error, self.ends, worker.log
+        )
+        mark(worker.home, worker.namespace, found)
+        was_degraded, self.is_degraded = self.is_degraded, True
+        return None if was_degraded else str(found)
+
+    def clear(self) -> None:
+        """Remove what was written of the worker as degraded."""
+        self.is_degraded = False
+        unmark(self.worker.home, self.worker.namespace, self.worker.worker_id, self.worker.name)
 
 
 class Supervisor:
@@ -230,6 +259,8 @@ class Supervisor:
 
     def run(self) -> None:
         """Keep the workers running until `stop` or a worker's usage error, then drain them."""
+        for supervised in self._workers:
+            supervised.clear()  # what a supervisor that was killed has left
         try:
             while not self._is_stopping.is_set():
                 now = time.monotonic()
@@ -266,6 +297,10 @@ class Supervisor:
                 f"starts again in {delay_s:.1f} s (end {supervised.policy.failures} in a row), "
                 f"log {display_path(worker.log)}"
             )
+            if line := supervised.note_end(worker.exit_code or 0, uptime_s):
+                self._report(line)
+        elif supervised.is_degraded and now - supervised.started_at >= HEALTHY_S:
+            supervised.clear()
 
     def _drain(self) -> None:
         running = [one.worker for one in self._workers if one.worker.is_alive]

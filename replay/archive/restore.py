@@ -107,7 +107,7 @@ def restore(
         for name in times:
             _set_time_type(admin, name, "CreateTime")
         for one in planned:
-            sender = _PartitionSender(broker, prefix + one.topic, one.partition)
+            sender = PartitionSender(broker, prefix + one.topic, one.partition)
             blocks = archive.read(one.topic, one.partition, one.from_offset, one.to_offset)
             count = sender.send_all(blocks, is_exact=not options.renumber)
             done += one.records
@@ -119,7 +119,7 @@ def restore(
     return restored
 
 
-class _PartitionSender:
+class PartitionSender:
     """Appends records to one partition in their order, and checks the offsets that they get."""
 
     def __init__(self, broker: BrokerAddress, topic: str, partition: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -130,6 +130,8 @@ class KafkaDeadLetterSink:
         self._code_version = code_version
         self._encode = codec.encoder(DeadLetter)
         self._written: Counter[tuple[str, str]] = Counter()
+        self.on_written: list[Callable[[Sequence[Rejection]], None]] = []
+        """Each is called with rejections whose letters are durable."""
 
     def samples(self) -> Iterator[MetricSample]:
         """Yield how many letters were written, by topic and code."""
@@ -174,6 +176,8 @@ class KafkaDeadLetterSink:
             for portion in _in_portions(letters):
                 await self._send(dead_letter_topic(topic), portion)
                 self._written.update((topic, str(one.rejection.code)) for one in portion)
+        for observe in self.on_written:
+            observe(rejections)
 
     def _is_cut(self, rejection: Rejection) -> bool:
         value = rejection.record.value or b""

@@ -153,7 +153,8 @@ class Database:
                 )
                 self._connection = await take_role(connection, self._role)
             except psycopg.OperationalError as error:
-                raise unreachable_database(f"{self.owner} database", error) from error
+                what = f"{self.owner} database"
+                raise await asyncio.to_thread(unreachable_database, what, error) from error
         return self._connection
 
     def _limit_silence(self, connection: AsyncConnection[Any]) -> asyncio.TimerHandle | None:

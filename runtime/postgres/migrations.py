@@ -18,6 +18,7 @@ import psycopg
 from psycopg import Connection, sql
 
 from runtime.connection_faults import unreachable_database
+from runtime.postgres.additions import find_change
 from runtime.postgres.roles import RightsMissing, Role, take_role_sync
 from schemas.errors import Fatal, Unavailable
 
@@ -53,6 +54,20 @@ class Migration:
         """SHA-256 of the text, in hex."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
+    @property
+    def is_additive(self) -> bool:
+        """Whether an earlier release works on the tables that it leaves."""
+        return find_change(self.sql) is None
+
+
+@dataclass(frozen=True)
+class LaterMigration:
+    """An applied file that this release does not have, as a later one has."""
+
+    name: str
+    is_additive: bool | None
+    """Whether this release works on what it has left; None where that was not noted."""
+
 
 @dataclass(frozen=True)
 class MigrationSet:
@@ -82,6 +97,22 @@ def read_migrations(migrations: MigrationSet, database_url: str) -> list[Migrati
         return _with_state(migrations, connection)
 
 
+def read_later(migrations: MigrationSet, database_url: str) -> list[LaterMigration]:
+    """Return the applied files that this release does not have; change nothing.
+
+    Raises Unavailable, RightsMissing.
+    """
+    ours = {migration.name for migration in migrations.files()}
+    query = sql.SQL("SELECT name, to_jsonb(m) -> 'is_additive' FROM {} AS m ORDER BY name")
+    with _connect(database_url) as connection, _translate_errors("the list of migrations"):
+        table = _migration_table(migrations)
+        exists = connection.execute("SELECT to_regclass(%s)", (table.as_string(connection),))
+        if exists.fetchone() == (None,):
+            return []
+        rows = connection.execute(query.format(table)).fetchall()
+    return [LaterMigration(name, is_additive) for name, is_additive in rows if name not in ours]
+
+
 def migrate(migrations: MigrationSet, database_url: str) -> list[Migration]:
     """Apply the files that are missing and return them, and grant the rights again.
 
@@ -102,6 +133,7 @@ def migrate(migrations: MigrationSet, database_url: str) -> list[Migration]:
             if missing:
                 raise
             return []
+        _note_additive(migrations, connection, files)
         for migration in missing:
             _apply(migrations, connection, migration)
         _grant(migrations, connection)
@@ -127,10 +159,23 @@ def _apply(migrations: MigrationSet, connection: Connection[Any], migration: Mig
     with _translate_errors(migration.name), connection.transaction():
         _limit(connection)
         connection.execute(migration.sql.encode())
-        insert = sql.SQL("INSERT INTO {} (name, checksum) VALUES (%s, %s)")
+        insert = sql.SQL("INSERT INTO {} (name, checksum, is_additive) VALUES (%s, %s, %s)")
         connection.execute(
-            insert.format(_migration_table(migrations)), (migration.name, migration.checksum)
+            insert.format(_migration_table(migrations)),
+            (migration.name, migration.checksum, migration.is_additive),
         )
+
+
+def _note_additive(
+    migrations: MigrationSet, connection: Connection[Any], files: Sequence[Migration]
+) -> None:
+    """Note it of files that an earlier release has applied without noting it."""
+    update = sql.SQL("UPDATE {} SET is_additive = %s WHERE name = %s AND is_additive IS NULL")
+    statement = update.format(_migration_table(migrations))
+    with _translate_errors("the list of migrations"), connection.transaction():
+        for migration in files:
+            if migration.is_applied:
+                connection.execute(statement, (migration.is_additive, migration.name))
 
 
 def _grant(migrations: MigrationSet, connection: Connection[Any]) -> None:

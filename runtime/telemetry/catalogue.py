@@ -198,6 +198,17 @@ METRICS: Final = (
         bound="the outcomes with their reasons, as docs/reference/outcomes.md lists them",
         roles=("ledger",),
     ),
+    _declare(
+        "pitboss.decision.duration",
+        MetricType.HISTOGRAM,
+        "s",
+        "From the append of a raw record to the acknowledgement of its outcome, by outcome; with "
+        "the trace of a kept event of each bucket by OTLP",
+        labels=("outcome",),
+        series_max=32,
+        bound="the outcomes",
+        roles=("ledger",),
+    ),
     _gauge(
         "pitboss.ledger.imbalance",
         "{currency}",
@@ -269,6 +280,14 @@ METRICS: Final = (
     _counter("process.cpu.time", "s", "CPU time of the worker, user and system"),
     _gauge("process.memory.usage", "By", "Resident memory of the worker"),
     _gauge("pitboss.worker.start.time", "s", "Epoch time at which the worker started"),
+    _counter(
+        "pitboss.telemetry.spans",
+        "{span}",
+        "Spans that were kept for the collector, and how many were dropped",
+        labels=("state",),
+        series_max=2,
+        bound="kept and dropped",
+    ),
     _counter(
         "pitboss.telemetry.dropped.series",
         "{series}",

@@ -78,9 +78,12 @@ class Meters:
         self._sources.append(source)
 
     def record(
-        self, name: str, labels: Labels, seconds: float, exemplar: Exemplar | None = None
+        self, name: str, labels: Labels, seconds: float, exemplar: tuple[int, int] | None = None
     ) -> None:
-        """Count a duration, unless its series is beyond the bound of its metric."""
+        """Count a duration, unless its series is beyond the bound of its metric.
+
+        `exemplar` is the trace and the span of a kept event that took so long.
+        """
         series = self._durations.setdefault(name, {})
         durations = series.get(labels)
         if durations is None:
@@ -90,7 +93,8 @@ class Meters:
             durations = series[labels] = Durations()
         bucket = durations.add(seconds)
         if exemplar is not None:
-            durations.exemplars[bucket] = exemplar
+            trace_id, span_id = exemplar
+            durations.exemplars[bucket] = Exemplar({}, seconds, time.time_ns(), span_id, trace_id)
 
     def collect(self) -> MetricsData:
         """Return every metric that has a value. Raises InvariantBroken for an undeclared one."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from runtime.telemetry.traces import SAMPLE_DEFAULT
+
 
 @dataclass(frozen=True)
 class TelemetrySettings:
@@ -13,10 +15,15 @@ class TelemetrySettings:
     port: int | None = None
     """Port of the pages on the loopback address; 0 is any that is free; None: no pages."""
 
+    otlp: str = ""
+    """URL of a collector that takes OTLP over HTTP; empty: no traces."""
+    trace_share: float = SAMPLE_DEFAULT
+    """Share of traces that are kept though nothing about them is remarkable."""
+
     @property
     def is_on(self) -> bool:
         """Whether anything is to be recorded."""
-        return self.port is not None
+        return self.port is not None or bool(self.otlp)
 
 
 TELEMETRY_OFF: Final = TelemetrySettings()

@@ -5,30 +5,73 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from typing import Any, Final, Protocol
+
+from opentelemetry.sdk.resources import Resource
 
 from runtime.kafka.agent_loop import BatchObserver
 from runtime.kafka.app import PitbossApp
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.memory_tuning import resident_bytes
+from runtime.kafka.records import RawRecord, readable_headers
 from runtime.telemetry.lag import LagMeter
 from runtime.telemetry.meters import Meters
 from runtime.telemetry.pages import StartMark, TelemetryPages, WorkerState
 from runtime.telemetry.samples import MetricSample, count_samples
 from runtime.telemetry.settings import TelemetrySettings
+from runtime.telemetry.spans import FinishedSpan, SpanQueue, create_export, messaging_attributes
+from runtime.telemetry.traces import (
+    LINKS_MAX,
+    find_traceparent,
+    parse_traceparent,
+    span_id_of,
+    trace_id_of,
+    trace_id_of_place,
+)
+from schemas.events import FraudAlert
 
 PROCESS_DURATION: Final = "messaging.process.duration"
 CONSUMED: Final = "messaging.client.consumed.messages"
 
 
+class RejectedRecord(Protocol):
+    """A record that has become a dead letter."""
+
+    @property
+    def record(self) -> RawRecord:
+        """The record."""
+
+    @property
+    def code(self) -> Any:
+        """Why it cannot be used."""
+
+    @property
+    def record_index(self) -> int | None:
+        """Which item of the record it is about."""
+
+
 class WorkerTelemetry:
     """What a worker records, and where it is collected."""
 
-    def __init__(self, role: str, worker: str) -> None:
+    def __init__(self, role: str, worker: str, settings: TelemetrySettings) -> None:
         """Begin to record; `worker` names this process among others of its role."""
+        self.settings = settings
         self.state = WorkerState(role, worker, time.time())
-        self.meters = Meters(role)
+        self.resource = Resource.create(
+            {
+                "service.name": f"pitboss-{role}",
+                "service.namespace": "pitboss",
+                "service.instance.id": worker or f"{role}-{os.getpid()}",
+                "service.version": version("pitboss"),
+            }
+        )
+        self.meters = Meters(role, self.resource)
+        self.spans = SpanQueue() if settings.otlp else None
+        """Spans that are to be exported; None where no collector is set."""
+        if self.spans is not None:
+            self.meters.add_source(self.spans.samples)
         self._consumed: Counter[tuple[str, str]] = Counter()
         self.meters.add_source(self._samples)
 
@@ -42,6 +85,67 @@ class WorkerTelemetry:
                 consumed[group, batch.topic] += batch.count
 
         return observe
+
+    def observe_letters(self, rejections: Sequence[RejectedRecord]) -> None:
+        """Make a span of each record that has become a dead letter."""
+        if self.spans is None:
+            return
+        now_ns = time.time_ns()
+        for rejection in rejections[:LINKS_MAX]:
+            record = rejection.record
+            place = f"{record.topic}-{record.partition}@{record.offset}"
+            value = find_traceparent(readable_headers(record))
+            parent = None if value is None else parse_traceparent(value)
+            trace_id = trace_id_of_place(place) if parent is None else parent.trace_id
+            span = FinishedSpan(
+                f"process {record.topic}",
+                trace_id,
+                span_id_of(trace_id, f"{self.state.role} letter {place} {rejection.record_index}"),
+                None if parent is None else parent.span_id,
+                max(0, record.timestamp) * 1_000_000,
+                now_ns,
+                "consumer",
+                {
+                    **messaging_attributes(
+                        "process", record.topic, record.partition, record.offset
+                    ),
+                    "error.type": str(rejection.code),
+                    "pitboss.kept": "dead-lettered",
+                },
+                error=str(rejection.code),
+            )
+            self.spans.add(span)
+
+    def observe_alert(self, alert: FraudAlert, record: RawRecord) -> None:
+        """Make a span of an alert, in the trace of the event that raised it."""
+        if self.spans is None:
+            return
+        value = find_traceparent(readable_headers(record))
+        place = f"{record.topic}-{record.partition}@{record.offset}"
+        if value is not None:
+            trace_id = parse_traceparent(value).trace_id
+        elif alert.sample_event_ids:
+            trace_id = trace_id_of(alert.sample_event_ids[-1])
+        else:
+            trace_id = trace_id_of_place(place)
+        attributes = {
+            **messaging_attributes("process", record.topic, record.partition, record.offset),
+            "pitboss.rule": alert.rule_id,
+            "pitboss.severity": alert.severity,
+            "pitboss.alert_id": alert.alert_id,
+            "pitboss.kept": "alerted",
+        }
+        span = FinishedSpan(
+            f"detect {alert.rule_id}",
+            trace_id,
+            span_id_of(trace_id, f"alert {alert.alert_id} {alert.revision}"),
+            None,
+            record.timestamp * 1_000_000,
+            time.time_ns(),
+            "consumer",
+            attributes,
+        )
+        self.spans.add(span)
 
     def _samples(self) -> Iterator[MetricSample]:
         yield from count_samples(CONSUMED, self._consumed)
@@ -57,7 +161,7 @@ def attach_telemetry(
     """Record what an app does, and show it; return its pages. Changes nothing where it is off."""
     if not settings.is_on:
         return None
-    telemetry = WorkerTelemetry(role, worker)
+    telemetry = WorkerTelemetry(role, worker, settings)
     app.observe(telemetry)
     lag = LagMeter(app.watchdogs)
     telemetry.meters.add_source(lag.samples)
@@ -66,5 +170,9 @@ def attach_telemetry(
         pages = TelemetryPages(settings.port, telemetry.state, telemetry.meters, lag)
         # Answers while the others start, and while they drain.
         app.supervise(pages, is_first=True)
+    if telemetry.spans is not None:
+        export = create_export(telemetry.spans, telemetry.meters, telemetry.resource, settings.otlp)
+        # It is stopped after the services whose last spans it sends.
+        app.supervise(export, is_first=True)
     app.supervise(StartMark(telemetry.state))
     return pages

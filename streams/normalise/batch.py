@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 from runtime.dead_letters.headers import is_mark
 from runtime.dead_letters.sink import Rejection
 from runtime.kafka.producer import OutRecord
-from runtime.kafka.records import RawRecord
+from runtime.kafka.records import Headers, RawRecord, readable_headers
+from runtime.telemetry.traces import TRACEPARENT, find_traceparent
 from schemas import codec
 from schemas.errors import RejectCode
 from schemas.events import (
@@ -84,6 +85,7 @@ class NormalisedBatch:
         rejected: list[RejectedItem] = []
         for record, items in results:
             self._records += 1
+            headers: Headers | None = None
             for item in items:
                 event: WalletTransaction | PlayerEvent | MarketSettlement
                 if isinstance(item, AcceptedTransaction):
@@ -93,7 +95,10 @@ class NormalisedBatch:
                 else:
                     rejected.append(item)
                     continue
-                sinks[item.topic]((item.key, item.value, (), None))
+                if headers is None:
+                    parent = find_traceparent(readable_headers(record))
+                    headers = () if parent is None else [(TRACEPARENT, parent)]
+                sinks[item.topic]((item.key, item.value, headers, None))
                 add_version(event.provider_version)
                 # Few events need this, so the others must not pay for it.
                 if item.clamped or item.fallback is not None or event.signature == _STALE:

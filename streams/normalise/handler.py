@@ -102,6 +102,7 @@ def create_worker(
         parking = Parking(store, normaliser.normalise, providers, limits)
     dead_letters = KafkaDeadLetterSink(producer, NAME, settings.code_version)
     app.when_observed(lambda telemetry: telemetry.meters.add_source(dead_letters.samples))
+    app.when_observed(lambda telemetry: dead_letters.on_written.append(telemetry.observe_letters))
     intake = register(
         app,
         IntakeSettings(settings.broker, group, group_instance_id=settings.group_instance_id),

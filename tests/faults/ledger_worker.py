@@ -31,6 +31,7 @@ from ledger_sink.store import writing
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.statements import statements
 from runtime.kafka.process import run_worker
+from runtime.security import BrokerAddress, SecurityProtocol
 from schemas.errors import SendFailed
 from streams.normalise.handler import create_worker
 from streams.normalise.settings import NormaliseSettings
@@ -164,6 +165,9 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO)
     POINTS[point](Path(arm))
     settings_fields = json.loads(settings)
+    address = settings_fields["broker"]
+    protocol = SecurityProtocol(address["protocol"])
+    settings_fields["broker"] = BrokerAddress(**{**address, "protocol": protocol})
     if role == "ledger":
         return run_worker(lambda: create_ledger_app(LedgerSettings(**settings_fields), policies()))
     if role == "bundle":  # the normaliser of a provider whose one call holds several transactions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import cache
 
 import pytest
 from click.testing import CliRunner
@@ -46,7 +47,7 @@ UNKNOWN = "00000000-0000-5000-8000-000000000000"
 def one_outcome(runtime, prefix: str) -> WalletOutcome:
     """An answer that was given to an event whose id begins so."""
     topic, decode = runtime.topic(OUTCOMES), codec.decoder(WalletOutcome)
-    with BrokerLog(runtime.bootstrap_servers) as source:
+    with BrokerLog(runtime.broker) as source:
         for partition, (begin, end) in source.bounds(topic).items():
             for block in source.read(topic, partition, begin, end):
                 for value in block.values:
@@ -57,15 +58,22 @@ def one_outcome(runtime, prefix: str) -> WalletOutcome:
 
 
 async def give(runtime, outcome: WalletOutcome) -> None:
-    settings = ProducerSettings(runtime.bootstrap_servers, "pitboss.test")
+    settings = ProducerSettings(runtime.broker, "pitboss.test")
     async with BatchProducer(settings) as producer:
         value = codec.encoder(WalletOutcome)(outcome)
         await producer.send(runtime.topic(OUTCOMES), (outcome.player_id or "").encode(), value)
 
 
-async def play(scene: Scene, phase: int, count: int = 150) -> None:
+@cache
+def phase_events(phase: int, count: int):
+    """The same events for every run: attempts are numbered as they are made."""
     opened, notices = without_player(phase)
-    await scene.append([*traffic(phase, count), opened])
+    return [*traffic(phase, count), opened], notices
+
+
+async def play(scene: Scene, phase: int, count: int = 150) -> None:
+    events, notices = phase_events(phase, count)
+    await scene.append(events)
     await scene.append(notices, UNRESOLVED)
 
 

@@ -19,7 +19,9 @@ from pitboss.embedded.processes import ProcessId, poll
 from pitboss.settings import Runtime, runtime_of
 from pitboss.workers import ROLES
 from pitboss.workers import supervisor as module
+from pitboss.workers.degraded import ENDS_MIN, DegradedWorker, list_degraded
 from pitboss.workers.lifeline import ORPHANED
+from pitboss.workers.role_locks import hold_roles, list_running
 from pitboss.workers.supervisor import (
     DELAY_MAX_S,
     HEALTHY_S,
@@ -165,6 +167,24 @@ def test_a_worker_that_keeps_failing_is_started_ever_later_and_does_not_hold_up_
     assert [line.split("(end ")[1].split()[0] for line in ends()[:3]] == ["1", "2", "3"]
     assert str(failing.log) in ends()[0]
     assert len(starts(steady)) == 1
+
+
+@pytest.mark.faults
+def test_a_worker_that_ends_again_and_again_for_one_reason_is_degraded(worker, tmp_path):
+    failing, steady = worker("failing"), worker("steady")
+
+    def degraded() -> list[DegradedWorker]:
+        return list_degraded(tmp_path, "faults", list_running(tmp_path, "faults"))
+
+    with hold_roles(tmp_path, "faults", ["failing", "steady"], workers=1):
+        with supervising(failing, steady) as lines:
+            until(degraded)
+            [found] = degraded()
+            assert (found.worker, found.exit_code, found.ends) == ("failing-1", 71, ENDS_MIN)
+            assert any(line.startswith("failing-1 is DEGRADED") for line in lines)
+        with supervising(steady):
+            until(lambda: steady.is_alive)
+    assert degraded() == [], "its supervisor does not run"
 
 
 @pytest.mark.faults

@@ -94,3 +94,14 @@ def _copy(source: Connection[Any], to: Connection[Any], table: sql.Identifier) -
     with source.cursor().copy(read) as out, to.cursor().copy(write) as into:
         for data in out:
             into.write(data)
+
+
+def booked_meaning(runtime: Runtime) -> dict[str, list[str]]:
+    """Return the same rows without their places in the log, which differ where the log's offsets do."""
+    places = "to_jsonb(t) - 'part' - 'source_offset' - 'decided_at_ms' - 'opened_at_ms'"
+    query = sql.SQL("SELECT (" + places + ")::text FROM {} t ORDER BY 1")
+    with psycopg.connect(runtime.database_url) as connection:
+        return {
+            table: [row for (row,) in connection.execute(query.format(sql.Identifier(table)))]
+            for table in BOOKED
+        }

@@ -60,6 +60,7 @@ def end_stack(home: Path) -> None:
         running = server.process()
         if running is not None:
             running.stop(signals)
+    stack.postgres._stop_front()
     shutil.rmtree(home, ignore_errors=True)
 
 

@@ -17,7 +17,8 @@ from fraud_agents.detectors import DEFAULT_RULES, DETECTORS
 from fraud_agents.detectors.catalogue import SIGNAL_DETECTORS
 from fraud_agents.rules import Limit, Rule
 from pitboss.cli.main import cli
-from pitboss.setting_table import format_reference
+from pitboss.setting_table import SETTINGS
+from pitboss.setting_types import format_reference
 from runtime.telemetry.catalogue import format_metrics
 from streams.providers.registry import DIALECTS
 
@@ -82,7 +83,7 @@ def write_providers() -> str:
 
 def write_settings() -> str:
     """Return the table of all settings."""
-    return format_reference() + "\n"
+    return format_reference(SETTINGS) + "\n"
 
 
 def write_detectors() -> str:

@@ -2,7 +2,8 @@
 -- not finished, no worker of the ledger starts.
 CREATE TABLE recovery (
     id          bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    kind        text        NOT NULL CHECK (kind IN ('RECOVER', 'REBIND')),
+    -- RECOVER or REBIND.
+    kind        text        NOT NULL,
     started_at  timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,
     actor       text        NOT NULL,
@@ -23,6 +24,6 @@ CREATE TABLE log_mapping (
     next_offset bigint  NOT NULL CHECK (next_offset > from_offset),
     -- Of the run's first record in the log of today.
     new_offset  bigint  NOT NULL CHECK (new_offset >= 0),
-    recovery    bigint  NOT NULL REFERENCES recovery (id),
+    recovery    bigint  NOT NULL,
     PRIMARY KEY (recovery, part, from_offset)
 );

@@ -66,3 +66,67 @@ SELECT DISTINCT wanted.place
 
 -- name: wallet_moves
 SELECT count(*) FROM transfer
+
+-- name: booked_records
+SELECT source_offset, event_id::text, attempt_topic, attempt_part, attempt_offset, attempt_index
+  FROM entry
+ WHERE part = %(part)s AND event_id = ANY(%(event_ids)s::uuid[])
+UNION
+SELECT source_offset, event_id::text, attempt_topic, attempt_part, attempt_offset, attempt_index
+  FROM repeat
+ WHERE part = %(part)s AND event_id = ANY(%(event_ids)s::uuid[])
+ ORDER BY source_offset
+
+-- name: booked_offsets
+SELECT DISTINCT source_offset
+  FROM (SELECT part, source_offset FROM entry UNION ALL SELECT part, source_offset FROM repeat) AS booked
+ WHERE part = %(part)s
+ ORDER BY source_offset
+
+-- name: parked_bodies
+SELECT source_offset, body FROM parked WHERE part = %(part)s ORDER BY source_offset
+
+-- name: bind_installation
+UPDATE installation SET cluster_id = %(cluster_id)s
+
+-- name: bind_position
+UPDATE stream_position
+   SET next_offset = %(position)s, epoch = epoch + 1,
+       published_offset = CASE WHEN published_offset >= next_offset THEN %(position)s ELSE published_offset END,
+       last_timestamp_ms = %(timestamp_ms)s, last_checksum = %(checksum)s
+ WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = %(part)s
+
+-- name: bridge_batch
+INSERT INTO batch (part, from_offset, next_offset) VALUES (%(part)s, %(from_offset)s, %(next_offset)s)
+
+-- name: add_runs
+INSERT INTO log_mapping (part, from_offset, next_offset, new_offset, recovery)
+SELECT part, from_offset, next_offset, new_offset, %(recovery)s
+  FROM unnest(%(parts)s::int[], %(froms)s::bigint[], %(nexts)s::bigint[], %(news)s::bigint[])
+       AS u (part, from_offset, next_offset, new_offset)
+
+-- name: runs
+SELECT part, from_offset, next_offset, new_offset
+  FROM log_mapping
+ WHERE recovery = (SELECT max(id) FROM recovery WHERE kind = 'REBIND' AND finished_at IS NOT NULL)
+ ORDER BY part, from_offset
+
+-- name: seams
+-- From which offset on rows of the ledger name offsets of the log of today.
+SELECT key::int, value::bigint
+  FROM recovery, jsonb_each_text(report -> 'seams')
+ WHERE id = (SELECT max(id) FROM recovery WHERE kind = 'REBIND' AND finished_at IS NOT NULL)
+
+-- name: fraud_positions
+SELECT consumer, part, next_offset FROM fraud.snapshot WHERE topic = %(topic)s
+
+-- name: move_fraud_snapshot
+UPDATE fraud.snapshot SET next_offset = %(position)s, epoch = epoch + 1
+ WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = %(part)s
+
+-- name: fraud_markers
+SELECT consumer, part, from_offset FROM fraud.activation WHERE topic = %(topic)s ORDER BY from_offset DESC
+
+-- name: move_fraud_marker
+UPDATE fraud.activation SET from_offset = %(new_offset)s
+ WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = %(part)s AND from_offset = %(from_offset)s

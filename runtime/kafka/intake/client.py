@@ -214,7 +214,8 @@ class ConsumerThread:
         try:
             consumer.list_topics(timeout=CONNECT_TIMEOUT_S)
         except KafkaException as error:
-            consumer.close()
+            with suppress(KafkaException):  # the same again, as of a refused login
+                consumer.close()
             raise unreachable_broker(self._settings.broker, error.args[0].str()) from error
         self._subscribe(consumer)
         return consumer

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -53,6 +54,13 @@ class Scene:
         done = CliRunner().invoke(cli, arguments, env=self._environment, catch_exceptions=False)
         assert done.exit_code == 0, done.output
         return done.stdout
+
+    def trace(self) -> list[dict[str, Any]]:
+        """Return the hops of an event that is booked."""
+        with psycopg.connect(self.runtime.database_url) as connection:
+            [event_id] = connection.execute("SELECT event_id FROM entry LIMIT 1").fetchone() or [""]
+        [attempt] = json.loads(self.type("trace", str(event_id), "--json"))["attempts"]
+        return sorted(attempt["hops"], key=lambda hop: hop["at_ms"])
 
     def append(self) -> None:
         """Append bonuses of players of their own to the raw topic, as a connector does."""
@@ -160,6 +168,10 @@ def test_a_paused_ledger_books_nothing_until_it_is_resumed_also_after_a_kill(sce
 
     assert scene.type("resume", "ledger") == "ledger is resumed\n"
     until(lambda: scene.booked() == RECORDS)
+    until(lambda: len(scene.trace()) == 5)
+    steps = [hop["step"] for hop in scene.trace()]
+    assert steps[:3] == ["received", "raw", "log"]
+    assert sorted(steps[3:]) == ["balance", "outcome"]  # both are sent at once
     assert json.loads(scene.type("status", "--json"))["paused"] == []
 
     scene.type("pause", "ledger", "--by", "bo", "--reason", "again")

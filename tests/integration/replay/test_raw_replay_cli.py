@@ -35,7 +35,7 @@ FAULTS = ("factor", "guest", "status")
 
 @asynccontextmanager
 async def working(runtime, *faults: str):
-    servers, names = runtime.bootstrap_servers, runtime.namespace
+    servers, names = runtime.broker, runtime.namespace
     adapters = by_provider([Faulty(faults=frozenset(faults)), House()])
     normalise = create_worker(NormaliseSettings(servers, names, "test", {}), adapters).app
     ledger = create_ledger_app(LedgerSettings(servers, runtime.database_url, names, "test"), {})
@@ -77,12 +77,12 @@ class Raw:
 
 async def test_two_people_make_the_ledger_that_never_had_the_fault(runtime, monkeypatch):
     monkeypatch.setattr("pitboss.cli.raw.DIALECTS", dialects())
-    names = runtime.bootstrap_servers, runtime.namespace
+    names = runtime.broker, runtime.namespace
     await create_topics(*names, ["faulty", "house"], 2, 1)
     bodies = make_bodies("e2e", 24)
     records = [(key.encode(), body, (), None) for key, body in bodies]
     async with working(runtime, *FAULTS):
-        settings = ProducerSettings(runtime.bootstrap_servers, "pitboss.test")
+        settings = ProducerSettings(runtime.broker, "pitboss.test")
         async with BatchProducer(settings) as producer:
             await producer.send_batch(runtime.topic(RAW_TOPIC), 0, records)
 

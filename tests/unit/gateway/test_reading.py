@@ -190,3 +190,16 @@ def test_one_currency_for_all_is_stated_where_a_call_needs_one_and_has_no_sessio
     assert read(hundredhp._replace(currency="EUR"), sent).refusal is Refusal.UNKNOWN_SESSION
     playngo, bet = signed_call("playngo", BETS["playngo"])
     assert "currency" not in dict(read(playngo._replace(currency="EUR"), bet).record.headers)
+
+
+@pytest.mark.parametrize(
+    ("sent", "is_kept"),
+    [("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True), ("00-\u00e9", False)],
+)
+def test_a_valid_traceparent_of_a_call_is_a_header_of_its_record(sent, is_kept):
+    route, received = signed_call("playngo", BETS["playngo"])
+    _, with_parent = signed_call("playngo", BETS["playngo"], headers={"traceparent": sent})
+    names = [name for name, _ in read(route, with_parent).record.headers]
+    assert ("traceparent" in names) == is_kept
+    without = [name for name, _ in read(route, received).record.headers]
+    assert [name for name in names if name != "traceparent"] == without

@@ -14,7 +14,7 @@ from lab.sandbox.records import RawEvent
 from lab.sandbox.scenario import Scenario, generate
 from runtime.kafka.batches import RecordBatch
 from schemas.errors import InvariantBroken
-from schemas.topics import raw_topic
+from schemas.topics import TRANSACTIONS, raw_topic
 from streams.normalise.batch import NormalisedBatch
 from streams.normalise.handler import create_handler, create_reader
 from streams.normalise.mapping.normaliser import Normaliser
@@ -76,3 +76,25 @@ async def test_a_batch_that_was_not_read_is_not_passed_over():
         InvariantBroken, match=r"provider\.house\.raw\.v1-0@\[0,1\): its records were not read"
     ):
         await handle(RecordBatch(record.topic, 0, 0, 1, [record], 1))
+
+
+def test_events_have_the_traceparent_of_their_record_and_no_other_header():
+    parent = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    topic = raw_topic("hub88")
+    raws = [raw for raw in raw_events() if raw.provider == "hub88"][:20]
+    records = [
+        ConsumerRecord(
+            topic, 0, n, START_MS, 1, raw.key, raw.value, None, 0, 0,
+            [*raw.headers, ("traceparent", parent if n % 2 else b"not one")],
+        )
+        for n, raw in enumerate(raws)
+    ]  # fmt: skip
+    read = create_reader(Normaliser(DIALECTS, shared_keys().keyring()))
+    events = [
+        [headers for *_, headers, _ in read(topic, [one]).outgoing[TRANSACTIONS]] for one in records
+    ]
+    assert any(events[1::2])
+    assert {tuple(map(tuple, one)) for some in events[1::2] for one in some} == {
+        (("traceparent", parent),)
+    }
+    assert {tuple(one) for some in events[::2] for one in some} == {()}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pitboss.setting_table import SETTINGS, format_reference
-from pitboss.setting_types import SettingType
+from pitboss.setting_table import SETTINGS
+from pitboss.setting_types import SettingType, format_reference
 from pitboss.settings import (
     OperatorSettings,
     WorkerSettings,
@@ -181,6 +181,6 @@ def test_a_variable_that_no_setting_has_is_found():
 
 
 def test_the_table_of_the_reference_page_has_a_row_for_each_setting():
-    rows = format_reference().splitlines()[2:]
+    rows = format_reference(SETTINGS).splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == [setting.variable for setting in SETTINGS]
     assert all(row.count("|") == 7 for row in rows), "a bar in a cell would be a column"

@@ -1,0 +1,296 @@
+"""A running installation with every role: its metrics, its traces, and what a real Prometheus makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from gateway.decisions.routes import RouteTable
+from lab.sandbox.actions import PROVIDERS
+from lab.sandbox.feeder import feed_records
+from pitboss.cli.main import cli
+from pitboss.embedded.ports import choose_port
+from pitboss.embedded.processes import poll
+from pitboss.ops.provision import provision
+from pitboss.settings import Runtime, worker_environment
+from pitboss.workers import ALL_ROLES, ROLES
+from pitboss.workers.supervisor import WorkerProcess
+from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.telemetry.catalogue import BY_NAME, METRICS, metrics_of
+from streams.providers.registry import DIALECTS
+from tests.support.sandbox_keys import shared_keys
+from tests.support.whole_run import make_traffic
+from tests.unit.telemetry.test_observability import FOLDER, load_dashboards, rules
+from tests.unit.telemetry.test_traces import Collector
+
+pytestmark = [pytest.mark.integration, pytest.mark.prove]
+
+DEADLINE_S = 120
+EVENTS = 1_500
+
+NOT_IN_A_HEALTHY_RUN = {"pitboss.normalise.fallbacks", "pitboss.telemetry.dropped.series"}
+"""What only a fault makes."""
+OF_SOME_ROLES = {"pitboss.dead_letters", "pitboss.drift.checked"}
+"""What a role shows once it has had a record that makes it."""
+
+
+@dataclass
+class Scene:
+    """An installation with a worker of every role, traffic, and a collector."""
+
+    runtime: Runtime
+    ports: dict[str, int]
+    collector: Collector
+    home: Path
+
+    def get(self, role: str, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.ports[role]}{path}", timeout=20
+            ) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, ""
+        except OSError:
+            return 0, ""
+
+    def scrape(self, role: str) -> str:
+        status, text = self.get(role, "/metrics")
+        assert status == 200
+        return text
+
+    def type(self, *arguments: str) -> str:
+        environment = {**worker_environment(self.runtime), "PITBOSS_HOME": str(self.home)}
+        done = CliRunner().invoke(cli, arguments, env=environment, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+
+def until(condition) -> None:
+    assert poll(lambda: bool(condition()), DEADLINE_S)
+
+
+@pytest.fixture
+def scene(runtime: Runtime, tmp_path: Path) -> Iterator[Scene]:
+    provision(runtime, partitions=1, raw_partitions=1, providers=PROVIDERS)
+    keys_file = tmp_path / "keys.json"
+    keys_file.touch(mode=0o600)
+    keys_file.write_bytes(orjson.dumps(shared_keys().keyring()))
+    ports, gateway_port = {role: choose_port() for role in ALL_ROLES}, choose_port()
+    with ExitStack() as at_end:
+        collector = Collector()
+        at_end.callback(collector.server.server_close)
+        at_end.callback(collector.server.shutdown)
+        for role in ALL_ROLES:
+            environment = {
+                "PITBOSS_KEYS_FILE": str(keys_file),
+                "PITBOSS_OTLP": collector.url,
+                "PITBOSS_GATEWAY_PORT": str(gateway_port),
+                "PITBOSS_ARCHIVE": str(tmp_path / "archive"),
+                "PITBOSS_ARCHIVE_SPAN_MS": "1000",
+                "PITBOSS_RESOLVE_MIN_AGE_MS": "1000",
+                "PITBOSS_TRACE_SAMPLE": "0.01",
+                # `worker_port` counts up from this base.
+                "PITBOSS_TELEMETRY_PORT": str(ports[role] - ALL_ROLES.index(role)),
+            }
+            worker = WorkerProcess(role, runtime, home=tmp_path, environment=environment)
+            worker.start()
+            at_end.callback(worker.kill)
+        made = Scene(runtime, ports, collector, tmp_path)
+        until(lambda: all(made.get(role, "/readyz")[0] == 200 for role in ALL_ROLES))
+        asyncio.run(feed(runtime))
+        call_gateway(gateway_port)
+        until(lambda: settled(made))
+        yield made
+
+
+async def feed(runtime: Runtime) -> None:
+    async def before_phase(_: int) -> None:
+        return
+
+    async with BatchProducer(ProducerSettings(runtime.broker, "pitboss.test")) as producer:
+        await feed_records(
+            make_traffic(3, EVENTS, shared_keys()),
+            producer,
+            namespace=runtime.namespace,
+            rate=None,
+            before_phase=before_phase,
+            progress=lambda *_: None,
+        )
+
+
+def call_gateway(port: int) -> None:
+    """Make a call that no provider signed: it is refused, counted and timed."""
+    routes = RouteTable(DIALECTS).routes
+    path = next(route.path for route in routes if route.provider == "playngo")
+    call = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=b"{}", method="POST")
+    try:
+        urllib.request.urlopen(call, timeout=20).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+
+
+def settled(scene: Scene) -> bool:
+    for role in ROLES:
+        _, text = scene.get(role, "/status")
+        if not text or any(one["records"] for one in json.loads(text)["partitions"]):
+            return False
+    with psycopg.connect(scene.runtime.database_url) as connection:
+        row = connection.execute("SELECT count(*) FROM entry").fetchone()
+    has_archive = "pitboss_archive_position" in scene.scrape("archive")
+    return row is not None and row[0] > EVENTS // 2 and has_archive
+
+
+def names_in(text: str) -> set[str]:
+    return set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+
+
+def test_an_installation_shows_what_is_declared_traces_what_matters_and_feeds_the_dashboard(scene):
+    check_declared(scene)
+    check_traces(scene)
+    check_prometheus(scene)
+
+
+def check_declared(scene: Scene) -> None:
+    declared = {metric.prometheus_name for metric in METRICS}
+    listed = [json.loads(line) for line in scene.type("metrics", "list", "--json").splitlines()]
+    assert {row["prometheus_name"] for row in listed} == declared
+    seen: set[str] = set()
+    for role in ALL_ROLES:
+        text = scene.scrape(role)
+        names = names_in(text)
+        of_role = {metric.prometheus_name for metric in metrics_of(role)}
+        assert names <= of_role
+        seen |= names
+        optional = {BY_NAME[name].prometheus_name for name in NOT_IN_A_HEALTHY_RUN | OF_SOME_ROLES}
+        assert of_role - names <= optional, f"{role} shows no {of_role - names - optional}"
+        for metric in metrics_of(role):
+            suffix = "_count" if str(metric.type) == "histogram" else ""
+            series = re.findall(rf"^{metric.prometheus_name}{suffix}(?:{{| )", text, re.MULTILINE)
+            assert len(series) <= metric.series_max
+    faults = {BY_NAME[name].prometheus_name for name in NOT_IN_A_HEALTHY_RUN}
+    assert seen | faults == declared
+    assert "pitboss_ledger_imbalance 0" in scene.scrape("ledger").splitlines()
+
+
+def check_traces(scene: Scene) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs pitboss[telemetry]")
+    with psycopg.connect(scene.runtime.database_url) as connection:
+        row = connection.execute(
+            "SELECT event_id FROM entry WHERE outcome LIKE 'REFUSED%' ORDER BY source_offset LIMIT 1"
+        ).fetchone()
+    assert row is not None
+    trace = row[0].bytes
+    until(lambda: len(scene_spans(scene).get(trace, ())) >= 5)
+    spans = scene_spans(scene)[trace]
+    root = next(span for span in spans if not span.parent_span_id)
+    hops = sorted(
+        (span for span in spans if span.parent_span_id == root.span_id),
+        key=lambda span: (span.start_time_unix_nano, span.end_time_unix_nano),
+    )
+    assert len({hop.name for hop in hops}) == len(hops) == 4, "every hop once"
+    [attempt, *_] = json.loads(scene.type("trace", str(row[0]), "--json"))["attempts"]
+    at_ms = {hop["step"]: hop["at_ms"] for hop in attempt["hops"]}
+    ends = {hop.name.split(".")[-2] + hop.name[:4]: hop.end_time_unix_nano // 10**6 for hop in hops}
+    assert at_ms["raw"] in ends.values()
+    assert at_ms["log"] in ends.values()
+    assert "outcome" in at_ms
+
+
+def scene_spans(scene: Scene) -> dict[bytes, list]:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    found: dict[bytes, list] = {}
+    for body in list(scene.collector.bodies.get("/v1/traces", ())):
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope in resource.scope_spans:
+                for span in scope.spans:
+                    found.setdefault(span.trace_id, []).append(span)
+    return found
+
+
+# --- what Prometheus makes of it --------------------------------------------------------------------------------------
+
+
+def check_prometheus(scene: Scene) -> None:
+    """Run every query of the dashboard and the left side of every alert; each has data."""
+    binary = shutil.which("prometheus")
+    if binary is None:
+        pytest.skip("needs Debian's package prometheus")
+    port = choose_port()
+    targets = [
+        {"targets": [f"127.0.0.1:{number}"], "labels": {"role": role}}
+        for role, number in scene.ports.items()
+    ]
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(FOLDER / "alerts.yml")],
+        "scrape_configs": [{"job_name": "pitboss", "static_configs": targets}],
+    }
+    file = scene.home / "prometheus.yml"
+    file.write_text(json.dumps(config))
+    log = (scene.home / "prometheus.log").open("wb")
+    prometheus = subprocess.Popen(
+        [
+            binary,
+            f"--config.file={file}",
+            f"--storage.tsdb.path={scene.home / 'tsdb'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        stdout=log,
+        stderr=log,
+    )
+    try:
+        until(lambda: query(port, "min_over_time(up[2s]) == 1 and on() count(up) == 7"))
+        empty = {f"{title}: {text}": text for title, text in load_dashboards().queries()} | {
+            str(rule["alert"]): left_side(str(rule["expr"])) for rule in rules()
+        }
+
+        def have_data() -> bool:
+            for name, text in list(empty.items()):
+                if query(port, text):
+                    del empty[name]
+            return not empty
+
+        assert poll(have_data, DEADLINE_S), f"no data: {sorted(empty)}"
+        firing = query(
+            port, 'ALERTS{alertstate="firing",alertname=~"Pitboss(Imbalance|WorkerDown)"}'
+        )
+        assert firing == []
+    finally:
+        prometheus.terminate()
+        prometheus.wait(30)
+        log.close()
+
+
+def left_side(expression: str) -> str:
+    """Return an alert's expression without its limit: what it compares."""
+    left, _, _ = re.sub(r"\s+", " ", expression).rpartition(" > ")
+    return left or expression.rpartition(" < ")[0]
+
+
+def query(port: int, text: str) -> list:
+    url = f"http://127.0.0.1:{port}/api/v1/query?{urllib.parse.urlencode({'query': text})}"
+    try:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            found = json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        raise AssertionError(f"{text}: {error.read().decode()}") from error
+    except OSError:
+        return []
+    return [one for one in found["data"]["result"] if one["value"][1] != "NaN"]

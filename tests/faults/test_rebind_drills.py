@@ -1,0 +1,147 @@
+"""Drills of docs/howto/restore.md with a lost broker: the ledger goes on from a mirror with other offsets."""
+
+from __future__ import annotations
+
+import pytest
+
+from pitboss.embedded.databases import create_database, drop_database
+from pitboss.ops.topic_admin import create_topics
+from replay.log.broker import BrokerLog
+from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
+from tests.faults.ledger_scene import PARTITIONS, PROVIDERS, new_scene, traffic
+from tests.faults.test_restore_drills import command, play, settle
+from tests.support.mirror import Mirror, lose_broker
+from tests.support.restore_points import (
+    booked_meaning,
+    booked_rows,
+    restore_backup,
+    take_backup,
+)
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.faults,
+    pytest.mark.prove,
+    pytest.mark.timeout(400),
+]
+
+TOPICS = (TRANSACTIONS, UNRESOLVED, OUTCOMES, BALANCES)
+WHO = ("--by", "ann")
+LATER = 10
+"""Records of partition 1 that the mirror never had: they were deleted before it began."""
+
+
+@pytest.fixture
+async def scene(private_stack, namespace, tmp_path):
+    runtime = private_stack.runtime(namespace)
+    create_database(runtime)
+    scene = await new_scene(runtime, tmp_path)
+    yield scene
+    drop_database(runtime)
+
+
+async def new_broker(scene, stack, mirror: Mirror) -> None:
+    """A broker of another cluster with a mirror: partition 0 at higher offsets, partition 1 at lower ones."""
+    runtime = scene.runtime
+    await lose_broker(stack)
+    await create_topics(
+        runtime.broker, runtime.namespace, PROVIDERS, PARTITIONS, raw_partitions=PARTITIONS
+    )
+    log = runtime.topic(TRANSACTIONS)
+    padding = {(runtime.topic(TRANSACTIONS), 0): 700, (runtime.topic(UNRESOLVED), 0): 40}
+    mirror.since(log, 1, LATER).copy_to(runtime, padding)
+
+
+async def run_to_the_end(scene, phases: int) -> None:
+    with scene.worker("ledger-1") as ledger, scene.worker("resolve-1", role="resolve") as resolve:
+        await settle(scene, phases, (ledger, resolve))
+        for process in (ledger, resolve):
+            process.terminate()
+            assert await scene.ended(process) == 0, scene.logs()
+
+
+async def test_a_broker_is_lost_and_the_ledger_is_bound_to_a_mirror(scene, private_stack):
+    runtime = scene.runtime
+    await play(scene, 1, 80)
+    await run_to_the_end(scene, 1)
+    before = booked_rows(runtime)
+    await play(scene, 2, 80)  # in the log and the mirror, and not booked yet
+    mirror = Mirror.take(runtime, TOPICS)
+    await new_broker(scene, private_stack, mirror)
+    refused = await command(runtime, "recover", "--to-log", *WHO, code=2)
+    assert "OTHER_CLUSTER" in refused
+    dry = await command(runtime, "rebind", *WHO, "--dry-run")
+    found = await command(runtime, "rebind", *WHO)
+    assert booked_rows(runtime) == before
+    bound = {(one["topic"], one["partition"]): one for one in found["partitions"]}
+    first, second = (bound[runtime.topic(TRANSACTIONS), number] for number in (0, 1))
+    assert first["position"] == first["mirrored"] == first["booked"] + 701
+    assert second["mirrored"] == second["booked"] - LATER
+    assert second["position"] >= second["booked"]
+    assert [one["mirrored"] for one in dry["partitions"]] == [
+        one["mirrored"] for one in found["partitions"]
+    ]
+    assert "SAME_CLUSTER" in await command(runtime, "rebind", *WHO, code=2)
+    done = await command(runtime, "recover", "--to-log", *WHO)
+    assert (done["finished"], done["outcomes"]["differing"]) == (True, 0)
+    assert done["events"] > 80
+    await play(scene, 3, 80)
+    await run_to_the_end(scene, 3)
+    meaning = booked_meaning(runtime)
+    assert len(meaning["entry"]) > len(before["entry"])
+    undisturbed = await undisturbed_meaning(scene, private_stack, 3)
+    assert meaning == undisturbed
+
+
+async def undisturbed_meaning(scene, stack, phases: int):
+    """Return what a ledger has booked to which nothing happened."""
+    other = stack.runtime(f"{scene.runtime.namespace}_u")
+    create_database(other)
+    calm = await new_scene(other, scene.folder)
+    for phase in range(1, phases + 1):
+        await play(calm, phase, 80)
+        await run_to_the_end(calm, phase)
+    meaning = booked_meaning(other)
+    drop_database(other)
+    return {
+        table: [row.replace(other.prefix, scene.runtime.prefix) for row in rows]
+        for table, rows in meaning.items()
+    }
+
+
+async def test_both_are_restored_to_different_moments(scene, private_stack):
+    runtime = scene.runtime
+    log = runtime.topic(TRANSACTIONS)
+    phases = [traffic(phase, 80) for phase in (1, 2, 3)]
+    await scene.append(phases[0])
+    with scene.worker("ledger-1") as ledger:
+        await scene.published(processes=[ledger])
+        early = take_backup(runtime, "early")
+        await scene.append(phases[1])
+        await scene.published(processes=[ledger])
+        with BrokerLog(runtime.broker) as source:
+            cut = {number: end for number, (_, end) in source.bounds(log).items()}
+        await scene.append(phases[2])
+        await scene.published(processes=[ledger])
+        late = take_backup(runtime, "late")
+        ledger.terminate()
+        assert await scene.ended(ledger) == 0, scene.logs()
+    undisturbed = booked_meaning(runtime)
+    mirror = Mirror.take(runtime, TOPICS).until(log, cut)
+    await new_broker(scene, private_stack, mirror)
+    restore_backup(runtime, late)
+    refused = await command(runtime, "rebind", *WHO, code=2)
+    assert "LOG_ENDS_EARLIER" in refused
+    restore_backup(runtime, early)
+    await command(runtime, "rebind", *WHO)
+    found = await command(runtime, "recover", "--to-log", *WHO, code=1)
+    differences = found["outcomes"]["differences"]
+    assert {one["change"] for one in differences} == {"NOT_IN_LOG"}
+    assert all(one["provider_tx_id"].startswith("3-") for one in differences)
+    await command(runtime, "recover", "--to-log", *WHO, "--accept-differences")
+    with scene.worker("ledger-1") as ledger:
+        await scene.append(phases[2])  # senders append again what the log has lost
+        await scene.published(processes=[ledger])
+    assert booked_meaning(runtime) == undisturbed
+    for backup in (early, late):
+        drop_database(backup)
