@@ -363,10 +363,8 @@ SETTINGS: Final = (
         "telemetry_port",
         SettingType.NUMBER,
         "all roles, `pitboss top`",
-        "Port on 127.0.0.1 for `/healthz`, `/readyz`, `/metrics` and `/status` of a worker. "
-        "`pitboss run` counts up from it: `normalise-1` has it itself, then come ledger, resolve, "
-        "fraud, drift, gateway and archive, and 10 further the second worker of each. See "
-        "[telemetry.md](../howto/telemetry.md)",
+        "First port on 127.0.0.1 of the workers' `/healthz`, `/readyz`, `/metrics` and `/status`: "
+        "[telemetry.md](../howto/telemetry.md) has that of each",
         "9470",
         default_text="none: nothing is recorded",
         unit="port",
@@ -385,8 +383,7 @@ SETTINGS: Final = (
         "trace_sample",
         SettingType.SHARE,
         "`ledger`",
-        "Share of traces that are kept though nothing about them is remarkable; those of what was "
-        "refused, doubled, dead-lettered, alerted or slow are always kept",
+        "Share of the traces that are kept of what was neither refused, doubled, alerted nor slow",
         "0.05",
         default=0.01,
     ),

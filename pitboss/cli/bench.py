@@ -45,6 +45,7 @@ from pitboss.cli.bench_gateway import gateway_command
 from pitboss.cli.bench_latency import latency_command
 from pitboss.cli.bench_pipeline import LIFELINE, PEERS_FOLDER, QUIX_PACKAGES, pipeline_command
 from pitboss.cli.bench_replay import replay_command
+from pitboss.cli.bench_telemetry import telemetry_command
 from pitboss.cli.progress import StepProgress
 from pitboss.cli.suggestions import PROVIDER, SuggestingGroup
 from pitboss.embedded.databases import create_database, drop_database
@@ -68,6 +69,7 @@ bench.add_command(latency_command)
 bench.add_command(pipeline_command)
 bench.add_command(gateway_command)
 bench.add_command(replay_command)
+bench.add_command(telemetry_command)
 
 
 @bench.command()

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from aiokafka.errors import KafkaError
+
 from ledger_sink.queries.open_items import OpenGroup, read_open_work
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import CONSUMER
@@ -175,7 +177,7 @@ async def _read(runtime: Runtime, home: Path, *, has_ledger: bool) -> Installati
 async def _unless_away(read: Awaitable[T], what: str, notes: list[str]) -> T | None:
     try:
         return await read
-    except PitbossError as error:
+    except (KafkaError, PitbossError) as error:
         notes.append(f"{what}: {error}")
         return None
 

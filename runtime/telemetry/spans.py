@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -138,21 +139,24 @@ class OtlpExport(Service):
                 await self.export_metrics()
 
     async def on_stop(self) -> None:
-        """Send what is left."""
-        await self.export_spans()
-        await self.export_metrics()
+        """Send what is left, if the collector takes it soon."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TIMEOUT_S):
+                await self.export_spans()
+                await self.export_metrics()
 
     async def export_spans(self) -> None:
-        """Send all spans that wait."""
-        while taken := self._queue.take():
+        """Send all spans that wait, until the collector does not take some: these are lost."""
+        is_taken = True
+        while is_taken and (taken := self._queue.take()):
             spans = [to_sdk_span(span, self._resource) for span in taken]
-            await self._send(self._span_exporter, spans, f"{len(spans)} spans")
+            is_taken = await self._send(self._span_exporter, spans, f"{len(spans)} spans")
 
     async def export_metrics(self) -> None:
         """Send the values of all metrics."""
         await self._send(self._metric_exporter, self._meters.collect(), "metrics")
 
-    async def _send(self, exporter: Exporter, data: Any, what: str) -> None:
+    async def _send(self, exporter: Exporter, data: Any, what: str) -> bool:
         try:
             result = await asyncio.to_thread(exporter.export, data)
             failure = "" if result.name == "SUCCESS" else result.name
@@ -161,6 +165,7 @@ class OtlpExport(Service):
         if failure and time.monotonic() - self._warned_s >= WARN_EVERY_S:
             self._warned_s = time.monotonic()
             _LOG.warning("%s are lost, the collector did not take them: %s", what, failure)
+        return not failure
 
 
 def to_sdk_span(span: FinishedSpan, resource: Resource) -> ReadableSpan:

@@ -91,7 +91,8 @@ def scene(runtime: Runtime, tmp_path: Path) -> Iterator[Scene]:
     keys_file = tmp_path / "keys.json"
     keys_file.touch(mode=0o600)
     keys_file.write_bytes(orjson.dumps(shared_keys().keyring()))
-    ports, gateway_port = {role: choose_port() for role in ALL_ROLES}, choose_port()
+    gateway_port, *found = choose_ports(len(ALL_ROLES) + 1)
+    ports = dict(zip(ALL_ROLES, found, strict=True))
     with ExitStack() as at_end:
         collector = Collector()
         at_end.callback(collector.server.server_close)
@@ -117,6 +118,14 @@ def scene(runtime: Runtime, tmp_path: Path) -> Iterator[Scene]:
         call_gateway(gateway_port)
         until(lambda: settled(made))
         yield made
+
+
+def choose_ports(count: int) -> list[int]:
+    """Return so many different free ports."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(choose_port())
+    return sorted(found)
 
 
 async def feed(runtime: Runtime) -> None:
@@ -175,7 +184,8 @@ def check_declared(scene: Scene) -> None:
         text = scene.scrape(role)
         names = names_in(text)
         of_role = {metric.prometheus_name for metric in metrics_of(role)}
-        assert names <= of_role
+        assert names <= of_role, role
+        assert json.loads(scene.get(role, "/status")[1])["role"] == role
         seen |= names
         optional = {BY_NAME[name].prometheus_name for name in NOT_IN_A_HEALTHY_RUN | OF_SOME_ROLES}
         assert of_role - names <= optional, f"{role} shows no {of_role - names - optional}"
@@ -290,6 +300,8 @@ def query(port: int, text: str) -> list:
         with urllib.request.urlopen(url, timeout=20) as answer:
             found = json.loads(answer.read())
     except urllib.error.HTTPError as error:
+        if error.code == 503:  # it starts
+            return []
         raise AssertionError(f"{text}: {error.read().decode()}") from error
     except OSError:
         return []

@@ -82,6 +82,7 @@ def test_the_page_has_everything_in_it(page):
     assert "replay <equal>" not in text
 
 
+@pytest.mark.prove
 def test_a_browser_opens_the_page(page, tmp_path):
     chromium = shutil.which("chromium")
     if chromium is None:

@@ -7,6 +7,7 @@ import io
 import json
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 from click.testing import CliRunner
 from rich.console import Console
 
@@ -15,12 +16,17 @@ from pitboss.cli.main import cli
 from pitboss.cli.stack import EMPTY_STATE, list_waits
 from pitboss.cli.top import TopFrame, build_table
 from pitboss.ops import worker_pages
-from pitboss.ops.installation import InstallationState, RolePartition, RoleState
+from pitboss.ops.installation import (
+    InstallationState,
+    RolePartition,
+    RoleState,
+    _unless_away,
+)
 from pitboss.ops.worker_pages import WorkerPage, read_pages
 from pitboss.workers.restarts import count_restarts, name_exit, note_restart
 from pitboss.workers.role_locks import RunningRole
 from runtime.telemetry.pages import StartMark
-from schemas.errors import Stalled, UsageError
+from schemas.errors import Stalled, Unavailable, UsageError
 from tests.unit.telemetry.test_pages import Pages
 
 
@@ -121,6 +127,16 @@ async def test_pages_of_workers_are_read_by_their_ports(monkeypatch):
     assert (page.role, page.answers, page.is_ready) == ("ledger", True, True)
     [gone] = read_pages([running])
     assert (gone.answers, gone.is_ready) == (False, False)
+
+
+async def test_a_part_that_cannot_be_read_leaves_the_others():
+    async def fail(error: Exception):
+        raise error
+
+    notes: list[str] = []
+    for error in (Unavailable("no broker"), KafkaConnectionError("gone")):
+        assert await _unless_away(fail(error), "lag", notes) is None
+    assert [note.partition(":")[0] for note in notes] == ["lag", "lag"]
 
 
 @pytest.mark.parametrize("as_json", [True, False])

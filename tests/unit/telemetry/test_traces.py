@@ -20,7 +20,13 @@ from ledger_sink.rules.journal import Answer
 from ledger_sink.store.groups import AppliedGroup, Slice
 from pitboss.telemetry_settings import read_telemetry_settings
 from runtime.telemetry.settings import TelemetrySettings
-from runtime.telemetry.spans import FinishedSpan, SpanQueue, create_export
+from runtime.telemetry.spans import (
+    BATCH_SPANS,
+    FinishedSpan,
+    OtlpExport,
+    SpanQueue,
+    create_export,
+)
 from runtime.telemetry.traces import (
     SlowLimit,
     find_traceparent,
@@ -323,14 +329,30 @@ async def test_a_collector_that_is_away_costs_spans_and_nothing_else(caplog):
     scene = Traces()
     telemetry = scene.telemetry
     assert telemetry.spans is not None
-    from runtime.telemetry.spans import OtlpExport
-
     export = OtlpExport(telemetry.spans, telemetry.meters, telemetry.resource, Away(), Away())
     for _ in range(3):
         telemetry.spans.add(FinishedSpan("a", 1, 2, None, 3, 4))
         await export.export_spans()
     assert telemetry.spans.take() == []
     assert caplog.text.count("the collector did not take them") == 1
+
+
+async def test_a_collector_that_is_away_is_not_asked_again_for_what_still_waits():
+    asked = []
+
+    class Away:
+        def export(self, spans):
+            asked.append(len(spans))
+            return SimpleNamespace(name="FAILURE")
+
+    telemetry = Traces().telemetry
+    assert telemetry.spans is not None
+    for number in range(BATCH_SPANS + 5):
+        telemetry.spans.add(FinishedSpan("a", 1, number, None, 3, 4))
+    export = OtlpExport(telemetry.spans, telemetry.meters, telemetry.resource, Away(), Away())
+    await export.export_spans()
+    assert asked == [BATCH_SPANS]
+    assert len(telemetry.spans.take()) == 5
 
 
 def test_the_queue_drops_the_oldest_and_counts_them():
