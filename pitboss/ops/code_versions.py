@@ -105,8 +105,13 @@ def run_version(version: CodeVersion, records: Iterable[RawRow], folder: Path) -
     if not records_file.exists():
         records_file.write_bytes(msgspec.msgpack.encode([*records]))
     result_file.unlink(missing_ok=True)
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
-    environment.pop("PYTHONPATH", None)
+    # Nothing of the caller's: both versions see the same, and no setting of the installation.
+    environment = {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+    }
     if version.sources is not None:
         environment["PYTHONPATH"] = str(version.sources)
     command = [version.interpreter, "-P", str(_RUNNER), str(records_file), str(result_file)]
