@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.detectors.global_signals import GlobalDetectors
-from fraud_agents.detectors.shard import ShardDetectors
+from fraud_agents.detectors.shard import WATCHED, ShardDetectors
 from fraud_agents.rules import SEVERITIES, Rule
 from lab.fraud.story import Sent
 from lab.fraud.traffic import Traffic
 from lab.fraud.truth import Truth
 from runtime.kafka.partitioner import partition_for
 from schemas.events import AlertStatus, FraudAlert
-from schemas.topics import SIGNALS
+from schemas.topics import PLAYER_EVENTS, SIGNALS
 
 PARTITIONS: Final = 4
 CATALOGUE: Final = ("D01", "D01B", *(f"D{number:02}" for number in range(2, 21)))
 """The detectors of the definitions; one without a rule is None in a score."""
+
+
+POLL_MS: Final = 1_000
+"""A worker looks once a second which partitions are idle."""
 
 
 class Raised(msgspec.Struct, frozen=True):
@@ -75,14 +79,34 @@ class Watch:
         partitions = (
             [partition_for(sent.key.encode(), PARTITIONS)] if sent.key else range(PARTITIONS)
         )
+        return [
+            alert
+            for partition in partitions
+            for alert in self._append(sent.topic, partition, sent.record)
+        ]
+
+    def announce_idle(self) -> list[FraudAlert]:
+        """Say of partitions without new records how far the others have come, as a worker does."""
+        newest_ms = max(one.newest_ms(topic) for one in self._shards for topic in WATCHED)
         alerts: list[FraudAlert] = []
-        for partition in partitions:
-            offset = self._next_offset(sent.topic, partition)
-            shard = self._shards[partition]
-            alerts += shard.observe(sent.topic, sent.record, offset)
-            for signal in shard.take_signals(sent.topic, offset + 1):
-                place = self._next_offset(SIGNALS, 0)
-                alerts += self._everywhere.observe(SIGNALS, signal, place)
+        for shard in self._shards:
+            for topic in WATCHED:
+                if not shard.is_waited_for(topic, newest_ms):
+                    continue
+                beat = shard.heartbeat() if topic == PLAYER_EVENTS else None
+                if beat is not None:
+                    alerts += self._append(topic, shard.partition, beat)
+                    continue
+                end_offset = self._offsets[topic, shard.partition]
+                signal = shard.idle_signal(topic, end_offset, newest_ms)
+                alerts += self._everywhere.observe(SIGNALS, signal, self._next_offset(SIGNALS, 0))
+        return alerts
+
+    def _append(self, topic: str, partition: int, record: Any) -> list[FraudAlert]:
+        offset, shard = self._next_offset(topic, partition), self._shards[partition]
+        alerts = shard.observe(topic, record, offset)
+        for signal in shard.take_signals(topic, offset + 1):
+            alerts += self._everywhere.observe(SIGNALS, signal, self._next_offset(SIGNALS, 0))
         return alerts
 
     def _next_offset(self, topic: str, partition: int) -> int:
@@ -112,7 +136,14 @@ class Watch:
 def run_detectors(traffic: Traffic, rules: Sequence[Rule] = DEFAULT_RULES) -> list[Raised]:
     """Return every alert record that the rules raise over the traffic, in order."""
     watch = Watch(rules)
-    return [Raised(alert, sent.append_ms) for sent in traffic.sent for alert in watch.observe(sent)]
+    raised: list[Raised] = []
+    before_ms = 0
+    for sent in traffic.sent:
+        if sent.append_ms >= before_ms + POLL_MS:
+            raised += [Raised(alert, before_ms + POLL_MS) for alert in watch.announce_idle()]
+        raised += [Raised(alert, sent.append_ms) for alert in watch.observe(sent)]
+        before_ms = sent.append_ms
+    return raised + [Raised(alert, before_ms + POLL_MS) for alert in watch.announce_idle()]
 
 
 def score(

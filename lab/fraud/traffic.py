@@ -14,7 +14,7 @@ from lab.fraud.story import DAY_MS, PlayerStory, Sent, Stream
 from lab.fraud.truth import CaseType, CaseWriter, Level, Truth
 from schemas.events import Leg
 from schemas.heartbeats import player_heartbeat
-from schemas.topics import PLAYER_EVENTS, TRANSACTIONS
+from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, TRANSACTIONS
 
 TUNING_SEEDS: Final = (1,)
 """Seeds that were looked at while the detectors were written."""
@@ -25,6 +25,8 @@ START_MS: Final = 1_788_739_200_000
 """2026-09-07 00:00 UTC, a Monday."""
 SPAN_MS: Final = 14 * DAY_MS
 INJECTIONS_MIN: Final = 20
+LATER_GAMES: Final = 64
+"""So many games are in every partition, with eight of them."""
 HEARTBEATS: Final = (5_000, 10_000, 15_000, 20_000, 30_000, 60_000, 125_000)
 """The log has a heartbeat every few seconds; only those that can matter to a case are made."""
 
@@ -120,11 +122,36 @@ def _write(stream: Stream, case_type: CaseType, level: Level, number: int) -> Tr
     return truth
 
 
+def _go_on_playing(stream: Stream, at_ms: int) -> None:
+    """Send a later result in each partition: games go on, and that alone ends their windows."""
+    results = [one.record for one in stream.sent if one.topic == GAME_RESULTS]
+    for number in range(LATER_GAMES if results else 0):
+        name = stream.next_name("result")
+        later = msgspec.structs.replace(
+            results[-1],
+            event_id=name,
+            provider_event_id=name,
+            round_id=name,
+            game_id=f"later-{number}",
+            player_id=None,
+            stake_minor=None,
+            payout_minor=None,
+            bets_closed_at=at_ms - 1_000,
+            outcome_known_at=at_ms,
+            occurred_at=at_ms,
+            provider_at=at_ms,
+            received_at=at_ms,
+            appended_at=at_ms,
+        )
+        stream.sent.append(Sent(at_ms, GAME_RESULTS, later.game_id, later))
+
+
 def _send_heartbeats(stream: Stream, truths: Sequence[Truth]) -> None:
     own = PlayerStory(stream)
     last_ms = max(sent.append_ms for sent in stream.sent)
     times = {truth.complete_ms + after for truth in truths for after in HEARTBEATS}
     times |= {last_ms + DAY_MS}
+    _go_on_playing(stream, last_ms + DAY_MS)
     for at_ms in sorted(times):
         own.send(at_ms, "heartbeat", [Leg("HEARTBEAT")], provider="house", delay_ms=0)
         sent = stream.sent.pop()
