@@ -252,7 +252,8 @@ class FraudAgent:
         async with owned.lock:
             if one.unrecorded is None:
                 last, position = one.timeline.last, self._source.book.position
-                end = await self._source.end_offset(one.topic, one.partition)
+                place = (one.topic, one.partition)
+                end = (await self._source.end_offsets([place]))[place]
                 from_offset = max(end, one.next_offset, last.from_offset if last else 0)
                 name = self._rule_set_at(position).name
                 one.unrecorded = Marker(from_offset, position, name)
@@ -276,32 +277,45 @@ class FraudAgent:
         """
         shards = list(self._owned.values())
         newest_ms = max((one.newest_ms for one in shards), default=0)
-        for owned in shards:
-            detectors = owned.detectors
-            if not isinstance(detectors, ShardDetectors):
-                continue
-            for one in owned.inputs.values():
-                try:
-                    await self._announce(owned, detectors, one, newest_ms)
-                except Unavailable as error:
-                    logger.debug("not said that %s is idle: %s", one, error)
+        behind = {
+            (one.topic, one.partition): (owned, owned.detectors)
+            for owned in shards
+            if isinstance(owned.detectors, ShardDetectors)
+            for one in owned.inputs.values()
+            if owned.detectors.is_waited_for(one.topic, newest_ms)
+        }
+        if not behind:
+            return
+        try:
+            ends = await self._source.end_offsets(behind)
+            await asyncio.gather(
+                *(
+                    self._announce(*behind[place], place[0], end, newest_ms)
+                    for place, end in ends.items()
+                )
+            )
+        except Unavailable as error:
+            logger.debug("not said which partitions are idle: %s", error)
 
     async def _announce(
-        self, owned: OwnedShard, detectors: ShardDetectors, one: WatchedInput, newest_ms: int
+        self,
+        owned: OwnedShard,
+        detectors: ShardDetectors,
+        topic: str,
+        end_offset: int,
+        newest_ms: int,
     ) -> None:
-        is_held_back = one.topic == PLAYER_EVENTS and detectors.heartbeat() is not None
-        if not is_held_back and not detectors.is_waited_for(one.topic, newest_ms):
-            return
-        end = await self._source.end_offset(one.topic, one.partition)
+        one = owned.inputs[topic]
         async with owned.lock:
-            if end > max(0, one.next_offset):
+            if end_offset > max(0, one.next_offset):
                 return  # it is not idle
-            if is_held_back and (beat := detectors.heartbeat()) is not None:
+            beat = detectors.heartbeat() if topic == PLAYER_EVENTS else None
+            if beat is not None:
                 record = (None, codec.encoder(PlayerEvent)(beat), (), None)
                 name = self._names[PLAYER_EVENTS]
                 await self._producer.send_batch(name, one.partition, [record])
-            else:
-                owned.add_signals([detectors.idle_signal(one.topic, end, newest_ms)])
+            elif detectors.is_waited_for(topic, newest_ms):
+                owned.add_signals([detectors.idle_signal(topic, end_offset, newest_ms)])
                 await self._send(owned)
 
     async def handle(self, batch: RecordBatch) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeAlias
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
@@ -18,6 +18,9 @@ from schemas import codec
 from schemas.errors import Rejected, Unavailable
 from schemas.rule_changes import RuleChange
 from schemas.topics import qualified_name
+
+Place: TypeAlias = tuple[str, int]
+"""Topic, as the catalogue names it, and partition."""
 
 POLL_MS: Final = 200
 REACH_S: Final = 30.0
@@ -35,8 +38,8 @@ class RuleSource(Protocol):
         Raises Unavailable.
         """
 
-    async def end_offset(self, topic: str, partition: int) -> int:
-        """Return the end of a partition of a topic: no record at or behind it was ever judged.
+    async def end_offsets(self, places: Collection[Place]) -> Mapping[Place, int]:
+        """Return the ends of partitions: no record at or behind one was ever judged.
 
         Raises Unavailable.
         """
@@ -51,10 +54,9 @@ class ReleaseRules:
     async def reach(self, position: int) -> None:
         """Do nothing: there is nothing to read."""
 
-    async def end_offset(self, topic: str, partition: int) -> int:
-        """Return the topic's start, where the rules of the release begin."""
-        del topic, partition
-        return 0
+    async def end_offsets(self, places: Collection[Place]) -> Mapping[Place, int]:
+        """Return the topics' starts, where the rules of the release begin."""
+        return dict.fromkeys(places, 0)
 
 
 class RuleFeed(TopicFollower):
@@ -93,16 +95,20 @@ class RuleFeed(TopicFollower):
                 f"{self.book.position}"
             ) from None
 
-    async def end_offset(self, topic: str, partition: int) -> int:
-        """Return the end of a partition of a topic."""
-        tp = TopicPartition(qualified_name(topic, self._namespace), partition)
+    async def end_offsets(self, places: Collection[Place]) -> Mapping[Place, int]:
+        """Return the ends of partitions, of one question to the broker."""
+        tps = {
+            TopicPartition(qualified_name(topic, self._namespace), partition): (topic, partition)
+            for topic, partition in places
+        }
         consumer = self._consumer
         if consumer is None:
             raise Unavailable(f"{self._topic} is not being read")
         try:
-            return int((await consumer.end_offsets([tp]))[tp])
+            ends = await consumer.end_offsets([*tps])
         except KafkaError as error:
-            raise Unavailable(f"the broker does not state the end of {tp}: {error!r}") from error
+            raise Unavailable(f"the broker does not state ends of logs: {error!r}") from error
+        return {tps[tp]: int(end) for tp, end in ends.items()}
 
     def lose_consumer(self) -> None:
         """Note that the broker cannot be asked now."""

@@ -77,7 +77,7 @@ def _group_of(item: pytest.Item) -> str:
     """What a test should be in one process with: the tests that it shares fixtures with."""
     if _is_any(item, "prove"):
         return item.nodeid
-    for fixture in ("installation", "killable_stack"):
+    for fixture in ("installation", "killable_stack", "secured_stack"):
         if fixture in getattr(item, "fixturenames", ()):
             return fixture
     return item.nodeid if _is_alone(item) else item.nodeid.partition("::")[0]

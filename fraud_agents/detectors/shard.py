@@ -132,7 +132,12 @@ class ShardDetectors:
         return player_heartbeat(event, f"{TRANSACTIONS}-{self.partition}@{offset}")
 
     def is_waited_for(self, topic: str, newest_ms: int) -> bool:
-        """Return whether a topic is far behind others, which have come to `newest_ms`."""
+        """Return whether a topic is far behind others, which have come to `newest_ms`.
+
+        Player events are also if the log of their own number is ahead.
+        """
+        if topic == PLAYER_EVENTS and self.heartbeat() is not None:
+            return True
         return newest_ms >= max(self.newest_ms(topic), self._sent_ms[topic]) + IDLE_MS
 
     def idle_signal(self, topic: str, next_offset: int, newest_ms: int) -> RiskSignal:

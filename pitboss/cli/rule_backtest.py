@@ -21,7 +21,6 @@ from pitboss.ops.exports import missing_packages
 from pitboss.ops.periods import ACCEPTED_TIMES, check_period, format_time
 from pitboss.ops.rule_changes import read_book
 from pitboss.settings import Runtime, read_settings
-from schemas.topics import TRANSACTIONS
 
 if TYPE_CHECKING:
     from replay.backtest.report import (
@@ -90,9 +89,10 @@ def test_command(
     active = _active_version(runtime, draft.rule_id)
     if warm_up_ms is None:
         warm_up_ms = default_warm_up_ms(draft, active)
-    plan = BacktestPlan(runtime.topic(TRANSACTIONS), draft, active, since_ms, until_ms, warm_up_ms)
+    plan = BacktestPlan(runtime.prefix, draft, active, since_ms, until_ms, warm_up_ms)
     with open_log(runtime, rate) as source, StepProgress() as progress:
-        progress.begin(f"{draft.rule_id} version {draft.version} over {plan.topic}")
+        topics = ", ".join(map(runtime.topic, plan.topics))
+        progress.begin(f"{draft.rule_id} version {draft.version} over {topics}")
         report = make_report(plan, run_backtest(source, plan, progress.update), examples)
     if as_json:
         print_json(report)

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
-from fraud_agents.detectors import DETECTORS
+from fraud_agents.detectors.catalogue import DETECTORS, SIGNAL_DETECTORS
+from fraud_agents.detectors.observation import Observation
 from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.rules import Rule
 from replay.backtest.margins import MARGINS, demand_more
 from replay.log.blocks import LogBlock, LogSource
 from schemas import codec
 from schemas.errors import Rejected, UsageError
-from schemas.events import AlertStatus, FraudAlert, WalletTransaction
-from schemas.topics import TRANSACTIONS
+from schemas.events import (
+    AlertStatus,
+    FraudAlert,
+    GameResult,
+    PlayerEvent,
+    WalletTransaction,
+)
+from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, TRANSACTIONS
 
 DRAFT: Final = "draft"
 ACTIVE: Final = "active"
+
+_RECORD_TYPES: Final[Mapping[str, type[Observation]]] = MappingProxyType(
+    {TRANSACTIONS: WalletTransaction, PLAYER_EVENTS: PlayerEvent, GAME_RESULTS: GameResult}
+)
 
 ShowProgress = Callable[[int, int], None]
 """Takes how many offsets have been read, and how many there are."""
@@ -28,8 +40,8 @@ ShowProgress = Callable[[int, int], None]
 class BacktestPlan:
     """Which rules are tried over which time of a topic's records, by their append times."""
 
-    topic: str
-    """Name on the broker."""
+    prefix: str
+    """Of the topics' names on the broker."""
     draft: Rule
     active: Rule | None
     """The version that applies now; None for a rule that has none."""
@@ -37,6 +49,22 @@ class BacktestPlan:
     until_ms: int
     warm_up_ms: int
     """So long before the time the detectors begin, so that windows are full at its beginning."""
+
+    @property
+    def topics(self) -> list[str]:
+        """The topics that the rule's detectors read, the log first; without the prefix.
+
+        Raises UsageError for a rule that is judged over several partitions at once.
+        """
+        detector_id = self.draft.detector_id
+        if detector_id in SIGNAL_DETECTORS:
+            raise UsageError(
+                f"rule {self.draft.rule_id}: the detector {detector_id} sees several partitions "
+                "together, and a back-test one at a time: try it in shadow, `pitboss rules "
+                f"activate {self.draft.rule_id}:{self.draft.version} --state shadow`"
+            )
+        found = {detector.topic for detector in DETECTORS[detector_id]}
+        return sorted(found, key=lambda topic: (topic != TRANSACTIONS, topic))
 
     @property
     def rules(self) -> dict[str, Rule]:
@@ -105,37 +133,41 @@ def run_backtest(
 
     The same log gives the same alerts, to the id. Raises UsageError, LogGap, Unavailable.
     """
-    if not any(one.topic == TRANSACTIONS for one in DETECTORS[plan.draft.detector_id]):
-        raise UsageError(
-            f"the detector {plan.draft.detector_id} reads more than the log, which is what a "
-            "back-test reads: publish the draft as shadow instead"
-        )
+    topics = plan.topics
     result = BacktestRun({name: RuleRun(rule) for name, rule in plan.rules.items()})
-    begins = source.first_at(plan.topic, max(0, plan.since_ms - plan.warm_up_ms))
-    insides = source.first_at(plan.topic, plan.since_ms)
-    ends = source.first_at(plan.topic, plan.until_ms)
+    for topic in topics:
+        _run_topic(source, plan, topic, result, progress)
+    return result
+
+
+def _run_topic(
+    source: LogSource, plan: BacktestPlan, topic: str, result: BacktestRun, progress: ShowProgress
+) -> None:
+    name = plan.prefix + topic
+    begins = source.first_at(name, max(0, plan.since_ms - plan.warm_up_ms))
+    insides = source.first_at(name, plan.since_ms)
+    ends = source.first_at(name, plan.until_ms)
     total = sum(max(0, ends[partition] - begins[partition]) for partition in begins)
     done = 0
     for partition, begin in sorted(begins.items()):
         if begin >= ends[partition]:
             continue
         detectors = {
-            name: PartitionDetectors([rule], partition) for name, rule in plan.rules.items()
+            key: PartitionDetectors([rule], partition, topic) for key, rule in plan.rules.items()
         }
-        for block in source.read(plan.topic, partition, begin, ends[partition]):
-            _observe(block, insides[partition], detectors, result)
+        for block in source.read(name, partition, begin, ends[partition]):
+            records = [*_events_of(block, topic, result)]
+            _observe(records, insides[partition], detectors, result)
             progress(done + block.offsets[-1] + 1 - begin, total)
         done += ends[partition] - begin
-    return result
 
 
 def _observe(
-    block: LogBlock,
+    records: Sequence[tuple[int, int, Observation]],
     inside_from: int,
     detectors: Mapping[str, PartitionDetectors],
     result: BacktestRun,
 ) -> None:
-    records = [*_events_of(block, result)]
     for offset, _, event in records:
         result.observed += 1
         if offset >= inside_from:
@@ -152,9 +184,9 @@ def _observe(
 
 
 def _events_of(
-    block: LogBlock, result: BacktestRun
-) -> Iterator[tuple[int, int, WalletTransaction]]:
-    decode = codec.decoder(WalletTransaction)
+    block: LogBlock, topic: str, result: BacktestRun
+) -> Iterator[tuple[int, int, Observation]]:
+    decode = codec.decoder(_RECORD_TYPES[topic])
     records = zip(block.offsets, block.timestamps_ms, block.values, strict=True)
     for index, (offset, append_ms, value) in enumerate(records):
         try:

@@ -22,6 +22,15 @@ from confluent_kafka.admin import AdminClient
 from runtime.security import BrokerAddress
 from schemas.errors import Unavailable
 
+_MOVING: Final = frozenset(
+    {
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+    }
+)
+"""The group's coordinator is not there yet."""
+
 CLIENT_ID: Final = "pitboss.operator"
 _ANSWER_TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.25
@@ -109,27 +118,36 @@ class GroupAdmin:
             requested = self._admin.alter_consumer_group_offsets(
                 wanted, request_timeout=_ANSWER_TIMEOUT_S
             )
-            return requested[group].result(_ANSWER_TIMEOUT_S)
+            answer = requested[group].result(_ANSWER_TIMEOUT_S)
+            for place in answer.topic_partitions:
+                if place.error is not None:
+                    raise KafkaException(place.error)
+            return answer
 
-        answer = self._ask(f"to set the offsets of {group}", alter)
-        for place in answer.topic_partitions:
-            if place.error is not None:
-                raise self._unavailable(f"to set the offsets of {group}", place.error)
+        self._ask(f"to set the offsets of {group}", alter)
 
     def _describe_cluster(self) -> Any:
         future = self._admin.describe_cluster(request_timeout=_ANSWER_TIMEOUT_S)
         return future.result(_ANSWER_TIMEOUT_S)
 
     def _ask(self, what: str, question: Callable[[], Any]) -> Any:
-        """Return the answer; None for a group or topic that does not exist."""
-        try:
-            return question()
-        except KafkaException as error:
-            if error.args[0].code() in _MISSING:
-                return None
-            raise self._unavailable(what, error) from error
-        except TimeoutError as error:
-            raise self._unavailable(what, error) from error
+        """Return the answer; None for a group or topic that does not exist.
+
+        A broker that has just started, or has not had this group before, is given a while.
+        """
+        give_up_s = time.monotonic() + _ANSWER_TIMEOUT_S
+        while True:
+            try:
+                return question()
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code in _MISSING:
+                    return None
+                if code not in _MOVING or time.monotonic() >= give_up_s:
+                    raise self._unavailable(what, error) from error
+            except TimeoutError as error:
+                raise self._unavailable(what, error) from error
+            time.sleep(_POLL_S)
 
     def _unavailable(self, what: str, error: object) -> Unavailable:
         return Unavailable(f"the broker at {self._broker} does not answer {what}: {error}")

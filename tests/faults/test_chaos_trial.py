@@ -284,18 +284,22 @@ def assert_copied(count: int, copies: list[tuple[bytes, int]]) -> int:
 @pytest.mark.faults
 @pytest.mark.integration
 @pytest.mark.prove
-@pytest.mark.parametrize("count", [60_000, 500_000])
+@pytest.mark.parametrize(
+    ("servers", "count"),
+    [("private_stack", 60_000), ("private_stack", 500_000), ("secured_stack", 60_000)],
+)
 async def test_nothing_is_lost_when_workers_and_the_broker_are_killed(
-    private_stack: Stack, tmp_path, count, capsys
+    request: pytest.FixtureRequest, tmp_path, servers, count, capsys
 ):
-    broker = private_stack.runtime("").broker
+    stack: Stack = request.getfixturevalue(servers)
+    broker = stack.runtime("").broker
     await create_topics(broker)
     workers, feeder = Workers(broker, tmp_path), Feeder(broker, count)
     feeding = asyncio.create_task(feeder.run())
     admin = AIOKafkaAdminClient(**broker.aiokafka_options())
     await admin.start()
     try:
-        caught_up_s = await torment(private_stack, Group(admin), workers, feeder)
+        caught_up_s = await torment(stack, Group(admin), workers, feeder)
         await feeding
         committed = await Group(admin).committed_offsets()
     finally:

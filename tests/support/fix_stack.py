@@ -168,6 +168,20 @@ def private_stack(killable_stack: Stack) -> Stack:
     return killable_stack
 
 
+@pytest.fixture(scope="session")
+def secured_home(guard: StackGuard) -> Iterator[StackSettings]:
+    """The home of a stack with TLS and logins, which no other session uses."""
+    with _private_home(guard) as home:
+        yield replace(read_settings({}), home=home)
+
+
+@pytest.fixture
+def secured_stack(secured_home: StackSettings) -> Stack:
+    """A running stack with TLS and logins, as `private_stack` is one without."""
+    Stack.open(secured_home).up(secure=True)
+    return Stack.open(secured_home)
+
+
 @contextmanager
 def _private_home(guard: StackGuard) -> Iterator[Path]:
     # Not below pytest's own folder: another session that begins closes that to every account but its own, and

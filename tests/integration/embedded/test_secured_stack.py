@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL
@@ -18,7 +17,7 @@ from click.testing import CliRunner
 from pitboss.cli.main import cli
 from pitboss.embedded.databases import create_database
 from pitboss.embedded.stack import Stack
-from pitboss.settings import Runtime, read_settings, worker_environment
+from pitboss.settings import Runtime, worker_environment
 from replay.log.broker import list_topics
 from runtime.certificates import (
     ClientRefused,
@@ -36,19 +35,13 @@ from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.topic_reader import read_topics
 from runtime.security import BrokerAddress
 from tests.support.certificates import Authority
-from tests.support.fix_stack import _private_home
-from tests.support.stack_guard import StackGuard
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def secured(guard: StackGuard) -> Iterator[Stack]:
-    """A secured stack that the tests of this module share."""
-    with _private_home(guard) as home:
-        stack = Stack.open(replace(read_settings({}), home=home))
-        stack.up(secure=True)
-        yield Stack.open(stack.settings)
+@pytest.fixture
+def secured(secured_stack: Stack) -> Stack:
+    return secured_stack
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from runtime.kafka.intake.start_offsets import LOG_START
 from schemas import codec
 from schemas.events import FraudAlert
 from schemas.rule_changes import RuleChange, RuleChangeKind
-from schemas.topics import ALERTS, SIGNALS, TRANSACTIONS
+from schemas.topics import ALERTS, GAME_RESULTS, PLAYER_EVENTS, SIGNALS, TRANSACTIONS
 
 BOTH = frozenset({"block", "hold"})
 PLAYER_KEYED = {"D01", "D02", "D07", "D09", "D11", "D13", "D14", "D18", "D20"}
@@ -135,9 +135,9 @@ class Rules:
         self.read()
         assert self.book.position >= position
 
-    async def end_offset(self, topic, partition):
+    async def end_offsets(self, places):
         self.servers.step()
-        return self.servers.ends[topic, partition]
+        return {place: self.servers.ends[place] for place in places}
 
 
 def agent_of(servers: Any, rules: Any, topics: Sequence[str] = WATCHED) -> FraudAgent:
@@ -345,3 +345,33 @@ async def test_shadow_alerts_stop_no_player(log):
     assert len(alerts) > 60
     assert {alert.handling for alert in alerts.values()} == {"shadow"}
     assert orders == []
+
+
+async def test_idle_topics_are_announced_by_records(log):
+    """Player events that are idle get a heartbeat, the other idle topics a watermark; once each."""
+    servers, sent = Servers(None), []
+
+    async def send_batch(topic, partition, records):
+        sent.append((topic, partition, records))
+
+    vars(servers)["send_batch"] = send_batch
+    agent = agent_of(servers, Rules(servers))
+    await agent.claim([TopicPartition(topic, 0) for topic in WATCHED])
+    await agent.handle(RecordBatch(TRANSACTIONS, 0, 0, 50, log[TRANSACTIONS][:50], 1))
+    servers.ends[TRANSACTIONS, 0] = 50
+    said = len(servers.signals())
+    await agent.announce_idle()
+    [(topic, partition, [(key, value, *_)])] = sent
+    beat = codec.decoder(RECORD_TYPES[PLAYER_EVENTS])(value)
+    assert (topic, partition, key, beat.type) == (PLAYER_EVENTS, 0, None, "HEARTBEAT")
+    decode = codec.decoder(RECORD_TYPES[SIGNALS])
+    new = [decode(one.value) for one in servers.signals()[said:]]
+    assert [(one.kind, one.source.topic) for one in new] == [("WATERMARK", GAME_RESULTS)]
+    # What it has written itself is not read yet, so the partition is not idle.
+    servers.ends[PLAYER_EVENTS, 0] = 1
+    await agent.announce_idle()
+    assert (len(sent), len(servers.signals())) == (1, said + 1)
+    record = SimpleNamespace(offset=0, value=value)
+    await agent.handle(RecordBatch(PLAYER_EVENTS, 0, 0, 1, [record], 1))
+    await agent.announce_idle()
+    assert len(sent) == 1

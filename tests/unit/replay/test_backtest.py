@@ -17,7 +17,7 @@ from runtime.kafka.partitioner import partition_for
 from schemas import codec
 from schemas.errors import UsageError
 from schemas.events import WalletTransaction
-from schemas.topics import DAY_MS, TRANSACTIONS
+from schemas.topics import DAY_MS, GAME_RESULTS, PLAYER_EVENTS, TRANSACTIONS
 from tests.support.fraud_log import T0, burst
 from tests.support.memory_log import MemoryLog, MemoryRecord
 
@@ -48,9 +48,7 @@ def bets_at(start_ms=T0 + 1_000, bets=BETS):
 
 
 def plan_of(draft, active=D01, **more) -> BacktestPlan:
-    plan = BacktestPlan(
-        TRANSACTIONS, draft, active, T0, T0 + DAY_MS, default_warm_up_ms(draft, active)
-    )
+    plan = BacktestPlan("", draft, active, T0, T0 + DAY_MS, default_warm_up_ms(draft, active))
     return replace(plan, **more)
 
 
@@ -174,8 +172,15 @@ def test_a_limit_that_alerts_below_moves_the_other_way():
     assert moved.limits["low"].value == 90
 
 
-def test_a_detector_that_reads_more_than_the_log_is_refused():
+def test_a_detector_of_several_partitions_is_refused():
     """Silence over the log alone would look like a rule that finds nothing."""
     [draft] = [rule for rule in DEFAULT_RULES if rule.rule_id == "D12"]
-    with pytest.raises(UsageError, match="D12 reads more than the log"):
+    with pytest.raises(UsageError, match="D12 sees several partitions"):
         run_backtest(log_of([]), plan_of(draft, None))
+
+
+def test_a_rule_of_several_topics_sees_all_of_them():
+    by_id = {rule.rule_id: rule for rule in DEFAULT_RULES}
+    assert plan_of(D01).topics == [TRANSACTIONS]
+    assert plan_of(by_id["D07"]).topics == [TRANSACTIONS, PLAYER_EVENTS]
+    assert GAME_RESULTS in plan_of(by_id["D14"]).topics
