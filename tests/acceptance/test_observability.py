@@ -57,6 +57,7 @@ class Scene:
     ports: dict[str, int]
     collector: Collector
     home: Path
+    gateway_port: int
 
     def get(self, role: str, path: str) -> tuple[int, str]:
         try:
@@ -112,9 +113,9 @@ def scene(runtime: Runtime, tmp_path: Path) -> Iterator[Scene]:
             worker = WorkerProcess(role, runtime, home=tmp_path, environment=environment)
             worker.start()
             at_end.callback(worker.kill)
-        made = Scene(runtime, ports, collector, tmp_path)
+        made = Scene(runtime, ports, collector, tmp_path, gateway_port)
         until(lambda: all(made.get(role, "/readyz")[0] == 200 for role in ALL_ROLES))
-        asyncio.run(feed(runtime))
+        asyncio.run(feed(runtime, seed=3))
         call_gateway(gateway_port)
         until(lambda: settled(made))
         yield made
@@ -128,13 +129,13 @@ def choose_ports(count: int) -> list[int]:
     return sorted(found)
 
 
-async def feed(runtime: Runtime) -> None:
+async def feed(runtime: Runtime, seed: int) -> None:
     async def before_phase(_: int) -> None:
         return
 
     async with BatchProducer(ProducerSettings(runtime.broker, "pitboss.test")) as producer:
         await feed_records(
-            make_traffic(3, EVENTS, shared_keys()),
+            make_traffic(seed, EVENTS, shared_keys()),
             producer,
             namespace=runtime.namespace,
             rate=None,
@@ -267,6 +268,9 @@ def check_prometheus(scene: Scene) -> None:
     )
     try:
         until(lambda: query(port, "min_over_time(up[2s]) == 1 and on() count(up) == 7"))
+        # Rates need counters that rise between two scrapes.
+        asyncio.run(feed(scene.runtime, seed=4))
+        call_gateway(scene.gateway_port)
         empty = {f"{title}: {text}": text for title, text in load_dashboards().queries()} | {
             str(rule["alert"]): left_side(str(rule["expr"])) for rule in rules()
         }
