@@ -143,7 +143,7 @@ async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(
         [f"{when}-{n}" for n in range(count)] for when, count in (("e", 40), ("r", 120), ("l", 20))
     )
     async with connector_class(
-        runtime.broker, ROOT / "schemas" / "avro", runtime.namespace
+        runtime.broker.servers, ROOT / "schemas" / "avro", runtime.namespace
     ) as connector:
         # Before: without workers there are no decisions, and the connector gives up on every bet.
         for player in early:
@@ -218,7 +218,7 @@ async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(
 
 async def test_what_a_cancel_does_not_touch(installation, connector_class):
     async with connector_class(
-        installation.broker, ROOT / "schemas" / "avro", installation.namespace
+        installation.broker.servers, ROOT / "schemas" / "avro", installation.namespace
     ) as connector:
         player = "untouched"
 
