@@ -119,8 +119,8 @@ def test_the_names_of_any_body_are_forgotten(make):
 @pytest.mark.parametrize(
     "provider",
     [
-        "microgaming",
-        *(pytest.param(name, marks=pytest.mark.prove) for name in ("playngo", "camt", "uof")),
+        pytest.param(name, marks=pytest.mark.prove)
+        for name in ("microgaming", "playngo", "camt", "uof")
     ],
 )
 def test_unsigned_rubbish_of_a_provider_grows_neither_normaliser_nor_drift(provider):

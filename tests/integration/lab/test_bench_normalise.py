@@ -116,6 +116,7 @@ def outputs_of(found: list[tuple[int, bytes, WalletTransaction]]) -> set[tuple[i
     }
 
 
+@pytest.mark.prove
 async def test_both_sides_do_the_same_work(runtimes, tmp_path):
     ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)
     peer = _plain_faust(runtimes[1], tmp_path)

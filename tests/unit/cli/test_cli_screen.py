@@ -140,7 +140,8 @@ def of_explanation(patch):
         alerts,
         _runtime=answers(None),
         _read=answers([PublishedAlert(ALERT)]),
-        _explain=coming((0, explanation)),
+        explain_alert=coming((0, explanation)),
+        outcomes_of=answers(None),
     )
     return run(alerts.alerts, "explain", NASTY)
 

@@ -74,6 +74,9 @@ def test_names_are_unique_and_every_source_has_a_dead_letter_topic():
         raw_topic("adyen"),
         "wallet.transactions.v1",
         "wallet.transactions.unresolved.v1",
+        "player.events.v1",
+        "game.results.v1",
+        "risk.signals.v1",
     }
     assert {name for name in names if name.endswith(".dlt")} == {
         dead_letter_topic(name) for name in sources
