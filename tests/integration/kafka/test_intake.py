@@ -365,6 +365,39 @@ async def test_markers_and_aborted_records_lie_inside_batches_and_are_no_lag(clu
     assert gaps > 0, "what lies behind a marker was asked for twice, and believed"
 
 
+async def test_a_long_aborted_stretch_at_the_start_holds_nothing_up(cluster):
+    """As `pitboss ledger rebind` writes it, so that new offsets are behind the old ones."""
+    await cluster.create("in", partitions=1)
+    topic = cluster.runtime.topic("in")
+    transactional = AIOKafkaProducer(
+        **cluster.runtime.broker.aiokafka_options(), transactional_id=cluster.runtime.topic("tx")
+    )
+    await transactional.start()
+    try:
+        await transactional.begin_transaction()
+        for number in range(6_000):
+            await transactional.send(topic, b"%d" % number, b"k", partition=0)
+        await transactional.flush()
+        await transactional.abort_transaction()
+    finally:
+        await transactional.stop()
+    await cluster.producer.send_batch(topic, 0, [(b"k", b"first", (), None)])
+
+    class FromStart:
+        async def claim(self, partitions):
+            return dict.fromkeys(partitions, 0)
+
+        async def release(self, partitions):
+            del partitions
+
+    async with running(worker := Worker(cluster, topics=[topic], positions=FromStart())):
+        await until(lambda: worker.values == [b"first"])
+        await cluster.producer.send_batch(topic, 0, [(b"k", b"second", (), None)])
+        await until(lambda: worker.values == [b"first", b"second"])
+        assert worker.intake.status()[TopicPartition(topic, 0)].reached_offset == 6_003
+    assert_joined(worker.batches)
+
+
 @pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
 async def test_a_compressed_record_of_a_connector_is_read(cluster, compression):
     await cluster.create("in", partitions=1)
