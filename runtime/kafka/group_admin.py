@@ -43,7 +43,9 @@ class GroupAdmin:
     def __init__(self, broker: BrokerAddress) -> None:
         """Prepare; the client connects with the first question."""
         self._broker = broker
-        self._admin = AdminClient({**broker.librdkafka_options(), "client.id": CLIENT_ID})
+        self._admin = AdminClient(
+            {**broker.librdkafka_options(), "client.id": CLIENT_ID, "log_level": 0}
+        )
 
     def cluster_id(self) -> str:
         """Return the id that the cluster was formatted with."""

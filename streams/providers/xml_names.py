@@ -5,7 +5,7 @@ element, an attribute, an entity or a processing instruction that it meets, and 
 of a body that is not well-formed, and takes none out. A body whose names are all known adds none.
 
 Looking for the names of every body costs as much as parsing it. After a thousand bodies in a row
-without a new name, one in eight is looked at, at random: how much a hostile sender can add until
+without a new name, one in sixteen is looked at, at random: how much a hostile sender can add until
 the next look, and how often in all, is bounded.
 """
 
@@ -29,13 +29,14 @@ DECLARATIONS_MAX: Final = 20
 QUIET_BODIES: Final = 1_000
 """After so many bodies in a row without a new name, not every body is scanned."""
 
-SCAN_ONE_IN: Final = 8
+SCAN_ONE_IN: Final = 16
 
-SURPRISES_MAX: Final = 20
+SURPRISES_MAX: Final = 10
 """New names met while not every body was scanned; after so many, every body is, for good. Of each
 time some SCAN_ONE_IN - 1 bodies of at most SCANNED_BYTES_MAX were parsed before one was scanned, so
 all of them together kept names out of some 2 MiB of bodies."""
 
+_SCANNED_SHARE: Final = 1 / SCAN_ONE_IN
 _TAG: Final = re.compile(rb"<[^>]*>")
 _COMMENT: Final = re.compile(rb"<!--[^<>&-]*(?:-[^<>&-]+)*-->")
 """A comment without anything that could be markup, if it should turn out to be none."""
@@ -72,7 +73,7 @@ class KnownNames:
         self._known_bytes = 0
         self._seen: dict[bytes, None] = {}
         self._declarations: set[bytes] = set()
-        self._random = random.Random() if source is None else source  # noqa: S311  # no key is drawn from it
+        self._draw = (source or random.Random()).random  # noqa: S311  # no key is drawn from it
         self._quiet = 0
         self._surprises = 0
 
@@ -88,7 +89,7 @@ class KnownNames:
             return known
         if len(body) > SCANNED_BYTES_MAX:
             return False
-        if self._random.random() * SCAN_ONE_IN >= 1 or self.covers(body):
+        if self._draw() >= _SCANNED_SHARE or self.covers(body):
             return True
         self._surprises += 1
         self._quiet = 0
