@@ -40,7 +40,7 @@ class PlayTimeline:
 def check_report_library() -> None:
     """Raise UsageError where the library that draws the report is not installed."""
     try:
-        import bokeh  # noqa: F401
+        import bokeh  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise UsageError("--report needs bokeh: install pitboss[report]") from error
 
@@ -170,7 +170,7 @@ def _bars(title: str, unit: str, values: Mapping[str, float]) -> Any:
     )
     plot.vbar(x=names, top=[values.get(name, 0) for name in names], width=0.7, color=COLOURS[0])
     plot.xaxis.major_label_orientation = 0.5
-    plot.y_range.start = 0  # type: ignore[attr-defined]
+    plot.y_range.start = 0  # type: ignore[attr-defined] # of its stubs
     return plot
 
 
