@@ -53,6 +53,7 @@ format: $(STAMP) ## Write the one style
 docs: $(STAMP) ## Write the parts of the documents that come from the code
 	$(BIN)/python -m tests.support.written_docs
 	$(BIN)/python infra/observability/dashboards.py
+	$(BIN)/pitboss bench plot
 
 .PHONY: check
 check: $(STAMP) lint ## Style, types, layers, and every test that needs no server

@@ -16,8 +16,9 @@ from statistics import median
 from typing import Any, Final
 
 from lab.bench.broker import BrokerView
-from lab.bench.observation import EDGE_SHARE, MeasuredSubject, ReportCount, observe
+from lab.bench.observation import EDGE_SHARE, MeasuredSubject, observe
 from lab.bench.processes import BenchFailed
+from lab.bench.progress import BenchProgress
 from lab.bench.rates import Rate, RateSample, Spread, rate_between
 from lab.bench.report import FigureRow, rate_as_json, spread_as_json
 
@@ -41,8 +42,6 @@ class Jdk:
 
 class NoJdk(BenchFailed):
     """No JDK is installed, or it does not work."""
-
-    code = "NO_JDK"
 
 
 def find_jdk() -> Jdk:
@@ -124,14 +123,19 @@ def split_run(samples: Sequence[RateSample], events: int) -> StreamsRun:
 
 
 async def measure_streams(
-    broker: BrokerView, subject: MeasuredSubject, events: int, report: ReportCount
-) -> StreamsRun:
-    """Run the peer once over its whole source. Raises BenchFailed as `observe` does."""
-    samples = await observe(broker, subject, report)
+    broker: BrokerView, peer: StreamsPeer, events: int, step: str, progress: BenchProgress
+) -> list[StreamsRun]:
+    """Run the peer once over its whole source, if it can run. Raises BenchFailed as `observe`."""
+    if peer.subject is None:
+        return []
+    progress.begin(f"{step}, {peer.subject.name}")
+    samples = await observe(broker, peer.subject, progress.update)
     try:
-        return split_run(samples, events)
+        found = split_run(samples, events)
     except ValueError as error:
-        raise BenchFailed(f"{subject.name}: {error}") from error
+        raise BenchFailed(f"{peer.subject.name}: {error}") from error
+    progress.end(f"{found.first.per_s:,.0f}/s, {found.first.cpu_s_per_million:.1f} CPU s a million")
+    return [found]
 
 
 @dataclass(frozen=True)

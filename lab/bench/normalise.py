@@ -224,7 +224,6 @@ class NormaliseBenchFigures:
                 f"{range_text(self.ratio, 1)}; target {TARGET_RATIO:g}: {verdict}",
             ),
             *self._rows_of_others(),
-            *self.streams.rows(),
             FigureRow(
                 "normaliser, CPU s a million", f"{ours_cpu.median:.1f}", range_text(ours_cpu, 1)
             ),
@@ -258,7 +257,7 @@ class NormaliseBenchFigures:
                 f" {cpu.median:.1f} CPU s a million"
             )
             rows.append(FigureRow(OTHER_PEERS[peer], f"{per_s.median:,.0f}/s", remark))
-        return rows
+        return [*rows, *self.streams.rows()]
 
 
 def _cycle_first(chunks: RecordChunks, records: int) -> RecordChunks:
@@ -271,6 +270,19 @@ def _cycle_first(chunks: RecordChunks, records: int) -> RecordChunks:
     yield from cycle(kept)
 
 
+def _sources(
+    plan: NormaliseBenchPlan,
+) -> Iterator[tuple[MeasuredSubject, RecordChunks, int]]:
+    """Yield each subject with the records of its source, and their number."""
+    yield plan.ours, plan.records, plan.events
+    yield plan.peer, plan.records, plan.peer_events
+    yield plan.signed, _cycle_first(plan.signed_records, plan.signatures), plan.signed_events
+    for subject in plan.others.values():
+        yield subject, plan.records, plan.events
+    if plan.streams.subject is not None:
+        yield plan.streams.subject, plan.records, StreamsPeer.events(plan.events)
+
+
 async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBenchFigures:
     """Load the three raw topics, warm up, run the pairs.
 
@@ -280,17 +292,7 @@ async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBen
     producer = BatchProducer(ProducerSettings(plan.broker, "pitboss-bench"))
     await producer.start()
     try:
-        for subject, chunks, events in (
-            (plan.ours, plan.records, plan.events),
-            (plan.peer, plan.records, plan.peer_events),
-            (plan.signed, _cycle_first(plan.signed_records, plan.signatures), plan.signed_events),
-            *((subject, plan.records, plan.events) for subject in plan.others.values()),
-            *(
-                [(streams, plan.records, StreamsPeer.events(plan.events))]
-                if (streams := plan.streams.subject) is not None
-                else []
-            ),
-        ):
+        for subject, chunks, events in _sources(plan):
             progress.begin(f"making records for {subject.name}")
             await load(producer, subject.source, chunks, events, progress.update)
     finally:
@@ -307,13 +309,10 @@ async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBen
         await observe(broker, plan.ours, progress.update, at_most=plan.events // _WARM_UP_SHARE)
         streams_runs: list[StreamsRun] = []
 
-        async def run_streams(number: int) -> None:
-            if streams is None:
-                return
-            progress.begin(f"pair {number} of {plan.pairs}, {streams.name}")
-            found = await measure_streams(broker, streams, plan.events, progress.update)
-            progress.end(f"{found.first.cpu_s_per_million:.1f} CPU s a million")
-            streams_runs.append(found)
+        async def run_streams(step: str) -> None:
+            streams_runs.extend(
+                await measure_streams(broker, plan.streams, plan.events, step, progress)
+            )
 
         pairs, others = await run_pairs(
             plan.pairs, plan.ours, plan.peer, plan.others, once, progress, run_streams
@@ -373,11 +372,11 @@ async def run_pairs(
     others: Mapping[str, MeasuredSubject],
     measure_once: MeasureOnce,
     progress: BenchProgress,
-    after_pair: Callable[[int], Awaitable[None]] | None = None,
+    after_pair: Callable[[str], Awaitable[None]] | None = None,
 ) -> tuple[list[Pair], dict[str, list[Rate]]]:
     """Run each side `count` times in turns: ours, the peer, the others, ours again.
 
-    Disturbances of the machine affect all. `after_pair` gets the number of each pair.
+    Disturbances of the machine affect all. `after_pair` gets the name of each pair.
     """
     pairs: list[Pair] = []
     rates_of_others: dict[str, list[Rate]] = {key: [] for key in others}
@@ -393,5 +392,5 @@ async def run_pairs(
         for key, subject in others.items():
             rates_of_others[key].append(await run(number, subject))
         if after_pair is not None:
-            await after_pair(number)
+            await after_pair(f"pair {number} of {count}")
     return pairs, rates_of_others

@@ -46,6 +46,7 @@ from pitboss.cli.bench_gateway import gateway_command
 from pitboss.cli.bench_kafka_streams import make_streams_peer
 from pitboss.cli.bench_latency import latency_command
 from pitboss.cli.bench_pipeline import LIFELINE, PEERS_FOLDER, QUIX_PACKAGES, pipeline_command
+from pitboss.cli.bench_plot import plot_command
 from pitboss.cli.bench_replay import replay_command
 from pitboss.cli.bench_telemetry import telemetry_command
 from pitboss.cli.progress import StepProgress
@@ -70,6 +71,7 @@ def bench() -> None:
 bench.add_command(latency_command)
 bench.add_command(pipeline_command)
 bench.add_command(gateway_command)
+bench.add_command(plot_command)
 bench.add_command(replay_command)
 bench.add_command(telemetry_command)
 
