@@ -53,6 +53,7 @@ format: $(STAMP) ## Write the one style
 docs: $(STAMP) ## Write the parts of the documents that come from the code
 	$(BIN)/python -m tests.support.written_docs
 	$(BIN)/python infra/observability/dashboards.py
+	$(BIN)/pitboss bench plot
 
 .PHONY: check
 check: $(STAMP) lint ## Style, types, layers, and every test that needs no server
@@ -65,6 +66,12 @@ test: $(STAMP) ## All tests but the long proofs, on the real broker and database
 .PHONY: prove
 prove: $(STAMP) ## The long proofs: chaos at full size, many seeds
 	$(BIN)/pytest -m prove --numprocesses $(PROCESSES) --dist worksteal
+
+# SEED is that of a run that failed: the same traffic and the same faults again.
+MINUTES ?= 30
+.PHONY: soak
+soak: $(STAMP) ## Kills, freezes and rebalances of all workers under traffic; MINUTES=30, SEED=
+	PITBOSS_SOAK_MINUTES=$(MINUTES) $(if $(SEED),PITBOSS_TEST_SEED=$(SEED)) $(BIN)/pytest tests/faults/test_soak.py
 
 .PHONY: bench
 bench: $(STAMP) ## The normaliser against its peer, in one run

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
 from statistics import median
 from typing import Any, Final
 
 from lab.bench.broker import BrokerView
-from lab.bench.closed import LoopRun, LoopSide, check_outcomes
-from lab.bench.load_generator import LoadGenerator
+from lab.bench.closed import LoopRun, LoopSide, ReadCpu, check_outcomes
+from lab.bench.load_generator import RETURN_WITHIN_S, LoadGenerator
 from lab.bench.machine import this_commit, this_machine
-from lab.bench.processes import MeasuredProcess
+from lab.bench.observation import ReportCount
+from lab.bench.processes import BenchFailed, MeasuredProcess
 from lab.bench.progress import BenchProgress
 from lab.bench.rates import Latencies, Spread
 from lab.bench.report import BenchEnvironment, FigureRow, range_text, spread_as_json
@@ -32,6 +34,8 @@ RATIO_P50_MAX: Final = 0.5
 RATIO_CPU_MAX: Final = 0.3
 WARM_UP_S: Final = 4.0
 BROKER_WARM_UP_S: Final = 15.0
+_SIDE_OVERHEAD_S: Final = 120.0
+"""For starting and stopping the workers of a side, and signing its bets."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,17 @@ class BaseLatencyPlan:
     seconds: float
     pairs: int
     servers_origin: str
+    budget_s: float = float("inf")
+    """After so long no further pair is begun."""
+
+    @property
+    def side_max_s(self) -> float:
+        """Longest that one side may take before it counts as stuck."""
+        return _SIDE_OVERHEAD_S + len(self.rates) * (WARM_UP_S + self.seconds + 2 * RETURN_WITHIN_S)
+
+    def has_time_for(self, number: int, passed_s: float) -> bool:
+        """Return whether a pair may be begun; the first one always is."""
+        return number == 1 or passed_s <= self.budget_s
 
 
 @dataclass(frozen=True)
@@ -84,7 +99,7 @@ class BaseLatencyFigures:
             "base": self.plan.sides[1].name,
             "rates": rates,
             "targets": {"ratio_p50_max": RATIO_P50_MAX, "ratio_cpu_max": RATIO_CPU_MAX},
-            "pairs": self.plan.pairs,
+            "pairs": len(self.runs[self.plan.rates[0]]),
             "seconds": self.plan.seconds,
             **self.environment.as_json(),
         }
@@ -126,12 +141,17 @@ def _side_as_json(runs: Sequence[LoopRun]) -> dict[str, Any]:
             for part in runs[0].cpu_s
         },
         "p50_ms_runs": [round(run.latencies.p50_ms, 2) for run in runs],
+        "p99_ms_runs": [round(run.latencies.p99_ms, 2) for run in runs],
     }
 
 
 async def run(plan: BaseLatencyPlan, progress: BenchProgress) -> BaseLatencyFigures:
-    """Run both sides in turns; the first run warms the broker up. Raises BenchFailed."""
-    machine = this_machine()
+    """Run both sides in turns; the first run warms the broker up.
+
+    At least one pair is run, and none is begun once the plan's budget is used up. Raises
+    BenchFailed.
+    """
+    machine, start_s = this_machine(), time.monotonic()
     runs: dict[int, list[tuple[LoopRun, LoopRun]]] = {rate: [] for rate in plan.rates}
     async with (
         BrokerView(plan.broker) as broker,
@@ -140,13 +160,18 @@ async def run(plan: BaseLatencyPlan, progress: BenchProgress) -> BaseLatencyFigu
         bench = _BaseLatencyBench(plan, producer, progress)
         progress.begin("opening wallets")
         for side, bets in zip(plan.sides, plan.bets, strict=True):
-            await bench.open_wallets(side, bets)
+            async with limit_time(f"opening wallets, {side.name}", plan.side_max_s):
+                await bench.open_wallets(side, bets)
         for number in range(1, plan.pairs + 1):
+            if not plan.has_time_for(number, time.monotonic() - start_s):
+                progress.end(f"the time is used up after {number - 1} of {plan.pairs} pairs")
+                break
             found = []
             for side, bets in zip(plan.sides, plan.bets, strict=True):
                 step = f"pair {number} of {plan.pairs}, {side.name}"
                 progress.begin(step)
-                found.append(await bench.run_side(side, bets))
+                async with limit_time(step, plan.side_max_s):
+                    found.append(await bench.run_side(side, bets))
                 progress.end(
                     ", ".join(
                         f"{rate}/s: p50 {run_.latencies.p50_ms:.1f} ms"
@@ -182,28 +207,18 @@ class _BaseLatencyBench:
 
     async def run_side(self, side: LoopSide, bets: Iterator[OutRecord]) -> dict[int, LoopRun]:
         """Start the workers of a side, and measure each rate."""
-        loop = asyncio.get_running_loop()
         runs = {}
         with ExitStack() as running:
             generator, processes = self._start(running, side)
+
+            def read_cpu_s() -> dict[str, float]:
+                return {part: process.cpu_s() for part, process in processes.items()}
+
             async with generator:
                 for rate in self._plan.rates:
-                    warm_up = list(islice(bets, round(rate * WARM_UP_S)))
-                    measured = list(islice(bets, round(rate * self._plan.seconds)))
-                    gc.collect()
-                    gc.freeze()  # else a pass over all of them is timed as a bet's wait
-                    await generator.send_at_rate(rate, warm_up)
-                    await generator.drain()
-                    first, start_s = len(generator.calls), loop.time()
-                    before = {part: process.cpu_s() for part, process in processes.items()}
-                    await generator.send_at_rate(rate, measured)
-                    took_s = loop.time() - start_s
-                    cpu_s = {
-                        part: process.cpu_s() - before[part] for part, process in processes.items()
-                    }
-                    await generator.drain()
-                    took_ms = [call.took_ms for call in generator.calls[first:]]
-                    runs[rate] = LoopRun(len(took_ms), took_s, Latencies.of(took_ms), cpu_s)
+                    runs[rate] = await time_rate(
+                        generator, bets, rate, self._plan.seconds, read_cpu_s, self._progress.update
+                    )
                 check_outcomes(generator, side)
         return runs
 
@@ -222,3 +237,38 @@ class _BaseLatencyBench:
         servers = self._plan.broker
         generator = LoadGenerator(servers, self._producer, side.raw, side.outcomes, check)
         return generator, processes
+
+
+@asynccontextmanager
+async def limit_time(step: str, seconds: float) -> AsyncIterator[None]:
+    """Raise BenchFailed, which names the step, if it takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise BenchFailed(f"{step}: still not done after {seconds:,.0f} s") from error
+
+
+async def time_rate(
+    generator: LoadGenerator,
+    bets: Iterator[OutRecord],
+    rate: float,
+    seconds: float,
+    read_cpu_s: ReadCpu,
+    report: ReportCount,
+) -> LoopRun:
+    """Send at a steady rate, first for `WARM_UP_S`, and time what is sent after that."""
+    loop = asyncio.get_running_loop()
+    warm_up = list(islice(bets, round(rate * WARM_UP_S)))
+    measured = list(islice(bets, round(rate * seconds)))
+    gc.collect()
+    gc.freeze()  # else a pass over all of them is timed as a bet's wait
+    await generator.send_at_rate(rate, warm_up)
+    await generator.drain()
+    first, start_s, before = len(generator.calls), loop.time(), read_cpu_s()
+    await generator.send_at_rate(rate, measured, lambda done: report(done, len(measured)))
+    took_s, after = loop.time() - start_s, read_cpu_s()
+    await generator.drain()
+    took_ms = [call.took_ms for call in generator.calls[first:]]
+    cpu_s = {part: after[part] - before[part] for part in after}
+    return LoopRun(len(took_ms), took_s, Latencies.of(took_ms), cpu_s)

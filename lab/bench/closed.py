@@ -48,6 +48,10 @@ _CALLS_PER_S_FIRST: Final = 2_000
 _STOCK_SHARE: Final = 1.3
 
 
+ReadCpu = Callable[[], Mapping[str, float]]
+"""Returns the CPU time that each part of a side has spent so far, in seconds."""
+
+
 class BetStock:
     """Bets that were signed ahead: signing costs 0.3 ms, which a generator must not spend."""
 
@@ -305,36 +309,33 @@ class _ClosedBench:
             generator.start_loop(in_flight, iter(side.records))
             await generator.await_first()
             await generator.run_for(WARM_UP_S)
-            found = await self._time(generator, processes, seconds)
+            found = await time_loop(generator, lambda: self._cpu_s(processes), seconds)
             await generator.drain()
         finally:
             gc.enable()
         self._rates[side.name, in_flight] = found.calls_per_s
         return found
 
-    async def _time(
-        self,
-        generator: LoadGenerator,
-        processes: Mapping[str, MeasuredProcess],
-        seconds: float,
-    ) -> LoopRun:
-        loop = asyncio.get_running_loop()
-        first, start_s, before = len(generator.calls), loop.time(), self._cpu_s(processes)
-        await generator.run_for(seconds)
-        took_s, after = loop.time() - start_s, self._cpu_s(processes)
-        calls = generator.calls[first:]
-        if not calls:
-            raise BenchFailed(f"nothing came back in {took_s:.1f} s")
-        return LoopRun(
-            len(calls),
-            took_s,
-            Latencies.of([call.took_ms for call in calls]),
-            {part: after[part] - before[part] for part in after},
-        )
-
     def _cpu_s(self, processes: Mapping[str, MeasuredProcess]) -> dict[str, float]:
         parts = {part: process.cpu_s() for part, process in processes.items()}
         return parts | self._plan.servers.cpu_s()
+
+
+async def time_loop(generator: LoadGenerator, read_cpu_s: ReadCpu, seconds: float) -> LoopRun:
+    """Time a loop that runs already. Raises BenchFailed if nothing comes back."""
+    loop = asyncio.get_running_loop()
+    first, start_s, before = len(generator.calls), loop.time(), read_cpu_s()
+    await generator.run_for(seconds)
+    took_s, after = loop.time() - start_s, read_cpu_s()
+    calls = generator.calls[first:]
+    if not calls:
+        raise BenchFailed(f"nothing came back in {took_s:.1f} s")
+    return LoopRun(
+        len(calls),
+        took_s,
+        Latencies.of([call.took_ms for call in calls]),
+        {part: after[part] - before[part] for part in after},
+    )
 
 
 def check_outcomes(generator: LoadGenerator, side: LoopSide) -> None:

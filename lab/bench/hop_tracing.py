@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
 
 from aiokafka.structs import ConsumerRecord
 
 from lab.bench.broker import BrokerView
 from lab.bench.closed import LoopSide, check_outcomes
+from lab.bench.hop_traces import (
+    BetTimes,
+    TraceComparison,
+    compare_shown,
+    compare_spans,
+    read_spans,
+)
 from lab.bench.hops import (
     HopBenchFigures,
     HopFigures,
@@ -40,6 +48,20 @@ RAMP_S = 0.5
 _CALLS_PER_S_FIRST = 500
 """Bets to sign for a second of warming up a closed loop; after that the rate is known."""
 _STOCK_SHARE = 1.4
+SHOWN_BETS: Final = 10
+"""Bets of each load whose trace `pitboss trace` puts together."""
+
+ShowTrace: TypeAlias = Callable[[str], Awaitable[Sequence[tuple[str, int]]]]
+"""Returns the steps that `pitboss trace` shows of the only attempt of an event, with epoch ms."""
+
+
+@dataclass(frozen=True)
+class TracesOfBets:
+    """The traces of bets, which the workers of a side export, every one of them."""
+
+    bodies: Sequence[bytes]
+    """What a collector gets, request by request; read when the workers have ended."""
+    show: ShowTrace
 
 
 @dataclass(frozen=True)
@@ -56,6 +78,8 @@ class HopBenchPlan:
     seconds: float
     servers_origin: str
     topics: dict[str, int]
+    traces: TracesOfBets | None = None
+    """Traces to be held against the taps."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +104,12 @@ async def run(plan: HopBenchPlan, progress: BenchProgress) -> HopBenchFigures:
         log = await broker.records(plan.log, await broker.first_offsets(plan.log))
         servers = {"origin": plan.servers_origin, "kafka": await broker.settings()}
     lines = [line for tap in plan.taps for line in tap.read_text(encoding="utf-8").splitlines()]
-    figures = join_hops(plan, traced, raw, log, TapNotes(lines))
+    notes = TapNotes(lines)
+    bets = join_bets(plan, traced, raw, log)
+    figures = [summarise_hops(plan, load, each, notes) for load, each in bets.items()]
     environment = BenchEnvironment(machine, this_commit(), servers)
-    return HopBenchFigures(figures, plan.seconds, plan.topics, environment)
+    traces = await _compare_traces(plan, bets, notes, progress)
+    return HopBenchFigures(figures, plan.seconds, plan.topics, environment, traces)
 
 
 async def _run_loads(
@@ -100,7 +127,12 @@ async def _run_loads(
                 process.check_alive()
 
         async with LoadGenerator(
-            plan.broker, producer, side.raw, side.outcomes, check
+            plan.broker,
+            producer,
+            side.raw,
+            side.outcomes,
+            check,
+            stamps_receipt=plan.traces is not None,
         ) as generator:
             progress.begin("opening wallets")
             for topic, records in side.opening.items():
@@ -162,14 +194,22 @@ def _sign(plan: HopBenchPlan, count: int, progress: BenchProgress) -> list[OutRe
     return bets
 
 
-def join_hops(
+class PlacedBet(NamedTuple):
+    """A bet that came back, and where its records are."""
+
+    call: Call
+    event_id: str
+    raw: RecordPlace
+    log: RecordPlace
+
+
+def join_bets(
     plan: HopBenchPlan,
     traced: TracedCalls,
     raw: Sequence[ConsumerRecord[bytes, bytes]],
     log: Sequence[ConsumerRecord[bytes, bytes]],
-    notes: TapNotes,
-) -> list[HopFigures]:
-    """Find each bet's raw record and its event on the log, and return the hops of each load."""
+) -> dict[str, list[PlacedBet]]:
+    """Find each bet's raw record and its event on the log; return the bets of each load."""
     places = match_places(
         traced.calls,
         [
@@ -181,18 +221,64 @@ def join_hops(
     events = {}
     for record in log:
         assert record.value is not None
-        attempt, _ = read(record.value)
+        attempt, event_id = read(record.value)
         if attempt.topic == plan.side.raw:
             place = RecordPlace(record.partition, record.offset)
-            events[attempt.partition, attempt.offset] = place
+            events[attempt.partition, attempt.offset] = (str(event_id), place)
+    return {
+        name: [
+            PlacedBet(call, event_id, place, event)
+            for call, place in zip(traced.calls[bets], places[bets], strict=True)
+            for event_id, event in (events[place.partition, place.offset],)
+        ]
+        for name, bets in traced.loads.items()
+    }
+
+
+def summarise_hops(
+    plan: HopBenchPlan, load: str, bets: Sequence[PlacedBet], notes: TapNotes
+) -> HopFigures:
+    """Return the hops of the bets of a load."""
     topics = (plan.side.raw, plan.log)
-    figures = []
-    for name, bets in traced.loads.items():
-        hops_ms, parts_ms = [], []
-        for call, place in zip(traced.calls[bets], places[bets], strict=True):
-            event = events[place.partition, place.offset]
-            times_ns = hop_times_ns(call, place, event, topics, notes)
-            hops_ms.append(to_hops_ms(times_ns))
-            parts_ms.append(to_decide_parts_ms(times_ns, event, plan.log, notes))
-        figures.append(HopFigures.of(name, hops_ms, parts_ms))
-    return figures
+    hops_ms, parts_ms = [], []
+    for bet in bets:
+        times_ns = hop_times_ns(bet.call, bet.raw, bet.log, topics, notes)
+        hops_ms.append(to_hops_ms(times_ns))
+        parts_ms.append(to_decide_parts_ms(times_ns, bet.log, plan.log, notes))
+    return HopFigures.of(load, hops_ms, parts_ms)
+
+
+async def _compare_traces(
+    plan: HopBenchPlan,
+    bets: Mapping[str, Sequence[PlacedBet]],
+    notes: TapNotes,
+    progress: BenchProgress,
+) -> list[TraceComparison]:
+    if plan.traces is None:
+        return []
+    progress.begin("reading the traces")
+    spans = read_spans(plan.traces.bodies)
+    topics = (plan.side.raw, plan.log, plan.side.outcomes)
+    found = []
+    for load, placed in bets.items():
+        times = [_bet_times(plan, bet, notes) for bet in placed]
+        found.append(compare_spans(load, times, spans, topics))
+        # Each asks the broker anew, for a second or so.
+        few = times[:: max(1, len(times) // SHOWN_BETS)][:SHOWN_BETS]
+        shown = []
+        for bet in few:
+            shown.append(await plan.traces.show(bet.event_id))
+            progress.update(len(shown), len(few))
+        found.append(compare_shown(load, few, shown))
+    return found
+
+
+def _bet_times(plan: HopBenchPlan, bet: PlacedBet, notes: TapNotes) -> BetTimes:
+    return BetTimes(
+        bet.event_id,
+        bet.call.sent_ns,
+        bet.raw.appended_ms * 1_000_000,
+        notes.of("normalised", plan.side.raw, bet.raw),
+        notes.of("committed", plan.log, bet.log),
+        notes.of("published", plan.log, bet.log),
+    )

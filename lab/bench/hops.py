@@ -31,6 +31,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any, Final, NamedTuple
 
+from lab.bench.hop_traces import TraceComparison
 from lab.bench.load_generator import Call
 from lab.bench.processes import BenchFailed
 from lab.bench.rates import Latencies
@@ -208,14 +209,22 @@ class HopBenchFigures:
     seconds: float
     topics: Mapping[str, int]
     environment: BenchEnvironment
+    traces: Sequence[TraceComparison] = ()
+    """Traces of the same bets, where they were asked for."""
 
     def as_json(self) -> dict[str, Any]:
         """Return one JSON object; the means of the hops sum to that of the whole."""
+        traces: dict[str, dict[str, Any]] = {}
+        for one in self.traces:
+            traces.setdefault(one.load, {})[one.kind] = one.as_json()
         return {
             "bench": "latency",
             "hops": {load.load: load.as_json() for load in self.loads},
             "decide": {load.load: load.parts_as_json() for load in self.loads},
             "bets": {load.load: load.bets for load in self.loads},
+            # Null where they were not asked for.
+            "traces": traces or None,
+            "traces_hold": all(one.holds for one in self.traces) if self.traces else None,
             "seconds": self.seconds,
             "partitions": dict(self.topics),
             **self.environment.as_json(),
@@ -223,4 +232,5 @@ class HopBenchFigures:
 
     def rows(self) -> list[FigureRow]:
         """Return the figures as rows for a person."""
-        return [row for load in self.loads for row in load.rows()]
+        figures: list[HopFigures | TraceComparison] = [*self.loads, *self.traces]
+        return [row for each in figures for row in each.rows()]

@@ -23,6 +23,7 @@ from runtime.security import BrokerAddress
 RETURN_WITHIN_S: Final = 60.0
 """Workers start, join their group and claim within it; later, a call that takes longer is lost."""
 
+RECEIVED_AT: Final = "received-at"
 CHECK_S: Final = 0.05
 _POLL_S: Final = 0.2
 _MESSAGES_MAX: Final = 1_000
@@ -114,8 +115,15 @@ class LoadGenerator:
         raw: str,
         outcomes: str,
         check: Callable[[], None],
+        *,
+        stamps_receipt: bool = False,
     ) -> None:
-        """Prepare without connecting. `check` raises where a measured process has ended."""
+        """Prepare without connecting.
+
+        `check` raises where a measured process has ended. With `stamps_receipt` a record that is
+        sent was received at that very moment, by its header; else when it was signed.
+        """
+        self._stamps_receipt = stamps_receipt
         self._producer = producer
         self._raw = raw
         self._check = check
@@ -161,14 +169,22 @@ class LoadGenerator:
         """Whether the loop ran out of records."""
         return not self._refills
 
-    async def send_at_rate(self, rate: float, records: Sequence[OutRecord]) -> None:
-        """Send records as they fall due, whatever has become of earlier ones."""
+    async def send_at_rate(
+        self,
+        rate: float,
+        records: Sequence[OutRecord],
+        report: Callable[[int], None] | None = None,
+    ) -> None:
+        """Send records as they fall due, whatever has become of earlier ones.
+
+        `report` is called with how many were sent.
+        """
 
         async def send(first: int, after: int) -> None:
             self._check()
             await self._send(self._raw, self._note_sent(records[first:after]))
 
-        await send_on_time(Timetable(rate, time.monotonic()), len(records), send)
+        await send_on_time(Timetable(rate, time.monotonic()), len(records), send, report)
 
     async def send_all(self, topic: str, records: Sequence[OutRecord]) -> None:
         """Send records to a topic at once, and wait until all have come back."""
@@ -242,7 +258,16 @@ class LoadGenerator:
         for record in records:
             assert record[0] is not None, "a record needs a key, by which its outcome is known"
             self._waiting.setdefault(record[0], deque()).append(now_ns)
+        if self._stamps_receipt:
+            return [stamp_receipt(record, now_ns // 1_000_000) for record in records]
         return records
 
     async def _send(self, topic: str, records: Sequence[OutRecord]) -> None:
         await self._producer.send_keyed(topic, records)
+
+
+def stamp_receipt(record: OutRecord, received_ms: int) -> OutRecord:
+    """Return a raw record as its connector would have received it at this time."""
+    key, value, headers, timestamp = record
+    others = [header for header in headers if header[0] != RECEIVED_AT]
+    return key, value, [*others, (RECEIVED_AT, b"%d" % received_ms)], timestamp

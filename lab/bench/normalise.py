@@ -18,6 +18,7 @@ from typing import Any, Final
 from aiokafka.structs import ConsumerRecord
 
 from lab.bench.broker import BrokerView
+from lab.bench.kafka_streams import StreamsFigures, StreamsPeer, StreamsRun, measure_streams
 from lab.bench.machine import this_commit, this_machine
 from lab.bench.observation import MeasuredSubject, load, measure, observe
 from lab.bench.progress import BenchProgress
@@ -94,6 +95,7 @@ class NormaliseBenchPlan:
     servers_origin: str
     others: Mapping[str, MeasuredSubject] = field(default_factory=dict)
     """More peers by their keys in the JSON, in the order of their turns; each gets `events`."""
+    streams: StreamsPeer = field(default_factory=lambda: StreamsPeer(None))
 
     @property
     def peer_events(self) -> int:
@@ -122,6 +124,8 @@ class NormaliseBenchFigures:
     environment: BenchEnvironment
     others: Mapping[str, Sequence[Rate]] = field(default_factory=dict)
     """Runs of the other peers, one after each pair."""
+    streams_runs: Sequence[StreamsRun] = ()
+    """Runs of Kafka Streams, one after each pair."""
 
     def ratio_to(self, peer: str) -> Spread | None:
         """Return our rate divided by another peer's, pair by pair; None if it did not run."""
@@ -129,6 +133,12 @@ class NormaliseBenchFigures:
             return None
         both = zip(self.pairs, self.others[peer], strict=True)
         return Spread.of([pair.ours.per_s / rate.per_s for pair, rate in both])
+
+    @property
+    def streams(self) -> StreamsFigures:
+        """How ours compares with Kafka Streams."""
+        ours = [pair.ours for pair in self.pairs]
+        return StreamsFigures(ours, self.streams_runs, self.plan.streams.missing)
 
     @property
     def ratio(self) -> Spread:
@@ -177,8 +187,7 @@ class NormaliseBenchFigures:
                 f"ratio_{peer}": None if spread is None else round(spread.median, 2)
                 for peer, spread in ((peer, self.ratio_to(peer)) for peer in OTHER_PEERS)
             },
-            # To be compiled with a JDK, which this command does not do.
-            "cpu_ratio_kafka_streams": None,
+            **self.streams.as_json(),
             "others": {
                 peer: [rate_as_json(rate) for rate in rates] for peer, rates in self.others.items()
             },
@@ -248,7 +257,7 @@ class NormaliseBenchFigures:
                 f" {cpu.median:.1f} CPU s a million"
             )
             rows.append(FigureRow(OTHER_PEERS[peer], f"{per_s.median:,.0f}/s", remark))
-        return rows
+        return [*rows, *self.streams.rows()]
 
 
 def _cycle_first(chunks: RecordChunks, records: int) -> RecordChunks:
@@ -261,6 +270,19 @@ def _cycle_first(chunks: RecordChunks, records: int) -> RecordChunks:
     yield from cycle(kept)
 
 
+def _sources(
+    plan: NormaliseBenchPlan,
+) -> Iterator[tuple[MeasuredSubject, RecordChunks, int]]:
+    """Yield each subject with the records of its source, and their number."""
+    yield plan.ours, plan.records, plan.events
+    yield plan.peer, plan.records, plan.peer_events
+    yield plan.signed, _cycle_first(plan.signed_records, plan.signatures), plan.signed_events
+    for subject in plan.others.values():
+        yield subject, plan.records, plan.events
+    if plan.streams.subject is not None:
+        yield plan.streams.subject, plan.records, StreamsPeer.events(plan.events)
+
+
 async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBenchFigures:
     """Load the three raw topics, warm up, run the pairs.
 
@@ -270,12 +292,7 @@ async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBen
     producer = BatchProducer(ProducerSettings(plan.broker, "pitboss-bench"))
     await producer.start()
     try:
-        for subject, chunks, events in (
-            (plan.ours, plan.records, plan.events),
-            (plan.peer, plan.records, plan.peer_events),
-            (plan.signed, _cycle_first(plan.signed_records, plan.signatures), plan.signed_events),
-            *((subject, plan.records, plan.events) for subject in plan.others.values()),
-        ):
+        for subject, chunks, events in _sources(plan):
             progress.begin(f"making records for {subject.name}")
             await load(producer, subject.source, chunks, events, progress.update)
     finally:
@@ -290,8 +307,15 @@ async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBen
             broker, plan.peer, progress.update, at_most=plan.peer_events // _WARM_UP_SHARE
         )
         await observe(broker, plan.ours, progress.update, at_most=plan.events // _WARM_UP_SHARE)
+        streams_runs: list[StreamsRun] = []
+
+        async def run_streams(step: str) -> None:
+            streams_runs.extend(
+                await measure_streams(broker, plan.streams, plan.events, step, progress)
+            )
+
         pairs, others = await run_pairs(
-            plan.pairs, plan.ours, plan.peer, plan.others, once, progress
+            plan.pairs, plan.ours, plan.peer, plan.others, once, progress, run_streams
         )
         progress.begin(plan.signed.name)
         signed_rate = await once(plan.signed)
@@ -301,7 +325,9 @@ async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBen
     mapping_us = mapping_us_per_event(next(plan.records))
     progress.end(f"{mapping_us:.1f} µs")
     environment = BenchEnvironment(machine, this_commit(), servers)
-    return NormaliseBenchFigures(plan, pairs, signed_rate, mapping_us, environment, others)
+    return NormaliseBenchFigures(
+        plan, pairs, signed_rate, mapping_us, environment, others, streams_runs
+    )
 
 
 def mapping_us_per_event(records: Sequence[OutRecord]) -> float:
@@ -346,10 +372,11 @@ async def run_pairs(
     others: Mapping[str, MeasuredSubject],
     measure_once: MeasureOnce,
     progress: BenchProgress,
+    after_pair: Callable[[str], Awaitable[None]] | None = None,
 ) -> tuple[list[Pair], dict[str, list[Rate]]]:
     """Run each side `count` times in turns: ours, the peer, the others, ours again.
 
-    Disturbances of the machine affect all.
+    Disturbances of the machine affect all. `after_pair` gets the name of each pair.
     """
     pairs: list[Pair] = []
     rates_of_others: dict[str, list[Rate]] = {key: [] for key in others}
@@ -364,4 +391,6 @@ async def run_pairs(
         pairs.append(Pair(await run(number, ours), await run(number, peer)))
         for key, subject in others.items():
             rates_of_others[key].append(await run(number, subject))
+        if after_pair is not None:
+            await after_pair(f"pair {number} of {count}")
     return pairs, rates_of_others

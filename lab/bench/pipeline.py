@@ -32,6 +32,8 @@ from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.security import BrokerAddress
 
 RECORDS: Final = 1_000_000
+SECURED_RECORDS: Final = 100_000
+"""Of a run beside a stack without TLS: some ten seconds of each side."""
 RECORDS_MIN: Final = 500
 PAIRS: Final = 5
 IDLE_S: Final = 60.0
@@ -49,6 +51,8 @@ class PipelineSide:
     outcomes: str
     """Gets one record for each event."""
     balances: str
+    broker: BrokerAddress
+    servers: ServerPids
     groups: Sequence[str] = ()
     """Groups that must have read their topics to the end before the CPU time is taken."""
 
@@ -71,11 +75,11 @@ class PipelineBenchPlan:
     """Settings of a measurement: ours first, then those that it is compared with."""
 
     broker: BrokerAddress
+    """The one whose settings the figures name."""
     subjects: Sequence[PipelineSubject]
     traffic: PipelineTraffic
     pairs: int
     idle_s: float
-    servers: ServerPids
     servers_origin: str
 
 
@@ -129,10 +133,9 @@ class _PipelineBench:
         self, subject: PipelineSubject, side: PipelineSide, step: str, idle_s: float
     ) -> tuple[PipelineRun, IdleWorkers | None]:
         """Open the wallets, fill the topics, and time the workers; then let them idle."""
-        servers = self._plan.broker
         async with (
-            BrokerView(servers) as broker,
-            BatchProducer(ProducerSettings(servers, "pitboss-bench")) as producer,
+            BrokerView(side.broker) as broker,
+            BatchProducer(ProducerSettings(side.broker, "pitboss-bench")) as producer,
         ):
             self._progress.begin(f"{step}: opening wallets")
             opening = self._plan.traffic.opening(subject.records)
@@ -146,7 +149,7 @@ class _PipelineBench:
             self._progress.begin(step)
             with _Running(side) as workers:
                 found = await self._time(broker, side, workers, len(opening), subject.records)
-                left_idle = await self._watch_idle(workers, idle_s) if idle_s else None
+                left_idle = await self._watch_idle(side, workers, idle_s) if idle_s else None
         self._progress.end(
             f"{found.per_s:,.0f}/s, {found.total_cpu_s_per_million:.1f} CPU s a million"
         )
@@ -178,12 +181,12 @@ class _PipelineBench:
         if last.outcomes <= first.outcomes:
             raise BenchFailed(f"{records} records are through before they can be timed: use more")
         await self._catch_up(side, workers)
-        cpu_s = self._cpu_s(workers)
+        cpu_s = _cpu_s(side, workers)
         return PipelineRun(
             last.outcomes - first.outcomes,
             last.at_s - first.at_s,
             {part: cpu_s[part] - first.cpu_s[part] for part in cpu_s},
-            self._plan.servers.are_known,
+            side.servers.are_known,
         )
 
     async def _await_outcomes(
@@ -203,7 +206,7 @@ class _PipelineBench:
             now_s = time.monotonic()
             if not samples or (outcomes, balances) != samples[-1][1:3]:
                 moved_s = now_s
-            samples.append(_PipelineSample(now_s, outcomes, balances, self._cpu_s(workers)))
+            samples.append(_PipelineSample(now_s, outcomes, balances, _cpu_s(side, workers)))
             self._progress.update(min(outcomes, expected), expected)
             if outcomes > expected:
                 raise BenchFailed(f"{outcomes} outcomes for {expected} records: some were doubled")
@@ -215,11 +218,11 @@ class _PipelineBench:
 
     async def _catch_up(self, side: PipelineSide, workers: _Running) -> None:
         """Wait until every group has committed the end of whatever it reads."""
-        admin = AIOKafkaAdminClient(**self._plan.broker.aiokafka_options())
+        admin = AIOKafkaAdminClient(**side.broker.aiokafka_options())
         await admin.start()
         deadline_s = time.monotonic() + STALL_S
         try:
-            async with BrokerView(self._plan.broker) as broker:
+            async with BrokerView(side.broker) as broker:
                 for group in side.groups:
                     while behind := await _lag(admin, broker, group):
                         workers.check_alive()
@@ -229,18 +232,17 @@ class _PipelineBench:
         finally:
             await admin.close()
 
-    async def _watch_idle(self, workers: _Running, idle_s: float) -> IdleWorkers:
+    async def _watch_idle(
+        self, side: PipelineSide, workers: _Running, idle_s: float
+    ) -> IdleWorkers:
         self._progress.begin(f"{idle_s:g} s with nothing to do")
-        before, start_s = self._cpu_s(workers), time.monotonic()
+        before, start_s = _cpu_s(side, workers), time.monotonic()
         while (passed_s := time.monotonic() - start_s) < idle_s:
             workers.check_alive()
             await asyncio.sleep(min(1.0, idle_s - passed_s))
-        took_s, after = time.monotonic() - start_s, self._cpu_s(workers)
+        took_s, after = time.monotonic() - start_s, _cpu_s(side, workers)
         shares = {part: (after[part] - before[part]) / took_s for part in after}
         return IdleWorkers(shares, {name: resident_mb([pid]) for name, pid in workers.pids.items()})
-
-    def _cpu_s(self, workers: _Running) -> dict[str, float]:
-        return workers.cpu_s() | self._plan.servers.cpu_s()
 
 
 class _Running:
@@ -272,6 +274,10 @@ class _Running:
 
     def log_tails(self) -> str:
         return "\n".join(process.log_tail() for process in self._processes.values())
+
+
+def _cpu_s(side: PipelineSide, workers: _Running) -> dict[str, float]:
+    return workers.cpu_s() | side.servers.cpu_s()
 
 
 async def _lag(admin: AIOKafkaAdminClient, broker: BrokerView, group: str) -> int:

@@ -14,10 +14,13 @@ OURS: Final = "Pitboss"
 BASE: Final = "base"
 PLAIN_FAUST: Final = "plain Faust"
 QUIX: Final = "Quix Streams"
+PLAIN_TEXT: Final = "plain text"
+"""Ours again, on servers without TLS and logins."""
 
 RATIO_CPU_BASE_MAX: Final = 0.5
 RATIO_PLAIN_FAUST_MIN: Final = 15.0
 RATIO_QUIX_MIN: Final = 1.5
+RATIO_SECURED_MIN: Final = 0.8
 IDLE_CPU_SHARE_MAX: Final = 0.05
 IDLE_RSS_MB_MAX: Final = 450.0
 
@@ -132,6 +135,7 @@ class PipelineBenchFigures:
         """Return one JSON object; what did not run is null."""
         cpu_base = self.cpu_ratio(BASE)
         faust, quix = self.rate_ratio(PLAIN_FAUST), self.rate_ratio(QUIX)
+        secured = self.rate_ratio(PLAIN_TEXT)
         return {
             "bench": "pipeline",
             **run_as_json(self.runs[OURS]),
@@ -141,11 +145,14 @@ class PipelineBenchFigures:
             "ratio_plain_faust_spread": None if faust is None else spread_as_json(faust),
             "ratio_quix": None if quix is None else round(quix.median, 2),
             "ratio_quix_spread": None if quix is None else spread_as_json(quix),
+            "ratio_secured": None if secured is None else round(secured.median, 3),
+            "ratio_secured_spread": None if secured is None else spread_as_json(secured, 3),
             "idle": None if self.idle is None else self.idle.as_json(),
             "targets": {
                 "ratio_cpu_base_max": RATIO_CPU_BASE_MAX,
                 "ratio_plain_faust_min": RATIO_PLAIN_FAUST_MIN,
                 "ratio_quix_min": RATIO_QUIX_MIN,
+                "ratio_secured_min": RATIO_SECURED_MIN,
                 "idle_cpu_share_max": IDLE_CPU_SHARE_MAX,
                 "idle_rss_mb_max": IDLE_RSS_MB_MAX,
             },
@@ -166,6 +173,11 @@ class PipelineBenchFigures:
                 f"at least {RATIO_PLAIN_FAUST_MIN:g}",
             ),
             ("rate, ours to Quix", self.rate_ratio(QUIX), f"at least {RATIO_QUIX_MIN:g}"),
+            (
+                "rate, with TLS to plain text",
+                self.rate_ratio(PLAIN_TEXT),
+                f"at least {RATIO_SECURED_MIN:g}",
+            ),
         ):
             if spread is not None:
                 text = f"{range_text(spread, 2)}; target: {remark}"

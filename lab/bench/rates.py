@@ -111,12 +111,20 @@ def rate_of(samples: Sequence[RateSample], edge: int) -> Rate:
     one is credited for those that it had read before the clock began. Needs two samples with a
     difference between them; raises ValueError where the edges are the whole run.
     """
-    total = samples[-1].events
-    first = next((sample for sample in samples if sample.events >= max(1, edge)), samples[-1])
-    last = next(sample for sample in samples if sample.events >= total - edge)
+    return rate_between(samples, max(1, edge), samples[-1].events - edge)
+
+
+def rate_between(samples: Sequence[RateSample], begin: int, end: int) -> Rate:
+    """Return the rate from the first sample with `begin` events or more to that with `end`.
+
+    Raises ValueError where there is nothing between them.
+    """
+    first = next((sample for sample in samples if sample.events >= begin), samples[-1])
+    last = next((sample for sample in samples if sample.events >= end), samples[-1])
     if last.events <= first.events or last.at_s <= first.at_s:
         raise ValueError(
-            f"nothing is left to measure of {total} events between edges of {edge}: use more events"
+            f"nothing is left to measure of {samples[-1].events} events between the first {begin}"
+            f" and {end}: use more events"
         )
     cpu_s = last.cpu_s - first.cpu_s
     elsewhere_s = last.machine_cpu_s - first.machine_cpu_s - cpu_s

@@ -31,6 +31,8 @@ class ServerPids:
 
     broker: int | None = None
     postgres: int | None = None
+    database_front: int | None = None
+    """The process that speaks TLS for the database, where there is one; part of `postgres`."""
 
     @property
     def are_known(self) -> bool:
@@ -40,11 +42,11 @@ class ServerPids:
     def cpu_s(self) -> dict[str, float]:
         """Return the CPU time that each known server has spent, in seconds."""
         stats = read_stats()
-        named = {"broker": self.broker, "postgres": self.postgres}
+        named = {"broker": (self.broker,), "postgres": (self.postgres, self.database_front)}
         return {
-            name: tree_cpu_ticks(pid, stats) / _TICKS_PER_S
-            for name, pid in named.items()
-            if pid is not None
+            name: sum(tree_cpu_ticks(pid, stats) for pid in pids if pid is not None) / _TICKS_PER_S
+            for name, pids in named.items()
+            if pids[0] is not None
         }
 
 

@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import median
 from typing import Any, Final
 
@@ -41,15 +40,19 @@ class TelemetryBenchFigures(BaseLatencyFigures):
             row["off"] = row.pop("base")
             row.pop("holds")
         _, cpu = self.ratios(rate)
+        on_ms, off_ms = self._p99_ms(rate)
         return {
             "bench": "telemetry",
             "rates": rates,
             "ratio_cpu": round(cpu.median, 3),
             "ratio_cpu_spread": spread_as_json(cpu, 3),
+            "p99_ms_on": spread_as_json(Spread.of(on_ms)),
+            "p99_ms_off": spread_as_json(Spread.of(off_ms)),
             "p99_is_within_spread": self.is_p99_within_spread(rate),
             "holds": cpu.median <= RATIO_CPU_MAX and self.is_p99_within_spread(rate),
             "targets": {"ratio_cpu_max": RATIO_CPU_MAX},
-            "pairs": self.plan.pairs,
+            "pairs": len(self.runs[rate]),
+            "pairs_wanted": self.plan.pairs,
             "seconds": self.plan.seconds,
             **self.environment.as_json(),
         }
@@ -92,30 +95,6 @@ async def run(plan: BaseLatencyPlan, progress: BenchProgress) -> TelemetryBenchF
     """Run both sides in turns. Raises BenchFailed."""
     found = await run_pairs(plan, progress)
     return TelemetryBenchFigures(found.plan, found.runs, found.environment)
-
-
-class _Dropping(BaseHTTPRequestHandler):
-    """Takes what a worker exports, and keeps nothing."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
-
-
-@contextmanager
-def dropping_collector() -> Iterator[str]:
-    """Run a collector that drops what it gets, and yield its URL."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Dropping)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @contextmanager

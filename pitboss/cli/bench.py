@@ -19,6 +19,7 @@ import msgspec
 from lab.bench.adapters import ROUNDS
 from lab.bench.environments import RevisionBuild, build_peer
 from lab.bench.fraud import FraudSubject
+from lab.bench.kafka_streams import StreamsPeer
 from lab.bench.ledger import EVENTS as LEDGER_EVENTS
 from lab.bench.ledger import FULL_ROWS, LedgerBenchPlan
 from lab.bench.normalise import EVENTS, EVENTS_MIN, OTHER_PEERS, NormaliseBenchPlan
@@ -42,8 +43,10 @@ from pitboss.cli.bench_environment import (
     with_lifeline,
 )
 from pitboss.cli.bench_gateway import gateway_command
+from pitboss.cli.bench_kafka_streams import make_streams_peer
 from pitboss.cli.bench_latency import latency_command
 from pitboss.cli.bench_pipeline import LIFELINE, PEERS_FOLDER, QUIX_PACKAGES, pipeline_command
+from pitboss.cli.bench_plot import plot_command
 from pitboss.cli.bench_replay import replay_command
 from pitboss.cli.bench_telemetry import telemetry_command
 from pitboss.cli.progress import StepProgress
@@ -68,6 +71,7 @@ def bench() -> None:
 bench.add_command(latency_command)
 bench.add_command(pipeline_command)
 bench.add_command(gateway_command)
+bench.add_command(plot_command)
 bench.add_command(replay_command)
 bench.add_command(telemetry_command)
 
@@ -86,7 +90,7 @@ bench.add_command(telemetry_command)
     "has_peers",
     is_flag=True,
     help="Also against Quix Streams, Bytewax and a bare confluent-kafka loop; the first two are"
-    " installed in environments of their own.",
+    " installed in environments of their own. And against Kafka Streams, where a JDK compiles it.",
 )
 @json_option
 @save_option
@@ -107,7 +111,12 @@ def normalise(
             name = f"{opened.name}_{key}"
             runtime = on_exit.enter_context(bench_namespace(opened.servers, name))
             others[key] = _other_peer(opened, runtime, key)
-        plan = replace(_plan(opened, runtimes, pairs, events), others=others)
+        streams = StreamsPeer(None)
+        if has_peers:
+            name = f"{opened.name}_kafka_streams"
+            runtime = on_exit.enter_context(bench_namespace(opened.servers, name))
+            streams = make_streams_peer(opened, runtime)
+        plan = replace(_plan(opened, runtimes, pairs, events), others=others, streams=streams)
         figures = asyncio.run(run(plan, opened.progress))
     print_figures(
         "normalise: raw Hub88 records to wallet transactions",

@@ -10,7 +10,7 @@ import sys
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -32,6 +32,9 @@ from schemas.money import EXPONENTS
 
 PARTITIONS = 8
 """Of every topic of a measurement: as many as the trials had that the targets were drawn from."""
+
+SECURED_HOME: Final = "secure"
+"""Home of the stack with TLS, below that of the other; `make demo SECURE=1` uses it, too."""
 
 RESULTS = Path(lab.bench.__file__).parent / "results"
 
@@ -113,7 +116,10 @@ class BenchRun:
     def server_pids(self) -> ServerPids:
         """The processes of the embedded servers; those of named ones are not known."""
         state = None if self.settings.uses_given_servers else read_state(self.settings.home)
-        return ServerPids() if state is None else ServerPids(state.kafka.pid, state.postgres.pid)
+        if state is None:
+            return ServerPids()
+        front = Stack.open(self.settings).postgres.front()
+        return ServerPids(state.kafka.pid, state.postgres.pid, None if front is None else front.pid)
 
 
 @contextmanager
@@ -134,6 +140,27 @@ def open_bench(*, may_use_given: bool) -> Iterator[BenchRun]:
             yield BenchRun(settings, servers, name, folder, progress)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def open_secured(opened: BenchRun) -> Iterator[BenchRun]:
+    """Find or start a stack with TLS and logins beside the run's own, in a home of its own.
+
+    Raises UsageError where the servers of the run are not a stack without TLS.
+    """
+    settings = opened.settings
+    if settings.uses_given_servers:
+        raise UsageError("--secure makes a stack of its own: leave PITBOSS_KAFKA unset")
+    if Stack.open(settings).is_secured:
+        raise UsageError(
+            f"--secure compares with plain text, and the stack in {settings.home} has TLS: name"
+            " another home in PITBOSS_HOME"
+        )
+    secured = replace(settings, home=settings.home / SECURED_HOME)
+    folder = opened.folder / SECURED_HOME
+    folder.mkdir()
+    with _servers(secured, opened.progress, secure=True) as servers:
+        yield replace(opened, settings=secured, servers=servers, folder=folder)
 
 
 def print_figures(
@@ -161,7 +188,9 @@ def with_lifeline(module: str, *arguments: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def _servers(settings: StackSettings, progress: StepProgress) -> Iterator[Runtime]:
+def _servers(
+    settings: StackSettings, progress: StepProgress, *, secure: bool = False
+) -> Iterator[Runtime]:
     """Yield the servers of the environment, or the embedded ones.
 
     The embedded ones are stopped again if they were not running.
@@ -177,7 +206,7 @@ def _servers(settings: StackSettings, progress: StepProgress) -> Iterator[Runtim
             "finding Kafka and PostgreSQL" if was_running else "starting Kafka and PostgreSQL"
         )
         try:
-            stack.up(progress.begin)
+            stack.up(progress.begin, secure=secure)
             yield stack.runtime()
         finally:
             if not was_running:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from itertools import cycle, islice
 from typing import Any
 
@@ -28,6 +28,7 @@ from pitboss.cli.bench_environment import (
     BenchRun,
     bench_namespace,
     open_bench,
+    open_secured,
     pairs_option,
     print_figures,
     save_option,
@@ -35,7 +36,9 @@ from pitboss.cli.bench_environment import (
     with_lifeline,
 )
 from pitboss.cli.bench_replay import measure_beside_replay
+from pitboss.cli.bench_secure import measure_secured
 from pitboss.cli.bench_sides import build_base, side_namespace, worker_commands, write_keyring
+from pitboss.cli.bench_traces import collect_traces
 from pitboss.cli.suggestions import PROVIDER
 from pitboss.ops.topic_admin import admin_client
 from pitboss.settings import Runtime, worker_environment
@@ -91,6 +94,13 @@ class InFlightList(click.ParamType):
     help="Show where a bet waits, hop by hop. At --rate (200), or with --closed in flight.",
 )
 @click.option(
+    "--traces",
+    "has_traces",
+    is_flag=True,
+    help="Of --hops: also hold the traces of the same bets, exported and as `pitboss trace` shows"
+    " them, against the hops; every bet is traced.",
+)
+@click.option(
     "--base",
     "base",
     metavar="REV",
@@ -103,11 +113,19 @@ class InFlightList(click.ParamType):
     is_flag=True,
     help="At --rate (200), in turns beside a replay at its default quota, then one at full speed.",
 )
+@click.option(
+    "--secure",
+    "is_secured",
+    is_flag=True,
+    help="On servers with TLS and logins, as `up --secure` makes them, in turns with servers"
+    " without: the rate with 16 in flight (`ratio_secured`), p50 and p99 at --rate (200).",
+)
 @pairs_option
 @click.option(
     "--seconds",
     type=click.IntRange(1),
-    help=f"At each rate ({SECONDS}), or at each number in flight ({CLOSED_SECONDS}).",
+    help=f"At each rate ({SECONDS}), or at each number in flight and with --secure"
+    f" ({CLOSED_SECONDS}).",
 )
 @click.option(
     "--rounds",
@@ -141,8 +159,10 @@ def latency_command(
     rates: tuple[int, ...],
     in_flight: tuple[int, ...],
     is_traced: bool,
+    has_traces: bool,
     base: str | None,
     is_beside_replay: bool,
+    is_secured: bool,
     pairs: int,
     seconds: int | None,
     rounds: int,
@@ -165,11 +185,9 @@ def latency_command(
     publish: the broker has acknowledged the outcome, or the reader has it. fetch_outcome: the
     reader has it.
     """
-    is_other = base or is_beside_replay
-    if (rates and in_flight and not is_traced) or (is_other and (in_flight or is_traced)):
-        raise UsageError("--closed, --base, --replay and --rate are measurements: give one of them")
-    if providers and not {"hub88", "house"} <= set(providers):
-        raise UsageError("--provider: the bets are Hub88's and the money is from house: add both")
+    _check_options(
+        rates, in_flight, providers, is_traced, has_traces, base or is_beside_replay or is_secured
+    )
     with open_bench(may_use_given=may_use_given) as opened:
         bench = LatencyBench(opened, partitions, providers or None)
         if base:
@@ -179,8 +197,13 @@ def latency_command(
             rate, *_ = rates or (_RATE,)
             figures = measure_beside_replay(bench, rate, pairs, seconds or SECONDS)
             title, name = "beside a replay", "latency-replay"
+        elif is_secured:
+            with open_secured(opened) as other:
+                secured = LatencyBench(other, partitions, providers or None)
+                figures = measure_secured(secured, bench, rates, pairs, seconds or CLOSED_SECONDS)
+            title, name = "with TLS and in plain text", "latency-secured"
         elif is_traced:
-            figures = bench.trace(in_flight, rates, seconds or SECONDS)
+            figures = bench.trace(in_flight, rates, seconds or SECONDS, has_traces=has_traces)
             title, name = "a bet, hop by hop", "latency-hops"
         elif in_flight:
             figures = bench.close_loop(in_flight, rounds, seconds or CLOSED_SECONDS)
@@ -190,6 +213,25 @@ def latency_command(
             title, name = "raw append to outcome", "latency"
     save_as = name if is_saved else None
     print_figures(f"latency: {title}", figures, as_json=as_json, save_as=save_as)
+
+
+def _check_options(
+    rates: Sequence[int],
+    in_flight: Sequence[int],
+    providers: Collection[str],
+    is_traced: bool,
+    has_traces: bool,
+    is_other: object,
+) -> None:
+    """Raise UsageError for options that do not fit together."""
+    if (rates and in_flight and not is_traced) or (is_other and (in_flight or is_traced)):
+        raise UsageError(
+            "--closed, --base, --replay, --secure and --rate are measurements: give one of them"
+        )
+    if has_traces and not is_traced:
+        raise UsageError("--traces holds the traces of bets against --hops: add that")
+    if providers and not {"hub88", "house"} <= set(providers):
+        raise UsageError("--provider: the bets are Hub88's and the money is from house: add both")
 
 
 class LatencyBench:
@@ -240,7 +282,7 @@ class LatencyBench:
         opened.progress.begin("signing bets")
         peer_bets = list(islice(bets, _PEER_BETS))
         opened.progress.begin("making topics")
-        with self._namespace("") as own, self._namespace("_peer") as peer:
+        with self.open_namespace("") as own, self.open_namespace("_peer") as peer:
             workers = worker_commands(opened, own, _ROLES, self._keyring)
             plan = ClosedBenchPlan(
                 broker=own.broker,
@@ -257,15 +299,20 @@ class LatencyBench:
             )
             return asyncio.run(run(plan, opened.progress))
 
-    def trace(self, in_flight: Sequence[int], rates: Sequence[int], seconds: int) -> BenchFigures:
-        """Measure each hop of a bet."""
+    def trace(
+        self, in_flight: Sequence[int], rates: Sequence[int], seconds: int, *, has_traces: bool
+    ) -> BenchFigures:
+        """Measure each hop of a bet; with `has_traces`, beside the traces of the same bets."""
         from lab.bench.hop_tracing import run
 
         opened = self._opened
         taps = {role: opened.folder / f"{role}.tap" for role in _ROLES}
         opened.progress.begin("making topics")
-        with self._namespace("") as runtime:
+        with self.open_namespace("") as runtime, ExitStack() as on_exit:
             workers = worker_commands(opened, runtime, _ROLES, self._keyring, taps=taps)
+            traces = None
+            if has_traces:
+                workers, traces = on_exit.enter_context(collect_traces(runtime, workers))
             plan = HopBenchPlan(
                 broker=runtime.broker,
                 side=self._side(OURS, runtime, workers, iter(())),
@@ -277,6 +324,7 @@ class LatencyBench:
                 seconds=seconds,
                 servers_origin=opened.origin,
                 topics=_partition_counts(runtime),
+                traces=traces,
             )
             return asyncio.run(run(plan, opened.progress))
 
@@ -289,7 +337,7 @@ class LatencyBench:
         opened = self._opened
         keyring = write_keyring(self._keys, opened.folder / "base-keys.json", ("hub88", "house"))
         opened.progress.begin("making topics")
-        with self._namespace("") as own, self._namespace("_base", build) as other:
+        with self.open_namespace("") as own, self.open_namespace("_base", build) as other:
             workers = worker_commands(opened, own, _ROLES, keyring)
             base_workers = worker_commands(opened, other, _ROLES, keyring, build=build)
             plan = BaseLatencyPlan(
@@ -306,9 +354,10 @@ class LatencyBench:
             )
             return asyncio.run(run(plan, opened.progress))
 
-    def _namespace(
+    def open_namespace(
         self, suffix: str, build: RevisionBuild | None = None
     ) -> AbstractContextManager[Runtime]:
+        """Make a namespace of a side; leaving removes it."""
         return side_namespace(
             self._opened,
             suffix,
@@ -316,6 +365,15 @@ class LatencyBench:
             partitions=self._partitions,
             providers=self._providers,
         )
+
+    def bets(self) -> Iterator[OutRecord]:
+        """Yield signed bets without end."""
+        return endless_bets(self._keys, PLAYERS)
+
+    def make_side(self, name: str, runtime: Runtime, records: BetStock) -> LoopSide:
+        """Return a side with our workers in a namespace."""
+        workers = worker_commands(self._opened, runtime, _ROLES, self._keyring)
+        return self._side(name, runtime, workers, records)
 
     def _opening(self, runtime: Runtime) -> dict[str, list[OutRecord]]:
         return {runtime.topic(raw_topic("house")): opening_records(self._keys, PLAYERS)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,25 @@ from lab.bench.pipeline import (
     PAIRS,
     RECORDS,
     RECORDS_MIN,
+    SECURED_RECORDS,
     OpenSide,
     PipelineBenchPlan,
     PipelineSide,
     PipelineSubject,
 )
-from lab.bench.pipeline_figures import BASE, OURS, PLAIN_FAUST, QUIX
-from lab.bench.pipeline_traffic import KEYRING_PROVIDERS
+from lab.bench.pipeline_figures import BASE, OURS, PLAIN_FAUST, PLAIN_TEXT, QUIX
+from lab.bench.pipeline_traffic import (
+    KEYRING_PROVIDERS,
+    PipelineTraffic,
+    load_keys,
+    make_traffic,
+)
 from lab.bench.processes import ProcessCommand
 from pitboss.cli.bench_environment import (
     BenchRun,
     json_option,
     open_bench,
+    open_secured,
     print_figures,
     save_option,
     servers_option,
@@ -38,6 +45,7 @@ from pitboss.cli.bench_sides import build_base, side_namespace, worker_commands,
 from pitboss.cli.suggestions import NameChoice
 from pitboss.settings import Runtime, worker_environment
 from pitboss.workers import ROLES
+from schemas.errors import UsageError
 from schemas.topics import BALANCES, OUTCOMES, PARTITIONS_DEFAULT, raw_topic
 
 PEERS = ("faust", "quix")
@@ -52,10 +60,8 @@ FAUST_SHARE, QUIX_SHARE = 25, 4
 @click.command("pipeline")
 @click.option(
     "--records",
-    default=RECORDS,
-    show_default=True,
     type=click.IntRange(RECORDS_MIN),
-    help="Raw records of each of our runs.",
+    help=f"Raw records of each of our runs ({RECORDS:,}; {SECURED_RECORDS:,} with --secure).",
 )
 @click.option(
     "--pairs",
@@ -106,11 +112,18 @@ FAUST_SHARE, QUIX_SHARE = 25, 4
     " with a transaction a batch, which is installed in an environment of its own. They get fewer"
     " records.",
 )
+@click.option(
+    "--secure",
+    "is_secured",
+    is_flag=True,
+    help="Ours on servers with TLS and logins, as `up --secure` makes them, in turns with ours on"
+    " servers without: `ratio_secured`.",
+)
 @json_option
 @save_option
 @servers_option
 def pipeline_command(
-    records: int,
+    records: int | None,
     pairs: int,
     base: str | None,
     idle_s: float,
@@ -118,6 +131,7 @@ def pipeline_command(
     partitions: int | None,
     has_all_peers: bool,
     peers: tuple[str, ...],
+    is_secured: bool,
     as_json: bool,
     is_saved: bool,
     may_use_given: bool,
@@ -127,23 +141,26 @@ def pipeline_command(
     Broker and database share the machine, and their CPU counts. Signatures are checked.
     """
     from lab.bench.pipeline import run
-    from lab.bench.pipeline_traffic import load_keys, make_traffic
 
-    with open_bench(may_use_given=may_use_given) as opened:
+    if is_secured:
+        _refuse_peers(base or has_all_peers or peers)
+    records = records or (SECURED_RECORDS if is_secured else RECORDS)
+    with open_bench(may_use_given=may_use_given) as opened, ExitStack() as on_exit:
         build = build_base(opened, base) if base else None
-        folder = traffic_folder or opened.folder / "traffic"
-        opened.progress.begin("signing records")
-        traffic = make_traffic(folder, records, opened.progress)
-        keyring = write_keyring(load_keys(folder), opened.folder / "keys.json", KEYRING_PROVIDERS)
+        traffic, keyring = _sign_records(opened, traffic_folder, records)
         sides = PipelineSides(opened, keyring, partitions)
         subjects = sides.choose(records, build, PEERS if has_all_peers else peers)
+        if is_secured:
+            secured = PipelineSides(
+                on_exit.enter_context(open_secured(opened)), keyring, partitions
+            )
+            subjects = compare_secured(secured, sides, records)
         plan = PipelineBenchPlan(
             broker=opened.servers.broker,
             subjects=subjects,
             traffic=traffic,
             pairs=pairs,
-            idle_s=idle_s,
-            servers=opened.server_pids,
+            idle_s=0.0 if is_secured else idle_s,
             servers_origin=opened.origin,
         )
         figures = asyncio.run(run(plan, opened.progress))
@@ -151,8 +168,34 @@ def pipeline_command(
         "pipeline: raw records to published balances",
         figures,
         as_json=as_json,
-        save_as="pipeline" if is_saved else None,
+        save_as=("pipeline-secured" if is_secured else "pipeline") if is_saved else None,
     )
+
+
+def _sign_records(
+    opened: BenchRun, traffic_folder: Path | None, records: int
+) -> tuple[PipelineTraffic, Path]:
+    """Sign the records, unless an earlier run has left them; return them and their keyring."""
+    folder = traffic_folder or opened.folder / "traffic"
+    opened.progress.begin("signing records")
+    traffic = make_traffic(folder, records, opened.progress)
+    keyring = write_keyring(load_keys(folder), opened.folder / "keys.json", KEYRING_PROVIDERS)
+    return traffic, keyring
+
+
+def _refuse_peers(are_given: object) -> None:
+    if are_given:
+        raise UsageError("--secure compares ours with ours: leave out --base, --peers and --peer")
+
+
+def compare_secured(
+    secured: PipelineSides, plain: PipelineSides, records: int
+) -> list[PipelineSubject]:
+    """Return the subjects of a comparison with servers that have no TLS."""
+    return [
+        PipelineSubject(OURS, secured.open_workers(None), records),
+        PipelineSubject(PLAIN_TEXT, plain.open_workers(None), records),
+    ]
 
 
 class PipelineSides:
@@ -197,6 +240,8 @@ class PipelineSides:
                 raw=raw_topics(runtime),
                 outcomes=runtime.topic(OUTCOMES),
                 balances=runtime.topic(BALANCES),
+                broker=runtime.broker,
+                servers=self._opened.server_pids,
                 groups=[runtime.group(name) for name in ("normalise", "drift", "fraud.detect")],
             )
 
@@ -249,7 +294,9 @@ class PipelineSides:
         balances = runtime.topic(BALANCES)
         log = self._opened.folder / f"{name}.log"
         command = ProcessCommand(arguments, environment, log)
-        return PipelineSide({name: command}, raw_topics(runtime), balances, balances)
+        servers = self._opened.server_pids
+        raw = raw_topics(runtime)
+        return PipelineSide({name: command}, raw, balances, balances, runtime.broker, servers)
 
 
 def raw_topics(runtime: Runtime) -> dict[str, str]:

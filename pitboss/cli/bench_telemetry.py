@@ -11,9 +11,10 @@ import click
 
 from lab.bench.base_latency import BaseLatencyPlan
 from lab.bench.closed import LoopSide
+from lab.bench.collector import run_collector
 from lab.bench.processes import ProcessCommand
 from lab.bench.raw_records import endless_bets, opening_records
-from lab.bench.telemetry import OFF, ON, TelemetryBenchFigures, dropping_collector, run, scraping
+from lab.bench.telemetry import OFF, ON, TelemetryBenchFigures, run, scraping
 from lab.sandbox.keys import SandboxKeys
 from pitboss.cli.bench_environment import (
     BenchRun,
@@ -30,6 +31,7 @@ from schemas.topics import OUTCOMES, raw_topic
 
 PLAYERS = 2_000
 SECONDS = 20
+MINUTES = 8.0
 _ROLES = ("normalise", "ledger")
 _RATE = 200
 TELEMETRY_OFF = {"PITBOSS_TELEMETRY_PORT": "", "PITBOSS_OTLP": ""}
@@ -44,7 +46,21 @@ TELEMETRY_OFF = {"PITBOSS_TELEMETRY_PORT": "", "PITBOSS_OTLP": ""}
     help=f"Bets a second ({_RATE}); may be repeated.",
 )
 @pairs_option
-@click.option("--seconds", type=click.IntRange(1), default=SECONDS, show_default=True)
+@click.option(
+    "--seconds",
+    type=click.IntRange(1),
+    default=SECONDS,
+    show_default=True,
+    help="Of each run, behind a warm-up.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0),
+    default=MINUTES,
+    show_default=True,
+    help="After so long no further pair is begun: the figures are those of the pairs until then,"
+    " at least one.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @save_option
 @servers_option
@@ -52,6 +68,7 @@ def telemetry_command(
     rates: tuple[int, ...],
     pairs: int,
     seconds: int,
+    minutes: float,
     as_json: bool,
     is_saved: bool,
     may_use_given: bool,
@@ -63,13 +80,13 @@ def telemetry_command(
     of the workers for a bet with telemetry, divided by that without it.
     """
     with open_bench(may_use_given=may_use_given) as opened:
-        figures = compare(opened, rates or (_RATE,), pairs, seconds)
+        figures = compare(opened, rates or (_RATE,), pairs, seconds, minutes)
     save_as = "telemetry" if is_saved else None
     print_figures("telemetry on and off", figures, as_json=as_json, save_as=save_as)
 
 
 def compare(
-    opened: BenchRun, rates: tuple[int, ...], pairs: int, seconds: int
+    opened: BenchRun, rates: tuple[int, ...], pairs: int, seconds: int, minutes: float
 ) -> TelemetryBenchFigures:
     """Measure both sides in pairs, on the same servers and in namespaces of their own."""
     keys = SandboxKeys.generate()
@@ -79,7 +96,7 @@ def compare(
     with (
         side_namespace(opened, "") as on,
         side_namespace(opened, "_off") as off,
-        dropping_collector() as collector,
+        run_collector() as collector,
         scraping([*ports.values()]),
     ):
         turned_on = {
@@ -96,6 +113,7 @@ def compare(
             seconds=seconds,
             pairs=pairs,
             servers_origin=opened.origin,
+            budget_s=minutes * 60,
         )
         return asyncio.run(run(plan, opened.progress))
 

@@ -200,7 +200,7 @@ def test_jars_that_cannot_be_fetched_say_what_to_do_and_leave_nothing(tmp_path):
 
 
 def test_a_jar_that_is_not_the_listed_one_is_refused(tmp_path, monkeypatch):
-    def resolve(scratch: Path, maven: str | None) -> dict[str, Path]:
+    def resolve(scratch: Path, maven: str | None, coordinates: str) -> dict[str, Path]:
         forged = {name: scratch / name for name in checksums()}
         for path in forged.values():
             path.write_bytes(b"not a jar")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import urllib.error
 import urllib.request
 from types import SimpleNamespace
 
 import pytest
 
-from lab.bench.closed import LoopRun
+from lab.bench.base_latency import BaseLatencyPlan, limit_time
+from lab.bench.closed import LoopRun, LoopSide
+from lab.bench.collector import run_collector
+from lab.bench.processes import BenchFailed
 from lab.bench.rates import Latencies
-from lab.bench.telemetry import OFF, ON, TelemetryBenchFigures, dropping_collector
+from lab.bench.telemetry import OFF, ON, TelemetryBenchFigures
+from runtime.security import BrokerAddress
 
 
 def run(cpu_s: float, p99_ms: float) -> LoopRun:
@@ -20,7 +25,7 @@ def run(cpu_s: float, p99_ms: float) -> LoopRun:
 
 def figures(*pairs: tuple[LoopRun, LoopRun]) -> TelemetryBenchFigures:
     sides = (SimpleNamespace(name=ON), SimpleNamespace(name=OFF))
-    plan = SimpleNamespace(rates=(200,), sides=sides, pairs=len(pairs), seconds=1)
+    plan = SimpleNamespace(rates=(200,), sides=sides, pairs=5, seconds=1)
     environment = SimpleNamespace(as_json=dict)
     return TelemetryBenchFigures(plan, {200: pairs}, environment)  # type: ignore[arg-type]
 
@@ -44,9 +49,36 @@ def test_the_ratio_is_the_median_of_the_pairs():
 
 
 def test_the_collector_takes_everything_and_ends():
-    with dropping_collector() as url:
+    kept = []
+    with run_collector(lambda path, body: kept.append((path, body))) as url:
         call = urllib.request.Request(f"{url}/v1/traces", data=b"spans", method="POST")
         with urllib.request.urlopen(call, timeout=20) as answer:
             assert answer.status == 200
+    assert kept == [("/v1/traces", b"spans")]
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(call, timeout=20)
+
+
+def test_the_p99_of_both_sides_has_its_spread_and_the_pairs_are_those_that_were_run():
+    output = figures(*[(run(1.0, ms), run(1.0, 2 * ms)) for ms in (10.0, 12.0, 20.0)]).as_json()
+    assert output["p99_ms_on"] == {"median": 12.0, "lowest": 10.0, "highest": 20.0}
+    assert output["p99_ms_off"] == {"median": 24.0, "lowest": 20.0, "highest": 40.0}
+    assert output["rates"]["200"]["p99_ms_runs"] == [10.0, 12.0, 20.0]
+    assert (output["pairs"], output["pairs_wanted"]) == (3, 5)
+
+
+def test_a_pair_that_would_begin_too_late_is_left_out_but_never_the_first():
+    side = LoopSide("a", {}, "raw", "outcomes", iter(()))
+    bets = (iter(()), iter(()))
+    plan = BaseLatencyPlan(BrokerAddress("k:1"), (side, side), bets, (200,), 20, 5, "x", 60.0)
+    begun = [
+        plan.has_time_for(number, passed_s) for number, passed_s in ((1, 99), (2, 60), (3, 61))
+    ]
+    assert begun == [True, True, False]
+    assert plan.side_max_s < 400
+
+
+async def test_a_step_that_does_not_end_is_named():
+    with pytest.raises(BenchFailed, match="pair 1, on: still not done after 0 s"):
+        async with limit_time("pair 1, on", 0.0):
+            await asyncio.Event().wait()
