@@ -12,7 +12,7 @@ from pitboss.settings import Runtime
 from replay.archive.restore import PartitionSender
 from replay.log.blocks import LogBlock
 from replay.log.broker import BrokerLog
-from replay.recovery.padding import _pad
+from replay.recovery.padding import pad
 from tests.support.stack_faults import kill_server, restart_server
 
 
@@ -55,7 +55,7 @@ class Mirror:
         """Append everything in its order, behind so many offsets without a record."""
         for (topic, partition), blocks in self.blocks.items():
             if count := padding.get((topic, partition), 0):
-                _pad(runtime.broker, topic, partition, count)
+                pad(runtime.broker, topic, partition, count)
             sender = PartitionSender(runtime.broker, topic, partition)
             sender.send_all(iter(blocks), is_exact=False)
 

@@ -10,6 +10,10 @@ from psycopg import Connection, sql
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import copy_database, create_database, drop_database
 from pitboss.settings import Runtime, runtime_of
+from replay.log.broker import BrokerLog
+from schemas import codec
+from schemas.events import WalletOutcome
+from schemas.topics import OUTCOMES
 
 BOOKED = (
     "entry",
@@ -105,3 +109,20 @@ def booked_meaning(runtime: Runtime) -> dict[str, list[str]]:
             table: [row for (row,) in connection.execute(query.format(sql.Identifier(table)))]
             for table in BOOKED
         }
+
+
+Answer = tuple[str, str, str | None, int | None, int | None]
+
+
+def given_answers(runtime: Runtime) -> dict[tuple[str, int, int], set[Answer]]:
+    """Return what connectors were told, by event and place of the attempt; a resent answer counts once."""
+    topic, decode = runtime.topic(OUTCOMES), codec.decoder(WalletOutcome)
+    found: dict[tuple[str, int, int], set[Answer]] = {}
+    with BrokerLog(runtime.broker) as source:
+        for partition, (begin, end) in source.bounds(topic).items():
+            for block in source.read(topic, partition, begin, end):
+                for one in map(decode, block.values):
+                    key = one.event_id, one.attempt.partition, one.attempt.offset
+                    answer = one.outcome, one.reason, one.currency, one.balance_minor, one.version
+                    found.setdefault(key, set()).add(answer)
+    return found

@@ -75,6 +75,8 @@ class Assignment:
         self._first_ms: dict[TopicPartition, dict[int, int]] = {}
         """By partition, the time of the first record of each unfinished batch."""
         self._trailing = TrailingOffsets()
+        self._agreed_ends: dict[TopicPartition, int] = {}
+        """With claimed starts: up to where two fetches found no record, in no batch yet."""
         self._are_committed = True
 
     def open(self, starts: Mapping[TopicPartition, int], *, are_committed: bool = True) -> None:
@@ -237,9 +239,9 @@ class Assignment:
         """Note that an idle partition was read up to `position` without a record.
 
         Returns the offset from which to read it again, or None. A client may have lost what lay
-        there, so only what two fetches agree on is skipped. With claimed starts nothing is skipped:
-        the component that keeps the position knows only batches, which must join, and the group's
-        offset must never be ahead of that position.
+        there, so only what two fetches agree on is skipped. With claimed starts the component that
+        keeps the position takes it as a batch without records (`issue_agreed_end`): its batches
+        must join, and the group's offset must never be ahead of that position.
         """
         self._ends[tp] = position
         progress = self._progress[tp]
@@ -250,10 +252,26 @@ class Assignment:
             if self._are_committed:
                 self.gaps.gap_offsets += agreed - progress.next_offset
                 progress.skip_to(agreed)
+            else:
+                self._agreed_ends[tp] = agreed
             if position == agreed:
                 return None
         self._trailing.remember(tp, progress.next_offset, position)
         return progress.next_offset
+
+    def agreed_ends(self) -> list[TopicPartition]:
+        """Return the partitions of which `issue_agreed_end` has a batch."""
+        return [*self._agreed_ends] if self.is_open else []
+
+    def issue_agreed_end(
+        self, tp: TopicPartition, on_done: Callable[[RecordBatch], None]
+    ) -> RecordBatch | None:
+        """Return a batch without records, up to the end that two fetches have agreed on."""
+        end, progress = self._agreed_ends.pop(tp, 0), self._progress[tp]
+        if end <= progress.next_offset or progress.unfinished_batches:
+            return None
+        self.gaps.gap_offsets += end - progress.next_offset
+        return self.issue_batch(tp, (), end, on_done)
 
     def status(
         self,

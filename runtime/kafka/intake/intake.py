@@ -11,7 +11,7 @@ Why no record can be lost, in the order of a record's life:
    `next` is the offset behind its last record (`_next_chunk`). So no record of an assignment is
    outside all of its batches, where the client leaves some out (`offset_gaps.py`), is sought anew
    (`handed_over.py`) or fails (`_recover`). Only offsets without a record at the log's end are
-   (`trailing_offsets.py`), and what an operator has given up (`corrupt_records.py`).
+   (`trailing_offsets.py`), if none keeps positions, and what was given up (`corrupt_records.py`).
 3. Finish. The agent's loop calls `RecordBatch.mark_done` when the handler has returned, that is
    when its effects are durable (`agent_loop.py`). That alone moves the offset that may be committed
    past a record, and only along an unbroken run of finished batches (`progress.py`). `_commit` and
@@ -309,11 +309,12 @@ class Intake(Service):
                 self._pause_full()
 
     def _readable(self) -> list[TopicPartition]:
-        """Return the partitions that have records and room for a batch."""
+        """Return the partitions that have a batch to send, and room for it."""
         if self._paused:
             return []
         room = self.settings.records_ahead_max - self.settings.batch_records_max
-        return [tp for tp in self._handed_over.with_records() if self._current.has_room(tp, room)]
+        ready = [tp for tp in self._handed_over.with_records() if self._current.has_room(tp, room)]
+        return ready + self._current.agreed_ends()
 
     def _failed(self) -> list[tuple[TopicPartition, KafkaError]]:
         return self._handed_over.failed() if self._current.is_open else []
@@ -375,7 +376,7 @@ class Intake(Service):
             queue.is_paused = False
             self._client.resume(current.number, [tp])
         if not messages:
-            return None
+            return current.issue_agreed_end(tp, self._finish)
         if tp in current.stuck:
             self._damaged.note_read(current, tp)
         records = [FetchedRecord(tp.topic, tp.partition, m.offset() or 0, m) for m in messages]
@@ -443,14 +444,12 @@ class Intake(Service):
 
     def _read_from_next_offsets(self) -> None:
         starts = self._current.next_offsets()
-        stream = self._drop_handed_over(starts)
-        self._client.assign(self._current.number, starts, stream)
+        self._client.assign(self._current.number, starts, self._drop_handed_over(starts))
 
     def _seek(self, tp: TopicPartition) -> None:
         offset = self._current.next_offset(tp)
         assert offset is not None
-        stream = self._drop_handed_over([tp])
-        self._client.seek(self._current.number, tp, offset, stream)
+        self._client.seek(self._current.number, tp, offset, self._drop_handed_over([tp]))
 
     def _drop_handed_over(self, partitions: Collection[TopicPartition]) -> int:
         """Accept no more of what the client has read of partitions; return their next stream."""
@@ -471,6 +470,7 @@ class Intake(Service):
             if self._current.is_open:
                 for tp in self._current.ends_to_confirm():
                     self._seek(tp)
+                self._changed.set()
 
     def _commit(self, *, has_notes: bool) -> None:
         """Commit finished work that is not committed yet, and the liveness notes of what waits.

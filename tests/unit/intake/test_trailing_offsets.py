@@ -82,13 +82,29 @@ def test_the_group_is_never_ahead_of_who_keeps_the_position():
     # A ledger that is behind its group is taken for an older copy, and refused.
     now = open_assignment(10, are_committed=False)
     assert now.note_position(A, 17) == 10, "what the client lost is fetched again here, too"
-    for _ in range(3):
-        assert now.note_position(A, 17) is None
+    assert now.agreed_ends() == []
     assert now.note_position(A, 20) == 10
+    assert now.agreed_ends() == [A]
     assert now.committable() == {A: 10}
     assert now.next_offset(A) == 10
     status = now.status(None)[A]
     assert (status.done_offset, status.reached_offset) == (10, 20), "but it is not lag"
+    batch = now.issue_agreed_end(A, now.finish)
+    assert batch is not None
+    assert (batch.from_offset, batch.next_offset, batch.count) == (10, 17, 0)
+    assert now.agreed_ends() == []
+    assert now.committable() == {A: 10}
+    batch.mark_done()
+    assert now.committable() == {A: 17}
+
+
+def test_an_agreed_end_is_forgotten_where_records_have_come():
+    now = open_assignment(10, are_committed=False)
+    assert now.note_position(A, 17) == 10
+    assert now.note_position(A, 17) is None
+    now.issue_batch(A, [record(A, 10)], 18, now.finish).mark_done()
+    assert now.issue_agreed_end(A, now.finish) is None
+    assert now.next_offset(A) == 18
 
 
 async def test_the_end_of_an_aborted_transaction_is_committed(harness):
@@ -116,12 +132,22 @@ async def test_records_that_the_client_lost_at_the_end_of_the_log_are_fetched_ag
         assert not any(h.consumer.group_offsets.values())
 
 
-async def test_claimed_positions_are_committed_as_far_as_batches_are_done(harness):
-    consumer = SimulatedConsumer({A: [*range(10)]})
-    consumer.tails[A] = 17
-    async with harness({}, consumer=consumer, positions=Positions({A: 0})) as h:
-        consumer.give(A)
-        (await h.take()).mark_done()
-        await h.until(lambda: h.intake.status()[A].reached_offset == 17)
-        assert await h.nothing_comes()
-    assert consumer.group_offsets == {A: 10}
+async def test_who_keeps_positions_gets_the_end_of_an_aborted_transaction_as_a_batch(harness):
+    consumer = SimulatedConsumer({A: [*range(10)], B: []})
+    consumer.tails = {A: 17, B: 4}
+    async with harness({}, consumer=consumer, positions=Positions({A: 0, B: 0})) as h:
+        consumer.give(A, B)
+        batches = [await h.take() for _ in range(2)]
+        [first] = [batch for batch in batches if batch.tp == A]
+        [nothing] = [batch for batch in batches if batch.tp == B]
+        assert (nothing.from_offset, nothing.next_offset, nothing.count) == (0, 4, 0)
+        assert not any(consumer.group_offsets.values())
+        first.mark_done()
+        nothing.mark_done()
+        tail = await h.take()
+        assert (tail.tp, tail.from_offset, tail.next_offset, tail.count) == (A, 10, 17, 0)
+        tail.mark_done()
+        await h.until(lambda: consumer.group_offsets == {A: 17, B: 4})
+        consumer.logs[A] += [17, 18]
+        batch = await h.take()
+        assert (batch.from_offset, batch.next_offset) == (17, 19)
