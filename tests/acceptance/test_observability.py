@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 import psycopg
 import pytest
 from click.testing import CliRunner
 
 from gateway.decisions.routes import RouteTable
+from lab.conformance.calls import CallOrder
+from lab.conformance.intents import Verb
 from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.feeder import feed_records
 from pitboss.cli.main import cli
@@ -31,6 +34,7 @@ from pitboss.workers.supervisor import WorkerProcess
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.telemetry.catalogue import BY_NAME, METRICS, metrics_of
 from streams.providers.registry import DIALECTS
+from tests.acceptance.gateway.conftest import Client, Door
 from tests.support.alert_rules import load_rules, rules_of
 from tests.support.prometheus import run_prometheus
 from tests.support.sandbox_keys import shared_keys
@@ -40,7 +44,8 @@ from tests.unit.telemetry.test_traces import Collector
 
 pytestmark = [pytest.mark.integration, pytest.mark.prove]
 
-DEADLINE_S = 120
+DEADLINE_S = 240
+FOREIGN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 EVENTS = 1_500
 
 NOT_IN_A_HEALTHY_RUN = {"pitboss.normalise.fallbacks", "pitboss.telemetry.dropped.series"}
@@ -157,6 +162,21 @@ def call_gateway(port: int) -> None:
         error.close()
 
 
+def call_signed(scene: Scene) -> None:
+    """Make a call that its provider signed, of a player without money, in a trace that is not ours."""
+
+    async def call() -> None:
+        keys, port = shared_keys(), scene.gateway_port
+        door = Door(scene.runtime, keys, keys, port, port, {}, [], scene.home)
+        async with aiohttp.ClientSession() as session:
+            client = Client(door, session)
+            order = CallOrder(Verb.BET, "penniless", "990001", 150)
+            request = client.request("playngo", order)
+            await client.send("playngo", request, headers={"traceparent": FOREIGN})
+
+    asyncio.run(call())
+
+
 def settled(scene: Scene) -> bool:
     for role in ROLES:
         _, text = scene.get(role, "/status")
@@ -175,6 +195,7 @@ def names_in(text: str) -> set[str]:
 def test_an_installation_shows_what_is_declared_traces_what_matters_and_feeds_the_dashboard(scene):
     check_declared(scene)
     check_traces(scene)
+    check_call(scene)
     check_prometheus(scene)
 
 
@@ -243,6 +264,38 @@ def check_traces(scene: Scene) -> None:
     assert at_ms["raw"] in ends.values()
     assert at_ms["log"] in ends.values()
     assert "outcome" in at_ms
+
+
+def check_call(scene: Scene) -> None:
+    """Find the one trace of a call: from its request to its answer, with every hop of the ledger below it."""
+    call_signed(scene)
+
+    def find_trace() -> list[Any]:
+        for spans in scene_spans(scene).values():
+            calls = [span for span in spans if attribute(span, "pitboss.ending") == "decided"]
+            if calls and len(spans) >= 6:
+                return spans
+        return []
+
+    until(find_trace)
+    spans = find_trace()
+    [root] = [span for span in spans if not span.parent_span_id]
+    [decide] = [span for span in spans if span.parent_span_id == root.span_id]
+    hops = [span for span in spans if span.parent_span_id == decide.span_id]
+    assert len(spans) == 6
+    assert root.name.startswith("POST /playngo/")
+    assert root.kind == root.SPAN_KIND_SERVER
+    assert attribute(root, "pitboss.outcome") == "REFUSED_FUNDS"
+    assert len({hop.name for hop in hops}) == len(hops) == 4, "every hop once"
+    # A receipt is noted in whole milliseconds.
+    assert root.start_time_unix_nano - 10**6 <= min(hop.start_time_unix_nano for hop in hops)
+    assert all(hop.start_time_unix_nano <= root.end_time_unix_nano for hop in hops)
+    assert root.trace_id.hex() not in FOREIGN
+
+
+def attribute(span: Any, name: str) -> str:
+    found: dict[str, str] = {one.key: one.value.string_value for one in span.attributes}
+    return found.get(name, "")
 
 
 def scene_spans(scene: Scene) -> dict[bytes, list]:

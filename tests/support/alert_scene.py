@@ -35,9 +35,9 @@ FACTOR: Final = 10
 PLAYERS: Final = tuple(f"player-{n}" for n in range(20))
 IDLE: Final = "idle"
 """A player with money that nobody plays with."""
-STEP_S: Final = 0.1
-PATIENCE_MS: Final = 800
-DEADLINE_S: Final = 240
+STEP_S: Final = 0.2
+PATIENCE_MS: Final = 3_000
+DEADLINE_S: Final = 400
 PROVIDERS: Final = ("playngo", "skylift")
 RAW_ONLY: Final = "camt"
 """A provider that signs nothing: what is wrong with its records is their content."""
@@ -45,7 +45,7 @@ RAW_ONLY: Final = "camt"
 
 @dataclass
 class Traffic:
-    """Bets of both providers, ten a second each, and whatever else is turned on; runs in a thread of its own."""
+    """Bets of both providers, five a second each, and whatever else is turned on; runs in a thread of its own."""
 
     door: Door
     playing: set[str] = field(default_factory=lambda: set(PROVIDERS))
