@@ -22,6 +22,7 @@ from gateway.appender import (
     RawAppender,
 )
 from gateway.attempts import Attempts, WaitingCall
+from gateway.decisions.call_trace import DECIDED, JOINED, KEPT, CallTrace
 from gateway.decisions.limits import Circuit, Places, TokenBuckets
 from gateway.decisions.reading import (
     CallRecord,
@@ -130,12 +131,12 @@ class CallDesk:
             route, received, self._answers, self._find_session, self._settings.connector
         )
         if call.reply is not None:
-            self._stats.endings[f"refused, {call.refusal}"] += 1
+            self._end(received.trace, f"refused, {call.refusal}")
             return call.reply
         if not waits_for_outcome(route, call):
             return await self._keep(route, call, deadline)
         if (why := self._limit_of(route, call)) is not None:
-            self._stats.endings[why] += 1
+            self._end(call.trace, why)
             return self._unavailable(call)
         while others := self._attempts.overlapping(call.drafts):
             if len(others) == 1 and others[0].asks_the_same(call):
@@ -143,7 +144,7 @@ class CallDesk:
             ending = [other.finished for other in others]
             await asyncio.wait(ending, timeout=deadline - asyncio.get_running_loop().time())
             if asyncio.get_running_loop().time() >= deadline:
-                self._stats.endings["unavailable, behind another attempt"] += 1
+                self._end(call.trace, "unavailable, behind another attempt")
                 return self._unavailable(call)
         return await self._decide(call, deadline)
 
@@ -164,23 +165,25 @@ class CallDesk:
         waiting = WaitingCall(call)
         place = await self._append(waiting, deadline)
         if place is None:
-            self._stats.endings["unavailable, not appended"] += 1
+            self._end(call.trace, "unavailable, not appended")
             return self._unavailable(call)
-        self._stats.endings["kept"] += 1
+        self._end(call.trace, KEPT)
         # Of a wallet's call that cannot be read, its provider must know that.
         return call.pending.reply() if route.face.waits else acknowledge(call)
 
     async def _join(self, first: WaitingCall, call: ReadCall) -> Reply:
         """Wait for the answer to the first attempt of the same transaction."""
         outcomes = await asyncio.shield(first.finished)
+        if call.trace is not None:
+            call.trace.first = first.call.trace
         if outcomes is None:
-            self._stats.endings["joined, unavailable"] += 1
+            self._end(call.trace, "joined, unavailable")
             return self._unavailable(call)
         record = first.call.record
         call.record.set_place(record.partition, record.offset, record.timestamp)
         for outcome in outcomes:
             call.pending.add(outcome)
-        self._stats.endings["joined"] += 1
+        self._end(call.trace, JOINED, outcomes)
         return call.pending.reply()
 
     async def _decide(self, call: ReadCall, deadline: float) -> Reply:
@@ -190,12 +193,12 @@ class CallDesk:
         self._open.add(waiting)
         try:
             if await self._append(waiting, deadline) is None:
-                self._stats.endings["unavailable, not appended"] += 1
+                self._end(call.trace, "unavailable, not appended")
                 return self._unavailable(call)
             self._attempts.expect(waiting)
             if await self._settle(waiting, deadline):
                 outcomes = waiting.outcomes
-                self._stats.endings["decided"] += 1
+                self._end(call.trace, DECIDED, outcomes)
                 return call.pending.reply()
             return self._unavailable(call)
         finally:
@@ -239,10 +242,10 @@ class CallDesk:
             timer.cancel()
         self._circuit.note_late(time.monotonic())
         if not waiting.call.is_decided:
-            self._stats.endings["unavailable, not decided in time"] += 1
+            self._end(waiting.call.trace, "unavailable, not decided in time")
             return False
         if await self._take_back(waiting.call.record):
-            self._stats.endings["taken back"] += 1
+            self._end(waiting.call.trace, "taken back")
             return False
         # Neither error nor success is true before the ledger has decided.
         waiting.decided = asyncio.get_running_loop().create_future()
@@ -264,8 +267,17 @@ class CallDesk:
             else:
                 return True
 
-    def _refuse(self, route: Route, received: Received, ending: str) -> Reply:
+    def _end(
+        self, trace: CallTrace | None, ending: str, outcomes: Sequence[WalletOutcome] = ()
+    ) -> None:
+        """Count how a call ends, and note it in its trace."""
         self._stats.endings[ending] += 1
+        if trace is not None:
+            trace.ending = ending
+            trace.outcomes = [one.outcome for one in outcomes]
+
+    def _refuse(self, route: Route, received: Received, ending: str) -> Reply:
+        self._end(received.trace, ending)
         record = CallRecord(route.topic, received.body, [], received.at_ms)
         return self._dialects[route.provider].answer_unavailable(record)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.appender import RawAppender
 from gateway.attempts import Attempts
+from gateway.call_traces import CallTraces
 from gateway.calls import CallDesk
 from gateway.decisions.reading import FindSession
 from gateway.decisions.routes import RouteTable
@@ -101,6 +102,8 @@ def _observe_answers(server: GatewayServer, telemetry: WorkerTelemetry) -> None:
         record("http.server.request.duration", (provider, str(status)), seconds)
 
     server.on_answered = observe
+    if telemetry.spans is not None:
+        server.traces = CallTraces(telemetry.spans, telemetry.settings.trace_share)
 
 
 def _find_none(_: str) -> PlayerSession | None:

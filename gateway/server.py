@@ -14,9 +14,10 @@ from aiohttp import web
 from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 from mode import Service
 
+from gateway.call_traces import CallTraces
 from gateway.calls import CallDesk, now_ms
 from gateway.decisions.reading import Received
-from gateway.decisions.routes import RouteTable
+from gateway.decisions.routes import Route, RouteTable
 from gateway.settings import GatewaySettings
 from schemas.errors import UsageError
 from streams.providers.dialect import Reply
@@ -51,6 +52,8 @@ class GatewayServer(Service):
         self._server: web.Server | None = None
         self.on_answered: Callable[[str, int, float], None] | None = None
         """Called with the provider, the status and the seconds of each answered call."""
+        self.traces: CallTraces | None = None
+        """Traces of the calls; None where telemetry makes none."""
         self.port = settings.port
         """The port that is listened on, once started."""
 
@@ -98,8 +101,10 @@ class GatewayServer(Service):
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
         began_s = time.perf_counter()
-        reply = await self._reply_to(request)
-        if self.on_answered is not None and (route := self._table.find(request.path)) is not None:
+        path, _, query = request.raw_path.partition("?")
+        route = self._table.find(path)
+        reply = _NOT_FOUND if route is None else await self._reply_to(request, route, query)
+        if self.on_answered is not None and route is not None:
             self.on_answered(route.provider, reply.status, time.perf_counter() - began_s)
         response = web.Response(
             body=reply.body,
@@ -110,21 +115,21 @@ class GatewayServer(Service):
             response.force_close()
         return response
 
-    async def _reply_to(self, request: web.BaseRequest) -> Reply:
-        path, _, query = request.raw_path.partition("?")
-        route = self._table.find(path)
-        if route is None:
-            return _NOT_FOUND
+    async def _reply_to(self, request: web.BaseRequest, route: Route, query: str) -> Reply:
         if request.method != "POST":
             return _NO_METHOD
         at_ms = now_ms()
+        trace = None if self.traces is None else self.traces.begin()
         body = await self._read_body(request, route.face.body_bytes_max)
         if isinstance(body, Reply):
             return body
         headers = request.headers
         content_type = headers.get("Content-Type", "")
-        received = Received("POST", query, content_type, headers, body, at_ms)
-        return await self._desk.answer(route, received)
+        received = Received("POST", query, content_type, headers, body, at_ms, trace)
+        reply = await self._desk.answer(route, received)
+        if trace is not None and self.traces is not None:
+            self.traces.finish(trace, route, reply.status)
+        return reply
 
     async def _read_body(self, request: web.BaseRequest, bytes_max: int) -> bytes | Reply:
         """Return the body, or the answer to one that is too large or comes too slowly."""

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
+from gateway.decisions.call_trace import CallTrace
 from gateway.decisions.routes import DEFAULT_BRAND, Route
 from gateway.decisions.sessions import PlayerSession
 from runtime.kafka.records import Headers
-from runtime.telemetry.traces import TRACEPARENT, find_traceparent
+from runtime.telemetry.traces import TRACEPARENT
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind
 from streams.providers.answers import Answers, PendingAnswer
@@ -71,7 +72,10 @@ class CallRecord:
 
 
 class Received(NamedTuple):
-    """A request as it came; names of headers are in lower case."""
+    """A request as it came; names of headers are in lower case.
+
+    `trace` is ours; None where telemetry makes no traces.
+    """
 
     method: str
     query: str
@@ -79,6 +83,7 @@ class Received(NamedTuple):
     headers: Mapping[str, str]
     body: bytes
     at_ms: int
+    trace: CallTrace | None = None
 
 
 class Refusal(StrEnum):
@@ -104,6 +109,7 @@ class ReadCall:
     reply: Reply | None = None
     is_decided: bool = False
     drafts: Mapping[Identity, Draft] = field(default_factory=dict)
+    trace: CallTrace | None = None
 
 
 def read_call(
@@ -127,7 +133,7 @@ def read_call(
         (route.brand, route.provider, draft.operation, draft.provider_tx_id): draft
         for draft in drafts
     }
-    return ReadCall(record, pending, None, None, is_decided, by_identity)
+    return ReadCall(record, pending, None, None, is_decided, by_identity, received.trace)
 
 
 def waits_for_outcome(route: Route, call: ReadCall) -> bool:
@@ -173,9 +179,8 @@ def make_headers(
         headers.append((CURRENCY_HEADER, session.currency.encode()))
     elif route.currency and route.call.needs_session:
         headers.append((CURRENCY_HEADER, route.currency.encode()))
-    parent = received.headers.get(TRACEPARENT, "").encode(errors="replace")
-    if find_traceparent([(TRACEPARENT, parent)]) is not None:
-        headers.append((TRACEPARENT, parent))
+    if received.trace is not None:
+        headers.append((TRACEPARENT, received.trace.traceparent))
     for name in route.face.signature_headers:
         text = received.headers.get(name)
         if text is not None:

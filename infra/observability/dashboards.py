@@ -227,6 +227,15 @@ ROWS: Final[Sequence[tuple[str, Sequence[PanelSpec]]]] = (
                 "Resident",
                 [("sum by (role) (process_memory_usage_bytes)", "{{role}}")],
             ),
+            PanelSpec(
+                "Free disk",
+                "bytes",
+                "Of the disk of PITBOSS_HOME, beside what PITBOSS_DISK_FREE_MIN_MB asks for",
+                [
+                    ("min(pitboss_disk_free_bytes)", "free"),
+                    ("max(pitboss_disk_free_min_bytes)", "asked for"),
+                ],
+            ),
         ),
     ),
 )

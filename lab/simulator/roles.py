@@ -25,7 +25,7 @@ from ledger_sink.booking.positions import LedgerPositions, PositionGuard
 from ledger_sink.booking.publisher import Publisher, TracedMessage
 from ledger_sink.resolve.barriers import Bounds, EndOffsets
 from ledger_sink.resolve.handler import ResolveHandler, ResolvePositions
-from ledger_sink.resolve.resolver import Resolver
+from ledger_sink.resolve.resolver import Resolver, TracedRecord
 from ledger_sink.store.event_decoder import EventDecoder
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.log_check import StoredPosition
@@ -224,9 +224,10 @@ class SimulatedResolveWorker(SimulatedWorker):
         self._handler = ResolveHandler(self._resolver, _event_decoder())
         process.start(self._sweep())
 
-    async def _append(self, records: Sequence[tuple[bytes, bytes]]) -> None:
+    async def _append(self, records: Sequence[tuple[bytes, bytes] | TracedRecord]) -> None:
+        pairs = [(one[0], one[1]) for one in records]
         await self.environment.broker.send(
-            self.process, TRANSACTIONS, records, self.environment.now_ms()
+            self.process, TRANSACTIONS, pairs, self.environment.now_ms()
         )
 
     async def _sweep(self) -> None:

@@ -21,12 +21,12 @@ from runtime.telemetry.traces import (
     SlowLimit,
     TraceParent,
     is_sampled,
+    kept_for_outcome,
     parse_traceparent,
     span_id_of,
     trace_id_of,
     trace_id_of_place,
 )
-from schemas.events import Outcome
 
 if TYPE_CHECKING:
     from runtime.telemetry.worker import WorkerTelemetry
@@ -34,13 +34,6 @@ if TYPE_CHECKING:
 DURATION: Final = "pitboss.decision.duration"
 ROOT: Final = "event"
 _ALERTING: Final = debts.REASONS | payments.REASONS
-_KEPT_OUTCOMES: Final[Mapping[str, str]] = {
-    Outcome.EXISTS.value: "doubled",
-    Outcome.CONFLICT.value: "doubled",
-    Outcome.TOMBSTONED.value: "tombstoned",
-    Outcome.UNRESOLVED.value: "unresolved",
-    **{one.value: "refused" for one in Outcome if one.name.startswith("REFUSED_")},
-}
 _MS: Final = 1_000_000
 
 
@@ -90,7 +83,7 @@ class DecisionTraces:
         answer = decided.answer
         if decided.decision is None:
             return "doubled"
-        if why := _KEPT_OUTCOMES.get(answer.outcome, ""):
+        if why := kept_for_outcome(answer.outcome):
             return why
         if answer.reason in _ALERTING:
             return "alerted"

@@ -12,7 +12,13 @@ from mode import Service
 
 from ledger_sink.booking.positions import PositionGuard
 from ledger_sink.resolve.progress import KafkaPipelineProgress
-from ledger_sink.resolve.resolver import CONSUMER, ParkedEvent, Resolver
+from ledger_sink.resolve.resolver import (
+    CONSUMER,
+    ParkedEvent,
+    Places,
+    Resolver,
+    TracedRecord,
+)
 from ledger_sink.resolve.settings import GROUP, ResolveSettings
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.event_decoder import EventDecoder
@@ -22,7 +28,11 @@ from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
 from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.kafka.records import readable_headers
 from runtime.kafka.tasks import crash_on_stray_cancel
+from runtime.kafka.topic_reader import read_offsets
+from runtime.security import BrokerAddress
+from runtime.telemetry.traces import find_traceparent
 from schemas.errors import PartitionStuck, Unavailable
 from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified_name
 
@@ -97,13 +107,33 @@ class ResolveHandler:
         if decoded.newer:
             raise PartitionStuck(decoded.newer[0][1])
         parked = [
-            ParkedEvent(record.offset, event, record.value) for record, event in decoded.events
+            ParkedEvent(record.offset, event, record.value, find_traceparent(headers))
+            if (headers := readable_headers(record))
+            else ParkedEvent(record.offset, event, record.value)
+            for record, event in decoded.events
         ]
         last = batch.records[-1] if batch.records else None
         tie = None if last is None else (last.timestamp, checksum(last.key, last.value))
         await self._resolver.park(
             batch.partition, batch.from_offset, batch.next_offset, parked, tie
         )
+
+
+async def read_parents(
+    broker: BrokerAddress, topic: str, places: Places
+) -> dict[tuple[int, int], bytes]:
+    """Return the `traceparent` of each of some records of a topic that has one.
+
+    Raises Unavailable.
+    """
+    offsets: dict[TopicPartition, list[int]] = {}
+    for partition, offset in places:
+        offsets.setdefault(TopicPartition(topic, partition), []).append(offset)
+    return {
+        (record.partition, record.offset): parent
+        async for record in read_offsets(broker, offsets)
+        if (parent := find_traceparent(readable_headers(record))) is not None
+    }
 
 
 def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
@@ -118,8 +148,9 @@ def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
     )
     database = LedgerDatabase(settings.database_url, "pitboss.resolve")
 
-    async def append(records: Sequence[tuple[bytes, bytes]]) -> None:
-        await producer.send_keyed(log_topic, [(key, value, (), None) for key, value in records])
+    async def append(records: Sequence[tuple[bytes, bytes] | TracedRecord]) -> None:
+        out = [(one[0], one[1], one[2] if len(one) > 2 else (), None) for one in records]
+        await producer.send_keyed(log_topic, out)
 
     resolver = Resolver(
         database,
@@ -128,6 +159,7 @@ def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
         topic=topic,
         log_topic=log_topic,
         min_age_ms=settings.min_age_ms,
+        read_parents=partial(read_parents, servers, topic),
     )
     app.supervise(Sweeper(resolver, database, settings.sweep_interval_ms))
     group = qualified_name(GROUP, namespace)

@@ -37,7 +37,9 @@ from ledger_sink.resolve.barriers import (
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
 from ledger_sink.store.transaction import check_position
+from runtime.telemetry.traces import TRACEPARENT
 from schemas import codec
+from schemas.errors import PitbossError
 from schemas.events import WalletTransaction
 from schemas.identity import referenced_event_id
 
@@ -51,8 +53,24 @@ CONSUMER = "resolve"
 _LEDGER_SQL = statements("ledger")
 _SQL = statements("resolver")
 
-Append = Callable[[Sequence[tuple[bytes, bytes]]], Awaitable[None]]
-"""Appends (key, value) records to the log and returns once the broker has them."""
+TracedRecord = tuple[bytes, bytes, Sequence[tuple[str, bytes | None]]]
+"""Key, value and headers of an event whose record belongs to a trace."""
+
+Append = Callable[[Sequence[tuple[bytes, bytes] | TracedRecord]], Awaitable[None]]
+"""Appends (key, value) records, some with headers, to the log.
+
+Returns once the broker has them.
+"""
+
+Places = Sequence[tuple[int, int]]
+"""Partitions and offsets of the unresolved topic."""
+
+ReadParents = Callable[[Places], Awaitable[Mapping[tuple[int, int], bytes]]]
+"""Reads the `traceparent` of records of the unresolved topic, as far as they are there."""
+
+PARENTS_MAX = 100_000
+"""Traces of parked events that are kept in memory; of more, the oldest are forgotten, and their
+events go on in a trace of their own."""
 
 
 class PipelineProgress(Protocol):
@@ -85,6 +103,8 @@ class ParkedEvent(msgspec.Struct, frozen=True):
     offset: int
     event: WalletTransaction
     body: bytes
+    traceparent: bytes | None = None
+    """Of its record on the unresolved topic."""
 
 
 class Resolver:
@@ -99,8 +119,13 @@ class Resolver:
         topic: str,
         log_topic: str,
         min_age_ms: int,
+        read_parents: ReadParents | None = None,
     ) -> None:
-        """Prepare, without connecting; "not found" is final `min_age_ms` after parking."""
+        """Prepare, without connecting; "not found" is final `min_age_ms` after parking.
+
+        `read_parents` is asked for traces of what an earlier worker has parked.
+        """
+        self._read_parents = read_parents
         self._database = database
         self._append = append
         self._progress = progress
@@ -113,6 +138,10 @@ class Resolver:
         self._gone: set[str] = set()
         """Raw partitions whose waited for records are gone, by the last look."""
         self._looked_s = self._warned_s = float("-inf")
+        self._parents: dict[tuple[int, int], bytes] = {}
+        """The `traceparent` of parked events that have one, by partition and offset."""
+        self._parked_from: dict[int, int] = {}
+        """The first offset that this worker has parked of each partition that it holds."""
         self.epochs: dict[int, int] = {}
         """The epoch under which each of our partitions was claimed."""
         self.has_work = asyncio.Event()
@@ -155,12 +184,23 @@ class Resolver:
                 "checksums": [checksum],
             }
             await connection.execute(_LEDGER_SQL["advance_positions"], moved)
+        self._parked_from.setdefault(partition, stored)
+        self._keep_parents(partition, fresh)
         if fresh:
             self.has_work.set()
+
+    def _keep_parents(self, partition: int, parked: Sequence[ParkedEvent]) -> None:
+        for one in parked:
+            if one.traceparent is not None:
+                self._parents[partition, one.offset] = one.traceparent
+        while len(self._parents) > PARENTS_MAX:
+            del self._parents[next(iter(self._parents))]
 
     def take_over(self, epochs: Mapping[int, int]) -> None:
         """Add claimed partitions, whose events may be waiting already."""
         self.epochs.update(epochs)
+        for partition in epochs:
+            self._parked_from.pop(partition, None)
         self.has_work.set()
 
     async def sweep(self) -> int:
@@ -283,9 +323,30 @@ class Resolver:
     async def _append_decided(self, rows: Sequence[Any]) -> int:
         """Append events that are resolved or final, mark them, and return their number."""
         if rows:
-            await self._append([self._record(body, player_id) for _, _, body, player_id in rows])
+            await self._recall_parents(rows)
+            await self._append([self._traced_record(*row) for row in rows])
             await self._database.query(_SQL["appended"], _row_keys(rows))
+            for partition, offset, _, _ in rows:
+                self._parents.pop((partition, offset), None)
         return len(rows)
+
+    async def _recall_parents(self, rows: Sequence[Any]) -> None:
+        """Read the traces of what was parked before this worker held its partition."""
+        first = self._parked_from
+        old = [(row[0], row[1]) for row in rows if row[1] < first.get(row[0], row[1] + 1)]
+        if self._read_parents is None or not old:
+            return
+        try:
+            self._parents |= await self._read_parents(old)
+        except PitbossError as error:
+            logger.warning("%d events go on without their traces: %s", len(old), error)
+
+    def _traced_record(
+        self, partition: int, offset: int, body: bytes, player_id: str | None
+    ) -> tuple[bytes, bytes] | TracedRecord:
+        record = self._record(body, player_id)
+        parent = self._parents.get((partition, offset))
+        return record if parent is None else (*record, ((TRACEPARENT, parent),))
 
     def _record(self, body: bytes, player_id: str | None) -> tuple[bytes, bytes]:
         event: WalletTransaction = self._decode(body)

@@ -81,7 +81,7 @@ def down(as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show whether servers and workers run, and where, and which roles are paused.
+    """Show whether servers and workers run, and where, and which roles are paused or behind.
 
     Workers are those that `pitboss run` started with this home. Exit code 3 if a server does not
     answer, 1 if a worker is degraded (it ends again and again for one reason), if a partition is
@@ -131,6 +131,8 @@ def status(context: click.Context, as_json: bool) -> None:
     else:
         _show_servers(settings, servers)
         _show_workers(settings, workers, pauses)
+        if state is not None and state.roles is not None:
+            click.echo(f"{'lag':<9} {format_lag(state.roles)}")
         if unsigned:
             names = ", ".join(unsigned)
             click.echo(f"warning: booked unchecked, without a key: {names}", err=True)
@@ -235,6 +237,16 @@ def _installation(settings: StackSettings) -> InstallationState | None:
         return read_installation(resolve_runtime(settings), settings.home)
     except PitbossError:
         return None  # as for pauses
+
+
+def format_lag(roles: Sequence[RoleState]) -> str:
+    """Return how far each role is behind, as one line."""
+    late = []
+    for role in roles:
+        if role.lag_records:
+            age = "" if role.lag_s is None else f" ({role.lag_s:.1f} s)"
+            late.append(f"{role.role} {role.lag_records:,} records{age}")
+    return ", ".join(late) or "no role is behind"
 
 
 def list_waits(roles: Sequence[RoleState]) -> list[str]:

@@ -23,6 +23,8 @@ from pitboss.workers.role_locks import list_running
 
 LAG_WARNING_S: Final = 10.0
 """Lag from which a role is shown as late."""
+REASON_MAX: Final = 72
+"""Characters of a reason or a note that are shown; `pitboss status` has the whole."""
 
 
 @dataclass(frozen=True)
@@ -124,25 +126,42 @@ def build_table(frame: TopFrame, rates: Mapping[str, float]) -> Table:
     )
     for role in frame.state.roles or ():
         shown.add_row(*_cells(role, frame.pages, rates.get(role.role)))
+    with_lag = {role.role for role in frame.state.roles or ()}
+    for name in dict.fromkeys(page.role for page in frame.pages if page.role not in with_lag):
+        ready, *used = _page_cells(name, frame.pages)
+        shown.add_row(Text(name, "bold"), ready, "", "", "", *used, "", "")
     for note in frame.state.notes:
-        shown.add_row("", "", "", "", "", "", "", "", Text(note, "yellow"))
+        shown.add_row("", "", "", "", "", "", "", "", Text(_shorten(note), "yellow"))
     return shown
 
 
 def _cells(role: RoleState, pages: Sequence[WorkerPage], rate: float | None) -> list[str | Text]:
-    own = [page for page in pages if page.role == role.role]
-    ready = sum(page.is_ready for page in own)
+    ready, *used = _page_cells(role.role, pages)
     lag_s = role.lag_s
     late = lag_s is not None and lag_s >= LAG_WARNING_S
-    cpu_s, memory = sum(page.cpu_s for page in own), sum(page.memory_bytes for page in own)
     return [
         Text(role.role, "bold"),
-        Text(f"{ready}/{len(own)}" if own else "?", "" if ready == len(own) else "red"),
+        ready,
         f"{role.lag_records:,}",
         Text("0" if lag_s is None else f"{lag_s:.1f}", "red" if late else ""),
         "" if rate is None else f"{rate:,.0f}",
+        *used,
+        ", ".join(f"{count} {code}" for code, count in role.restarts.items()),
+        Text("; ".join(map(_shorten, role.waits_for)), "red"),
+    ]
+
+
+def _page_cells(role: str, pages: Sequence[WorkerPage]) -> tuple[Text, str, str]:
+    """Return how many workers of a role are ready, and their CPU time and memory."""
+    own = [page for page in pages if page.role == role]
+    ready = sum(page.is_ready for page in own)
+    cpu_s, memory = sum(page.cpu_s for page in own), sum(page.memory_bytes for page in own)
+    return (
+        Text(f"{ready}/{len(own)}" if own else "?", "" if ready == len(own) else "red"),
         f"{cpu_s:,.1f}" if own else "",
         f"{memory / 1024 / 1024:,.0f}" if own else "",
-        ", ".join(f"{count} {code}" for code, count in role.restarts.items()),
-        Text("; ".join(role.waits_for), "red"),
-    ]
+    )
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= REASON_MAX else f"{text[: REASON_MAX - 1]}…"

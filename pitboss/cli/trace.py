@@ -28,7 +28,8 @@ def trace(event_id: object, *, as_json: bool) -> None:
 
     From topics and tables alone, so also where no collector runs. EVENT_ID is the id by which the
     ledger knows the event, as in an outcome. A bar shows when a record came, between the first and
-    the last of its attempt. Exit code 2 if the ledger does not know the event.
+    the last of its attempt; behind + stand the milliseconds since the record before. Exit code 2 if
+    the ledger does not know the event.
     """
     runtime = resolve_runtime(read_settings())
     history = read_ledger(runtime, lambda database: event_history(database, str(event_id)))
@@ -63,8 +64,9 @@ def _draw_hops(attempt: AttemptTrace) -> Iterator[str]:
         return
     first, span = hops[0].at_ms, max(1, hops[-1].at_ms - hops[0].at_ms)
     yield f"  begins {format_time(first)}"
-    for hop in hops:
+    for before, hop in zip([None, *hops], hops, strict=False):
         after = hop.at_ms - first
+        step = "" if before is None else f"+{hop.at_ms - before.at_ms:,}"
         bar = ("─" * (after * (WIDTH - 1) // span) + "●").ljust(WIDTH)
         detail = f"  {hop.detail}" if hop.detail else ""
-        yield f"  {hop.step:<9} {after:>8,} ms {bar} {hop.place}{detail}".rstrip()
+        yield f"  {hop.step:<9} {after:>8,} ms {step:>8} {bar} {hop.place}{detail}".rstrip()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pitboss.settings import StackSettings
+from runtime.telemetry.samples import MetricSample
 
 MB = 1024 * 1024
 
@@ -39,6 +41,13 @@ def nearest_folder(path: Path) -> Path:
 def free_bytes(path: Path) -> int:
     """Return how much is free for this user where a folder is or would be."""
     return shutil.disk_usage(nearest_folder(path)).free
+
+
+def disk_samples(settings: StackSettings) -> Iterator[MetricSample]:
+    """Yield what is free at the home folder, and what should be, as metrics."""
+    required_mb: int = settings.values["disk_free_min_mb"].value
+    yield MetricSample("pitboss.disk.free", (), free_bytes(settings.home))
+    yield MetricSample("pitboss.disk.free.min", (), required_mb * MB)
 
 
 def free_space(settings: StackSettings) -> FreeSpace:

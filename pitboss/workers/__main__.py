@@ -6,11 +6,13 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
+from pitboss.embedded.free_space import disk_samples
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.shared_settings import adopt_stored
 from pitboss.setting_files import configure_dialects, read_currencies
-from pitboss.settings import read_settings, read_values, read_worker_settings
+from pitboss.settings import StackSettings, read_settings, read_values, read_worker_settings
 from pitboss.telemetry_settings import read_telemetry_settings
 from pitboss.workers import ALL_ROLES, READS_RAW
 from pitboss.workers.compose import compose
@@ -18,6 +20,13 @@ from runtime.kafka.app import PitbossApp
 from runtime.kafka.process import MB, run_worker
 from schemas.errors import UsageError
 from schemas.money import configure_currencies
+
+
+def _observe_disk(app: PitbossApp, settings: StackSettings) -> PitbossApp:
+    """Show what is free on the disk of the home folder, where telemetry is on."""
+    if app.telemetry is not None:
+        app.telemetry.meters.add_source(partial(disk_samples, settings))
+    return app
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         configure_dialects(worker)
         shared = await adopt_stored(runtime, worker)
         if role not in READS_RAW:
-            return compose(role, runtime, shared, telemetry)
+            return _observe_disk(compose(role, runtime, shared, telemetry), settings)
         from pitboss.ops.raw_topics import resolve_raw_topics
 
         raw = await resolve_raw_topics(runtime, worker)
@@ -58,7 +67,8 @@ def main(arguments: Sequence[str]) -> int:
             from pitboss.workers.checks import check_unsigned
 
             check_unsigned(worker, raw.providers, are_ours=not settings.uses_given_servers)
-        return compose(role, runtime, replace(shared, providers=raw.providers), telemetry)
+        app = compose(role, runtime, replace(shared, providers=raw.providers), telemetry)
+        return _observe_disk(app, settings)
 
     return run_worker(create, rss_max_bytes=rss_max_mb * MB)
 

@@ -49,12 +49,13 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
 
     app = create_faust_app(AppSettings("archive", runtime.broker))
     pause_s = min(PASS_EVERY_MAX_S, max(PASS_EVERY_MIN_S, settings.span_ms / 10_000))
-    app.supervise(ArchiveService(connect, find_topics, pause_s))
+    service = app.supervise(ArchiveService(connect, find_topics, pause_s))
 
-    def positions() -> Iterator[MetricSample]:
+    def samples() -> Iterator[MetricSample]:
+        yield MetricSample("pitboss.archive.passes", (), service.passes)
         for books in opened:
             for (topic, partition), offset in books.last_positions.items():
                 yield MetricSample("pitboss.archive.position", (topic, str(partition)), offset)
 
-    app.when_observed(lambda telemetry: telemetry.meters.add_source(positions))
+    app.when_observed(lambda telemetry: telemetry.meters.add_source(samples))
     return app

@@ -27,6 +27,8 @@ class ArchiveService(Service):
         self._list_topics = list_topics
         self._pause_s = pause_s
         self._stopping = threading.Event()
+        self.passes = 0
+        """Passes that ended without an error since the start."""
 
     @Service.task
     async def _archive(self) -> None:
@@ -43,6 +45,7 @@ class ArchiveService(Service):
             archiver.finish_planned()
             while not self._stopping.is_set():
                 archiver.archive(self._list_topics(), self._stopping.is_set)
+                self.passes += 1
                 self._stopping.wait(self._pause_s)
         finally:
             close()

@@ -263,6 +263,13 @@ METRICS: Final = (
         roles=("archive",),
     ),
     _counter(
+        "pitboss.archive.passes",
+        "{pass}",
+        "Passes over all archived partitions that ended without an error; they come every 30 s or "
+        "more often",
+        roles=("archive",),
+    ),
+    _counter(
         "pitboss.drift.checked",
         "{record}",
         "Records that were compared with their declared schema",
@@ -280,6 +287,12 @@ METRICS: Final = (
     _counter("process.cpu.time", "s", "CPU time of the worker, user and system"),
     _gauge("process.memory.usage", "By", "Resident memory of the worker"),
     _gauge("pitboss.worker.start.time", "s", "Epoch time at which the worker started"),
+    _gauge(
+        "pitboss.disk.free",
+        "By",
+        "Free space of the disk that holds PITBOSS_HOME, as the worker's account may use it",
+    ),
+    _gauge("pitboss.disk.free.min", "By", "PITBOSS_DISK_FREE_MIN_MB, in bytes"),
     _counter(
         "pitboss.telemetry.spans",
         "{span}",

@@ -36,6 +36,7 @@ WARN_EVERY_S: Final = 60.0
 
 KINDS: Final[Mapping[str, SpanKind]] = {
     "internal": SpanKind.INTERNAL,
+    "server": SpanKind.SERVER,
     "producer": SpanKind.PRODUCER,
     "consumer": SpanKind.CONSUMER,
 }

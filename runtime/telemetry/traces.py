@@ -1,7 +1,8 @@
-"""Which trace an event belongs to, and which traces are kept. Pure, and loads no library.
+"""Which trace an event belongs to, and which traces are kept. Pure; loads nothing of OpenTelemetry.
 
 A trace is that of the `traceparent` header (W3C Trace Context) of its raw record, which the
-normaliser hands on to the log and the ledger to outcome and balance. Without that header it is the
+normaliser hands on to the log and the unresolved topic, the resolver from there to the log, and the
+ledger to outcome and balance. Without that header it is the
 event's own id, so that every role names the same trace without a word between them. Ids of spans
 follow from the trace and the step: a step that is repeated after a crash is the same span again.
 """
@@ -11,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import re
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
+
+from schemas.events import Outcome
 
 TRACEPARENT: Final = "traceparent"
 SAMPLE_DEFAULT: Final = 0.01
@@ -22,6 +25,14 @@ LINKS_MAX: Final = 128
 _FORM: Final = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _RANDOM_BITS: Final = 56
 """W3C Trace Context level 2: the rightmost seven bytes of a trace id are random."""
+
+_KEPT_OUTCOMES: Final[Mapping[str, str]] = {
+    Outcome.EXISTS.value: "doubled",
+    Outcome.CONFLICT.value: "doubled",
+    Outcome.TOMBSTONED.value: "tombstoned",
+    Outcome.UNRESOLVED.value: "unresolved",
+    **{one.value: "refused" for one in Outcome if one.name.startswith("REFUSED_")},
+}
 
 _WINDOW: Final = 2_000
 _SLOW_RANK: Final = 0.99
@@ -50,6 +61,16 @@ def parse_traceparent(value: bytes) -> TraceParent:
         message = f"{value!r} is not a traceparent"
         raise ValueError(message)
     return TraceParent(int(match[1], 16), int(match[2], 16), bool(int(match[3], 16) & 1))
+
+
+def format_traceparent(trace_id: int, span_id: int, *, is_sampled: bool) -> bytes:
+    """Return the `traceparent` of a span; neither id is 0."""
+    return b"00-%032x-%016x-%02x" % (trace_id, span_id, is_sampled)
+
+
+def kept_for_outcome(outcome: str) -> str:
+    """Return why the trace of an attempt with this outcome is kept; empty where it need not be."""
+    return _KEPT_OUTCOMES.get(outcome, "")
 
 
 def trace_id_of(event_id: str) -> int:

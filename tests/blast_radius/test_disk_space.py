@@ -13,8 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from pitboss.cli.main import cli
+from pitboss.embedded.free_space import disk_samples
 from pitboss.embedded.processes import poll
 from pitboss.embedded.stack import ServerStatus, Stack
+from pitboss.settings import read_settings
+from runtime.telemetry.catalogue import BY_NAME
 from tests.support.stack_faults import kill_server
 
 PATIENCE_S = 60
@@ -63,6 +66,16 @@ def test_the_threshold_is_a_setting_for_status_and_doctor(pitboss, full_disk, mo
     monkeypatch.setenv("PITBOSS_DISK_FREE_MIN_MB", "500")
     assert disk_check()
     assert pitboss("status").exit_code == 0
+
+
+def test_workers_show_what_is_free_and_what_should_be(full_disk, monkeypatch):
+    monkeypatch.setenv("PITBOSS_DISK_FREE_MIN_MB", "500")
+    samples = {name: value for name, _, value in disk_samples(read_settings())}
+    assert samples == {
+        "pitboss.disk.free": 700 * 1024**2,
+        "pitboss.disk.free.min": 500 * 1024**2,
+    }
+    assert {name for name in samples if name not in BY_NAME} == set()
 
 
 @pytest.mark.integration

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import psycopg
 import pytest
 
@@ -24,6 +25,7 @@ from tests.support.ledger_events import deposit, house, leg, log_event, transact
 pytestmark = pytest.mark.integration
 
 
+PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 RAW = f"{raw_topic('adyen')}-0"
 
 
@@ -390,3 +392,58 @@ def test_a_barrier_is_passed_when_every_partition_has_reached_it():
     assert has_passed({"a-0": 3, "b-0": 0}, {"a-0": 3})
     assert not has_passed({"a-0": 3}, {"a-0": 2})
     assert not has_passed({"a-0": 3}, {})
+
+
+def traced(parked, *parents):
+    return [
+        msgspec.structs.replace(one, traceparent=parent)
+        for one, parent in zip(parked, parents, strict=True)
+    ]
+
+
+async def test_an_event_keeps_its_trace_while_it_waits(roles):
+    resolver, ledger, _ = roles
+    sent = []
+
+    async def append(records):
+        sent.extend(records)
+
+    resolver._append = append
+    await book(ledger, opened_deposit())
+    await resolver.park(0, 0, 2, traced(parked_events(notice("a"), notice("b")), PARENT, None))
+    await sweep(resolver)
+    assert [record[2:] for record in sent] == [((("traceparent", PARENT),),), ()]
+    assert not resolver._parents
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_the_trace_of_what_another_worker_has_parked_is_read_from_its_record(roles, is_away):
+    resolver, ledger, log = roles
+    sent, asked = [], []
+
+    async def append(records):
+        sent.extend(records)
+
+    async def read_parents(places):
+        asked.append(places)
+        if is_away:
+            raise Unavailable("no broker")
+        return {(0, 0): PARENT}
+
+    await book(ledger, opened_deposit())
+    await resolver.park(0, 0, 1, traced(parked_events(notice("a")), PARENT))
+    later = Resolver(
+        resolver._database,
+        append,
+        log,
+        topic=UNRESOLVED,
+        log_topic=TRANSACTIONS,
+        min_age_ms=0,
+        read_parents=read_parents,
+    )
+    later.take_over(resolver.epochs)
+    await later.park(0, 1, 2, traced(parked_events(notice("b"), start=1), PARENT))
+    await sweep(later)
+    assert asked == [[(0, 0)]]
+    with_trace = ((("traceparent", PARENT),),)
+    assert [record[2:] for record in sent] == [() if is_away else with_trace, with_trace]

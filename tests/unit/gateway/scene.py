@@ -9,6 +9,7 @@ from typing import Any
 from gateway.appender import AppendRefused, PendingAppend, Place
 from gateway.attempts import Attempts
 from gateway.calls import CallDesk
+from gateway.decisions.call_trace import CallTrace
 from gateway.decisions.reading import Received
 from gateway.decisions.routes import Route, RouteTable
 from gateway.decisions.sessions import PlayerSession, SessionKey
@@ -130,6 +131,7 @@ def signed_call(
     headers: Mapping[str, str] | None = None,
     nonce: int = 0,
     ends_s: int = 4_000_000_000,
+    trace: CallTrace | None = None,
 ) -> tuple[Route, Received]:
     writer, face = find_writers((provider,))[provider], DIALECTS[provider].face
     assert face is not None
@@ -141,4 +143,4 @@ def signed_call(
     route = TABLE.find(f"/{provider}{request.path}")
     assert route is not None
     sent = dict(request.headers) | dict(headers or {})
-    return route, Received("POST", "", request.content_type, sent, request.body, AT_MS)
+    return route, Received("POST", "", request.content_type, sent, request.body, AT_MS, trace)

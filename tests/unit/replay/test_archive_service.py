@@ -57,3 +57,16 @@ async def test_a_server_that_is_away_is_tried_again():
     await asyncio.to_thread(archiver.entered.wait, 20)
     await asyncio.wait_for(service.stop(), 20)
     assert len(attempts) == 3
+
+
+async def test_passes_are_counted_when_they_have_ended():
+    archiver = Scripted()
+    service = ArchiveService(lambda: (archiver, lambda: None), lambda: ["a"], 0.01)  # type: ignore[arg-type,return-value]
+    await service.start()
+    await asyncio.to_thread(archiver.entered.wait, 20)
+    assert service.passes == 0
+    archiver.let_go.set()
+    async with asyncio.timeout(20):
+        while service.passes < 2:  # noqa: ASYNC110 - a plain number
+            await asyncio.sleep(0.01)
+    await service.stop()

@@ -27,7 +27,9 @@ def test_hops_are_drawn_in_the_order_of_their_times():
         "  begins 2026-09-21T14:13:20.000Z",
     ]
     assert [line.split()[0] for line in lines[4:8]] == ["received", "raw", "log", "alert"]
-    assert "      20 ms" in lines[5]
+    assert "      20 ms      +20 " in lines[5]
+    assert "     100 ms      +80 " in lines[6]
+    assert "+" not in lines[4]
     assert lines[5].endswith("provider.hub88.raw.v1-0@4")
     assert lines[7].endswith("─● risk.alerts.v1-0@1  D01 high")
     assert lines[8:] == ["attempt 2 (again): EXISTS BOOKED", "note: x is away"]

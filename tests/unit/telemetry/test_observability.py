@@ -40,6 +40,35 @@ FAULTS = {
         "pitboss_normalise_records_total": "0+100x90",
         'pitboss_normalise_rejected_total{code="BAD_AMOUNT"}': "0x9 0+20x25 500x60",
     },
+    "PitbossDeadLetters": {
+        'pitboss_dead_letters_total{role="ledger",messaging_destination_name="t",code="c"}': "_x10 1x80",
+        'pitboss_dead_letters_total{role="normalise",messaging_destination_name="r",code="c"}': "0+1x90",
+    },
+    "PitbossSignatures": {
+        'pitboss_normalise_rejected_total{code="BAD_SIGNATURE"}': "0x9 0+6x25 150x60",
+        'pitboss_normalise_rejected_total{code="BAD_AMOUNT"}': "0+6x90",
+        'pitboss_gateway_endings_total{ending="decided"}': "0+100x90",
+    },
+    "PitbossProviderSilent": {
+        'pitboss_normalise_events_total{provider="a",version="1"}': "0+10x10 100x30 100+10x60",
+        'pitboss_normalise_events_total{provider="b",version="1"}': "0+10x90",
+        'pitboss_normalise_events_total{provider="c",version="1"}': "0x90",
+    },
+    "PitbossRefusals": {
+        'pitboss_ledger_outcomes_total{outcome="POSTED",reason="BOOKED"}': "0+10x90",
+        'pitboss_ledger_outcomes_total{outcome="REFUSED_FUNDS",reason="r"}': "0x9 0+20x25 500x60",
+    },
+    "PitbossGatewayUnavailable": {
+        'pitboss_gateway_endings_total{ending="decided"}': "0+100x90",
+        'pitboss_gateway_endings_total{ending="refused, unknown session"}': "0+100x90",
+        'pitboss_gateway_endings_total{ending="taken back"}': "0x9 0+20x25 500x60",
+        'pitboss_gateway_endings_total{ending="refused, the circuit is open"}': "0x9 0+20x25 500x60",
+    },
+    "PitbossArchiveBehind": {"pitboss_archive_passes_total": "0+1x5 5x30 5+1x60"},
+    "PitbossDiskLow": {
+        "pitboss_disk_free_bytes": "9x9 1x9 9x60",
+        "pitboss_disk_free_min_bytes": "5x90",
+    },
     "PitbossSeriesDropped": {'pitboss_telemetry_dropped_series_total{metric="m"}': "0x9 4x9 0x60"},
 }
 """For each alert, series with its fault after the first five minutes, at 30 s a value."""
@@ -139,7 +168,16 @@ def test_an_alert_fires_on_its_fault_and_clears_after_it(alert, tmp_path):
         samples = [{"labels": "{}", "value": value}]
         return {"expr": firing, "eval_time": f"{minutes}m", "exp_samples": samples}
 
-    times = {"PitbossPartitionWaits": 12, "PitbossRejections": 14, "PitbossDecisionsSlow": 12}
+    times = {
+        "PitbossPartitionWaits": 12,
+        "PitbossRejections": 14,
+        "PitbossDecisionsSlow": 12,
+        "PitbossSignatures": 14,
+        "PitbossGatewayUnavailable": 12,
+        "PitbossRefusals": 14,
+        "PitbossProviderSilent": 18,
+        "PitbossArchiveBehind": 16,
+    }
     case = {
         "rule_files": [str(FOLDER / "alerts.yml")],
         "evaluation_interval": "30s",

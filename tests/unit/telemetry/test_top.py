@@ -13,7 +13,7 @@ from rich.console import Console
 
 from pitboss.cli import top as top_module
 from pitboss.cli.main import cli
-from pitboss.cli.stack import EMPTY_STATE, list_waits
+from pitboss.cli.stack import EMPTY_STATE, format_lag, list_waits
 from pitboss.cli.top import TopFrame, build_table
 from pitboss.ops import worker_pages
 from pitboss.ops.installation import (
@@ -80,6 +80,25 @@ def test_the_table_shows_lag_readiness_restarts_and_waits():
         assert shown in text
     assert "oldest answer due 12.0 s" in text
     assert "no record waits for its answer" in printed(build_table(frame(1.0, role("drift")), {}))
+
+
+def test_a_role_without_partitions_has_a_row_and_long_reasons_are_cut():
+    pages = [WorkerPage("gateway", 1, 9475, answers=True, is_ready=True, cpu_s=2.0)]
+    why = f"UNAVAILABLE: the database is away: {'x' * 400}"
+    shown = build_table(frame(1.0, role("ledger", lag=1, age_s=1.0, waits=why), pages=pages), {})
+    lines = printed(shown).splitlines()
+    [gateway] = [line for line in lines if "gateway" in line]
+    assert "1/1" in gateway
+    assert "2.0" in gateway
+    [ledger] = [line for line in lines if "ledger" in line]
+    assert "the database is away" in ledger
+    assert "…" in ledger
+
+
+def test_what_is_behind_is_one_line_of_status():
+    roles = [role("ledger", lag=1_458, age_s=51.32), role("fraud"), role("drift", lag=2)]
+    assert format_lag(roles) == "ledger 1,458 records (51.3 s), drift 2 records"
+    assert format_lag([role("fraud")]) == "no role is behind"
 
 
 def test_waits_are_errors_but_for_pauses_and_stuck_records():
