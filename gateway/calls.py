@@ -188,7 +188,8 @@ class CallDesk:
             return self._unavailable(call)
         self._stats.endings["kept"] += 1
         # Of a wallet's call that cannot be read, its provider must know that.
-        return call.pending.reply() if route.face.waits else acknowledge(call)
+        is_answered = route.face.waits and call.pending.is_complete
+        return call.pending.reply() if is_answered else acknowledge(call)
 
     async def _join(self, first: WaitingCall, call: ReadCall) -> Reply:
         """Wait for the answer to the first attempt of the same transaction."""

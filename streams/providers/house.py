@@ -93,9 +93,13 @@ class House(Dialect):
         """Return outcome, reason, message, event id, and the balance as text in major units.
 
         A rejection has the outcome REJECTED, its code as the reason, and HTTP 400, or 401 for its
-        signature.
+        signature. A heartbeat, of which nothing is decided, has RECORDED.
         """
         del request
+        if not results:
+            message = "it is in the log, and nothing of it is decided"
+            response = {"outcome": "RECORDED", "reason": "NO_DECISION", "message": message}
+            return Reply(200, "application/json", msgspec.json.encode(response))
         [result] = results
         if isinstance(result, Rejected):
             forged = result.reason in {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE}

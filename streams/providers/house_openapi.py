@@ -21,12 +21,12 @@ _REF: Final = "#/components/schemas/{name}"
 
 
 class Decided(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The ledger's decision; `outcome` and `reason` are its own words."""
+    """The ledger's decision; `outcome` and `reason` are its own words, RECORDED of a heartbeat."""
 
     outcome: str
     reason: str
     message: str
-    event_id: str
+    event_id: str = ""
     currency: str | None = None
     balance: str | None = None
 
