@@ -35,6 +35,7 @@ from gateway.decisions.reading import (
     waits_for_outcome,
 )
 from gateway.decisions.routes import Route
+from gateway.questions import AnsweredVersions, QuestionDesk
 from gateway.settings import GatewaySettings
 from gateway.stats import GatewayStats
 from schemas.errors import PitbossError
@@ -61,8 +62,13 @@ class CallDesk:
         stats: GatewayStats,
         find_session: FindSession,
         providers: Collection[str],
+        questions: QuestionDesk | None = None,
+        versions: AnsweredVersions | None = None,
     ) -> None:
-        """Take what a call needs; nothing is started. `providers` are those that are served."""
+        """Take what a call needs; nothing is started. `providers` are those that are served.
+
+        `versions` are told of every answer, for `questions` to agree with.
+        """
         self._settings = settings
         self._dialects = dialects
         self._answers = answers
@@ -70,6 +76,8 @@ class CallDesk:
         self._attempts = attempts
         self._stats = stats
         self._find_session = find_session
+        self._questions = questions
+        self._versions = AnsweredVersions() if versions is None else versions
         self._open: set[WaitingCall] = set()
         self._places = Places(settings.in_flight_max, providers)
         self._players = TokenBuckets(settings.player_rate, settings.player_burst)
@@ -96,7 +104,9 @@ class CallDesk:
             return self._refuse(route, received, "refused, too many calls in flight")
         self._idle.clear()
         try:
-            return await self._answer(route, received)
+            return await self._answer_question(route, received) or await self._answer(
+                route, received
+            )
         except Exception:  # noqa: BLE001 - a provider gets its own error whatever fails here
             _LOG.exception("%s: a call failed", route.path)
             return self._refuse(route, received, "failed")
@@ -104,6 +114,11 @@ class CallDesk:
             self._places.give_back(route.provider)
             if not self._places.held:
                 self._idle.set()
+
+    def count_denied(self, provider: str, why: str) -> None:
+        """Count a call from where its provider does not call; it is not read."""
+        self._stats.calls[provider] += 1
+        self._stats.endings[f"refused, {why}"] += 1
 
     async def drain(self) -> None:
         """Refuse new calls, and return when those in progress are answered.
@@ -123,6 +138,11 @@ class CallDesk:
                     await self._idle.wait()
             except TimeoutError:
                 _LOG.warning("stopping with %d calls that have no answer", self._places.held)
+
+    async def _answer_question(self, route: Route, received: Received) -> Reply | None:
+        if self._questions is None or not route.call.asks:
+            return None
+        return await self._questions.answer(route, received)
 
     async def _answer(self, route: Route, received: Received) -> Reply:
         patience_ms = self._settings.patience_ms or route.face.patience_ms
@@ -169,7 +189,8 @@ class CallDesk:
             return self._unavailable(call)
         self._end(call.trace, KEPT)
         # Of a wallet's call that cannot be read, its provider must know that.
-        return call.pending.reply() if route.face.waits else acknowledge(call)
+        is_answered = route.face.waits and call.pending.is_complete
+        return call.pending.reply() if is_answered else acknowledge(call)
 
     async def _join(self, first: WaitingCall, call: ReadCall) -> Reply:
         """Wait for the answer to the first attempt of the same transaction."""
@@ -183,6 +204,7 @@ class CallDesk:
         call.record.set_place(record.partition, record.offset, record.timestamp)
         for outcome in outcomes:
             call.pending.add(outcome)
+        self._versions.note_outcomes(outcomes)
         self._end(call.trace, JOINED, outcomes)
         return call.pending.reply()
 
@@ -198,6 +220,7 @@ class CallDesk:
             self._attempts.expect(waiting)
             if await self._settle(waiting, deadline):
                 outcomes = waiting.outcomes
+                self._versions.note_outcomes(outcomes)
                 self._end(call.trace, DECIDED, outcomes)
                 return call.pending.reply()
             return self._unavailable(call)

@@ -14,6 +14,7 @@ from gateway.decisions.routes import RouteTable
 from gateway.decisions.sessions import PlayerSession, SessionKey
 from gateway.files import FileReader, FileSource, find_sources
 from gateway.outcomes import OutcomeReader
+from gateway.questions import AnsweredVersions, PlayerSource, QuestionDesk
 from gateway.server import GatewayServer
 from gateway.settings import GatewaySettings
 from gateway.stats import GatewayStats, GatewayStatsLogger
@@ -40,8 +41,14 @@ class Gateway:
     stats: GatewayStats
 
 
-def create_gateway(settings: GatewaySettings, dialects: Dialects = DIALECTS) -> Gateway:
+def create_gateway(
+    settings: GatewaySettings,
+    dialects: Dialects = DIALECTS,
+    players: PlayerSource | None = None,
+) -> Gateway:
     """Compose a gateway; nothing is connected or started.
+
+    Questions are answered from `players`; without them each gets its provider's error.
 
     Raises UsageError for keys that cannot be used, and where no provider is to be served.
     """
@@ -67,6 +74,7 @@ def create_gateway(settings: GatewaySettings, dialects: Dialects = DIALECTS) -> 
             attempts.deliver,
         )
     )
+    find_session, versions = _session_finder(settings.session_key), AnsweredVersions()
     desk = CallDesk(
         settings,
         dialects,
@@ -74,8 +82,10 @@ def create_gateway(settings: GatewaySettings, dialects: Dialects = DIALECTS) -> 
         appender,
         attempts,
         stats,
-        _session_finder(settings.session_key),
+        find_session,
         table.faces,
+        QuestionDesk(dialects, settings.keyring, players, versions, stats, find_session),
+        versions,
     )
     # The last to start and the first to stop: its calls need all the others.
     server = app.supervise(GatewayServer(settings, table, desk))

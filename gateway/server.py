@@ -16,9 +16,11 @@ from mode import Service
 
 from gateway.call_traces import CallTraces
 from gateway.calls import CallDesk, now_ms
+from gateway.decisions.access import FORWARDED_FOR, Caller, find_denial
 from gateway.decisions.reading import Received
 from gateway.decisions.routes import Route, RouteTable
 from gateway.settings import GatewaySettings
+from gateway.tls import TlsContexts, names_of
 from schemas.errors import UsageError
 from streams.providers.dialect import Reply
 from streams.providers.http_face import RECORD_BYTES_MAX
@@ -32,6 +34,7 @@ LINGERING_S: Final = 1.0
 _SERVER: Final = "pitboss"
 
 _NOT_FOUND: Final = Reply(404, "text/plain", b"no provider calls this path\n")
+_NOT_ALLOWED: Final = Reply(403, "text/plain", b"not from here\n")
 _NO_METHOD: Final = Reply(405, "text/plain", b"POST only\n")
 _TOO_LARGE: Final = Reply(413, "text/plain", b"the body is too large\n")
 _TOO_SLOW: Final = Reply(408, "text/plain", b"the body came too slowly\n")
@@ -50,6 +53,7 @@ class GatewayServer(Service):
         self._desk = desk
         self._listener: asyncio.Server | None = None
         self._server: web.Server | None = None
+        self._contexts: TlsContexts | None = None
         self.on_answered: Callable[[str, int, float], None] | None = None
         """Called with the provider, the status and the seconds of each answered call."""
         self.traces: CallTraces | None = None
@@ -69,9 +73,18 @@ class GatewayServer(Service):
             max_line_size=HEADER_BYTES_MAX,
             max_field_size=HEADER_BYTES_MAX,
         )
-        host, port = self._settings.host, self._settings.port
+        host, port, tls = self._settings.host, self._settings.port, self._settings.tls
+        self._contexts = None if tls is None else TlsContexts(tls)
+        context = None if self._contexts is None else self._contexts.listening
         try:
-            self._listener = await loop.create_server(server, host, port, backlog=BACKLOG)
+            self._listener = await loop.create_server(
+                server,
+                host,
+                port,
+                backlog=BACKLOG,
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else self._settings.body_timeout_s,
+            )
         except OSError as error:
             raise UsageError(
                 f"the gateway cannot listen on {host}:{port}: {error}; set another "
@@ -90,6 +103,12 @@ class GatewayServer(Service):
         self._server.pre_shutdown()
         await self._desk.drain()
         await self._server.shutdown(1.0)
+
+    @property
+    def contexts(self) -> TlsContexts:
+        """The contexts of TLS, once started with it."""
+        assert self._contexts is not None, "this server speaks plain HTTP"
+        return self._contexts
 
     def _make_request(
         self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
@@ -111,11 +130,14 @@ class GatewayServer(Service):
             status=reply.status,
             headers={"Content-Type": reply.content_type, "Server": _SERVER},
         )
-        if self._desk.is_draining or reply in {_TOO_LARGE, _TOO_SLOW}:
+        if self._desk.is_draining or reply in {_TOO_LARGE, _TOO_SLOW, _NOT_ALLOWED}:
             response.force_close()
         return response
 
     async def _reply_to(self, request: web.BaseRequest, route: Route, query: str) -> Reply:
+        if (denial := self._find_denial(request, route.provider)) is not None:
+            self._desk.count_denied(route.provider, denial)
+            return _NOT_ALLOWED
         if request.method != "POST":
             return _NO_METHOD
         at_ms = now_ms()
@@ -130,6 +152,18 @@ class GatewayServer(Service):
         if trace is not None and self.traces is not None:
             self.traces.finish(trace, route, reply.status)
         return reply
+
+    def _find_denial(self, request: web.BaseRequest, provider: str) -> str | None:
+        rules = self._settings.access
+        if provider not in rules.providers:
+            return None
+        transport = request.transport
+        if transport is None:
+            return "gone"
+        peer = transport.get_extra_info("peername")
+        names = names_of(transport.get_extra_info("peercert"))
+        caller = Caller(str(peer[0]) if peer else "", names)
+        return find_denial(rules, provider, caller, request.headers.getall(FORWARDED_FOR, []))
 
     async def _read_body(self, request: web.BaseRequest, bytes_max: int) -> bytes | Reply:
         """Return the body, or the answer to one that is too large or comes too slowly."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.decisions.access import AccessRules
+from gateway.tls import TlsFiles
 from runtime.security import BrokerAddress
 
 PORT_DEFAULT: Final = 8088
@@ -34,6 +36,9 @@ class GatewaySettings:
     connector: str = "gateway"
     files_folder: Path | None = None
     """Where bank statements and reports are put; None: no files are read."""
+    tls: TlsFiles | None = None
+    """None: plain HTTP, for a proxy before it."""
+    access: AccessRules = field(default_factory=AccessRules)
     in_flight_max: int = 20_000
     """Calls that wait at the same time; more are answered at once as unavailable."""
     player_rate: float = 20.0

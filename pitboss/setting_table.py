@@ -212,10 +212,55 @@ SETTINGS: Final = (
         "gateway_host",
         SettingType.TEXT,
         "`gateway`",
-        "Address that the gateway listens on. It speaks plain HTTP: put a proxy that speaks TLS "
-        "before any address that is not loopback",
+        "Address that the gateway listens on. Without TLS put a proxy that "
+        "speaks it before any address that is not loopback",
         "10.0.0.5",
         default="127.0.0.1",
+    ),
+    Setting(
+        "gateway_tls_cert",
+        SettingType.PATH,
+        "`gateway`",
+        "PEM file of the gateway's certificate with its chain, for TLS. Set both or neither of "
+        "this and `PITBOSS_GATEWAY_TLS_KEY`; both are read anew when they change",
+        "/run/secrets/gateway.pem",
+        default_text="none: plain HTTP",
+    ),
+    Setting(
+        "gateway_tls_key",
+        SettingType.PATH,
+        "`gateway`",
+        "PEM file of the private key of that certificate, without a password",
+        "/run/secrets/gateway.key",
+        default_text="none",
+    ),
+    Setting(
+        "gateway_tls_client_ca",
+        SettingType.PATH,
+        "`gateway`",
+        "PEM file of the authorities that may sign the certificates of providers; read anew when "
+        "it changes",
+        "/run/secrets/providers-ca.pem",
+        default_text="none: no provider is asked for a certificate",
+    ),
+    Setting(
+        "gateway_access_file",
+        SettingType.PATH,
+        "`gateway`",
+        "TOML file of who may call for each provider, by address and by certificate, and of the "
+        "proxies whose `X-Forwarded-For` is believed. See "
+        "[gateway.md](../howto/gateway.md#who-may-call)",
+        "/etc/pitboss/access.toml",
+        default_text="none: anyone who reaches the gateway and can sign",
+    ),
+    Setting(
+        "gateway_database",
+        SettingType.URL,
+        "`gateway`",
+        "A copy of the ledger's database (a hot standby) that questions are answered from. A "
+        "question waits until it has what its provider was answered before",
+        "postgresql://pitboss:secret@standby:5432/postgres",
+        default_text="`PITBOSS_DATABASE`",
     ),
     Setting(
         "gateway_brands",

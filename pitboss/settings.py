@@ -172,6 +172,8 @@ def show_values(settings: StackSettings) -> dict[str, str]:
                 shown[name] = ",".join(sorted(names)) or PARK_NONE
             case dict() as brands if given.setting.type is SettingType.BRANDS:
                 shown[name] = format_brands(brands)
+            case str() as url if name == "gateway_database":
+                shown[name] = without_password(url)
             case _ if name in SECRETS:
                 shown[name] = "***"
             case dict() as amounts:

@@ -86,9 +86,10 @@ def make_request(
 
 
 def path_of(face: HttpFace, operation: str) -> str:
-    """Return the path that an operation is sent to; of a face with one call, that one."""
-    for call in face.calls:
-        if operation in call.operations or len(face.calls) == 1:
-            return call.path
+    """Return the path that an operation or a question is sent to."""
+    calls = [call for call in face.calls if operation in {*call.operations, *call.asks}]
+    # A face with one call has words of all kinds for what comes there.
+    if calls or len(face.calls) == 1:
+        return (calls or face.calls)[0].path
     message = f"no call of the face has the operation {operation!r}"
     raise ValueError(message)

@@ -23,6 +23,7 @@ from pitboss.lab_package import requiring_lab
 from pitboss.settings import read_settings, read_worker_settings
 from schemas.errors import Unavailable, UsageError, suggest
 from schemas.money import amount_from_text, minor_units
+from streams.providers.house_openapi import make_document
 from streams.providers.registry import DIALECTS
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -44,12 +45,13 @@ def routes(base_url: str, as_json: bool) -> None:
     """Show the URL of every call, to give to each provider.
 
     A URL is made of the settings: the brands of PITBOSS_GATEWAY_BRANDS and the providers of
-    PITBOSS_PROVIDERS. Behind the table stands for how long a call may wait, and how it is signed.
+    PITBOSS_PROVIDERS. Questions (balances, sessions) have a question mark. Behind them stands for
+    how long a call may wait, and how it is signed.
     """
     door, worker = read_gateway_settings(), read_worker_settings()
     names = worker.providers if worker.providers != frozenset({"all"}) else None
     base = base_url.rstrip("/") or _address(door)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "provider": route.provider,
             "brand": route.brand or "default",
@@ -58,6 +60,7 @@ def routes(base_url: str, as_json: bool) -> None:
             "url": base + route.path,
             "content_type": route.face.content_type,
             "operations": list(route.call.operations),
+            "asks": list(route.call.asks),
             "needs_session": route.call.needs_session,
             "waits": "decision" if route.face.waits else "append",
             "patience_ms": door.patience_ms or route.face.patience_ms,
@@ -72,9 +75,26 @@ def routes(base_url: str, as_json: bool) -> None:
         return
     table = screen.table(*_COLUMNS)
     for row in rows:
-        shown = {**row, "operations": ", ".join(row["operations"])}  # type: ignore[arg-type]
+        words = [*row["operations"], *(f"{word}?" for word in row["asks"])]
+        shown = {**row, "operations": ", ".join(words)}
         table.add_row(*[str(shown[column]) for column in _COLUMNS])
     screen.show(table)
+
+
+@gateway.command()
+@click.option(
+    "--base-url", default="", help="What stands before the paths; by default host and port."
+)
+def openapi(base_url: str) -> None:
+    """Print the OpenAPI document of the house's own API, as JSON.
+
+    Deposits, withdrawals, adjustments, bonuses, player states, and the balance of a player.
+    """
+    door = read_gateway_settings()
+    base = (base_url.rstrip("/") or _address(door)) + base_path(
+        "house", next(iter(door.brands), "")
+    )
+    click.echo(json.dumps(make_document(base), indent=1))
 
 
 @gateway.command()
@@ -136,9 +156,10 @@ def try_call(
 ) -> None:
     """Make one call as its provider would, and print it as a line of curl with its answer.
 
-    OPERATION is bet, win, rollback or another verb of the sandbox that the provider knows. The
-    sandbox's keys are those of `pitboss sandbox`; the gateway believes them where its keys file has
-    them (`pitboss sandbox keyring`), or has no key of the provider.
+    OPERATION is bet, win, rollback or another verb of the sandbox that the provider knows, or one
+    of its questions, as balance (`pitboss gateway routes` shows them). The sandbox's keys are those
+    of `pitboss sandbox`; the gateway believes them where its keys file has them (`pitboss sandbox
+    keyring`), or has no key of the provider.
     """
     door = read_gateway_settings()
     with requiring_lab("`pitboss gateway try`"):
@@ -161,6 +182,7 @@ def _sign(
 ) -> Any:
     from lab.conformance.calls import CallOrder, make_intent, make_request
     from lab.conformance.intents import Verb
+    from lab.conformance.questions import questions_of
     from lab.conformance.writers.find import find_writers
     from lab.conformance.writers.ids import Ids
     from lab.conformance.writers.writer import Sending
@@ -168,9 +190,11 @@ def _sign(
     face, writer = DIALECTS[provider].face, find_writers((provider,)).get(provider)
     if face is None or writer is None:
         raise UsageError(f"{provider} calls nothing over HTTP: its messages are files")
+    if operation in questions_of(face):
+        return _sign_question(provider, operation, order, key_file, door)
     verbs = {verb.value: verb for verb in writer.says}
     if operation not in verbs:
-        known = ", ".join(sorted(verbs))
+        known = ", ".join([*sorted(verbs), *questions_of(face)])
         raise UsageError(
             f"{provider} does not know {operation!r}{suggest(operation, verbs)}; it knows {known}"
         )
@@ -193,6 +217,21 @@ def _sign(
         return make_request(writer, face, make_intent(writer, call), sending, secrets)
     except (AssertionError, ValueError, KeyError, AttributeError) as error:
         raise UsageError(f"no {operation} of {provider} can be written so: {error}") from error
+
+
+def _sign_question(
+    provider: str, word: str, order: _Order, key_file: Path | None, door: DoorSettings
+) -> Any:
+    from random import SystemRandom
+
+    from lab.conformance.questions import QuestionOrder, make_question
+
+    face = DIALECTS[provider].face
+    assert face is not None
+    token = order.token or _make_token(order, door.session_key is not None, door)
+    at_ms, nonce = time.time_ns() // 1_000_000, SystemRandom().getrandbits(128)
+    asks = QuestionOrder(word, order.player, order.currency, token, at_ms, nonce)
+    return make_question(provider, face, asks, _secrets_of(provider, key_file))
 
 
 def _make_token(order: _Order, is_needed: bool, door: DoorSettings) -> str:
@@ -234,7 +273,8 @@ def _session_key(door: DoorSettings) -> SessionKey:
 
 
 def _address(door: DoorSettings) -> str:
-    return f"http://{door.host}:{PORT_DEFAULT if door.port is None else door.port}"
+    scheme = "http" if door.tls is None else "https"
+    return f"{scheme}://{door.host}:{PORT_DEFAULT if door.port is None else door.port}"
 
 
 def _curl_line(url: str, headers: Mapping[str, str], body: bytes) -> str:

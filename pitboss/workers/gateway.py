@@ -6,6 +6,7 @@ import logging
 
 from gateway.handler import create_gateway
 from gateway.settings import PORT_DEFAULT, GatewaySettings
+from ledger_sink.queries.current_player import PlayerPool
 from pitboss.gateway_settings import read_gateway_settings
 from pitboss.setting_files import read_keyring
 from pitboss.settings import Runtime, WorkerSettings
@@ -39,5 +40,13 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         player_burst=2 * door.player_rate,
         provider_rate=door.provider_rate,
         files_folder=door.files_folder,
+        tls=door.tls,
+        access=door.access,
     )
-    return create_gateway(settings).app
+    players = PlayerPool(
+        door.read_database or runtime.database_url, runtime.prefix + "pitboss.gateway"
+    )
+    app = create_gateway(settings, players=players).app
+    # It stops after the server, which answers what is in progress.
+    app.supervise(players, is_first=True)
+    return app

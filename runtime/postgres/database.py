@@ -102,13 +102,30 @@ class Database:
         database what is true. Raises UsageError where the tables are older than this code, and
         InvariantBroken for what would fail again and again: DataRefused for a value of its own.
         """
+        async with self._session() as connection:
+            async with connection.transaction():
+                yield connection
+            _check_open(connection)
+
+    async def read(
+        self, statement: LiteralString, parameters: Mapping[str, Any] | None = None
+    ) -> list[Any]:
+        """Return the rows of one SELECT: one round, without a transaction around it.
+
+        Raises as `transaction` does.
+        """
+        async with self._session() as connection:
+            cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchall()
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """Wait for the connection, and give errors in the block our policy."""
         async with self._turn:
             connection = await self._open()
             silence = self._limit_silence(connection)
             try:
-                async with connection.transaction():
-                    yield connection
-                _check_open(connection)
+                yield connection
             except psycopg.errors.ReadOnlySqlTransaction as error:
                 if is_read_only(self._role):
                     raise self._translate(error, connection) from error

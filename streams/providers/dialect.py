@@ -21,6 +21,7 @@ from schemas.events import Cause, Leg, Reference, WalletOutcome
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from schemas.topics import DAY_MS
 from streams.providers.http_face import HttpFace
+from streams.providers.questions import PlayerStatus, Question, QuestionReader
 
 ROLLBACK_PRECEDED: Final = "ROLLBACK_PRECEDED"
 """The ledger's reason for an event whose rollback preceded it.
@@ -197,6 +198,26 @@ class Dialect(ABC):
         """
         return self.answer_unavailable(request)
 
+    def question_reader(self, material: KeyMaterial | None) -> QuestionReader:
+        """Return a reader of the questions among the calls, which checks signatures as `reader`.
+
+        The default is for providers that ask nothing. Raises UsageError for key material that
+        cannot be used.
+        """
+        del material
+        return _read_no_question
+
+    def answer_question(
+        self, request: RawRecord, question: Question, status: PlayerStatus
+    ) -> Reply:
+        """Return the response to a question; a restriction is named in the provider's words.
+
+        Needed only where the face has calls that ask. A rejected question is answered by `answer`,
+        one that cannot be answered now by `answer_unavailable`.
+        """
+        del question, status
+        return self.answer_unavailable(request)
+
     def split_file(self, value: bytes) -> list[FilePart]:
         """Return the raw records that a file becomes: one if it fits FILE_PART_BYTES_MAX.
 
@@ -217,6 +238,11 @@ class Dialect(ABC):
         May raise anything for a broken body.
         """
         return value
+
+
+def _read_no_question(record: RawRecord, headers: Headers) -> list[Question]:
+    del record, headers
+    return []
 
 
 def require_key(material: KeyMaterial, name: str, provider: str) -> str:

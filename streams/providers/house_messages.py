@@ -6,7 +6,7 @@ There is one class per operation, with its leg, reference and cause.
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Final, Literal, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -61,6 +61,14 @@ class HouseMessage(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_fiel
     def cause(self) -> Cause | None:
         """Return who or what caused the message; None where it carries no cause."""
         return None
+
+
+class BalanceQuestion(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A question for the balance of a player; without a currency, of the only wallet."""
+
+    player_id: Id
+    at: Instant
+    currency: CurrencyText | None = None
 
 
 class _OfPlayer(HouseMessage, frozen=True, gc=False, kw_only=True):
@@ -403,3 +411,7 @@ _Body: TypeAlias = (
 )
 BODY: Final[msgspec.json.Decoder[_Body]] = msgspec.json.Decoder(_Body)
 """The decoder of all of them; the tag of the class is its operation."""
+
+MESSAGES: Final[tuple[type[HouseMessage], ...]] = get_args(_Body)
+OPERATIONS: Final = tuple(str(message.__struct_config__.tag) for message in MESSAGES)
+"""Every operation, in the order of this file."""

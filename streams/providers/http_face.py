@@ -33,14 +33,16 @@ SessionToken: TypeAlias = Callable[[bytes], str | None]
 class HttpCall:
     """One call: its path behind the base URL (empty: the base itself), and what comes there.
 
-    `operations` are the provider's words. All calls are POST: no provider here uses another method.
+    `operations` are the provider's words for what moves money or a state, `asks` those for
+    questions (a balance, a session). All calls are POST: no provider here uses another method.
     `needs_session`: whether player or currency of the message are those of the session whose token
     it bears.
     """
 
     path: str
-    operations: tuple[str, ...]
+    operations: tuple[str, ...] = ()
     needs_session: bool = False
+    asks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
-from schemas.events import Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
+from schemas.events import Amount, Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of
 from schemas.policies import LedgerPolicy
 from streams.providers.dialect import (
@@ -52,6 +52,7 @@ from streams.providers.fields import (
     text_of,
 )
 from streams.providers.http_face import HttpCall, HttpFace
+from streams.providers.questions import UNKNOWN_PLAYER, PlayerStatus, Question, QuestionReader
 from streams.providers.references import id_or_none
 from streams.providers.signatures import RsaSha256
 
@@ -59,9 +60,12 @@ AMOUNT_SCALE: Final = 5
 SIGNATURE_HEADER: Final = "x-hub88-signature"
 
 _OPERATIONS: Final = {b"bet": "bet", b"win": "win", b"rollback": "rollback"}
+_QUESTIONS: Final = ("info", "balance")
 _KINDS: Final = {"bet": Kind.BET.value, "win": Kind.WIN.value}
+_Matcher: TypeAlias = Callable[[bytes, bytes], bool]
 _TRUE: Final = (True, "true")
 _FALSE: Final = (False, "false")
+_NOTHING: Final = Amount(0, 0)
 _VALID: Final = SignatureVerdict.VALID.value
 _NOT_CHECKED: Final = SignatureVerdict.NOT_CHECKED.value
 
@@ -125,7 +129,13 @@ class _Echo(msgspec.Struct, frozen=True, gc=False):
     currency: Any = None
 
 
+class _Hub88Question(msgspec.Struct, frozen=True, gc=False):
+    user: Id
+    currency: CurrencyText | None = None
+
+
 _BODY: Final = msgspec.json.Decoder(_Hub88Request)
+_QUESTION: Final = msgspec.json.Decoder(_Hub88Question)
 _META: Final[msgspec.json.Decoder[_Meta | None]] = msgspec.json.Decoder(_Meta | None)
 _ECHO: Final = msgspec.json.Decoder(_Echo)
 
@@ -154,7 +164,10 @@ class Hub88(Dialect):
     version: ClassVar[str] = "1"
     decides: ClassVar[frozenset[str]] = frozenset({"bet"})
     face: ClassVar[HttpFace | None] = HttpFace(
-        tuple(HttpCall(f"/transaction/{name}", (name,)) for name in _OPERATIONS.values()),
+        (
+            *(HttpCall(f"/transaction/{name}", (name,)) for name in _OPERATIONS.values()),
+            *(HttpCall(f"/user/{name}", asks=(name,)) for name in _QUESTIONS),
+        ),
         signature_headers=(SIGNATURE_HEADER,),
         signs_bytes=True,
     )
@@ -174,27 +187,20 @@ class Hub88(Dialect):
 
         Needs `public_key_pem`.
         """
-        matches = None
-        if material is not None:
-            matches = RsaSha256(require_key(material, "public_key_pem", self.provider)).matches
-        return partial(self._read, matches)
+        return partial(self._read, self._matcher(material))
 
-    def _read(
-        self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers
-    ) -> list[Item]:
+    def question_reader(self, material: KeyMaterial | None) -> QuestionReader:
+        """Return a reader of `/user/info` and `/user/balance`, signed as all calls are."""
+        return partial(_read_question, self._matcher(material))
+
+    def _matcher(self, material: KeyMaterial | None) -> _Matcher | None:
+        if material is None:
+            return None
+        return RsaSha256(require_key(material, "public_key_pem", self.provider)).matches
+
+    def _read(self, matches: _Matcher | None, record: RawRecord, headers: Headers) -> list[Item]:
         value = record.value or b""
-        verdict = _NOT_CHECKED
-        if matches is not None:
-            signature = headers.get(SIGNATURE_HEADER)
-            if not signature:
-                raise Rejected(
-                    RejectCode.MISSING_SIGNATURE, f"the header {SIGNATURE_HEADER} is missing"
-                )
-            if not matches(value, signature):
-                raise Rejected(
-                    RejectCode.BAD_SIGNATURE, f"{SIGNATURE_HEADER} does not sign this body"
-                )
-            verdict = _VALID
+        verdict = _verdict(matches, value, headers)
         try:
             operation = _operation_of(headers)
             body = read_json(_BODY, value)
@@ -276,6 +282,23 @@ class Hub88(Dialect):
         response = {"user": echo.user, "status": _UNKNOWN, "request_uuid": echo.request_uuid}
         return Reply(200, "application/json", msgspec.json.encode(response))
 
+    def answer_question(
+        self, request: RawRecord, question: Question, status: PlayerStatus
+    ) -> Reply:
+        """Return `{user, status, request_uuid}`, for `/user/balance` with currency and balance.
+
+        A player of whom nothing is known has RS_ERROR_UNKNOWN: the document names no status. What
+        else `/user/info` may say of a person (country, birth date …) is not known here.
+        """
+        word = _OK if status.outcome == Outcome.POSTED else _STATUSES.get(status.outcome, _UNKNOWN)
+        echo = _read_echo(request.value or b"")
+        response = {"user": echo.user, "status": word, "request_uuid": echo.request_uuid}
+        is_known = status.outcome != UNKNOWN_PLAYER and status.balance_minor is not None
+        if question.word == "balance" and is_known:
+            balance = _units(status.balance_minor or 0, status.scale)
+            response |= {"currency": status.currency, "balance": balance}
+        return Reply(200, "application/json", msgspec.json.encode(response))
+
     def _status(self, result: WalletOutcome | Rejected) -> str:
         if isinstance(result, Rejected):
             return _STATUSES_OF_REJECTIONS.get(result.reason, _UNKNOWN)
@@ -284,6 +307,29 @@ class Hub88(Dialect):
         if result.reason == ROLLBACK_PRECEDED:
             return _UNKNOWN  # the rollback came first: no money moved, so it must not be played
         return _STATUSES.get(result.outcome, _UNKNOWN)
+
+
+def _verdict(matches: _Matcher | None, value: bytes, headers: Headers) -> str:
+    if matches is None:
+        return _NOT_CHECKED
+    signature = headers.get(SIGNATURE_HEADER)
+    if not signature:
+        raise Rejected(RejectCode.MISSING_SIGNATURE, f"the header {SIGNATURE_HEADER} is missing")
+    if not matches(value, signature):
+        raise Rejected(RejectCode.BAD_SIGNATURE, f"{SIGNATURE_HEADER} does not sign this body")
+    return _VALID
+
+
+def _read_question(matches: _Matcher | None, record: RawRecord, headers: Headers) -> list[Question]:
+    _, is_question, word = (headers.get("http-path") or b"").rpartition(b"/user/")
+    if not is_question or word.decode(errors="replace") not in _QUESTIONS:
+        return []
+    value = record.value or b""
+    _verdict(matches, value, headers)
+    body = read_json(_QUESTION, value)
+    currency = None if body.currency is None else currency_of(_NOTHING, body.currency)
+    is_balance = word == b"balance"
+    return [Question(word.decode(), text_of(body.user, "user"), currency, needs_wallet=is_balance)]
 
 
 def _operation_of(headers: Headers) -> str:

@@ -48,6 +48,7 @@ from streams.providers.fields import (
     text_of,
 )
 from streams.providers.http_face import HttpCall, HttpFace
+from streams.providers.questions import PlayerStatus, Question, QuestionReader
 from streams.providers.references import id_or_none
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, header_id
@@ -61,6 +62,8 @@ _OPERATIONS: Final = {
     b"rollback": "rollback",
     b"bonusWin": "bonusWin",
 }
+_AUTH: Final = "auth"
+_QUESTIONS: Final = (_AUTH, "balance")
 _HEX: Final = "[0-9a-fA-F]"
 _UUID7: Final = re.compile(
     f"({_HEX}{{8}})-({_HEX}{{4}})-7{_HEX}{{3}}-[89abAB]{_HEX}{{3}}-{_HEX}{{12}}"
@@ -110,6 +113,12 @@ _OF_OUTCOME: Final[dict[str, int]] = {
     **dict.fromkeys((Outcome.REFUSED_BLOCKED, Outcome.REFUSED_LIMIT), _VALIDATION),
     **dict.fromkeys((Outcome.REFUSED_CURRENCY, Outcome.REFUSED_EXPIRED), _VALIDATION),
 }
+_REFUSED: Final[dict[str, str]] = {
+    Outcome.REFUSED_BLOCKED: "The account is blocked.",
+    Outcome.REFUSED_LIMIT: "A limit of the player allows no bet.",
+    Outcome.REFUSED_CURRENCY: "The player has no wallet in this currency.",
+}
+"""Texts of the validation error for restrictions that have no code."""
 _OF_REJECTION: Final = {
     RejectCode.MISSING_SIGNATURE: _SECRET_WRONG,
     RejectCode.BAD_SIGNATURE: _SECRET_WRONG,
@@ -126,11 +135,17 @@ class _HundredHPRequest(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     promo_id: OptionalId = None
 
 
+class _HundredHPQuestion(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    session_id: Annotated[str, Meta(min_length=1, max_length=255)]
+    secret: str | None = None
+
+
 class _SessionEcho(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     session_id: str | None = None
 
 
 _BODY: Final = msgspec.json.Decoder(_HundredHPRequest)
+_QUESTION_BODY: Final = msgspec.json.Decoder(_HundredHPQuestion)
 _SESSION_BODY: Final = msgspec.json.Decoder(_SessionEcho)
 
 
@@ -158,9 +173,12 @@ class HundredHP(Dialect):
     version: ClassVar[str] = "2.7"
     decides: ClassVar[frozenset[str]] = frozenset({"withdrawal"})
     face: ClassVar[HttpFace | None] = HttpFace(
-        tuple(
-            HttpCall(f"/{name}", (name,), needs_session=name not in _ENDINGS)
-            for name in _OPERATIONS.values()
+        (
+            *(
+                HttpCall(f"/{name}", (name,), needs_session=name not in _ENDINGS)
+                for name in _OPERATIONS.values()
+            ),
+            *(HttpCall(f"/{name}", needs_session=True, asks=(name,)) for name in _QUESTIONS),
         ),
         session_token=read_session_token,
     )
@@ -177,10 +195,16 @@ class HundredHP(Dialect):
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader that compares the body's `secret`. Needs `secret`."""
-        secret = None
-        if material is not None:
-            secret = require_key(material, "secret", self.provider).encode()
-        return partial(self._read, secret)
+        return partial(self._read, self._secret(material))
+
+    def question_reader(self, material: KeyMaterial | None) -> QuestionReader:
+        """Return a reader of /auth and /balance, which bear the same secret."""
+        return partial(_read_question, self._secret(material))
+
+    def _secret(self, material: KeyMaterial | None) -> bytes | None:
+        if material is None:
+            return None
+        return require_key(material, "secret", self.provider).encode()
 
     def redact(self, value: bytes) -> bytes:
         """Return the body without its secret."""
@@ -267,6 +291,30 @@ class HundredHP(Dialect):
         del request
         return self._error(_SESSION, "")
 
+    def answer_question(
+        self, request: RawRecord, question: Question, status: PlayerStatus
+    ) -> Reply:
+        """Return `{userId, currency, balance}`, for /auth with `userName` and `status`.
+
+        /auth is answered for a blocked player too: `status` is "blocked" then, and the balance of
+        one is refused as a bet is.
+        """
+        del request
+        is_auth = question.word == _AUTH
+        is_blocked = status.outcome == Outcome.REFUSED_BLOCKED
+        if status.outcome != Outcome.POSTED and not (is_auth and is_blocked):
+            code = _OF_OUTCOME.get(status.outcome, _SESSION)
+            return self._error(code, _REFUSED.get(status.outcome, ""))
+        response = {
+            "userId": status.player_id,
+            "currency": status.currency,
+            "balance": _balance(status.balance_minor or 0, status.scale),
+        }
+        if is_auth:
+            response["userName"] = status.player_id
+            response["status"] = "blocked" if is_blocked else "active"
+        return Reply(200, "application/json", msgspec.json.encode(response))
+
     def _error(self, code: int, data: str) -> Reply:
         response: dict[str, Any] = {"data": data, "message": _MESSAGES[code], "errCode": code}
         return Reply(
@@ -285,6 +333,15 @@ def _operation_of(headers: Headers) -> str:
             RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction"
         )
     return operation
+
+
+def _read_question(secret: bytes | None, record: RawRecord, headers: Headers) -> list[Question]:
+    word = (headers.get("http-path") or b"").rpartition(b"/")[2].decode(errors="replace")
+    if word not in _QUESTIONS:
+        return []
+    body = read_json(_QUESTION_BODY, record.value or b"")
+    _verdict(secret, body.secret)
+    return [Question(word, token=body.session_id, needs_session=True)]
 
 
 def _verdict(secret: bytes | None, given: str | None) -> str:

@@ -7,16 +7,17 @@ in a replay, a record gets the same verdict. Only a key that is revoked was neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected, UsageError
 from streams.providers.dialect import Dialect, Headers, Item, KeyMaterial, Reader
 from streams.providers.fields import seen_at
+from streams.providers.questions import QuestionReader
 from streams.providers.registry import Dialects
 from streams.providers.times import ms_of_text
 from streams.providers.versions import VersionState
@@ -30,6 +31,7 @@ signs nothing, whenever it was seen.
 """
 
 Keyring: TypeAlias = Mapping[str, KeyEntry]
+_MakeReader: TypeAlias = Callable[[KeyMaterial | None], Reader]
 
 _OURS: Final = frozenset({"id", "valid_from", "valid_until", "revoked"})
 _EVER: Final = 2**63 - 1
@@ -55,9 +57,19 @@ def reader_of(dialect: Dialect, entry: KeyEntry | None) -> Reader:
     signs is BAD_SIGNATURE, and its detail names that key. Raises UsageError for an entry that
     cannot be used, never showing what it holds.
     """
+    return _with_keys(dialect.provider, dialect.reader, entry)
+
+
+def question_reader_of(dialect: Dialect, entry: KeyEntry | None) -> QuestionReader:
+    """Return the dialect's reader of questions, under the same keys as `reader_of`."""
+    make = cast("_MakeReader", dialect.question_reader)
+    return cast("QuestionReader", _with_keys(dialect.provider, make, entry))
+
+
+def _with_keys(provider: str, make: _MakeReader, entry: KeyEntry | None) -> Reader:
     if entry is None or isinstance(entry, Mapping):
-        return dialect.reader(entry)
-    keys = sorted(_keys(dialect, entry), key=lambda key: (-key.from_ms, key.id))
+        return make(entry)
+    keys = sorted(_keys(provider, make, entry), key=lambda key: (-key.from_ms, key.id))
     return partial(_read, keys)
 
 
@@ -91,8 +103,8 @@ def unchecked_providers(keyring: Keyring, dialects: Dialects) -> list[str]:
     return sorted(name for name in live - keyring.keys() if requires_key(dialects[name]))
 
 
-def _keys(dialect: Dialect, entry: Sequence[Any]) -> list[_Key]:
-    whose = f"the keyring's entry for {dialect.provider!r}"
+def _keys(provider: str, make: _MakeReader, entry: Sequence[Any]) -> list[_Key]:
+    whose = f"the keyring's entry for {provider!r}"
     if (
         isinstance(entry, str | bytes)
         or not entry
@@ -118,7 +130,7 @@ def _keys(dialect: Dialect, entry: Sequence[Any]) -> list[_Key]:
         revoked = given.get("revoked", False)
         if not isinstance(revoked, bool):
             raise UsageError(f"{whose}: key {name!r}: revoked must be true or false")
-        read = dialect.reader({k: v for k, v in given.items() if k not in _OURS})
+        read = make({k: v for k, v in given.items() if k not in _OURS})
         keys.append(_Key(name, *window, read, revoked))
     if len({key.id for key in keys}) < len(keys):
         raise UsageError(f"{whose}: two keys have the same id")

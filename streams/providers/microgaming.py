@@ -40,6 +40,7 @@ from streams.providers.dialect import (
 )
 from streams.providers.fields import currency_of
 from streams.providers.http_face import XML, HttpCall, HttpFace
+from streams.providers.questions import PlayerStatus, Question, QuestionReader
 from streams.providers.references import id_or_none
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, TextFields, header_id
@@ -91,6 +92,12 @@ _SUCCESS: Final = frozenset(
     {Outcome.POSTED.value, Outcome.EXISTS.value, Outcome.INFORMATIONAL.value}
 )
 _READS: Final = ("bet", "win", "progressivewin", "refund", _END)
+_LOGIN: Final = "login"
+_QUESTIONS: Final = (_LOGIN, "getbalance", "refreshtoken")
+_ASKS: Final = re.compile(
+    rb"<methodcall\s[^>]*\bname\s*=\s*[\"'](?:login|getbalance|refreshtoken)[\"']"
+)
+"""What is seen of a question before it is parsed: a call that moves money is parsed once only."""
 _NO_BET: Final = frozenset({"NOTHING_TO_REVERSE", "BET_NOT_FOUND"})
 _OF_OUTCOME: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -137,7 +144,7 @@ class Microgaming(Dialect):
     version: ClassVar[str] = "1"
     decides: ClassVar[frozenset[str]] = frozenset({"bet"})
     face: ClassVar[HttpFace | None] = HttpFace(
-        (HttpCall("", _READS, needs_session=True),),
+        (HttpCall("", _READS, needs_session=True, asks=_QUESTIONS),),
         XML,
         session_token=read_session_token,
     )
@@ -154,13 +161,19 @@ class Microgaming(Dialect):
 
         Needs `login` and `password`.
         """
-        secrets: dict[str, bytes] = {}
-        if material is not None:
-            secrets = {
-                name: require_key(material, name, self.provider).encode()
-                for name in ("login", "password")
-            }
-        return partial(self._read, secrets, make_parser(), zone_of(self.zone))
+        return partial(self._read, self._secrets(material), make_parser(), zone_of(self.zone))
+
+    def question_reader(self, material: KeyMaterial | None) -> QuestionReader:
+        """Return a reader of login, getbalance and refreshtoken; each names its session."""
+        return partial(_read_question, self._secrets(material), make_parser())
+
+    def _secrets(self, material: KeyMaterial | None) -> dict[str, bytes]:
+        if material is None:
+            return {}
+        return {
+            name: require_key(material, name, self.provider).encode()
+            for name in ("login", "password")
+        }
 
     def redact(self, value: bytes) -> bytes:
         """Return the body without login and password."""
@@ -282,6 +295,26 @@ class Microgaming(Dialect):
         """Return 6001."""
         return self._error(request, _TOKEN)
 
+    def answer_question(
+        self, request: RawRecord, question: Question, status: PlayerStatus
+    ) -> Reply:
+        """Return `seq`, the session's token and the balance; for login also the player.
+
+        The token stays the same: its end does not move. What else login may say of a person
+        (country, city) is not known here.
+        """
+        if status.outcome != Outcome.POSTED:
+            return self._error(request, _OF_OUTCOME.get(status.outcome, _UNSPECIFIED))
+        name, call = _read_echo(request)
+        attributes = {"seq": call.get("seq", ""), "token": status.token or ""}
+        if question.word == _LOGIN:
+            attributes |= {"loginname": status.player_id, "currency": status.currency or ""}
+        if question.word != "refreshtoken":
+            attributes |= _balance(status.balance_minor or 0, status.scale)
+        if question.word == _LOGIN:
+            attributes["wallet"] = "vanguard"
+        return self._result(request, name, attributes)
+
     def _error(self, request: RawRecord, error: str) -> Reply:
         name, call = _read_echo(request)
         attributes = {"errorcode": error, "errordescription": _DESCRIPTIONS[error]}
@@ -380,14 +413,31 @@ def _is_without_bet(result: WalletOutcome) -> bool:
     )
 
 
+def _read_question(
+    secrets: Mapping[str, bytes], reader: etree.XMLParser, record: RawRecord, _: Headers
+) -> list[Question]:
+    value = record.value or b""
+    if not _ASKS.search(value):
+        return []
+    method = _method(root_of(reader, check_call_size(value)))
+    word = method.get("name") or ""
+    if word not in _QUESTIONS:
+        return []
+    _verdict(secrets, _attributes(method, "auth"))
+    token = TextFields(_attributes(method, "call")).text("token")
+    return [Question(word, token=token, needs_session=True)]
+
+
+def _balance(minor: int, scale: int) -> dict[str, str]:
+    cents = truncate(amount_of(minor, scale), AMOUNT_SCALE)
+    units = str(cents.unscaled * 10 ** (AMOUNT_SCALE - cents.scale))
+    return {"balance": units, "bonusbalance": "0"}
+
+
 def _success(result: WalletOutcome) -> dict[str, str]:
     attributes: dict[str, str] = {}
     if result.balance_minor is not None:
-        balance = truncate(amount_of(result.balance_minor, result.scale or 0), AMOUNT_SCALE)
-        attributes = {
-            "balance": str(balance.unscaled * 10 ** (AMOUNT_SCALE - balance.scale)),
-            "bonusbalance": "0",
-        }
+        attributes = _balance(result.balance_minor, result.scale or 0)
     if result.operation != _END:
         attributes["exttransactionid"] = (
             NOT_RECEIVED if _is_without_bet(result) else result.event_id

@@ -36,6 +36,7 @@ from streams.providers.dialect import (
 )
 from streams.providers.fields import currency_of, signed_currency_of
 from streams.providers.http_face import FORM, HttpCall, HttpFace
+from streams.providers.questions import PlayerStatus, Question, QuestionReader
 from streams.providers.references import id_or_none
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import TextFields, read_form, redact_form
@@ -72,16 +73,21 @@ EXPONENTS_OF_UNITS: Final[Mapping[str, int]] = MappingProxyType(dict.fromkeys(_T
 A currency that is not named is printed in major units. Source: two integrators' public lists.
 """
 
+_VERIFY: Final = "VerifySession"
+_GET: Final = "Get"
 _OPERATIONS: Final = {TRANSFER.encode(): TRANSFER, ADJUSTMENT.encode(): ADJUSTMENT}
 _SECRETS: Final = frozenset({"secret_key", "operator_token", "operator_player_session"})
 
 _INVALID, _INTERNAL, _OPERATOR, _NULL = "1034", "1200", "1204", "3001"
+_NO_PLAYER, _NO_WALLET = "3004", "3005"
 _NO_BET, _BET_EXISTS, _BET_FAILED, _BET_EXCEPTION, _FUNDS = "3021", "3032", "3033", "3073", "3202"
 _MESSAGES: Final = {
     _INVALID: "Invalid request",
     _INTERNAL: "Internal server error",
     _OPERATOR: "Invalid operator",
     _NULL: "Value cannot be null",
+    _NO_PLAYER: "Player does not exist",
+    _NO_WALLET: "Player wallet does not exist",
     _NO_BET: "Bet does not exist",
     _BET_EXISTS: "Bet already existed",
     _BET_FAILED: "Bet failed",
@@ -103,6 +109,9 @@ _OF_OUTCOME: Final[Mapping[str, str]] = MappingProxyType(
             (Outcome.REFUSED_EXPIRED, Outcome.TOMBSTONED, Outcome.CANCELLED), _BET_FAILED
         ),
     }
+)
+_OF_STATUS: Final[Mapping[str, str]] = MappingProxyType(
+    {**_OF_OUTCOME, Outcome.REFUSED_CURRENCY: _NO_WALLET}
 )
 _OF_REJECTION: Final = {
     RejectCode.MISSING_SIGNATURE: _OPERATOR,
@@ -137,7 +146,12 @@ class PGSoft(Dialect):
     version: ClassVar[str] = "1"
     decides: ClassVar[frozenset[str]] = frozenset({TRANSFER})
     face: ClassVar[HttpFace | None] = HttpFace(
-        tuple(HttpCall(f"/Cash/{name}", (name,)) for name in (TRANSFER, ADJUSTMENT)), FORM
+        (
+            *(HttpCall(f"/Cash/{name}", (name,)) for name in (TRANSFER, ADJUSTMENT)),
+            HttpCall(f"/{_VERIFY}", asks=(_VERIFY,)),
+            HttpCall(f"/Cash/{_GET}", asks=(_GET,)),
+        ),
+        FORM,
     )
 
     def reader(self, material: KeyMaterial | None) -> Reader:
@@ -145,13 +159,22 @@ class PGSoft(Dialect):
 
         Needs both under these names.
         """
-        secrets: dict[str, bytes] = {}
-        if material is not None:
-            secrets = {
-                name: require_key(material, name, self.provider).encode()
-                for name in ("secret_key", "operator_token")
-            }
-        return partial(self._read, secrets)
+        return partial(self._read, self._own_secrets(material))
+
+    def question_reader(self, material: KeyMaterial | None) -> QuestionReader:
+        """Return a reader of VerifySession, which names a session, and Cash/Get.
+
+        Both bear the secrets.
+        """
+        return partial(_read_question, self._own_secrets(material))
+
+    def _own_secrets(self, material: KeyMaterial | None) -> dict[str, bytes]:
+        if material is None:
+            return {}
+        return {
+            name: require_key(material, name, self.provider).encode()
+            for name in ("secret_key", "operator_token")
+        }
 
     def redact(self, value: bytes) -> bytes:
         """Return the body without its secrets and its session."""
@@ -195,6 +218,29 @@ class PGSoft(Dialect):
         """Return 1200, an internal error."""
         del request
         return _error(_INTERNAL)
+
+    def answer_unknown_session(self, request: RawRecord) -> Reply:
+        """Return 1034: an integrator's answer to a VerifySession of no player."""
+        del request
+        return _error(_INVALID)
+
+    def answer_question(
+        self, request: RawRecord, question: Question, status: PlayerStatus
+    ) -> Reply:
+        """Return player_name, nickname and currency; for Cash/Get currency, balance and time.
+
+        `updated_time` is that of the question's receipt.
+        """
+        if status.outcome != Outcome.POSTED:
+            return _error(_OF_STATUS.get(status.outcome, _NO_PLAYER))
+        if question.word == _VERIFY:
+            data: dict[str, Any] = {"player_name": status.player_id, "nickname": status.player_id}
+            data["currency"] = status.currency
+        else:
+            balance = _number(status.balance_minor or 0, status.scale)
+            data = {"currency_code": status.currency, "balance_amount": balance}
+            data["updated_time"] = request.timestamp
+        return Reply(200, "application/json", msgspec.json.encode({"data": data, "error": None}))
 
 
 def _operation_or_none(headers: Headers) -> str | None:
@@ -300,6 +346,22 @@ def _adjustment(fields: TextFields, player_id: str, verdict: str) -> Draft:
     leg = Leg(Kind.ADJUSTMENT.value, amount, signed_currency_of(amount, currency))
     tx_id, at = fields.id_of("adjustment_transaction_id"), fields.epoch_ms("adjustment_time")
     return Draft(ADJUSTMENT, tx_id, [leg], player_id, None, None, False, None, at, False, verdict)
+
+
+def _read_question(
+    secrets: Mapping[str, bytes], record: RawRecord, headers: Headers
+) -> list[Question]:
+    word = (headers.get("http-path") or b"").rpartition(b"/")[2].decode(errors="replace")
+    if word not in {_VERIFY, _GET}:
+        return []
+    form = read_form(record.value or b"")
+    _verdict(secrets, form)
+    fields = TextFields(form)
+    token = fields.optional("operator_player_session")
+    if word == _VERIFY:
+        token = fields.text("operator_player_session")
+        return [Question(word, token=token, needs_session=True)]
+    return [Question(word, fields.id_of("player_name"), token=token)]
 
 
 def _verdict(secrets: Mapping[str, bytes], form: Mapping[str, str]) -> str:

@@ -35,6 +35,7 @@ from streams.providers.dialect import (
 )
 from streams.providers.fields import ID_MAX, currency_of, text_of
 from streams.providers.http_face import XML, HttpCall, HttpFace
+from streams.providers.questions import UNKNOWN_PLAYER, PlayerStatus, Question, QuestionReader
 from streams.providers.references import id_or_none
 from streams.providers.signatures import same_secret
 from streams.providers.xml_body import (
@@ -46,6 +47,8 @@ from streams.providers.xml_body import (
 )
 
 _OPERATIONS: Final = frozenset({"reserve", "release", "cancelReserve"})
+_AUTHENTICATE: Final = "authenticate"
+_QUESTIONS: Final = (_AUTHENTICATE, "balance")
 _USED: Final = frozenset(
     {
         "externalId",
@@ -57,7 +60,7 @@ _USED: Final = frozenset(
         "accessToken",
         "freegameExternalId",
     }
-    | {"state", "jackpotGain"}
+    | {"state", "jackpotGain", "username"}
 )
 _ROOT: Final = re.compile(rb"<([A-Za-z]{1,32})[\s/>]")
 _ERROR_NAMES: Final = {
@@ -68,7 +71,9 @@ _ERROR_NAMES: Final = {
     9: "no such transaction",
     12: "error",
 }
+_USER: Final = 4
 _FAILED: Final = 12
+_NOTHING: Final = Amount(0, 0)
 _CODES: Final[dict[str, int]] = {
     Outcome.POSTED: 0,
     Outcome.EXISTS: 0,
@@ -100,7 +105,7 @@ class PlayNGo(Dialect):
     version: ClassVar[str] = "1"
     decides: ClassVar[frozenset[str]] = frozenset({"reserve"})
     face: ClassVar[HttpFace | None] = HttpFace(
-        (HttpCall("", ("reserve", "release", "cancelReserve")),), XML
+        (HttpCall("", ("reserve", "release", "cancelReserve"), asks=_QUESTIONS),), XML
     )
 
     pays_on_close: bool = True
@@ -108,10 +113,19 @@ class PlayNGo(Dialect):
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader that compares the body's accessToken. Needs `access_token`."""
-        secret = None
-        if material is not None:
-            secret = require_key(material, "access_token", self.provider).encode()
-        return partial(self._read, secret, make_parser())
+        return partial(self._read, self._secret(material), make_parser())
+
+    def question_reader(self, material: KeyMaterial | None) -> QuestionReader:
+        """Return a reader of `authenticate`, whose `username` is a session's token, and `balance`.
+
+        Both bear the accessToken.
+        """
+        return partial(_read_question, self._secret(material), make_parser())
+
+    def _secret(self, material: KeyMaterial | None) -> bytes | None:
+        if material is None:
+            return None
+        return require_key(material, "access_token", self.provider).encode()
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
         """Return the request's element with `statusCode`, and the balance where it is known.
@@ -135,6 +149,31 @@ class PlayNGo(Dialect):
         """Return statusCode 12."""
         status = {"statusCode": str(_FAILED), "statusMessage": _ERROR_NAMES[_FAILED]}
         return _reply(request, status)
+
+    def answer_unknown_session(self, request: RawRecord) -> Reply:
+        """Return statusCode 4: an integrator's answer to an `authenticate` of no player."""
+        return _reply(request, {"statusCode": str(_USER), "statusMessage": _ERROR_NAMES[_USER]})
+
+    def answer_question(
+        self, request: RawRecord, question: Question, status: PlayerStatus
+    ) -> Reply:
+        """Return `statusCode` and `real`: for `balance` with `currency`.
+
+        For `authenticate` with `externalId`, `userCurrency` and the session as
+        `externalGameSessionId`; what else it may say of a person is not known here.
+        """
+        is_unknown = status.outcome == UNKNOWN_PLAYER
+        code = _USER if is_unknown else _CODES.get(status.outcome, _FAILED)
+        elements = {"statusCode": str(code), "statusMessage": _ERROR_NAMES[code]}
+        if code == 0:
+            real = {"real": format_minor(status.balance_minor or 0, status.scale)}
+            currency = status.currency or ""
+            if question.word == _AUTHENTICATE:
+                elements |= {"externalId": status.player_id, "userCurrency": currency, **real}
+                elements["externalGameSessionId"] = status.token or ""
+            else:
+                elements |= {**real, "currency": currency}
+        return _reply(request, elements)
 
     def redact(self, value: bytes) -> bytes:
         """Return the body without its access token."""
@@ -209,7 +248,8 @@ class PlayNGo(Dialect):
 def _reply(request: RawRecord, elements: Mapping[str, str]) -> Reply:
     root = _ROOT.search(request.value or b"")
     name = root[1].decode() if root else ""
-    answer = etree.Element(name if name in _OPERATIONS else "response")
+    is_known = name in _OPERATIONS or name in _QUESTIONS
+    answer = etree.Element(name if is_known else "response")
     for tag, text in elements.items():
         etree.SubElement(answer, tag).text = text
     return Reply(200, "application/xml", etree.tostring(answer))
@@ -227,6 +267,24 @@ def _code_of(result: WalletOutcome | Rejected) -> int:
     if result.reason == ROLLBACK_PRECEDED:
         return _FAILED  # the cancel came first: no money moved, so it must not be played
     return _CODES.get(result.outcome, _FAILED)
+
+
+def _read_question(
+    secret: bytes | None, reader: etree.XMLParser, record: RawRecord, _: Headers
+) -> list[Question]:
+    value = record.value or b""
+    name = _ROOT.search(value)
+    if name is None or name[1].decode() not in _QUESTIONS:
+        return []
+    word, fields = _elements(root_of(reader, check_call_size(value)))
+    if word not in _QUESTIONS:
+        return []
+    _verdict(secret, fields)
+    if word == _AUTHENTICATE:
+        return [Question(word, token=_text(fields, "username"), needs_session=True)]
+    currency = fields.get("currency")
+    code = currency_of(_NOTHING, currency) if currency else None
+    return [Question(word, _id(fields, "externalId"), code)]
 
 
 def _elements(root: etree._Element) -> tuple[str, dict[str, str]]:

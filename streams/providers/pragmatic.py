@@ -37,6 +37,7 @@ from streams.providers.dialect import (
 )
 from streams.providers.fields import currency_of, signed_currency_of
 from streams.providers.http_face import FORM, HttpCall, HttpFace
+from streams.providers.questions import PlayerStatus, Question, QuestionReader
 from streams.providers.references import id_or_none
 from streams.providers.signatures import Md5OfSorted
 from streams.providers.text_fields import (
@@ -62,8 +63,11 @@ _OPERATIONS: Final[Mapping[bytes, str]] = MappingProxyType(
         )
     }
 )
-_FUNDS, _NOT_ALLOWED, _TOKEN, _HASH, _FROZEN, _PARAMETERS, _LIMIT, _RETRY, _FINAL = (
+_AUTHENTICATE: Final = "authenticate"
+_QUESTIONS: Final = (_AUTHENTICATE, "balance")
+_FUNDS, _PLAYER, _NOT_ALLOWED, _TOKEN, _HASH, _FROZEN, _PARAMETERS, _LIMIT, _RETRY, _FINAL = (
     1,
+    2,
     3,
     4,
     5,
@@ -76,6 +80,7 @@ _FUNDS, _NOT_ALLOWED, _TOKEN, _HASH, _FROZEN, _PARAMETERS, _LIMIT, _RETRY, _FINA
 _DESCRIPTIONS: Final = {
     0: "Success",
     _FUNDS: "Insufficient balance",
+    _PLAYER: "Player not found",
     _NOT_ALLOWED: "Bet is not allowed",
     _TOKEN: "Player authentication failed: the token is invalid or has expired",
     _HASH: "Invalid hash code",
@@ -150,9 +155,13 @@ class Pragmatic(Dialect):
     version: ClassVar[str] = "3.85"
     decides: ClassVar[frozenset[str]] = frozenset({"bet"})
     face: ClassVar[HttpFace | None] = HttpFace(
-        tuple(
-            HttpCall(f"/{name}.html", (name,), needs_session=name not in _WITHOUT_CURRENCY)
-            for name in _OPERATIONS.values()
+        (
+            *(
+                HttpCall(f"/{name}.html", (name,), needs_session=name not in _WITHOUT_CURRENCY)
+                for name in _OPERATIONS.values()
+            ),
+            HttpCall("/authenticate.html", needs_session=True, asks=(_AUTHENTICATE,)),
+            HttpCall("/balance.html", asks=("balance",)),
         ),
         FORM,
         session_token=read_session_token,
@@ -164,12 +173,19 @@ class Pragmatic(Dialect):
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader that checks the body's `hash`. Needs `secret`."""
-        md5 = (
-            None
-            if material is None
-            else Md5OfSorted(require_key(material, "secret", self.provider))
-        )
-        return partial(self._read, md5)
+        return partial(self._read, self._hash(material))
+
+    def question_reader(self, material: KeyMaterial | None) -> QuestionReader:
+        """Return a reader of authenticate.html, which names a session, and balance.html.
+
+        Both are hashed as all calls are.
+        """
+        return partial(_read_question, self._hash(material))
+
+    def _hash(self, material: KeyMaterial | None) -> Md5OfSorted | None:
+        if material is None:
+            return None
+        return Md5OfSorted(require_key(material, "secret", self.provider))
 
     def redact(self, value: bytes) -> bytes:
         """Return the body without its session token; the hash is not a secret."""
@@ -290,6 +306,24 @@ class Pragmatic(Dialect):
         del request
         return _reply(_TOKEN, {})
 
+    def answer_question(
+        self, request: RawRecord, question: Question, status: PlayerStatus
+    ) -> Reply:
+        """Return currency, cash, bonus, error and description; for authenticate also `userId`."""
+        del request
+        if status.outcome != Outcome.POSTED:
+            return _reply(_OF_OUTCOME.get(status.outcome, _PLAYER), {})
+        response: dict[str, Any] = {}
+        if question.word == _AUTHENTICATE:
+            response["userId"] = status.player_id
+        response["currency"] = status.currency
+        cash = format_minor(status.balance_minor or 0, status.scale)
+        response["cash"] = msgspec.Raw(cash.encode())
+        response["bonus"] = 0
+        if question.word == _AUTHENTICATE:
+            response["token"] = status.token
+        return _reply(0, response)
+
     def _error_of(self, operation: str, result: WalletOutcome) -> int:
         if operation == "refund" and (
             result.outcome == Outcome.TOMBSTONED or result.reason in _NO_BET
@@ -306,6 +340,19 @@ def _balance_currency(headers: Headers) -> str | None:
     if not headers.get(CURRENCY_HEADER):
         return None
     return currency_of(_NOTHING, header_id(headers, CURRENCY_HEADER))
+
+
+def _read_question(md5: Md5OfSorted | None, record: RawRecord, headers: Headers) -> list[Question]:
+    name = (headers.get("http-path") or b"").rpartition(b"/")[2].decode(errors="replace")
+    word = name.removesuffix(".html")
+    if word not in _QUESTIONS:
+        return []
+    form = read_form(record.value or b"")
+    _verdict(md5, form)
+    fields = TextFields(form)
+    if word == _AUTHENTICATE:
+        return [Question(word, token=fields.text("token"), needs_session=True)]
+    return [Question(word, fields.id_of("userId"), token=fields.optional("token"))]
 
 
 def _verdict(md5: Md5OfSorted | None, form: Mapping[str, str]) -> str:

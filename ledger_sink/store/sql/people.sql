@@ -14,6 +14,13 @@ SELECT player_id, standings, limits, wagering, event_id::text
   FROM player_state
  WHERE player_id = %(player)s
 
+-- name: current_player
+-- Of one player, for answers in real time: one probe of either table's primary key, and nothing else.
+SELECT w.currency, w.scale, w.cash_minor + w.bonus_minor, w.version, w.brand, s.standings, s.limits
+  FROM (SELECT %(player)s::text AS player_id) AS named
+  LEFT JOIN wallet w ON w.player_id = named.player_id
+  LEFT JOIN player_state s ON s.player_id = named.player_id
+
 -- name: open_proposals
 SELECT p.event_id::text, p.player_id, p.currency, p.amount_minor, p.actor, p.reason, p.brand, p.id, p.occurred_at_ms,
        p.act, p.item_id::text

@@ -12,8 +12,8 @@ from pathlib import Path
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "gateway"
 
-_CLOCK = re.compile(rb'(?<= timestamp=")[^"]+(?=">)')
-"""Microgaming's answers have the broker's time."""
+_CLOCK = re.compile(rb'(?<= timestamp=")[^"]+(?=">)|(?<="updated_time":)1[0-9]{12}(?=},)')
+"""Microgaming's answers have the time of the append, PG Soft's balance that of the receipt."""
 
 Answer = tuple[int, str, bytes]
 

@@ -119,6 +119,28 @@ def test_history_is_probed_and_not_searched(full):
         assert not SCANNED.search(plan), (name, plan)
 
 
+def test_a_providers_question_is_one_probe_of_each_primary_key(full):
+    statement = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statements("people")["current_player"]
+    for mode in ("force_custom_plan", "force_generic_plan"):
+        full.execute(f"SET plan_cache_mode = {mode}")
+        for player in ("p-7", "a-stranger"):
+            [[[explained]]] = full.execute(statement, {"player": player}, prepare=True).fetchall()
+            nodes = list(nodes_of(explained["Plan"]))
+            reads = [node for node in nodes if "Relation Name" in node or "Index Name" in node]
+            probes = sorted((node["Index Name"], node["Actual Loops"]) for node in reads)
+            assert probes == [("player_state_pkey", 1), ("wallet_pkey", 1)], (mode, nodes)
+            assert all(node["Actual Rows"] <= 1 for node in reads)
+            # Of a tree of 120,000 keys: root, leaf, and the row.
+            pages = sum(node["Shared Hit Blocks"] + node["Shared Read Blocks"] for node in reads)
+            assert pages <= 8, (mode, pages)
+
+
+def nodes_of(plan):
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from nodes_of(child)
+
+
 def test_a_stretch_of_the_log_is_found_however_unequal_the_partitions_are(full):
     for partition in (0, 5):
         [[end]] = full.execute(

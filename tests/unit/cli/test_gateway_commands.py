@@ -14,9 +14,12 @@ from gateway.calls import now_ms
 from gateway.decisions.reading import Received, read_call
 from gateway.decisions.routes import RouteTable
 from gateway.decisions.sessions import SessionKey
+from gateway.questions import make_record
+from lab.conformance.questions import questions_of
 from lab.sandbox.keys import SandboxKeys
 from pitboss.cli.main import cli
 from streams.providers.answers import Answers
+from streams.providers.keyring import question_reader_of
 from streams.providers.registry import DIALECTS
 from tests.unit.gateway.scene import SECRETS
 
@@ -52,10 +55,14 @@ def test_routes_are_those_of_the_settings(monkeypatch):
     monkeypatch.setenv("PITBOSS_GATEWAY_PORT", "9000")
     rows = json.loads(pitboss("routes", "--json").output)
     assert {row["url"] for row in rows} == {
-        f"http://127.0.0.1:9000/brand/{brand}/hub88/transaction/{name}"
+        f"http://127.0.0.1:9000/brand/{brand}/hub88{path}"
         for brand in ("lucky", "star")
-        for name in ("bet", "win", "rollback")
+        for path in (
+            *("/transaction/bet", "/transaction/win", "/transaction/rollback"),
+            *("/user/info", "/user/balance"),
+        )
     }
+    assert {word for row in rows for word in row["asks"]} == {"info", "balance"}
     assert {row["region"] for row in rows if row["brand"] == "lucky"} == {"eu"}
     assert {row["signature"] for row in rows} == {"x-hub88-signature"}
     shown = pitboss("routes", "--base-url", "https://wallet.example/")
@@ -93,6 +100,29 @@ def test_a_call_is_signed_as_its_provider_signs(home, provider):
     assert call.refusal is None
     assert call.is_decided
     assert call.record.key == b"p-1"
+
+
+@pytest.mark.parametrize(
+    ("provider", "word"),
+    [
+        (provider, word)
+        for provider in sorted(DIALECTS)
+        for word in questions_of(DIALECTS[provider].face)
+    ],
+)
+def test_a_question_is_signed_as_its_provider_signs(home, provider, word):
+    result = pitboss("try", provider, word, "--player", "p-1", "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    path, headers, body = parse_curl(json.loads(result.output)["curl"])
+    route = RouteTable(DIALECTS).find(path)
+    assert route is not None
+    received = Received("POST", "", headers["content-type"], headers, body, now_ms())
+    record = make_record(route, received)
+    read = question_reader_of(DIALECTS[provider], home.keyring().get(provider))
+    [question] = read(record, dict(record.headers))
+    assert question.word == word
+    session = SessionKey(bytes.fromhex(KEY_HEX)).read_token(question.token or "")
+    assert question.player_id == "p-1" or (session is not None and session.player == "p-1")
 
 
 def parse_curl(line: str) -> tuple[str, dict[str, str], bytes]:
