@@ -63,8 +63,8 @@ test: $(STAMP) ## All tests but the long proofs, on the real broker and database
 	$(BIN)/pytest -m 'not prove' --numprocesses $(PROCESSES) --dist worksteal
 
 .PHONY: prove
-prove: $(STAMP) ## The long proofs: chaos at full size, many seeds
-	$(BIN)/pytest -m prove --numprocesses $(PROCESSES) --dist worksteal
+prove: $(STAMP) ## The long proofs: chaos at full size, many seeds, all examples of each property
+	HYPOTHESIS_PROFILE=prove $(BIN)/pytest -m 'prove or hypothesis' --numprocesses $(PROCESSES) --dist worksteal
 
 .PHONY: bench
 bench: $(STAMP) ## The normaliser against its peer, in one run
