@@ -15,6 +15,5 @@ FEWEST = 10
 
 def examples(count: int) -> settings:
     """Try a property with so many examples in `make prove`, and with the profile's share of them elsewhere."""
-    return settings(
-        max_examples=max(min(count, FEWEST), count * settings.default.max_examples // ALL)
-    )
+    share = settings().max_examples  # of the profile, in hundredths
+    return settings(max_examples=max(min(count, FEWEST), count * share // ALL))
