@@ -64,8 +64,8 @@ test: $(STAMP) ## All tests but the long proofs, on the real broker and database
 	$(BIN)/pytest -m 'not prove' --numprocesses $(PROCESSES) --dist worksteal
 
 .PHONY: prove
-prove: $(STAMP) ## The long proofs: chaos at full size, many seeds
-	$(BIN)/pytest -m prove --numprocesses $(PROCESSES) --dist worksteal
+prove: $(STAMP) ## The long proofs: chaos at full size, many seeds, all examples of each property
+	HYPOTHESIS_PROFILE=prove $(BIN)/pytest -m 'prove or hypothesis' --numprocesses $(PROCESSES) --dist worksteal
 
 # SEED is that of a run that failed: the same traffic and the same faults again.
 MINUTES ?= 30

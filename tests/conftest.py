@@ -10,15 +10,21 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.examples import ALL, SOME
+
 pytest_plugins = ["tests.support.fix_stack"]
 
 # A failing example is printed as a decorator that replays it; a slow machine is no failure.
 settings.register_profile(
-    "pitboss", print_blob=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "pitboss",
+    print_blob=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=SOME,
 )
 # What lands must not depend on luck: CI repeats the same examples, `make test` and `make prove` look for new ones.
 settings.register_profile("ci", settings.get_profile("pitboss"), derandomize=True)
-settings.register_profile("prove", settings.get_profile("pitboss"), max_examples=2_000)
+settings.register_profile("prove", settings.get_profile("pitboss"), max_examples=ALL)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "pitboss"))
 
 
@@ -77,7 +83,7 @@ def _group_of(item: pytest.Item) -> str:
     """What a test should be in one process with: the tests that it shares fixtures with."""
     if _is_any(item, "prove"):
         return item.nodeid
-    for fixture in ("installation", "killable_stack", "secured_stack"):
+    for fixture in ("door", "installation", "killable_stack", "secured_stack"):
         if fixture in getattr(item, "fixturenames", ()):
             return fixture
     return item.nodeid if _is_alone(item) else item.nodeid.partition("::")[0]

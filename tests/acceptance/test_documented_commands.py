@@ -75,9 +75,9 @@ ON_THE_STACK = (
 ELSEWHERE = {
     "pitboss ledger quarantine": "test_people.py",
     "pitboss topics skip": "test_people.py",
-    "python connector.py": "test_docs.py",
-    "python scratch/connector.py": "test_docs.py",
-    "python balances.py": "test_docs.py",
+    "python connector.py": "test_examples.py",
+    "python scratch/connector.py": "test_examples.py",
+    "python balances.py": "test_examples.py",
     "pitboss providers new": "test_new_provider.py",
     "pitboss providers fuzz": "test_new_provider.py",
     "pitboss providers log": "test_integration_log.py",

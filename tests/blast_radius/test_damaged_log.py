@@ -15,7 +15,7 @@ from runtime.kafka.control import Control
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas.events import Position
 from tests.blast_radius.steady_bets import ANSWER_MAX_S
-from tests.integration.kafka.test_intake import Cluster, Worker, running, until
+from tests.support.intake_cluster import Cluster, Worker, running, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.prove, pytest.mark.timeout(180)]
 

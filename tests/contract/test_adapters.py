@@ -17,7 +17,7 @@ from random import Random
 from urllib.parse import parse_qsl
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 from msgspec.structs import replace
@@ -46,6 +46,7 @@ from streams.normalise.mapping.normaliser import (
 )
 from streams.providers.dialect import Dialect, Reply
 from streams.providers.registry import by_provider
+from tests.support.examples import examples
 from tests.support.payload_schemas import complaint, schema_files
 
 VALID, NOT_CHECKED = SignatureVerdict.VALID.value, SignatureVerdict.NOT_CHECKED.value
@@ -229,7 +230,7 @@ def test_each_version_is_known_among_all_others():
 
 
 @every_adapter
-@settings(max_examples=40)
+@examples(40)
 @given(seed=st.integers(0, 2**32))
 def test_a_retry_is_the_same_event(name, seed):
     """Sent again: later, with other request ids, in another order of fields, at another place of the topic."""
@@ -265,7 +266,7 @@ def test_a_retry_differs_in_its_bytes(name):
 
 
 @every_adapter
-@settings(max_examples=20)
+@examples(20)
 @given(seed=st.integers(0, 2**32), data=st.data())
 def test_a_round_in_any_order_is_the_same_events(name, seed, data):
     """An adapter remembers nothing from one record to the next."""
@@ -516,7 +517,7 @@ def check_any(name: str, example: Example, keyed: bool) -> None:
 
 
 @every_adapter
-@settings(max_examples=250)
+@examples(250)
 @given(seed=st.integers(0, 2**64), keyed=st.booleans())
 def test_a_message_with_anything_wrong_raises_nothing(name, seed, keyed):
     rng = Random(seed)
@@ -525,7 +526,7 @@ def test_a_message_with_anything_wrong_raises_nothing(name, seed, keyed):
 
 
 @every_adapter
-@settings(max_examples=100)
+@examples(100)
 @given(data=st.data(), value=st.binary(max_size=300), keyed=st.booleans())
 def test_any_bytes_at_all_raise_nothing(name, data, value, keyed):
     example = data.draw(st.sampled_from(made_once(name, 0)))

@@ -123,17 +123,19 @@ class Scene:
         ) as progress:
             ends = await progress.log_ends()
 
-        def is_done() -> bool:
-            for process in processes:
-                assert process.poll() is None, self.logs()
-            with psycopg.connect(self.runtime.database_url) as connection:
-                rows = connection.execute(
-                    "SELECT topic, part, published_offset FROM stream_position WHERE consumer = 'ledger'"
-                ).fetchall()
-            reached = {f"{topic}-{part}": offset for topic, part, offset in rows}
-            return all(reached.get(name) == end for name, end in ends.items())
+        query = (
+            "SELECT topic, part, published_offset FROM stream_position WHERE consumer = 'ledger'"
+        )
+        with psycopg.connect(self.runtime.database_url, autocommit=True) as connection:
 
-        assert await asyncio.to_thread(poll, is_done, PATIENCE_S), self.logs()
+            def is_done() -> bool:
+                for process in processes:
+                    assert process.poll() is None, self.logs()
+                rows = connection.execute(query).fetchall()
+                reached = {f"{topic}-{part}": offset for topic, part, offset in rows}
+                return all(reached.get(name) == end for name, end in ends.items())
+
+            assert await asyncio.to_thread(poll, is_done, PATIENCE_S), self.logs()
 
     async def ended(self, process: subprocess.Popen[bytes]) -> int:
         return await asyncio.to_thread(process.wait, PATIENCE_S)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from operator import eq, le
 from pathlib import Path
 
 import psycopg
@@ -86,19 +88,19 @@ async def append_calls(scene: Scene, calls: list[list[SimulatedIntent]]) -> None
         await producer.send_keyed(scene.runtime.topic(raw_topic(BUNDLE)), records)
 
 
-def answers(scene: Scene) -> int:
-    """How many attempts have an answer of their own in the tables."""
-    with psycopg.connect(scene.runtime.database_url) as connection:
-        query = """
-            SELECT count(*) FROM (SELECT attempt_part, attempt_offset, attempt_index FROM entry
-                                  UNION SELECT attempt_part, attempt_offset, attempt_index FROM repeat) AS attempts
-        """
-        [(count,)] = connection.execute(query).fetchall()
-    return int(count)
+async def has_answers(scene: Scene, is_enough: Callable[[int], bool]) -> bool:
+    """Wait until enough attempts have an answer of their own in the tables; return False if they never have."""
+    query = """
+        SELECT count(*) FROM (SELECT attempt_part, attempt_offset, attempt_index FROM entry
+                              UNION SELECT attempt_part, attempt_offset, attempt_index FROM repeat) AS attempts
+    """
+    with psycopg.connect(scene.runtime.database_url, autocommit=True) as connection:
 
+        def has_enough() -> bool:
+            [(count,)] = connection.execute(query).fetchall()
+            return is_enough(int(count))
 
-def has_answers(scene: Scene, count: int) -> bool:
-    return answers(scene) >= count
+        return await asyncio.to_thread(poll, has_enough, PATIENCE_S)
 
 
 async def play(
@@ -112,15 +114,11 @@ async def play(
             for role in ("bundle", "ledger")
         }
         for at, role in kills:
-            assert await asyncio.to_thread(poll, partial(has_answers, scene, at), PATIENCE_S), (
-                scene.logs()
-            )
+            assert await has_answers(scene, partial(le, at)), scene.logs()
             running[role].kill()
             await scene.ended(running[role])
             running[role] = workers.enter_context(scene.worker(role, role=role))
-        assert await asyncio.to_thread(poll, lambda: answers(scene) == expected, PATIENCE_S), (
-            scene.logs()
-        )
+        assert await has_answers(scene, partial(eq, expected)), scene.logs()
         await scene.published()
 
 

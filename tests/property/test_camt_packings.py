@@ -7,12 +7,13 @@ from collections import defaultdict
 from decimal import Decimal
 from typing import NamedTuple
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.explain import RawBody, explain
 from tests.support.camt_files import HEAD, VERSIONS, Packing, print_detail, print_entry, print_file
 from tests.support.dialect_records import APPENDED_AT
+from tests.support.examples import examples
 
 WORDS = ("", "NONREF", "NOTPROVIDED", "none", "N/A", "-", "0", "not provided", "XXXX")
 ENVELOPES = ("{}", f"<Envelope>{HEAD}{{}}</Envelope>")
@@ -173,7 +174,7 @@ def book(files: list[str]) -> dict[str, int]:
     return {name: number for name, number in cents.items() if number}
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(facts=BOOKINGS, data=st.data())
 def test_the_same_payments_in_any_packing_book_the_same_money(
     facts: list[tuple[list[Payment], bool]], data: st.DataObject

@@ -10,7 +10,7 @@ import fastavro
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.columns import decimals
@@ -21,6 +21,7 @@ from schemas.compiler.avro_types import TIMES, RecordType, parse
 from schemas.compiler.resolution import ReadRecord, resolve
 from schemas.registry import RECORDS as CLASSES
 from schemas.registry import Schema, released_registry, subject_of
+from tests.support.examples import examples
 from tests.support.record_strategies import RECORDS
 
 RECORD_CLASSES = pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def raw(scalar: Any) -> Any:
 
 
 @RECORD_CLASSES
-@settings(max_examples=30)  # of each class
+@examples(30)  # of each class
 @given(st.data())
 def test_columns_hold_what_the_events_hold(record, data):
     drawn = data.draw(st.lists(RECORDS[record], max_size=6))
@@ -145,7 +146,7 @@ def test_an_older_version_gives_the_columns_of_the_latest(schema: Schema, data):
 
 
 @RECORD_CLASSES
-@settings(max_examples=30)  # of each class
+@examples(30)  # of each class
 @given(st.data())
 def test_a_batch_with_a_record_cut_short_or_too_long_is_refused(record, data):
     encode = codec.encoder(record)
@@ -163,7 +164,7 @@ def test_a_batch_with_a_record_cut_short_or_too_long_is_refused(record, data):
 
 
 @RECORD_CLASSES
-@settings(max_examples=30)  # of each class
+@examples(30)  # of each class
 @given(st.data())
 def test_bytes_that_are_no_record_are_refused_or_read_as_the_decoder_reads_them(record, data):
     value = codec.frame_of(released_registry().latest(subject_of(record)).id)

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 from msgspec.structs import replace
@@ -37,6 +37,7 @@ from tests.support.dialect_records import (
     raw_record,
     vectors,
 )
+from tests.support.examples import examples
 
 OPEN = Normaliser(DIALECTS, {})
 KEYED = Normaliser(DIALECTS, keyring())
@@ -135,7 +136,7 @@ GOOD = [
 GOOD_JSON = [v for v in GOOD if v.provider != "playngo"]
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(vector=st.sampled_from(GOOD_JSON), data=st.data())
 def test_a_good_body_with_any_one_field_changed(vector: Vector, data: st.DataObject) -> None:
     assert vector.record.value is not None
@@ -146,7 +147,7 @@ def test_a_good_body_with_any_one_field_changed(vector: Vector, data: st.DataObj
     check(KEYED.normalise(record))
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(vector=st.sampled_from(GOOD), data=st.data())
 def test_a_good_body_with_any_bytes_changed(vector: Vector, data: st.DataObject) -> None:
     assert vector.record.value is not None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.appender import PendingAppend, Place
@@ -26,6 +26,7 @@ from lab.conformance.intents import Verb
 from streams.providers.answers import Answers
 from streams.providers.dialect import Draft
 from streams.providers.registry import DIALECTS
+from tests.support.examples import examples
 from tests.unit.gateway.scene import AT_MS, SECRETS, Scene, outcome_of, signed_call
 
 STAKE, START = 150, 10_000
@@ -246,13 +247,13 @@ def play(seed: int, kills: int) -> World:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_without_kills_the_books_agree(seed):
     play(seed, kills=0)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 4))
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_with_kills_of_the_gateway_the_books_agree(seed, kills):
     play(seed, kills)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from aiokafka.structs import TopicPartition
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.kafka.agent_loop import process_batches
@@ -26,6 +26,7 @@ from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.records import RawRecord
 from runtime.security import BrokerAddress
 from schemas.errors import Unavailable
+from tests.support.examples import examples
 from tests.support.simulated_intake import PARTITIONS, Broker, Client, VirtualLoop
 
 PIECE, BATCH, AHEAD, UNREAD = 4, 16, 32, 24
@@ -167,7 +168,7 @@ KINDS = (
 )
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(
     seed=st.integers(0, 1 << 32),
     sizes=st.lists(st.integers(0, 90), min_size=len(PARTITIONS), max_size=len(PARTITIONS)),

@@ -253,7 +253,7 @@ def play_settings(examples: int, steps: int):
 
 
 def test_any_casino_with_any_misfortune():
-    run_state_machine_as_test(Casino, settings=play_settings(60, 40))
+    run_state_machine_as_test(Casino, settings=play_settings(20, 40))
 
 
 @pytest.mark.prove

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runtime.dead_letters.key_holds import ParkLimits
+from tests.support.examples import examples
 from tests.support.parking_story import Story
 
 KEYS = ("p", "q")
@@ -79,7 +80,7 @@ def settle(story: Story) -> None:
             story.redrive(offset)
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(
     st.lists(ACTIONS, max_size=40),
     st.sampled_from([ParkLimits(), ParkLimits(age_max_ms=600), ParkLimits(records_max=2)]),

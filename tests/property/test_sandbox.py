@@ -6,13 +6,14 @@ import re
 from decimal import Decimal
 
 import orjson
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lab.sandbox.actions import Delivery, IntentRequest
 from lab.sandbox.records import Origin
 from lab.sandbox.scenario import Scenario, deliveries_of, duration_ms, generate
 from schemas.money import EXPONENTS
+from tests.support.examples import examples
 from tests.support.sandbox_keys import shared_keys
 
 START_MS = 1_760_000_000_000
@@ -95,7 +96,7 @@ def _amounts(record):
             )
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(scenarios(events_max=700))
 def test_every_amount_in_the_bytes_is_whole_minor_units(scenario):
     seen = 0
@@ -110,7 +111,7 @@ def test_every_amount_in_the_bytes_is_whole_minor_units(scenario):
     assert seen > scenario.events // 2
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(scenarios(events_max=500))
 def test_the_same_scenario_makes_the_same_bytes(scenario):
     assert generate(scenario, KEYS) == generate(scenario, KEYS)

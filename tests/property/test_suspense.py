@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.simulator.database import SimulatedDatabase
@@ -18,6 +18,7 @@ from ledger_sink.store.ledger import PostgresLedger
 from schemas.causes import PART
 from schemas.events import Cause, WalletTransaction
 from schemas.identity import ENTRY
+from tests.support.examples import examples
 from tests.support.ledger_events import deposit, house, leg, limit_events, log_event, transaction
 
 PLAYERS = ("p-1", "p-2")
@@ -206,7 +207,7 @@ def check(server: Server) -> None:
     assert unresolved == open_now | (unresolved & closed)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(histories())
 def test_suspense_holds_what_is_open_and_each_entry_leaves_it_once(history):
     events, sizes = history

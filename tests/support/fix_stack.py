@@ -18,18 +18,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from fraud_agents.snapshots import TABLES as FRAUD_TABLES
 from ledger_sink.store.migrate import TABLES as LEDGER_TABLES
+from pitboss.embedded import kafka as embedded_kafka
 from pitboss.embedded.databases import create_database, drop_database
-from pitboss.embedded.kafka import kafka_answers
+from pitboss.embedded.kafka import JVM_OPTIONS, KafkaServer, kafka_answers
 from pitboss.embedded.ports import choose_port
-from pitboss.embedded.postgres import database_answers
+from pitboss.embedded.postgres import SERVER_SETTINGS, database_answers
 from pitboss.embedded.processes import poll
 from pitboss.embedded.stack import Stack
 from pitboss.settings import Runtime, StackSettings, read_settings, runtime_of
@@ -41,6 +43,13 @@ TESTS_HOME = Path(__file__).parents[2] / ".pitboss" / "tests"
 
 LEFTOVERS_MAX = 16
 
+# Half of the CPU of the tests' brokers was the second compiler's, which most do not live to profit from.
+# It stays where the start-up cache is recorded: the product's brokers start from that too.
+ONE_COMPILER = "-XX:TieredStopAtLevel=1"
+
+# The shared server is thrown away with its data, and no test ends it: what must survive a SIGKILL is shown
+# on private stacks, under the product's settings. Each DROP DATABASE looks through all buffers.
+SHARED_SERVER_SETTINGS = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
 
 SEED = int(os.environ.setdefault("PITBOSS_TEST_SEED", str(random.SystemRandom().getrandbits(32))))
 """Set for the processes that xdist starts too: the header of the run names the one seed that all of them use."""
@@ -139,8 +148,10 @@ def _left_over(stack: Servers, leftovers: list[Runtime], fresh: Runtime) -> Iter
 
 @pytest.fixture(scope="session")
 def guard() -> Iterator[StackGuard]:
-    """What ends the servers of this session, however it ends."""
-    with StackGuard() as watching:
+    """What ends the servers of this session, however it ends; all that start one take it."""
+    with StackGuard() as watching, pytest.MonkeyPatch.context() as patched:
+        if KafkaServer(TESTS_HOME, read_settings({}).cache, None)._start_up_cache().exists():
+            patched.setattr(embedded_kafka, "JVM_OPTIONS", (*JVM_OPTIONS, ONE_COMPILER))
         yield watching
 
 
@@ -220,12 +231,25 @@ def _shared_embedded(guard: StackGuard) -> Iterator[Servers]:
     with lock.open("a") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
         guard.watch(TESTS_HOME, lock)
-        state = embedded.up()
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in SHARED_SERVER_SETTINGS.items():
+                patched.setitem(SERVER_SETTINGS, name, value)
+            state = embedded.up()
         with psycopg.connect(state.database_url, autocommit=True) as connection:
             # Each of some hundred databases would be visited once a minute: several a second, for nothing.
             connection.execute("ALTER SYSTEM SET autovacuum_naptime = '1h'")
             connection.execute("SELECT pg_reload_conf()")
+            _log_in_at_little_cost(connection, state.database_url)
         yield Servers("the embedded stack", state.broker, state.database_url, is_temporary=True)
+
+
+def _log_in_at_little_cost(connection: psycopg.Connection[Any], url: str) -> None:
+    """Hash the password of the tests' login once: its thousands of connections would do that 4,096 times each."""
+    password = conninfo_to_dict(url)["password"]
+    with connection.transaction():  # sessions begin together
+        connection.execute("LOCK TABLE pg_authid IN SHARE ROW EXCLUSIVE MODE")
+        connection.execute("SET LOCAL scram_iterations = 1")
+        connection.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(password))
 
 
 def _containers(on_exit: ExitStack) -> Servers | None:

@@ -12,6 +12,7 @@ from aiokafka.structs import TopicPartition
 from runtime.kafka.app import AppSettings, create_app
 from runtime.kafka.batches import BatchChannel, RecordBatch
 from runtime.kafka.intake import client as client_module
+from runtime.kafka.intake import intake as intake_module
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.records import FetchedRecord
 from runtime.security import BrokerAddress
@@ -19,6 +20,8 @@ from schemas.errors import Unavailable
 from tests.support.simulated_consumer import SimulatedConsumer, message
 
 A, B = TopicPartition("t", 0), TopicPartition("t", 1)
+PATIENCE_S = 60
+"""Nothing waits for it but a test that fails: a busy machine may take seconds for what is done in a millisecond."""
 
 
 def record(tp: TopicPartition, offset: int) -> FetchedRecord:
@@ -48,7 +51,7 @@ class Harness:
         self.intake, self.consumer, self.channel = intake, consumer, channel
 
     async def take(self) -> RecordBatch:
-        return await asyncio.wait_for(self.channel.queue.get(), 2)
+        return await asyncio.wait_for(self.channel.queue.get(), PATIENCE_S)
 
     async def nothing_comes(self) -> bool:
         for _ in range(30):
@@ -56,7 +59,7 @@ class Harness:
         return self.channel.queue.empty()
 
     async def until(self, condition) -> None:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE_S):
             while not condition():  # noqa: ASYNC110  # a condition has no event to wait for
                 await asyncio.sleep(0.002)
 
@@ -92,3 +95,10 @@ def harness(monkeypatch):
             await intake.stop()
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    """Used by each test of a module that imports it."""
+    monkeypatch.setattr(intake_module, "RETRY_S", 0.01)
+    monkeypatch.setattr(intake_module, "PAUSE_AFTER_S", 0.01)

@@ -68,8 +68,14 @@ def product() -> dict[str, ast.Module]:
     return {name: ast.parse((ROOT / name).read_text()) for name in files}
 
 
+@cache
+def nodes(tree: ast.Module) -> list[ast.AST]:
+    """Walk a module once, for all tests: that takes longer than to parse it."""
+    return [*ast.walk(tree)]
+
+
 def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (node for node in ast.walk(tree) if isinstance(node, FUNCTIONS))
+    return (node for node in nodes(tree) if isinstance(node, FUNCTIONS))
 
 
 def lines_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -87,7 +93,7 @@ def words_of(identifier: str) -> set[str]:
 
 def identifiers(tree: ast.Module) -> Iterator[tuple[str, int]]:
     """Names that this module gives: functions, classes, arguments, variables, attributes."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             yield node.name, node.lineno
         elif isinstance(node, ast.arg):
@@ -215,7 +221,7 @@ def test_few_modules_are_scraps_with_a_single_importer():
     modules = {name[:-3].replace("/", ".").removesuffix(".__init__"): name for name in product()}
     importers = defaultdict(set)
     for name, tree in product().items():
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             targets = []
             if isinstance(node, ast.ImportFrom) and node.module:
                 targets = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]

@@ -6,207 +6,37 @@ import asyncio
 import base64
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
 import pytest
 from aiokafka import AIOKafkaProducer
-from click.testing import CliRunner, Result
 
-from lab.conformance.writers.hub88 import signature
 from lab.sandbox.keys import SandboxKeys
-from ledger_sink.booking.handler import create_ledger_app
-from ledger_sink.booking.settings import LedgerSettings
-from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.migrate import migrate
-from pitboss.cli.main import cli
-from pitboss.ops.topic_admin import create_topics
-from pitboss.settings import Runtime, worker_environment
-from replay.audit.checks import check_offsets
-from replay.audit.evidence import read_all_topics, read_tables
 from runtime.dead_letters.actions import ActionStore
-from runtime.dead_letters.key_holds import ParkLimits
-from runtime.dead_letters.park_store import ParkStore
-from runtime.dead_letters.sink import KafkaDeadLetterSink
 from runtime.kafka.topic_reader import read_topics
-from schemas import codec
-from schemas.errors import RejectCode, Unavailable
-from schemas.events import WalletOutcome, WalletTransaction
-from schemas.policies import DEFAULT_POLICY
-from schemas.topics import OUTCOMES, TRANSACTIONS, raw_topic
-from streams.normalise.handler import NormaliseWorker, create_worker
-from streams.normalise.settings import NormaliseSettings, ParkSettings
-from streams.providers.adyen import Adyen
-from streams.providers.dialect import UnreadableItem
-from streams.providers.hub88 import Hub88
-from streams.providers.playngo import PlayNGo
-from streams.providers.registry import by_provider
-from tests.support.sandbox_keys import shared_keys
+from schemas.errors import Unavailable
+from schemas.topics import TRANSACTIONS, raw_topic
+from tests.support.dead_letter_scene import (
+    DO,
+    KEYS,
+    append,
+    check_accounting,
+    hub88,
+    installation,
+    ledger,
+    log_of,
+    pitboss,
+    reset_picky,
+    run_ledger,
+    run_normaliser,
+    running,
+)
+
+__all__ = ["installation", "pitboss", "reset_picky"]
 
 pytestmark = pytest.mark.integration
-
-PARTITIONS = 2
-PROVIDERS = ["adyen", "hub88", "playngo"]
-KEYS = shared_keys()
-DO = ("--by", "ann", "--reason", "the key was rotated")
-
-
-class Picky(Hub88):
-    """Reads no amount of 13 units, until it is repaired."""
-
-    is_repaired = False
-
-    def _draft(self, operation: str, body: Any, player_id: str, verdict: str) -> Any:
-        if body.amount == 13 * 1000 and not Picky.is_repaired:
-            raise UnreadableItem(RejectCode.BAD_AMOUNT, "thirteen", player_id)
-        return super()._draft(operation, body, player_id, verdict)
-
-
-@pytest.fixture(autouse=True)
-def reset_picky() -> None:
-    Picky.is_repaired = False
-
-
-@pytest.fixture
-def installation(runtime: Runtime) -> Runtime:
-    migrate(runtime.database_url)
-    asyncio.run(create_topics(runtime.broker, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS))
-    return runtime
-
-
-@pytest.fixture
-def pitboss(installation: Runtime, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    for name, value in worker_environment(installation).items():
-        if name.startswith("PITBOSS_"):
-            monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PITBOSS_KEYS_FILE", "")
-    return lambda *arguments: CliRunner().invoke(cli, ["dlt", *arguments], catch_exceptions=False)
-
-
-def hub88(
-    operation: str, tx: str, player: str, units: int = 1, bet: str | None = None
-) -> dict[str, Any]:
-    body = {
-        "user": player,
-        "transaction_uuid": tx,
-        "round": "R",
-        "amount": units * 1000,
-        "currency": "EUR",
-    }
-    if bet is not None:
-        body["reference_transaction_uuid"] = bet
-    value = json.dumps(body).encode()
-    headers = [
-        ("http-path", f"/transaction/{operation}".encode()),
-        ("x-hub88-signature", signature(value, KEYS.of("hub88"))),
-        ("authorization", b"Bearer s3cret"),
-        ("empty", None),
-    ]
-    return {"key": player.encode(), "value": value, "headers": headers, "partition": 1}
-
-
-async def append(
-    runtime: Runtime, records: Sequence[dict[str, Any]], topic: str = raw_topic("hub88")
-) -> list[str]:
-    """The places of the appended records, as text."""
-    producer = AIOKafkaProducer(**runtime.broker.aiokafka_options(), acks="all")
-    await producer.start()
-    try:
-        sent = [await producer.send_and_wait(runtime.topic(topic), **record) for record in records]
-    finally:
-        await producer.stop()
-    return [f"{one.topic}-{one.partition}@{one.offset}" for one in sent]
-
-
-def normaliser(runtime: Runtime, *, key: SandboxKeys = KEYS, park: bool = False) -> NormaliseWorker:
-    settings = (
-        ParkSettings(runtime.database_url, frozenset({"hub88"}), ParkLimits(records_max=5))
-        if park
-        else None
-    )
-    return create_worker(
-        NormaliseSettings(
-            runtime.broker, runtime.namespace, "test-1", key.keyring(), park=settings
-        ),
-        by_provider([Adyen(), Picky(), PlayNGo()]),
-    )
-
-
-@asynccontextmanager
-async def running(*apps: Any) -> AsyncIterator[None]:
-    for app in apps:
-        await app.start()
-    try:
-        yield
-    finally:
-        for app in apps:
-            await app.stop()
-
-
-def ledger(runtime: Runtime) -> Any:
-    settings = LedgerSettings(runtime.broker, runtime.database_url, runtime.namespace, "test-1")
-    return create_ledger_app(settings, {"hub88": DEFAULT_POLICY})
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - counters and tables know no event
-            await asyncio.sleep(0.02)
-
-
-async def run_normaliser(runtime: Runtime, count: int, **options: Any) -> NormaliseWorker:
-    """A normaliser from where the last one ended, until it has handled so many more records."""
-    worker = normaliser(runtime, **options)
-    async with running(worker.app):
-        await until(
-            lambda: worker.stats.records + waiting(runtime) >= count,
-            f"{count} records read or waiting",
-        )
-    return worker
-
-
-def waiting(runtime: Runtime) -> int:
-    with psycopg.connect(runtime.database_url) as connection:
-        [(count,)] = connection.execute(
-            "SELECT count(*) FROM dead_letters.parked WHERE released_at IS NULL"
-        ).fetchall()
-    return count
-
-
-async def log_of(runtime: Runtime, player: str | None = "p") -> list[WalletTransaction]:
-    """The events of a player (or of nobody) in their order; across partitions there is none."""
-    decode = codec.decoder(WalletTransaction)
-    topic = {runtime.topic(TRANSACTIONS)}
-    events = [decode(record.value) async for record in read_topics(runtime.broker, topic)]
-    return [event for event in events if event.player_id == player]
-
-
-async def run_ledger(runtime: Runtime, count: int) -> dict[str, WalletOutcome]:
-    """Outcomes by attempt, once the ledger has answered so many."""
-    decode = codec.decoder(WalletOutcome)
-    outcomes: dict[str, WalletOutcome] = {}
-    app = ledger(runtime)
-    async with running(app), asyncio.timeout(60):
-        while len(outcomes) < count:
-            async for record in read_topics(runtime.broker, {runtime.topic(OUTCOMES)}):
-                outcome = decode(record.value)
-                at = outcome.attempt
-                outcomes[f"{at.topic}-{at.partition}@{at.offset}"] = outcome
-            await asyncio.sleep(0.05)
-    return outcomes
-
-
-async def check_accounting(runtime: Runtime) -> None:
-    database = LedgerDatabase(runtime.database_url, "pitboss.test")
-    try:
-        tables = await read_tables(database)
-    finally:
-        await database.close()
-    topics = await read_all_topics(runtime.broker, runtime.namespace, PROVIDERS)
-    check = check_offsets(topics, tables)
-    assert check.holds, check.detail
 
 
 def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installation, pitboss):
@@ -546,140 +376,3 @@ def test_two_operators_do_not_redrive_at_once(installation, pitboss):
             pass
 
     asyncio.run(both())
-
-
-# --- parking ----------------------------------------------------------------------------------------------------------
-
-
-def story_of(player: str) -> list[dict[str, Any]]:
-    return [
-        hub88("win", f"{player}-1", player, 1, "x"),
-        hub88("win", f"{player}-13", player, 13, "x"),
-        hub88("win", f"{player}-3", player, 3, "x"),
-        hub88("bet", f"{player}-4", player, 4),
-        hub88("win", f"{player}-other", f"{player}-other", 5, "x"),
-    ]
-
-
-def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(installation, pitboss):
-    places = asyncio.run(append(installation, story_of("p")))
-    asyncio.run(run_normaliser(installation, 5, park=True))
-    assert waiting(installation) == 2
-    assert [event.provider_tx_id for event in asyncio.run(log_of(installation))] == ["p-1"]
-    assert [event.provider_tx_id for event in asyncio.run(log_of(installation, "p-other"))] == [
-        "p-other"
-    ]
-    [hold] = json.loads(pitboss("parked", "--json").stdout)
-    assert (hold["player"], hold["waits_for"], hold["code"]) == ("p", places[1], "BAD_AMOUNT")
-    assert (hold["waiting"], hold["is_full"]) == (2, False)
-    assert places[1] in pitboss("parked").stdout
-    assert "2 records wait behind 1" in pitboss("list").stderr
-    assert "2 records of the same key wait behind it" in pitboss("show", places[1]).stdout
-    asyncio.run(run_ledger(installation, 2))
-    asyncio.run(check_accounting(installation))
-
-    Picky.is_repaired = True
-    redriven = pitboss("redrive", places[1], *DO)
-    assert "2 records are released behind it" in redriven.stdout
-    asyncio.run(append(installation, [hub88("win", "p-new", "p", 6, "x")]))
-    asyncio.run(until_none_waits(installation, 4))
-    events = asyncio.run(log_of(installation))
-    assert [event.provider_tx_id for event in events] == ["p-1", "p-13", "p-3", "p-4", "p-new"]
-    assert [event.cause and event.cause.type for event in events] == [
-        None,
-        "redrive",
-        "parked",
-        "parked",
-        None,
-    ]
-    outcomes = asyncio.run(run_ledger(installation, 6))
-    assert [outcomes[place].outcome for place in (places[2], places[3])] == [
-        "POSTED",
-        "REFUSED_EXPIRED",
-    ]
-    assert json.loads(pitboss("parked", "--json").stdout) == []
-    asyncio.run(check_accounting(installation))
-
-
-async def until_none_waits(runtime: Runtime, handled: int) -> None:
-    worker = normaliser(runtime, park=True)
-    async with running(worker.app):
-        await until(
-            lambda: worker.stats.records >= handled and waiting(runtime) == 0, "no record waits"
-        )
-
-
-def test_a_drop_tells_the_log_and_lets_the_others_go_on(installation, pitboss):
-    places = asyncio.run(append(installation, story_of("p")))
-    asyncio.run(run_normaliser(installation, 5, park=True))
-    dropped = pitboss("drop", "--code", "BAD_AMOUNT", *DO)
-    assert f"{places[1]} → " in dropped.stdout
-    asyncio.run(until_none_waits(installation, 3))
-    assert [event.provider_tx_id for event in asyncio.run(log_of(installation))] == [
-        "p-1",
-        "p-3",
-        "p-4",
-    ]
-    [mark] = asyncio.run(log_of(installation, None))
-    assert mark.cause is not None
-    assert (mark.operation, mark.cause.type, mark.cause.actor, mark.cause.id) == (
-        "dead_letter.dropped",
-        "drop",
-        "ann",
-        places[1],
-    )
-    asyncio.run(run_ledger(installation, 5))
-    asyncio.run(check_accounting(installation))
-
-
-@pytest.mark.parametrize("broken", ["save", "publish"])
-def test_a_worker_that_ends_in_between_is_followed_by_one_that_parks_the_same(
-    installation, pitboss, monkeypatch, broken
-):
-    """Before the park table is written, and after it while the dead letter is not: nothing is lost or overtaken."""
-    asyncio.run(append(installation, story_of("p")))
-    owner, name = {"save": (ParkStore, "save"), "publish": (KafkaDeadLetterSink, "publish_all")}[
-        broken
-    ]
-
-    async def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("killed")
-
-    async def crashing() -> None:
-        worker = normaliser(installation, park=True)
-        async with running(worker.app):
-            await until(lambda: worker.app.crashed, "the worker ends")
-
-    with monkeypatch.context() as cut:
-        cut.setattr(owner, name, fail)
-        asyncio.run(crashing())
-    assert waiting(installation) == (0 if broken == "save" else 2)
-    asyncio.run(run_normaliser(installation, 5, park=True))
-    assert waiting(installation) == 2
-    Picky.is_repaired = True
-    assert pitboss("redrive", "--all", *DO).exit_code == 0
-
-    # The same on the way out: the events are sent, and it was not saved that they were.
-    with monkeypatch.context() as cut:
-        cut.setattr(ParkStore, "save", fail)
-        asyncio.run(crashing())
-    asyncio.run(until_none_waits(installation, 3))
-    first_seen = list(
-        dict.fromkeys(event.provider_tx_id for event in asyncio.run(log_of(installation)))
-    )
-    assert first_seen == ["p-1", "p-13", "p-3", "p-4"]
-    asyncio.run(run_ledger(installation, 5))
-    asyncio.run(check_accounting(installation))
-
-
-def test_no_more_wait_than_the_limit(installation, pitboss):
-    asyncio.run(
-        append(
-            installation, [hub88("win", f"w{n}", "p", 13 if n == 0 else 1, "x") for n in range(8)]
-        )
-    )
-    worker = asyncio.run(run_normaliser(installation, 8, park=True))
-    assert dict(worker.stats.rejected) == {"BAD_AMOUNT": 1, "PARK_FULL": 2}
-    [hold] = json.loads(pitboss("parked", "--json", "--player", "p").stdout)
-    assert (hold["waiting"], hold["is_full"]) == (5, True)
-    asyncio.run(check_accounting(installation))

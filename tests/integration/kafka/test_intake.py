@@ -3,181 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import struct
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from collections import Counter
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 from aiokafka.record.util import calc_crc32c
-from aiokafka.structs import OffsetAndMetadata
-from confluent_kafka import KafkaError, KafkaException
 
-from pitboss.settings import Runtime
 from runtime.dead_letters.sink import KafkaDeadLetterSink
-from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
-from runtime.kafka.broker_queries import fetch_group_commits, fetch_held_partitions
+from runtime.kafka.broker_queries import fetch_held_partitions
 from runtime.kafka.control import Control
-from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.records import readable_headers
-from runtime.kafka.stalls import LagSample, Stall, StallDetector
-from runtime.kafka.watchdog import WatchdogSettings
 from runtime.security import BrokerAddress
 from schemas import codec
-from schemas.errors import OffsetHole, Rejected, Stalled, Unavailable
+from schemas.errors import OffsetHole, Rejected
 from schemas.events import DeadLetter
+from tests.support.intake_cluster import (
+    Worker,
+    assert_joined,
+    cluster,
+    looks,
+    numbers,
+    running,
+    until,
+)
+
+__all__ = ["cluster", "looks"]
 
 pytestmark = pytest.mark.integration
-
-PARTITIONS = 4
-
-
-class Cluster:
-    """What a test does to the broker beside the code under test."""
-
-    def __init__(
-        self, runtime: Runtime, admin: AIOKafkaAdminClient, producer: BatchProducer
-    ) -> None:
-        self.runtime, self.admin, self.producer = runtime, admin, producer
-        self.group = runtime.group("work")
-
-    async def create(self, *names: str, partitions: int = PARTITIONS) -> None:
-        await self.admin.create_topics(
-            [NewTopic(self.runtime.topic(name), partitions, 1) for name in names]
-        )
-
-    async def fill(self, name: str, count: int, first: int = 0) -> None:
-        records = [(b"k%d" % (i % 50), b"%d" % i, (), None) for i in range(first, first + count)]
-        await self.producer.send_keyed(self.runtime.topic(name), records)
-
-    async def committed_offsets(self) -> dict[TopicPartition, int]:
-        offsets: dict[
-            TopicPartition, OffsetAndMetadata
-        ] = await self.admin.list_consumer_group_offsets(self.group)
-        return {tp: offset.offset for tp, offset in offsets.items()}
-
-
-@pytest.fixture
-async def cluster(runtime: Runtime) -> AsyncIterator[Cluster]:
-    admin = AIOKafkaAdminClient(**runtime.broker.aiokafka_options())
-    producer = BatchProducer(ProducerSettings(runtime.broker, "fill"))
-    await admin.start()
-    await producer.start()
-    yield Cluster(runtime, admin, producer)
-    await producer.stop()
-    await admin.close()
-
-
-class Worker:
-    """An app with one agent that notes down what it handles."""
-
-    def __init__(self, cluster: Cluster, **options: Any) -> None:
-        runtime = cluster.runtime
-        settings = {
-            "commit_interval_ms": 50,
-            "drain_timeout_ms": 5_000,
-            **options.pop("settings", {}),
-        }
-        self.records: list[Any] = []
-        self.batches: list[RecordBatch] = []
-        self.on_batch: Callable[[RecordBatch], Any] | None = None
-        self.app: PitbossApp = create_app(AppSettings("work", runtime.broker))
-        self.producer = self.app.supervise(BatchProducer(ProducerSettings(runtime.broker, "work")))
-        watchdog = WatchdogSettings(runtime.broker, **options.pop("watchdog", {}))
-        self.intake: Intake = add_agent(
-            self.app,
-            IntakeSettings(runtime.broker, cluster.group, **settings),
-            self.handle,
-            name="work",
-            watchdog=watchdog,
-            **options,
-        )
-
-    async def handle(self, batch: RecordBatch) -> None:
-        if self.on_batch is not None:
-            await self.on_batch(batch)
-        self.batches.append(batch)
-        self.records += batch.records
-
-    @property
-    def values(self) -> list[bytes]:
-        return [record.value for record in self.records]
-
-
-@contextlib.asynccontextmanager
-async def running(*workers: Worker) -> AsyncIterator[None]:
-    for worker in workers:
-        await worker.app.start()
-    try:
-        yield
-    finally:
-        for worker in workers:
-            await worker.app.stop()
-
-
-async def until(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while True:
-            met = condition()
-            if await met if asyncio.iscoroutine(met) else met:
-                return
-            await asyncio.sleep(0.02)
-
-
-class Looks:
-    """When each watchdog looked, by its own clock: only after a while does it show that it ends no worker."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._at_ms: defaultdict[StallDetector, list[int]] = defaultdict(list)
-        observe = StallDetector.observe
-
-        def record(
-            detector: StallDetector, now_ms: int, samples: Mapping[TopicPartition, LagSample]
-        ) -> list[Stall]:
-            stalls = observe(detector, now_ms, samples)
-            self._at_ms[detector].append(now_ms)
-            return stalls
-
-        monkeypatch.setattr(StallDetector, "observe", record)
-
-    async def go_on_for(self, passed_ms: int, *workers: Worker) -> None:
-        """Until each worker's watchdog has seen twice so long a time pass, from now on, or one was ended by it."""
-        before = {detector: len(looks) for detector, looks in self._at_ms.items()}
-
-        def have_looked() -> bool:
-            since = [looks[before.get(detector, 0) :] for detector, looks in self._at_ms.items()]
-            spans = [looks[-1] - looks[0] for looks in since if looks]
-            has_ended = any(worker.app.crashed for worker in workers)
-            return has_ended or (len(spans) == len(workers) and min(spans) >= 2 * passed_ms)
-
-        await until(have_looked)
-
-
-@pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
-    return Looks(monkeypatch)
-
-
-def numbers(count: int) -> set[bytes]:
-    return {b"%d" % i for i in range(count)}
-
-
-def assert_joined(batches: Sequence[RecordBatch]) -> None:
-    ends: dict[TopicPartition, int] = defaultdict(int)
-    for batch in batches:
-        assert batch.from_offset == ends[batch.tp], (
-            "each batch begins where the one before it ended"
-        )
-        assert all(
-            batch.from_offset <= record.offset < batch.next_offset for record in batch.records
-        )
-        ends[batch.tp] = batch.next_offset
 
 
 async def test_everything_of_a_pattern_is_read_once_in_order_and_committed(cluster):
@@ -464,145 +321,6 @@ async def test_a_header_whose_name_is_not_utf8_is_the_problem_of_its_record_alon
         assert readable_headers(bad) == ()
         assert ([*before.headers], [*behind.headers]) == ([("a", b"1")], [("b", None)])
         assert before.timestamp <= bad.timestamp <= behind.timestamp
-
-
-async def test_a_worker_that_stands_still_ends_with_its_reason(cluster):
-    await cluster.create("in", partitions=1)
-    topic = cluster.runtime.topic("in")
-    await cluster.fill("in", 100)
-    worker = Worker(
-        cluster,
-        topics=[topic],
-        watchdog={"stall_ms": 1_000, "interval_ms": 200},
-        settings={"drain_timeout_ms": 100},
-    )
-
-    async def stuck(batch: RecordBatch) -> None:
-        await asyncio.Event().wait()
-
-    worker.on_batch = stuck
-    async with running(worker):
-        await until(lambda: worker.app.crashed)
-    assert isinstance(worker.app.crash_reason, Stalled)
-    assert f"{topic}-0 (held by this worker) is at 0, the log's end is 100" in str(
-        worker.app.crash_reason
-    )
-
-
-async def test_waiting_for_a_database_is_reported_and_not_killed(cluster, looks):
-    await cluster.create("in", partitions=1)
-    topic = cluster.runtime.topic("in")
-    await cluster.fill("in", 100)
-    worker = Worker(cluster, topics=[topic], watchdog={"stall_ms": 500, "interval_ms": 100})
-    is_down = True
-
-    async def needs_database(batch: RecordBatch) -> None:
-        if is_down:
-            raise Unavailable("the database is down")
-
-    worker.on_batch = needs_database
-    async with running(worker):
-        tp = TopicPartition(topic, 0)
-        await until(lambda: tp in worker.intake.status() and worker.intake.status()[tp].waiting)
-        await looks.go_on_for(500, worker)
-        assert not worker.app.crashed
-        await until(
-            lambda: worker.intake.status()[tp].waiting == "UNAVAILABLE: the database is down"
-        )
-        is_down = False
-        await until(lambda: len(worker.records) == 100)
-        assert worker.intake.status()[tp].waiting is None
-
-
-async def test_lag_on_a_partition_that_no_worker_reads_ends_a_worker(cluster):
-    # The worker is in the group and has nothing: its twin holds the only partition and does not move.
-    await cluster.create("in", partitions=1)
-    topic = cluster.runtime.topic("in")
-    await cluster.fill("in", 100)
-    # Whichever of the two has nothing after the rebalance: member ids, which decide, are random.
-    limits = {"unheld_stall_ms": 1_000, "interval_ms": 200}
-    holder = Worker(cluster, topics=[topic], settings={"drain_timeout_ms": 100}, watchdog=limits)
-
-    async def stuck(batch: RecordBatch) -> None:
-        await asyncio.Event().wait()
-
-    holder.on_batch = stuck
-    async with running(holder):
-        await until(holder.intake.status)
-        other = Worker(cluster, topics=[topic], watchdog=limits)
-        other.on_batch = stuck
-        async with running(other):
-            await until(lambda: holder.app.crashed or other.app.crashed)
-            idle = other if other.app.crashed else holder
-            assert isinstance(idle.app.crash_reason, Stalled)
-            assert "not held by this worker" in str(idle.app.crash_reason)
-
-
-async def test_lag_of_a_partition_that_waits_at_its_holder_ends_no_other_worker(cluster, looks):
-    await cluster.create("in", partitions=2)
-    topic = cluster.runtime.topic("in")
-    limits = {"stall_ms": 2_000, "unheld_stall_ms": 2_000, "interval_ms": 200}
-    workers = [Worker(cluster, topics=[topic], watchdog=limits) for _ in range(2)]
-    waits_for: str | None = "its dead letters have no place to go"
-
-    async def waits_for_something(batch: RecordBatch) -> None:
-        if batch.partition == 0 and waits_for:
-            raise Unavailable(waits_for)
-
-    for worker in workers:
-        worker.on_batch = waits_for_something
-    async with running(*workers):
-        await until(lambda: all(len(worker.intake.status()) == 1 for worker in workers))
-        await cluster.fill("in", 100)
-        [holder, other] = sorted(
-            workers, key=lambda worker: TopicPartition(topic, 0) not in worker.intake.status()
-        )
-        await until(
-            lambda: other.records and holder.intake.status()[TopicPartition(topic, 0)].waiting
-        )
-        await looks.go_on_for(2_000, *workers)
-        assert not any(worker.app.crashed for worker in workers)
-        tp = TopicPartition(topic, 0)
-        commits = await fetch_group_commits(cluster.admin, cluster.group, [tp])
-        assert (commit := commits[tp]) is not None
-        assert commit.metadata.endswith(waits_for), "others are not committed what it waits for"
-        waits_for = None
-        await until(lambda: len(holder.records) + len(other.records) == 100)
-
-
-async def test_a_worker_that_the_group_does_not_let_in_ends_with_the_reason(cluster):
-    # It never has a partition to fetch from, and only who fetches is committed.
-    await cluster.create("in", partitions=1)
-    topic = cluster.runtime.topic("in")
-    async with running(member := Worker(cluster, topics=[topic])):
-        await until(member.intake.status)
-        stranger = Worker(cluster, topics=[topic], settings={"is_co_partitioned": True})
-        async with running(stranger):
-            await until(lambda: stranger.app.crashed)
-            assert isinstance(stranger.app.crash_reason, KafkaException)
-            code = stranger.app.crash_reason.args[0].code()
-            assert code == KafkaError.INCONSISTENT_GROUP_PROTOCOL
-        assert not member.app.crashed
-
-
-async def test_workers_that_all_wait_for_their_start_positions_end_none_of_them(cluster, looks):
-    """They have nothing to commit yet, so they can tell each other nothing."""
-    await cluster.create("in", partitions=2)
-    topic = cluster.runtime.topic("in")
-
-    class Away:
-        async def claim(self, _: Any) -> dict[TopicPartition, int]:
-            raise Unavailable("the database is down")
-
-        async def release(self, _: Any) -> None: ...
-
-    limits = {"stall_ms": 1_000, "unheld_stall_ms": 1_000, "interval_ms": 100}
-    workers = [Worker(cluster, topics=[topic], watchdog=limits, positions=Away()) for _ in range(2)]
-    async with running(*workers):
-        await until(lambda: all(len(worker.intake.status()) == 1 for worker in workers))
-        await cluster.fill("in", 100)
-        await looks.go_on_for(1_000, *workers)
-        assert not any(worker.app.crashed for worker in workers)
 
 
 async def test_a_command_pauses_and_resumes_every_worker(cluster, looks):

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger_sink.booking.positions import claim_positions
@@ -17,6 +17,7 @@ from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from schemas.events import Amount, Cause, Leg
 from schemas.policies import LedgerPolicy
+from tests.support.examples import examples
 from tests.support.ledger_events import (
     bet,
     book_of,
@@ -313,7 +314,7 @@ def tables(stack, namespaces):
     drop_database(runtime)
 
 
-@settings(max_examples=70)
+@examples(70)
 @given(cut_histories(), st.sampled_from(POLICIES))
 async def test_a_history_cut_anywhere_leaves_the_rows_that_the_rules_say(tables, cut, policy):
     history, cuts = cut

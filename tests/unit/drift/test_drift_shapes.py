@@ -8,7 +8,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.drift.avro_shapes import AvroShapes
@@ -18,6 +18,7 @@ from streams.drift.shapes import PATH_MAX, DriftKind, Shape
 from streams.drift.xml_shapes import XmlShapes
 from streams.providers.registry import DIALECTS
 from streams.providers.xml_body import make_parser, root_of
+from tests.support.examples import examples
 
 SCHEMA = {
     "type": "object",
@@ -468,7 +469,7 @@ def test_a_field_more_is_one_shape_more_whatever_else_is_there(body, name):
     )
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(body=JSON)
 def test_any_value_has_shapes_against_any_schema(body):
     value = json.dumps(body).encode()

@@ -134,7 +134,7 @@ async def test_a_bet_that_is_late_is_taken_back_before_its_error(provider):
     call = scene.start(provider, BET if provider == "hundredhp" else PLAY)
     await settle()
     scene.appender.is_holding = True  # the cancel is sent, and not acknowledged
-    await asyncio.wait_for(scene.appender.second.wait(), 5)
+    await asyncio.wait_for(scene.appender.second.wait(), 60)
     await settle()
     assert not call.done()
     topic, key, value, headers = scene.appender.records[1]

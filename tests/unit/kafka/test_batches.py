@@ -260,7 +260,7 @@ async def test_faust_can_neither_clear_nor_suspend_the_channel(app):
     app.flow_control.suspend()
     app.flow_control.clear()
     app.flow_control.resume()
-    await asyncio.wait_for(channel.put(RecordBatch("t", 0, 1, 2, (), 1)), 1)
+    await asyncio.wait_for(channel.put(RecordBatch("t", 0, 1, 2, (), 1)), 60)
     assert channel.queue.qsize() == 2
 
 
@@ -280,7 +280,7 @@ async def test_a_full_channel_makes_the_writer_wait(app):
     await asyncio.sleep(0)
     assert not second.done()
     await channel.get()
-    await asyncio.wait_for(second, 1)
+    await asyncio.wait_for(second, 60)
 
 
 def test_an_app_has_no_web_server_topics_or_kafka_of_its_own(app):

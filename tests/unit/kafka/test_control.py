@@ -130,7 +130,7 @@ def control() -> tuple[Control, RecordingIntake]:
 
 async def follow(service: Control, end: int, *fetches: list[bytes]) -> None:
     consumer: Any = Topic(service, end, *fetches, [])
-    await asyncio.wait_for(service.follow(consumer), 2)
+    await asyncio.wait_for(service.follow(consumer), 60)
 
 
 def test_a_worker_takes_no_record_before_it_has_read_the_topic():
@@ -199,7 +199,7 @@ async def listen(service: Control, monkeypatch: pytest.MonkeyPatch, attempts: in
     monkeypatch.setattr("runtime.kafka.topic_follower.RETRY_S", 0.0)
     tasks = [task for task in service._get_tasks() if "_listen" in str(task)]
     assert len(tasks) == 1
-    await asyncio.wait_for(tasks[0].fun(service), 5)
+    await asyncio.wait_for(tasks[0].fun(service), 60)
 
 
 async def test_a_broker_without_the_topic_pauses_nothing(monkeypatch, caplog):

@@ -52,7 +52,7 @@ def each_draft(change):
     return lambda items: [change(item) if isinstance(item, Draft) else item for item in items]
 
 
-def run(subject: AdapterUnderTest, count: int = 400):
+def run(subject: AdapterUnderTest, count: int = 120):
     return run_fuzz(1, range(count), [subject])
 
 
@@ -60,7 +60,7 @@ def run(subject: AdapterUnderTest, count: int = 400):
     "dialect", [Hub88(), PlayNGo(), Adyen(), House()], ids=lambda d: d.provider
 )
 def test_an_adapter_that_is_right_passes(dialect):
-    report = run(adapter_of(dialect))
+    report = run(adapter_of(dialect), 400)
     assert report.total.is_clean, report.failures
     assert report.total.count == report.total.accepted + report.total.rejected == 400
     assert not report.too_few_accepted

@@ -6,7 +6,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.providers.camt import Camt
@@ -20,6 +20,7 @@ from tests.support.camt_entries import (
     ids,
     plain_fact,
 )
+from tests.support.examples import examples
 
 
 def test_both_messages_and_every_copy_say_the_same_of_an_entry() -> None:
@@ -106,7 +107,7 @@ def test_no_two_references_meet_in_one_id() -> None:
     assert "%7C" in one_way[0][1]
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(batches=BATCHES, data=st.data())
 def test_no_payment_is_lost_or_doubled_in_whichever_order_a_copy_lists_them(
     batches: Any, data: st.DataObject

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import RejectCode, Rejected
@@ -21,6 +21,7 @@ from tests.support.camt_entries import (
     plain_fact,
     read,
 )
+from tests.support.examples import examples
 
 
 def facts_after_split(body: str, max_bytes: int) -> list[Any]:
@@ -30,7 +31,7 @@ def facts_after_split(body: str, max_bytes: int) -> list[Any]:
     return sorted(fact for piece in cut for fact in facts(piece.decode()))
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(
     batches=BATCHES,
     references=st.lists(st.sampled_from([None, "R0", "R1", "R2"]), min_size=4, max_size=4),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -29,6 +29,7 @@ from tests.support.camt_entries import (
     read_payments,
 )
 from tests.support.dialect_records import SAMPLES, raw_record
+from tests.support.examples import examples
 from tests.support.payload_schemas import ROOT
 
 # --- what moves money -------------------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ WHOLE = file(
 ).encode()
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.data())
 def test_no_bytes_raise(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(WHOLE) - 1))

@@ -5,7 +5,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import RejectCode, Rejected
@@ -13,6 +13,7 @@ from schemas.events import Amount, Attempt, Outcome, Reference, WalletOutcome
 from streams.providers.dialect import Draft, Reply
 from streams.providers.skylift import Skylift, decimal_bytes, encode, prefix_of, schema_of
 from tests.support.dialect_records import raw_record
+from tests.support.examples import examples
 
 V1: dict[str, Any] = {
     "event_id": "e-1",
@@ -148,7 +149,7 @@ def test_bytes_are_never_read_as_a_schema_they_were_not_written_with() -> None:
     assert {code(body[:cut]) for cut in range(len(body))} == {RejectCode.MALFORMED}
 
 
-@settings(max_examples=1_000)
+@examples(1_000)
 @given(body=st.sampled_from([encode("event", 1, V1), encode("event", 2, V2)]), data=st.data())
 def test_no_bytes_behind_a_known_fingerprint_raise(body: bytes, data: st.DataObject) -> None:
     start = data.draw(st.integers(10, len(body)))
