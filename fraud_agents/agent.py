@@ -19,6 +19,7 @@ import msgspec
 from aiokafka.structs import TopicPartition
 
 from fraud_agents.activations import Marker, Timeline
+from fraud_agents.detectors.global_signals import SIGNAL_KEY, newest_signal_ms
 from fraud_agents.detectors.shard import ShardDetectors
 from fraud_agents.enforcement import Enforcement
 from fraud_agents.owned import OwnedShard, WatchDetectors, WatchedInput
@@ -29,13 +30,14 @@ from fraud_agents.snapshots import SnapshotClaim, SnapshotStore
 from runtime.dead_letters.sink import KafkaDeadLetterSink
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.start_offsets import LOG_START
+from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import BatchProducer
 from runtime.kafka.records import RawRecord
 from runtime.telemetry.samples import MetricSample, count_samples
 from schemas import codec
-from schemas.errors import Fenced, Unavailable, UsageError
+from schemas.errors import Fenced, Unavailable
 from schemas.events import FraudAlert, PlayerEvent
-from schemas.topics import PLAYER_EVENTS, TRANSACTIONS
+from schemas.topics import PLAYER_EVENTS, SIGNALS, TRANSACTIONS
 
 SNAPSHOT_STAGGER: Final = 16
 """Partitions claimed together take their first snapshots at this many different points of the
@@ -47,6 +49,8 @@ kill they are read again within seconds. Beyond that it waits.
 """
 
 DATABASE_RETRY_S: Final = 5.0
+ELSEWHERE_S: Final = 1.0
+"""A worker whose partitions are all idle asks this often how far the others have come."""
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +113,9 @@ class FraudAgent:
         self._records = snapshot_records
         self._owned: dict[ShardKey, OwnedShard] = {}
         self._database_away_until_s = 0.0
+        self._newest_ms = 0
+        """Newest event time of any record, as far as this worker knows."""
+        self._look_elsewhere_at_s = 0.0
         self._alert_counts: Counter[tuple[str, str]] = Counter()
         self.observe_alert: Callable[[FraudAlert, RawRecord], None] | None = None
         """Takes each alert with the record that raised it; to be set before the start."""
@@ -126,9 +133,10 @@ class FraudAgent:
     async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Take partitions over at their snapshots.
 
-        One without a snapshot begins where its log does.
+        One without a snapshot begins where its log does, and so does one whose snapshot this
+        release cannot read.
 
-        Raises Unavailable, and UsageError for a snapshot that this release cannot read.
+        Raises Unavailable.
         """
         names = self._topics.watched
         self._check_topics(partitions)
@@ -138,9 +146,11 @@ class FraudAgent:
         shards: dict[ShardKey, list[SnapshotClaim]] = {}
         for claim in claims:
             shards.setdefault(self._key_of(claim.topic, claim.partition), []).append(claim)
-        owned = {key: await self._restore_shard(own) for key, own in shards.items()}
-        for claim in claims:
-            await self._record_release(owned[self._key_of(claim.topic, claim.partition)], claim)
+        owned: dict[ShardKey, OwnedShard] = {}
+        for key, own in shards.items():
+            kept, owned[key] = await self._restore_shard(own)
+            for claim in kept:
+                await self._record_release(owned[key], claim)
         self._owned = owned
         return {
             tp: owned[self._key_of(topic, tp.partition)].inputs[topic].next_offset
@@ -163,7 +173,10 @@ class FraudAgent:
     def _key_of(self, topic: str, partition: int) -> ShardKey:
         return self._watch_of[topic].topics, partition
 
-    async def _restore_shard(self, claims: Sequence[SnapshotClaim]) -> OwnedShard:
+    async def _restore_shard(
+        self, claims: Sequence[SnapshotClaim]
+    ) -> tuple[Sequence[SnapshotClaim], OwnedShard]:
+        """Return the detectors of claims, and the claims: without a state that is not readable."""
         partition = claims[0].partition
         timelines = {claim.topic: Timeline(claim.markers) for claim in claims}
         rules = {
@@ -176,12 +189,29 @@ class FraudAgent:
         try:
             detectors.restore(states, lambda offset: self._rules_before(log, offset + 1))
         except ValueError as error:
-            raise UsageError(
-                f"the snapshot of partition {partition} at "
-                f"{', '.join(f'{claim.topic}@{claim.next_offset}' for claim in claims)} cannot be "
-                f"read: {error}; run the release that wrote it, or delete its rows of "
-                "fraud.snapshot to watch all that the log still holds"
-            ) from error
+            return await self._restore_shard(await self._discard(claims, error))
+        return claims, self._own(claims, detectors, timelines)
+
+    async def _discard(
+        self, claims: Sequence[SnapshotClaim], error: ValueError
+    ) -> Sequence[SnapshotClaim]:
+        """Delete snapshots that this release cannot read: the log is watched again."""
+        await self._store.discard([(one.topic, one.partition, one.epoch) for one in claims])
+        logger.warning(
+            "the snapshot of %s cannot be read by this release: %s; the detectors are built again "
+            "from all that these logs still hold, and what they raise again has the ids of before",
+            ", ".join(f"{one.topic}-{one.partition}@{one.next_offset}" for one in claims),
+            error,
+        )
+        return [one._replace(next_offset=0, rule_set=None, state=None) for one in claims]
+
+    def _own(
+        self,
+        claims: Sequence[SnapshotClaim],
+        detectors: WatchDetectors,
+        timelines: Mapping[str, Timeline],
+    ) -> OwnedShard:
+        partition = claims[0].partition
         inputs = {}
         for claim in claims:
             start = LOG_START if claim.state is None else claim.next_offset
@@ -276,7 +306,7 @@ class FraudAgent:
         replay reads; the clock only decides when.
         """
         shards = list(self._owned.values())
-        newest_ms = max((one.newest_ms for one in shards), default=0)
+        newest_ms = await self._find_newest_ms(shards)
         behind = {
             (one.topic, one.partition): (owned, owned.detectors)
             for owned in shards
@@ -296,6 +326,28 @@ class FraudAgent:
             )
         except Unavailable as error:
             logger.debug("not said which partitions are idle: %s", error)
+
+    async def _find_newest_ms(self, shards: Sequence[OwnedShard]) -> int:
+        """Return the newest event time: of this worker's records, or of all where it reads none.
+
+        Another worker may have all the partitions that are not idle. What it reads shows in the
+        signals.
+        """
+        own_ms = max((one.newest_ms for one in shards), default=0)
+        now_s = asyncio.get_running_loop().time()
+        if own_ms > self._newest_ms:
+            self._newest_ms = own_ms
+            self._look_elsewhere_at_s = now_s + ELSEWHERE_S
+        elif shards and now_s >= self._look_elsewhere_at_s:
+            self._look_elsewhere_at_s = now_s + ELSEWHERE_S
+            try:
+                count = await self._producer.partition_count(self._topics.signals)
+                place = (SIGNALS, partition_for(SIGNAL_KEY, count))
+                found = newest_signal_ms(await self._source.last_values(place))
+                self._newest_ms = max(self._newest_ms, found)
+            except Unavailable as error:
+                logger.debug("what other workers have read is not known: %s", error)
+        return self._newest_ms
 
     async def _announce(
         self,

@@ -123,14 +123,16 @@ class OwnedShard:
         record.
         """
         one, detectors = self.inputs[topic], self.detectors
-        if one.next_offset == LOG_START:
+        is_first = one.next_offset == LOG_START
+        if is_first:
             one.next_offset = one.saved_offset = batch.from_offset
         if batch.from_offset > one.next_offset:
             raise OffsetHole(f"{batch}: the detectors expect the record at {one.next_offset}")
         self.is_consistent = False
         decode, encode = codec.decoder(RECORD_TYPES[topic]), codec.encoder(FraudAlert)
         seen = one.next_offset
-        switches = deque(one.timeline.switches_from(seen))
+        # A log whose first records are gone begins under the rules of the last marker before it.
+        switches = deque(one.timeline.switches_from(1 if is_first else seen))
         if topic == TRANSACTIONS:
             planned = [(m.from_offset, m.position) for m in one.timeline.switches_from(1)]
             detectors.plan_switches(planned, rule_set_at)

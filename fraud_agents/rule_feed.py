@@ -23,6 +23,8 @@ Place: TypeAlias = tuple[str, int]
 """Topic, as the catalogue names it, and partition."""
 
 POLL_MS: Final = 200
+LAST_RECORDS: Final = 32
+_LAST_FETCH_MS: Final = 500
 REACH_S: Final = 30.0
 """A marker's position is in the topic before the marker is written, so it is read at once."""
 
@@ -44,6 +46,12 @@ class RuleSource(Protocol):
         Raises Unavailable.
         """
 
+    async def last_values(self, place: Place) -> Sequence[bytes]:
+        """Return the values of a partition's last records, at most `LAST_RECORDS` of them.
+
+        Raises Unavailable.
+        """
+
 
 class ReleaseRules:
     """The rules of the release alone, which do not change while the process runs."""
@@ -57,6 +65,11 @@ class ReleaseRules:
     async def end_offsets(self, places: Collection[Place]) -> Mapping[Place, int]:
         """Return the topics' starts, where the rules of the release begin."""
         return dict.fromkeys(places, 0)
+
+    async def last_values(self, place: Place) -> Sequence[bytes]:
+        """Return nothing: no topic is read."""
+        del place
+        return ()
 
 
 class RuleFeed(TopicFollower):
@@ -79,6 +92,8 @@ class RuleFeed(TopicFollower):
         self._is_read = asyncio.Event()
         self._moved = asyncio.Event()
         self._consumer: AIOKafkaConsumer | None = None
+        self._last: tuple[TopicPartition, int, Sequence[bytes]] | None = None
+        """A partition, an end of it, and the values of the records before that end."""
         self._decode = codec.decoder(RuleChange)
 
     async def reach(self, position: int) -> None:
@@ -110,9 +125,36 @@ class RuleFeed(TopicFollower):
             raise Unavailable(f"the broker does not state ends of logs: {error!r}") from error
         return {tps[tp]: int(end) for tp, end in ends.items()}
 
+    async def last_values(self, place: Place) -> Sequence[bytes]:
+        """Return the values of a partition's last records; to be called by `on_poll` only.
+
+        The broker is asked for records only where its end is another one than before.
+        """
+        end = (await self.end_offsets([place]))[place]
+        tp = TopicPartition(qualified_name(place[0], self._namespace), place[1])
+        if self._last is None or self._last[:2] != (tp, end):
+            self._last = tp, end, await self._fetch_last(tp, end) if end else ()
+        return self._last[2]
+
+    async def _fetch_last(self, tp: TopicPartition, end: int) -> Sequence[bytes]:
+        consumer = self._consumer
+        assert consumer is not None
+        changes = TopicPartition(self._topic, 0)
+        try:
+            if tp not in consumer.assignment():
+                consumer.assign([changes, tp])
+                consumer.seek(changes, self.book.position)
+            consumer.seek(tp, max(0, end - LAST_RECORDS))
+            consumer.resume(tp)
+            fetched = await consumer.getmany(tp, timeout_ms=_LAST_FETCH_MS)
+            consumer.pause(tp)
+        except KafkaError as error:
+            raise Unavailable(f"the broker does not deliver the end of {tp}: {error!r}") from error
+        return [record.value or b"" for record in fetched.get(tp, ())]
+
     def lose_consumer(self) -> None:
         """Note that the broker cannot be asked now."""
-        self._consumer = None
+        self._consumer = self._last = None
 
     def take_as_empty(self) -> None:
         """Go on with the rules of the release where the topic does not exist."""

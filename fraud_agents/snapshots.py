@@ -127,6 +127,18 @@ class SnapshotStore(Service):
             for row in sorted(rows):
                 await self._save(connection, row)
 
+    async def discard(self, places: Sequence[tuple[str, int, int]]) -> None:
+        """Delete the states of partitions (topic, partition, epoch): they begin as at first.
+
+        Raises Fenced where another worker has claimed one of them.
+        """
+        async with self._database.transaction() as connection:
+            for topic, partition, epoch in sorted(places):
+                where = {"consumer": self._consumer, "topic": topic, "part": partition}
+                found = await connection.execute(_statements()["discard"], where | {"epoch": epoch})
+                if found.rowcount != 1:
+                    raise Fenced(f"{topic}-{partition}: claimed by another worker")
+
     async def _save(self, connection: AsyncConnection[Any], row: SnapshotRow) -> None:
         where = {"consumer": self._consumer, "topic": row.topic, "part": row.partition}
         stated = {name: getattr(row, name) for name in _STATED}

@@ -25,6 +25,9 @@ from schemas.events import Kind, SignatureVerdict, WalletTransaction
 
 OPENED: Final = "deposit.opened"
 _HOUR_MS: Final = 3_600_000
+OPENED_MAX: Final = 1_024
+SEEN_MAX: Final = 4_096
+"""Openings and deposits of a player that are remembered, the latest, within `idle_ms`."""
 
 RULE: Final = make_rule(
     "D02",
@@ -103,14 +106,24 @@ class FakeDeposit(KeyedDetector[DepositState]):
         horizon_ms = self.watermark_ms - self.rule.idle_ms
         for old in [name for name, at_ms in state.seen.items() if at_ms < horizon_ms]:
             del state.seen[old]
+        while len(state.seen) > SEEN_MAX:
+            del state.seen[next(iter(state.seen))]
+        self._drop_opened(state)
+
+    def _drop_opened(self, state: DepositState) -> None:
+        """Drop openings that are out of date; of a player who opens without end, the oldest."""
+        horizon_ms = self.watermark_ms - self.rule.idle_ms
         for old in [name for name, one in state.opened.items() if one.at_ms < horizon_ms]:
             del state.opened[old]
+        while len(state.opened) > OPENED_MAX:
+            del state.opened[next(iter(state.opened))]
 
     def _open_deposit(self, state: DepositState, event: WalletTransaction) -> Iterator[Finding]:
         reference = event.provider_tx_id
         minor, currency = _amount_of(event, Kind.INFORMATIONAL)
         if reference in state.opened:
             return
+        self._drop_opened(state)
         opened = state.opened[reference] = DepositOpening(event.occurred_at, minor, currency)
         waiting = state.waiting.get(reference)
         if waiting is None:

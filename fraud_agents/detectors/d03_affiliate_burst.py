@@ -1,6 +1,7 @@
 """D03, affiliate burst: deposits that one affiliate's players make, or that are made up for it.
 
-Key: brand and affiliate, as the registration of each player names it. Counted in 10 minutes and in
+Key: brand and affiliate, as the registration of each player names it; it is known until a player
+was neither registered nor paid in for a year. Counted in 10 minutes and in
 24 hours: money that no payment provider confirmed, deposits against the usual number of the same
 hour of the week, the share that is not confirmed, the share of one amount. `unconfirmed` is the
 exposure cap: whatever else the detector does, an affiliate's unconfirmed money is blocked once it
@@ -13,12 +14,15 @@ amounts), a few deposits of one size (`shared_deposits`), an affiliate with few 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from sys import intern
 from typing import ClassVar, Final
 
 import msgspec
 
 from fraud_agents.detectors.base import Finding, escape_key
+from fraud_agents.detectors.player_memory import PlayerMemory
 from fraud_agents.detectors.signal_base import Scope, SignalDetector
 from fraud_agents.facts import PlayerFact
 from fraud_agents.features import (
@@ -31,7 +35,7 @@ from fraud_agents.features import (
 from fraud_agents.rules import Limit, Rule, Severity, make_rule
 from fraud_agents.signals import OPENED, Signal
 from fraud_agents.windows import Arrival, EventWindow, ExactSpec, WindowEntry
-from schemas.events import Kind, SignatureVerdict
+from schemas.events import FraudAlert, Kind, SignatureVerdict
 from schemas.topics import PLAYER_EVENTS, TRANSACTIONS
 
 _MINUTE_MS: Final = 60_000
@@ -84,7 +88,7 @@ class AffiliateBurst(SignalDetector[AffiliateState]):
 
     def __init__(self, rule: Rule, partition: int) -> None:
         super().__init__(rule, partition)
-        self._affiliates: dict[str, str] = {}
+        self._affiliates: PlayerMemory[str] = PlayerMemory()
         self._spec = ExactSpec(rule.grace_ms, rule.dedup_horizon_ms, capacity=10_000)
 
     def key_of(self, event: Signal) -> str | None:
@@ -93,9 +97,9 @@ class AffiliateBurst(SignalDetector[AffiliateState]):
         if event.kind == PlayerFact.REGISTERED:
             affiliate = event.attributes.get("affiliate", "")
             if affiliate:
-                self._affiliates[player] = affiliate
+                self._affiliates.put(player, self.watermark_ms, intern(affiliate))
             return None
-        known = self._affiliates.get(player)
+        known = self._affiliates.see(player, self.watermark_ms)
         return None if known is None else escape_key(event.brand, "affiliate", known)
 
     def find(self, state: AffiliateState, event: Signal, offset: int) -> Iterator[Finding]:
@@ -176,11 +180,19 @@ class AffiliateBurst(SignalDetector[AffiliateState]):
             currency="EUR",
         )
 
+    def advance(self, watermark_ms: int) -> list[FraudAlert]:
+        """Raise the watermark: fire what is due, and forget who was not seen for a year."""
+        alerts = super().advance(watermark_ms)
+        deque(self._affiliates.forget(self.watermark_ms), maxlen=0)
+        return alerts
+
     def state(self) -> bytes:
         """Return everything that future answers depend on."""
-        return msgspec.msgpack.encode((super().state(), self._affiliates))
+        return msgspec.msgpack.encode((super().state(), [*self._affiliates.items()]))
 
     def restore(self, state: bytes) -> None:
         """Take over a snapshot. Raises ValueError for one of another format."""
-        own, self._affiliates = msgspec.msgpack.decode(state, type=tuple[bytes, dict[str, str]])
+        shape = tuple[bytes, list[tuple[str, int, str]]]
+        own, affiliates = msgspec.msgpack.decode(state, type=shape)
+        self._affiliates.restore((who, at_ms, intern(name)) for who, at_ms, name in affiliates)
         super().restore(own)

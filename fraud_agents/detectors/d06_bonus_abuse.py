@@ -32,6 +32,9 @@ from schemas.events import Kind, WalletTransaction
 
 _DAY_MS: Final = 86_400_000
 
+RUNNING_MAX: Final = 256
+"""Bonuses of a player that run at a time; some are never released or forfeited."""
+
 RULE: Final = make_rule(
     "D06",
     "review",
@@ -69,7 +72,7 @@ class BonusState(msgspec.Struct, array_like=True):
     """Bonuses of one player."""
 
     first_bet_ms: int | None = None
-    welcomes: list[str] = []
+    welcomes: int = 0
     running: dict[str, RunningBonus] = {}
     grants: EventWindow = msgspec.field(default_factory=EventWindow)
     deposits: EventWindow = msgspec.field(default_factory=EventWindow)
@@ -106,6 +109,8 @@ class BonusAbuse(KeyedDetector[BonusState]):
                 entry = WindowEntry(event.occurred_at, offset, event.event_id, amount, campaign)
                 if state.grants.add(entry, spec) is Arrival.COUNTED:
                     state.running[campaign] = RunningBonus(event.occurred_at)
+                    if len(state.running) > RUNNING_MAX:
+                        del state.running[next(iter(state.running))]
                     yield from self._check_grant(state, event, entry)
             elif leg.kind in {Kind.BONUS_RELEASE, Kind.BONUS_FORFEIT}:
                 bonus = state.running.pop(leg.campaign_id or "", None)
@@ -115,7 +120,7 @@ class BonusAbuse(KeyedDetector[BonusState]):
     def retain(self, state: BonusState) -> bool:
         """Return whether the player had a welcome bonus, or a first bet that matters."""
         state.running, state.grants, state.deposits = {}, EventWindow(), EventWindow()
-        return bool(state.welcomes) or state.first_bet_ms is not None
+        return state.welcomes > 0 or state.first_bet_ms is not None
 
     def _add_stake(self, state: BonusState, event: WalletTransaction) -> None:
         is_earlier = state.first_bet_ms is None or event.occurred_at < state.first_bet_ms
@@ -133,9 +138,9 @@ class BonusAbuse(KeyedDetector[BonusState]):
         self, state: BonusState, event: WalletTransaction, entry: WindowEntry
     ) -> Iterator[Finding]:
         if any(entry.label.startswith(name) for name in self.rule.words["welcome"]):
-            state.welcomes.append(entry.label)
-            if len(state.welcomes) >= self.rule.threshold:
-                yield self._finding(event, entry.offset, "SECOND_WELCOME", len(state.welcomes))
+            state.welcomes += 1
+            if state.welcomes >= self.rule.threshold:
+                yield self._finding(event, entry.offset, "SECOND_WELCOME", state.welcomes)
         run = state.grants.ending(event.occurred_at, self.rule.window_ms)
         deposited = sum_values(state.deposits.ending(event.occurred_at, self.rule.window_ms))
         share = percent_of(sum_values(run), deposited)

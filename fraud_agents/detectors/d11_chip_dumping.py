@@ -67,6 +67,7 @@ class PokerState(msgspec.Struct, array_like=True):
     rounds: dict[str, list[tuple[str, int, int, int, str]]] = {}
     hands: dict[str, list[PlayedDeal]] = {}
     currency: str | None = None
+    swept_ms: int = 0
 
 
 class ChipDumping(KeyedDetector[PokerState]):
@@ -95,7 +96,8 @@ class ChipDumping(KeyedDetector[PokerState]):
 
     def find_due(self, key: str, state: PokerState, tag: str, due_ms: int) -> Iterator[Finding]:
         """Ascribe the losses of a round, and compare each loser with each winner."""
-        del key, due_ms
+        del key
+        self._drop_players(state, due_ms)
         rows = state.rounds.pop(tag, [])
         if len(rows) < 2:
             return
@@ -110,6 +112,15 @@ class ChipDumping(KeyedDetector[PokerState]):
                 del hands[0]
             for winner in lost_to:
                 yield from self._compare(state, player, winner, [row[3] for row in rows])
+
+    def _drop_players(self, state: PokerState, due_ms: int) -> None:
+        """Drop the players who have no hand in the history any more, once a day."""
+        if due_ms < state.swept_ms + _DAY_MS:
+            return
+        state.swept_ms = due_ms
+        gone = [who for who, own in state.hands.items() if own[-1].at_ms < due_ms - HISTORY_MS]
+        for player in gone:
+            del state.hands[player]
 
     def _compare(
         self, state: PokerState, loser: str, winner: str, last_offsets: list[int]

@@ -90,6 +90,9 @@ class CheckedState(msgspec.Struct, array_like=True):
     """Nothing: every result is checked by itself."""
 
 
+_NO_STATE: Final = CheckedState()
+
+
 class ResultIntegrity(KeyedDetector[CheckedState]):
     """D14 over one partition of the game results."""
 
@@ -101,6 +104,11 @@ class ResultIntegrity(KeyedDetector[CheckedState]):
         super().__init__(rule, partition)
         rows = (line.split(" ") for line in rule.words["paytables"])
         self._paytables = {name: [int(one) for one in payouts] for name, *payouts in rows}
+
+    def _touch(self, key: str) -> CheckedState:
+        """Remember nothing: there are as many keys as rounds."""
+        del key
+        return _NO_STATE
 
     def key_of(self, event: GameResult) -> str | None:
         """Return brand, provider and round."""

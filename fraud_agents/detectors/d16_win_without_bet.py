@@ -31,6 +31,8 @@ _DAY_MS: Final = 86_400_000
 
 ROUNDS_MAX: Final = 4_096
 """Rounds remembered for each player."""
+REPORTED_MAX: Final = 256
+"""Reported wins of one player that a withdrawal makes graver, the latest."""
 
 RULE: Final = make_rule(
     "D16",
@@ -130,6 +132,8 @@ class WinWithoutBet(KeyedDetector[RoundState]):
                 yield self._finding(orphan, "hold", player_of(key))
                 return
             state.reported[tag] = orphan
+            if len(state.reported) > REPORTED_MAX:
+                del state.reported[next(iter(state.reported))]
             yield self._finding(orphan, self.rule.severity, player_of(key))
 
     def _finding(self, orphan: OrphanWin, severity: Severity, player_id: str) -> Finding:

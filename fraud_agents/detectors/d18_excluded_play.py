@@ -13,7 +13,7 @@ at), a payment that completes after it (the opening counts), a block by an opera
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final
 
 import msgspec
@@ -28,6 +28,9 @@ RECENT_MS: Final = 600_000
 RECENT_MAX: Final = 32
 """The latest acts are kept, to be joined with an exclusion that arrives after them. One is enough
 for an alert, and the latest of all is the one that is most surely after the exclusion."""
+
+LIFTED_MAX: Final = 32
+"""Exclusions that were lifted, for acts that arrive late."""
 
 RULE: Final = make_rule(
     "D18",
@@ -112,8 +115,11 @@ class ExcludedPlay(KeyedDetector[ExclusionState]):
                     exclusion.until_ms = event.occurred_at
         if event.operation != "player.blocked":
             return
+        open_ones = (one for one in state.exclusions if one.until_ms is None)
+        if any(one.cause == cause and _covers(one, event.occurred_at) for one in open_ones):
+            return  # stated again: it finds nothing that the first does not
         exclusion = Exclusion(cause, event.occurred_at, None, offset)
-        state.exclusions.append(exclusion)
+        state.exclusions = [*_without_old(state.exclusions), exclusion]
         for act in state.recent:
             if _covers(exclusion, act.at_ms):
                 yield self._finding(exclusion, act, event.player_id)
@@ -142,6 +148,13 @@ class ExcludedPlay(KeyedDetector[ExclusionState]):
             currency=act.currency,
             adds=True,
         )
+
+
+def _without_old(exclusions: Sequence[Exclusion]) -> list[Exclusion]:
+    """Return the exclusions without the oldest of those that were lifted, if they are many."""
+    lifted = [one for one in exclusions if one.until_ms is not None]
+    dropped = lifted[:-LIFTED_MAX]
+    return [one for one in exclusions if one not in dropped]
 
 
 def _covers(exclusion: Exclusion, at_ms: int) -> bool:

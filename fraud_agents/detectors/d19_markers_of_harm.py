@@ -36,6 +36,7 @@ _HOUR_MS: Final = 60 * _MINUTE_MS
 _DAY_MS: Final = 24 * _HOUR_MS
 _MONTH_MS: Final = 30 * _DAY_MS
 BASELINE_DAYS: Final = 90
+ACTS_MIN: Final = 64
 
 RULE: Final = make_rule(
     "D19",
@@ -129,12 +130,16 @@ class MarkersOfHarm(SignalDetector[HarmState]):
         else:
             name, size_ms = self._COUNTED[event.kind]
             times = [at for at in state.acts.get(name, []) if at > event.at_ms - size_ms]
-            state.acts[name] = [*times, event.at_ms]
+            state.acts[name] = [*times, event.at_ms][-self._kept(name) :]
             if len(state.acts[name]) >= self.rule.limit(name):
                 state.seen[name.upper()] = event.at_ms
         markers = self._current(state, event.at_ms)
         if len(markers) > before and len(markers) >= self.rule.threshold:
             yield self._finding(event, markers)
+
+    def _kept(self, name: str) -> int:
+        """Return how many acts are remembered: as many as any version of the rule counts."""
+        return max(ACTS_MIN, self.rule.limit(name))
 
     def _current(self, state: HarmState, at_ms: int) -> list[str]:
         if not state.seen:
@@ -170,7 +175,8 @@ class MarkersOfHarm(SignalDetector[HarmState]):
 
     def _take_deposit(self, state: HarmState, at_ms: int, amount: int) -> None:
         if state.gone_ms and at_ms - state.gone_ms <= self.rule.limit("chase_gap"):
-            state.chases = [at for at in state.chases if at > at_ms - _DAY_MS] + [at_ms]
+            chases = [at for at in state.chases if at > at_ms - _DAY_MS]
+            state.chases = [*chases, at_ms][-self._kept("chases") :]
             if len(state.chases) >= self.rule.limit("chases"):
                 state.seen["LOSS_CHASING"] = at_ms
         state.gone_ms = 0

@@ -9,6 +9,7 @@ detectors see the signals in the order of event time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
 
@@ -21,6 +22,8 @@ from fraud_agents.rule_set import RuleSet, rule_set_of
 from fraud_agents.rules import Rule
 from fraud_agents.signals import RESULT, Signal
 from fraud_agents.windows import InputId
+from schemas import codec
+from schemas.errors import Rejected
 from schemas.events import FraudAlert, Kind, Position, RiskSignal, SignalKind
 from schemas.identity import signal_id
 from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, SIGNALS, TRANSACTIONS
@@ -53,6 +56,7 @@ GLOBAL_KINDS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 )
 """Kinds of partial signals by topic. A record gives one at most."""
 
+_DETECTED: Final = frozenset({SignalKind.PARTIAL.value, SignalKind.WATERMARK.value})
 _OWN: Final = ("signal", "event_id", "region", "minor", "currency")
 _PREFIX: Final = "own."
 
@@ -115,6 +119,17 @@ def read_partial(record: RiskSignal) -> Signal | None:
             if name.startswith(_PREFIX)
         },
     )
+
+
+def newest_signal_ms(values: Iterable[bytes]) -> int:
+    """Return the newest event time of records of `risk.signals.v1`; 0 where none is readable."""
+    decode, newest_ms = codec.decoder(RiskSignal), 0
+    for value in values:
+        with suppress(Rejected):
+            record = decode(value)
+            if record.kind in _DETECTED:
+                newest_ms = max(newest_ms, record.occurred_at)
+    return newest_ms
 
 
 class GlobalState(msgspec.Struct, frozen=True, array_like=True):

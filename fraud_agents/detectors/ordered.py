@@ -20,7 +20,7 @@ from fraud_agents.detectors.versions import RuleVersions
 from fraud_agents.rule_set import RuleSet, rule_set_of
 from fraud_agents.rules import Rule, RuleScope
 from fraud_agents.signals import Signal, signals_of
-from fraud_agents.windows import InputId, OrderedMerge, Released
+from fraud_agents.windows import Arrival, InputId, OrderedMerge, Released
 from fraud_agents.windows.watermark import MergeState
 from schemas.events import FraudAlert
 from schemas.heartbeats import Watched, is_heartbeat
@@ -108,13 +108,17 @@ class OrderedDetectors:
             self._merge.beat(source, event.occurred_at)
         else:
             signals = signals_of(event, *source, offset, self.kinds)
-            self._merge.push(source, event.occurred_at, offset, signals)
+            self._push(source, event.occurred_at, offset, signals)
         return self._release()
 
     def take(self, signal: Signal) -> list[FraudAlert]:
         """Take in a signal that was made of a record elsewhere, in the order of its partition."""
-        self._merge.push((signal.topic, signal.partition), signal.at_ms, signal.offset, [signal])
+        self._push((signal.topic, signal.partition), signal.at_ms, signal.offset, [signal])
         return self._release()
+
+    def _push(self, source: InputId, at_ms: int, offset: int, signals: Sequence[Signal]) -> None:
+        if self._merge.push(source, at_ms, offset, signals) is Arrival.LATE:
+            self._merge.take_late()  # counted; nothing else is done with them
 
     def beat(self, source: InputId, at_ms: int) -> list[FraudAlert]:
         """Take in that an input has come to an event time."""

@@ -27,5 +27,10 @@ UPDATE fraud.snapshot
  WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = %(part)s AND epoch = %(epoch)s
    AND next_offset <= %(next_offset)s
 
+-- name: discard
+-- A state that this release cannot read: the log is watched again. The markers stay, so the same rules judge the same records.
+UPDATE fraud.snapshot SET next_offset = 0, rule_set = NULL, state = NULL
+ WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = %(part)s AND epoch = %(epoch)s
+
 -- name: stored_position
 SELECT epoch, next_offset FROM fraud.snapshot WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = %(part)s

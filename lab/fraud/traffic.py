@@ -16,11 +16,6 @@ from schemas.events import Leg
 from schemas.heartbeats import player_heartbeat
 from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, TRANSACTIONS
 
-TUNING_SEEDS: Final = (1,)
-"""Seeds that were looked at while the detectors were written."""
-HELD_OUT_SEEDS: Final = (2, 3, 4, 5)
-"""Seeds that no number was chosen by."""
-
 START_MS: Final = 1_788_739_200_000
 """2026-09-07 00:00 UTC, a Monday."""
 SPAN_MS: Final = 14 * DAY_MS

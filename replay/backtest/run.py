@@ -5,32 +5,48 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
-from fraud_agents.detectors.catalogue import DETECTORS, SIGNAL_DETECTORS
+from fraud_agents.detectors.catalogue import DETECTORS
 from fraud_agents.detectors.observation import Observation
 from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.rules import Rule
 from replay.backtest.margins import MARGINS, demand_more
+from replay.backtest.merged import (
+    BacktestRecord,
+    PlayerMerge,
+    RuleDetectors,
+    SignalMerge,
+    merged_topics,
+    read_merged,
+)
 from replay.log.blocks import LogBlock, LogSource
 from schemas import codec
-from schemas.errors import Rejected, UsageError
+from schemas.errors import Rejected
 from schemas.events import (
     AlertStatus,
     FraudAlert,
     GameResult,
     PlayerEvent,
+    RiskSignal,
     WalletTransaction,
 )
-from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, TRANSACTIONS
+from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, SIGNALS, TRANSACTIONS
 
 DRAFT: Final = "draft"
 ACTIVE: Final = "active"
 
-_RECORD_TYPES: Final[Mapping[str, type[Observation]]] = MappingProxyType(
-    {TRANSACTIONS: WalletTransaction, PLAYER_EVENTS: PlayerEvent, GAME_RESULTS: GameResult}
+_RECORD_TYPES: Final[Mapping[str, type[Any]]] = MappingProxyType(
+    {
+        TRANSACTIONS: WalletTransaction,
+        PLAYER_EVENTS: PlayerEvent,
+        GAME_RESULTS: GameResult,
+        SIGNALS: RiskSignal,
+    }
 )
+_CHUNK: Final = 4_096
 
 ShowProgress = Callable[[int, int], None]
 """Takes how many offsets have been read, and how many there are."""
@@ -52,17 +68,10 @@ class BacktestPlan:
 
     @property
     def topics(self) -> list[str]:
-        """The topics that the rule's detectors read, the log first; without the prefix.
-
-        Raises UsageError for a rule that is judged over several partitions at once.
-        """
+        """The topics that the rule's detectors read, without the prefix."""
         detector_id = self.draft.detector_id
-        if detector_id in SIGNAL_DETECTORS:
-            raise UsageError(
-                f"rule {self.draft.rule_id}: the detector {detector_id} sees several partitions "
-                "together, and a back-test one at a time: try it in shadow, `pitboss rules "
-                f"activate {self.draft.rule_id}:{self.draft.version} --state shadow`"
-            )
+        if (merged := merged_topics(detector_id)) is not None:
+            return [*merged]
         found = {detector.topic for detector in DETECTORS[detector_id]}
         return sorted(found, key=lambda topic: (topic != TRANSACTIONS, topic))
 
@@ -135,6 +144,9 @@ def run_backtest(
     """
     topics = plan.topics
     result = BacktestRun({name: RuleRun(rule) for name, rule in plan.rules.items()})
+    if merged_topics(plan.draft.detector_id) is not None:
+        _run_merged(source, plan, topics, result, progress)
+        return result
     for topic in topics:
         _run_topic(source, plan, topic, result, progress)
     return result
@@ -162,6 +174,69 @@ def _run_topic(
         done += ends[partition] - begin
 
 
+def _run_merged(
+    source: LogSource,
+    plan: BacktestPlan,
+    topics: Sequence[str],
+    result: BacktestRun,
+    progress: ShowProgress,
+) -> None:
+    names = {topic: plan.prefix + topic for topic in topics}
+    begins, insides, ends = (
+        {topic: source.first_at(name, max(0, at_ms)) for topic, name in names.items()}
+        for at_ms in (plan.since_ms - plan.warm_up_ms, plan.since_ms, plan.until_ms)
+    )
+    count = len(source.bounds(plan.prefix + TRANSACTIONS))
+    total = sum(
+        max(0, ends[topic][partition] - begin)
+        for topic, own in begins.items()
+        for partition, begin in own.items()
+    )
+    done = 0
+    for partition in sorted(begins[topics[0]]):
+        spans = {topic: (begins[topic][partition], ends[topic][partition]) for topic in topics}
+        detectors: dict[str, RuleDetectors] = {
+            key: SignalMerge(rule, partition, count)
+            if topics == [SIGNALS]
+            else PlayerMerge(rule, partition)
+            for key, rule in plan.rules.items()
+        }
+        records = read_merged(
+            source,
+            plan.prefix,
+            partition,
+            spans,
+            lambda block, topic: _events_of(block, topic, result),
+        )
+        while chunk := [*islice(records, _CHUNK)]:
+            _observe_merged(chunk, insides, partition, detectors, result)
+            done += len(chunk)
+            progress(min(done, total), total)
+
+
+def _observe_merged(
+    records: Sequence[BacktestRecord],
+    insides: Mapping[str, Mapping[int, int]],
+    partition: int,
+    detectors: Mapping[str, RuleDetectors],
+    result: BacktestRun,
+) -> None:
+    inside = [record.offset >= insides[record.topic][partition] for record in records]
+    for record, is_inside in zip(records, inside, strict=True):
+        result.observed += record.is_event
+        if is_inside and record.is_event:
+            result.events += 1
+            if record.event.player_id is not None:
+                result.players.add(f"{record.event.brand}:{record.event.player_id}")
+    for name, own in detectors.items():
+        run = result.runs[name]
+        began_ns = time.thread_time_ns()
+        for record, is_inside in zip(records, inside, strict=True):
+            for alert in own.observe(record):
+                run.take(alert, record.append_ms, is_inside=is_inside)
+        run.cpu_ns += time.thread_time_ns() - began_ns
+
+
 def _observe(
     records: Sequence[tuple[int, int, Observation]],
     inside_from: int,
@@ -183,9 +258,7 @@ def _observe(
         run.cpu_ns += time.thread_time_ns() - began_ns
 
 
-def _events_of(
-    block: LogBlock, topic: str, result: BacktestRun
-) -> Iterator[tuple[int, int, Observation]]:
+def _events_of(block: LogBlock, topic: str, result: BacktestRun) -> Iterator[tuple[int, int, Any]]:
     decode = codec.decoder(_RECORD_TYPES[topic])
     records = zip(block.offsets, block.timestamps_ms, block.values, strict=True)
     for index, (offset, append_ms, value) in enumerate(records):

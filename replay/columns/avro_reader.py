@@ -46,6 +46,8 @@ Columns: TypeAlias = dict[str, pa.Array]
 Read: TypeAlias = Callable[[ByteBatch, Positions, Positions], tuple[pa.Array, Positions]]
 
 TIME: Final = pa.timestamp("us", tz="UTC")
+FRAME_BYTES: Final = 5
+"""Bytes of a value before its record: a zero and the schema id."""
 _AMOUNT: Final = "Amount"
 _AMOUNT_FIELDS: Final = ("unscaled", "scale")
 _MINOR: Final = "_minor"
@@ -113,15 +115,17 @@ def compile_reader(plan: ReadRecord, record: RecordType) -> Callable[[Sequence[b
     """Return the function that turns values under one schema id into the record's columns.
 
     `plan` leads from the writer's schema to `record`, the latest one. The function takes whole
-    Kafka values, frames included, and raises Malformed if one of them is not such a record.
+    Kafka values, frames included, and raises Malformed if one of them is not such a record, or
+    begins with another frame than the first.
     """
     read = _record_columns(plan, record)
 
     def read_values(values: Sequence[bytes]) -> Columns:
-        batch = ByteBatch(values, skipped=5)
+        batch = ByteBatch(values, skipped=FRAME_BYTES)
+        if values and not batch.begin_with(values[0][:FRAME_BYTES]):
+            raise Malformed("the values have different frames")
         columns, after = read(batch, batch.starts, batch.ends)
-        if not np.array_equal(after, batch.ends):
-            raise Malformed("bytes follow the end of a record")
+        batch.check_ends(after)
         return columns
 
     return read_values
@@ -201,7 +205,11 @@ def _read_times(
 ) -> tuple[pa.Array, Positions]:
     """Read epoch ms as a time; one that microseconds of 64 bits cannot hold is null."""
     array, after = read(batch, at, ends)
+    if array.null_count == at.size:
+        return pa.nulls(at.size, TIME), after
     ms = _without_nulls(array)
+    if not array.null_count and ms.max() <= _TIME_MAX_MS and ms.min() >= -_TIME_MAX_MS:
+        return pa.array(ms * 1000).view(TIME), after
     missing = (ms > _TIME_MAX_MS) | (ms < -_TIME_MAX_MS)
     if array.null_count:
         missing |= _is_null(array)
@@ -249,19 +257,22 @@ def _raw_type(type_: Type) -> pa.DataType:
 
 
 def _read_long(batch: ByteBatch, at: Positions, ends: Positions) -> tuple[pa.Array, Positions]:
-    numbers, after = batch.read_longs(at, ends)
+    del ends
+    numbers, after = batch.read_longs(at)
     return pa.array(numbers), after
 
 
 def _read_int(batch: ByteBatch, at: Positions, ends: Positions) -> tuple[pa.Array, Positions]:
-    numbers, after = batch.read_longs(at, ends)
+    del ends
+    numbers, after = batch.read_longs(at)
     if ((numbers >= _INT_MAX) | (numbers < -_INT_MAX)).any():
         raise Malformed("a number has more than 32 bits")
     return pa.array(numbers.astype(np.int32)), after
 
 
 def _read_boolean(batch: ByteBatch, at: Positions, ends: Positions) -> tuple[pa.Array, Positions]:
-    booleans, after = batch.read_booleans(at, ends)
+    del ends
+    booleans, after = batch.read_booleans(at)
     return pa.array(booleans), after
 
 
@@ -277,7 +288,8 @@ _PRIMITIVE_READERS: Final[dict[str, Read]] = {
 def _read_enum(
     symbols: pa.Array, batch: ByteBatch, at: Positions, ends: Positions
 ) -> tuple[pa.Array, Positions]:
-    numbers, after = batch.read_longs(at, ends)
+    del ends
+    numbers, after = batch.read_longs(at)
     if ((numbers < 0) | (numbers >= len(symbols))).any():
         raise Malformed("an enum's number has no symbol")
     return symbols.take(pa.array(numbers)), after
@@ -286,18 +298,16 @@ def _read_enum(
 def _read_nullable(
     read: Read, type_: pa.DataType, batch: ByteBatch, at: Positions, ends: Positions
 ) -> tuple[pa.Array, Positions]:
-    branch, after = batch.read_longs(at, ends)
-    if ((branch < 0) | (branch > 1)).any():
-        raise Malformed("a union's number is neither null nor a value")
-    present = np.flatnonzero(branch)
+    is_present, after = batch.read_presence(at)
+    present = np.flatnonzero(is_present)
     if present.size == at.size:
         return read(batch, after, ends)
     if not present.size:
         return pa.nulls(at.size, type_), after
     array, ends_of_values = read(batch, after[present], ends[present])
     after[present] = ends_of_values
-    places = np.cumsum(branch) - 1
-    return array.take(pa.array(places, mask=branch == 0)), after
+    places = np.cumsum(is_present) - 1
+    return array.take(pa.array(places, mask=~is_present)), after
 
 
 def _read_amount(batch: ByteBatch, at: Positions, ends: Positions) -> tuple[pa.Array, Positions]:
@@ -378,11 +388,11 @@ def _read_items(
 
 def _read_counts(batch: ByteBatch, after: Positions, ends: Positions, rows: Any) -> Any:
     """Read the count of each row's next block, and move on; 0 is the end of the list."""
-    counts, behind = batch.read_longs(after[rows], ends[rows])
+    counts, behind = batch.read_longs(after[rows])
     sized = np.flatnonzero(counts < 0)
     if sized.size:  # the block's size in bytes follows, for readers that skip it
         counts[sized] = -counts[sized]
-        _, behind[sized] = batch.read_longs(behind[sized], ends[rows][sized])
+        _, behind[sized] = batch.read_longs(behind[sized])
     if ((counts < 0) | (counts > ends[rows] - behind)).any():
         raise Malformed("a list has more items than bytes")
     after[rows] = behind

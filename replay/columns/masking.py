@@ -20,14 +20,25 @@ def mask_fields(table: pa.Table, paths: Iterable[str]) -> pa.Table:
         if place < 0:
             raise KeyError(path)
         column = table.column(place)
+        _check_path(column.type, inner, path)
         chunks = [_mask(chunk, inner) for chunk in column.chunks]
         table = table.set_column(place, name, pa.chunked_array(chunks, column.type))
     return table
 
 
+def _check_path(type_: pa.DataType, inner: list[str], path: str) -> None:
+    for name in inner:
+        type_ = type_.value_type if pa.types.is_list(type_) else type_
+        if name not in type_.names:
+            raise KeyError(path)
+        type_ = type_.field(name).type
+
+
 def _mask(array: pa.Array, path: list[str]) -> pa.Array:
     if not path:
         return pa.nulls(len(array), array.type)
+    if array.null_count == len(array):
+        return array
     validity = array.is_null() if array.null_count else None
     if pa.types.is_list(array.type):
         items = _mask(array.flatten(), path)
@@ -35,11 +46,8 @@ def _mask(array: pa.Array, path: list[str]) -> pa.Array:
         offsets = np.zeros(len(array) + 1, dtype=np.int32)
         np.cumsum(sizes.to_numpy(zero_copy_only=False), out=offsets[1:])
         return pa.ListArray.from_arrays(pa.array(offsets), items, type=array.type, mask=validity)
-    names = array.type.names
-    if path[0] not in names:
-        raise KeyError(path[0])
     columns = array.flatten()
-    place = names.index(path[0])
+    place = array.type.names.index(path[0])
     columns[place] = _mask(columns[place], path[1:])
     return pa.StructArray.from_arrays(columns, fields=[*array.type], mask=validity)
 
@@ -47,6 +55,8 @@ def _mask(array: pa.Array, path: list[str]) -> pa.Array:
 def mask_headers(headers: pa.Array, plain: Collection[str]) -> pa.Array:
     """Return record headers in which only the named ones keep their values."""
     items = headers.flatten()
+    if not len(items):
+        return headers
     names, values = items.flatten()
     kept = pc.is_in(names, value_set=pa.array(sorted(plain), pa.string()))
     values = pc.if_else(kept, values, pa.scalar(None, values.type))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from operator import methodcaller
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from replay.columns.avro_reader import TIME, Columns, arrow_fields, compile_reader
+from replay.columns.avro_reader import FRAME_BYTES, TIME, Columns, arrow_fields, compile_reader
 from replay.columns.byte_batch import Malformed
 from replay.log.blocks import LogBlock
 from schemas import codec
@@ -35,7 +34,6 @@ time where the topic keeps it, else the producer's clock. In `_key`, bytes that 
 written as backslash escapes."""
 
 _RAW: Final = pa.schema([("value", pa.binary())])
-_FRAME_BYTES: Final = 5
 
 
 @dataclass
@@ -75,18 +73,19 @@ class TopicTable:
         return pa.table([*arrays, *provenance(block)], schema=self.schema)
 
     def _read(self, block: LogBlock, stats: TableStats) -> tuple[LogBlock, Columns]:
-        frame = common_frame(block.values)
-        if frame:
-            reader = self._reader(frame)
-            if not isinstance(reader, Rejected):
-                values: list[Any] = block.values
-                try:
-                    columns = reader(values)
-                except Malformed:
-                    return self._read_readable(block, stats)
-                stats.schema_ids.add(int.from_bytes(frame[1:], "big"))
-                return block, columns
-        return self._read_readable(block, stats)
+        values: list[Any] = block.values
+        if not values or None in values:
+            return self._read_readable(block, stats)
+        frame = values[0][:FRAME_BYTES]
+        reader = self._reader(frame)
+        if isinstance(reader, Rejected):
+            return self._read_readable(block, stats)
+        try:
+            columns = reader(values)
+        except Malformed:
+            return self._read_readable(block, stats)
+        stats.schema_ids.add(int.from_bytes(frame[1:], "big"))
+        return block, columns
 
     def _read_readable(self, block: LogBlock, stats: TableStats) -> tuple[LogBlock, Columns]:
         """Read a block of several schemas, or one with records that are none of ours."""
@@ -99,7 +98,7 @@ class TopicTable:
                 except Rejected as rejected:
                     stats.unreadable.append((block.place(index), str(rejected)))
                     continue
-                by_frame.setdefault(value[:_FRAME_BYTES], []).append(len(kept))
+                by_frame.setdefault(value[:FRAME_BYTES], []).append(len(kept))
             kept.append(index)
         block = block.keep(kept)
         pieces: list[Columns] = []
@@ -148,14 +147,6 @@ class TopicTable:
         return compile_reader(plan, self._record)
 
 
-def common_frame(values: Sequence[bytes | None]) -> bytes:
-    """Return the frame that all values begin with; nothing where they differ or one is missing."""
-    first = values[0][:_FRAME_BYTES] if values and values[0] is not None else b""
-    if len(first) < _FRAME_BYTES or None in values:
-        return b""
-    return first if all(map(methodcaller("startswith", first), values)) else b""
-
-
 def provenance(block: LogBlock) -> list[pa.Array]:
     """Return the columns of `PROVENANCE` for a block."""
     count = len(block)
@@ -164,7 +155,7 @@ def provenance(block: LogBlock) -> list[pa.Array]:
         pa.repeat(pa.scalar(block.topic, pa.string()), count),
         pa.repeat(pa.scalar(block.partition, pa.int32()), count),
         pa.array(block.offsets, pa.int64()),
-        pa.array(times).cast(TIME),
+        pa.array(times).view(TIME),
         _key_array(block.keys),
         header_array(block),
     ]
@@ -180,6 +171,10 @@ def _key_array(keys: Sequence[bytes | None]) -> pa.Array:
 
 def header_array(block: LogBlock) -> pa.Array:
     """Return the headers of a block's records."""
+    if not block.headers:
+        no_items = pa.array([], HEADERS.value_type)
+        none = pa.array(np.zeros(len(block) + 1, dtype=np.int32))
+        return pa.ListArray.from_arrays(none, no_items, type=HEADERS)
     sizes = np.zeros(len(block) + 1, dtype=np.int32)
     names: list[str] = []
     values: list[bytes | None] = []

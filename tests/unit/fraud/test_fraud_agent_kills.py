@@ -78,12 +78,25 @@ class Servers:
         self.markers[topic, partition][marker.from_offset] = marker
         self.step()
 
+    async def discard(self, places):
+        self.step()
+        for topic, partition, epoch in places:
+            assert epoch == self.epoch
+            self.rows.pop((topic, partition), None)
+        self.step()
+
     async def save(self, rows):
         self.step()
         for row in rows:
             assert row.epoch == self.epoch
             self.rows[row.topic, row.partition] = row
         self.step()
+
+    async def partition_count(self, topic):
+        return 1
+
+    async def send_batch(self, topic, partition, records):
+        """Heartbeats of idle player events: the tests that need them replace this."""
 
     async def send_keyed(self, topic, records):
         # Some are written, others are not. Signals are many: they are cut in one place at most.
@@ -138,6 +151,10 @@ class Rules:
     async def end_offsets(self, places):
         self.servers.step()
         return {place: self.servers.ends[place] for place in places}
+
+    async def last_values(self, place):
+        assert place == (SIGNALS, 0)
+        return [one.value for one in self.servers.signals()[-5:]]
 
 
 def agent_of(servers: Any, rules: Any, topics: Sequence[str] = WATCHED) -> FraudAgent:

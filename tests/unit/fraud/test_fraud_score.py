@@ -10,9 +10,10 @@ import pytest
 
 from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.rules import Rule
+from lab.bench.fraud_seeds import HELD_OUT_SEEDS, TUNING_SEEDS
 from lab.fraud.leakage import area_under_curve, measure_leakage
 from lab.fraud.scoring import CATALOGUE, Watch, run_detectors, score
-from lab.fraud.traffic import ALL_CASES, HELD_OUT_SEEDS, TUNING_SEEDS, make_traffic
+from lab.fraud.traffic import ALL_CASES, make_traffic
 from lab.fraud.truth import Level
 
 HARD_INVARIANTS = {"D01", "D02", "D12", "D14", "D15", "D16", "D18", "D20"}

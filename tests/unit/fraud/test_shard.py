@@ -183,3 +183,14 @@ def test_a_late_record_gives_no_signal_and_is_counted():
 
 def test_a_snapshot_of_every_topic_belongs_together():
     assert set(ShardDetectors(DEFAULT_RULES, 0).states()) == set(WATCHED)
+
+
+def test_late_records_are_counted_and_not_kept():
+    """No snapshot may come for long: a replay takes none."""
+    stream, shard = Stream(5), ShardDetectors([RULES["D12"]], 0)
+    for number in range(20):
+        PlayerStory(stream, "US-NJ").bet(T0 + (20_000 if number == 0 else 0), 100)
+    for offset, sent in enumerate(stream.sent):
+        shard.observe(TRANSACTIONS, sent.record, offset)
+    assert shard.merged.late_counts[TRANSACTIONS, 0] == 19
+    assert shard.merged._merge.take_late() == []
