@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ledger_sink.proof.sealing import find_lost_seals, find_seal_faults, last_seals, seal_partitions
+from ledger_sink.proof.sealing import find_seal_faults, last_seals, seal_partitions
 from ledger_sink.proof.seals import (
     Checkpoint,
     SignedCheckpoint,
@@ -107,27 +107,18 @@ async def rebind_with_openings(
         check_rebind(survey)
         begin("comparing the tables with their seals")
         await opener.check_proof(database)
-        signed = None if options.dry_run else await opener.seal(survey.cluster_id)
-        opener.check_empty(source, survey, signed)
+        before = await opener.find_own_checkpoint()
+        opener.check_empty(source, survey, before)
         mappings = {name: [_behind(one) for one in survey.of(name)] for name in (LEDGER, RESOLVE)}
+        signed = None if options.dry_run else await opener.seal(survey.cluster_id, before)
         row = None
         if signed is not None:
             row = await record.begin(database, KIND, survey, options.actor)
         begin("stating the balances behind the offsets that rows name")
         bound = place_readers(runtime, source, mappings, dry_run=options.dry_run)
-        wallets = await opener.state_all(database, source, admin, signed)
+        opening = await opener.state_all(database, source, admin, signed)
         report = make_report(
-            survey,
-            mappings,
-            bound,
-            began_s,
-            dry_run=options.dry_run,
-            opening=OpeningReport(
-                wallets=wallets,
-                checkpoint=None if signed is None else signed.content().number,
-                digest=None if signed is None else signed.digest,
-                unsealed=opener.unsealed,
-            ),
+            survey, mappings, bound, began_s, dry_run=options.dry_run, opening=opening
         )
         if row is not None:
             await bind(runtime, admin, database, row.id, mappings, report)
@@ -191,31 +182,40 @@ class _Opener:
             max(0, booked - sealed.get(partition, 0)) for _, partition, booked, *_ in positions
         )
 
-    async def seal(self, cluster_id: str) -> SignedCheckpoint:
+    async def find_own_checkpoint(self) -> SignedCheckpoint | None:
+        """Return the checkpoint that an earlier run of this binding has published.
+
+        Raises RecoveryRefused where the new cluster has other checkpoints of this ledger.
+        """
+        there = await published.read_published_checkpoints(self._runtime)
+        if not there:
+            return None
+        if len(there) == 1 and is_signature_valid(there[0], self._key.public_key()):
+            return there[0]
+        raise RecoveryRefused(
+            Obstacle.OTHER_RECORD,
+            f"{self._runtime.topic(CHECKPOINTS)} holds {len(there)} checkpoints of this ledger that"
+            " are not of this binding: take them to the archive, and make the topic anew",
+        )
+
+    async def seal(self, cluster_id: str, before: SignedCheckpoint | None) -> SignedCheckpoint:
         """Seal what is not sealed yet, and publish the checkpoint that the balances name.
 
-        It is the first one of a chain on the new cluster; a run that goes on finds it there. Raises
-        RecoveryRefused where the topic holds other checkpoints of this ledger.
+        It is the first one of a chain on the new cluster. A run that goes on finds its own, and
+        nothing was booked since. Raises RecoveryRefused where that one names other seals.
         """
         runtime = self._runtime
-        there = await published.read_published_checkpoints(runtime)
         with published.connect(runtime, read_only=False) as connection:
             seal_partitions(connection, runtime.topic(TRANSACTIONS))
             seals = last_seals(connection)
-            if there and (
-                len(there) > 1
-                or not is_signature_valid(there[0], self._key.public_key())
-                or there[0].content().seals != seals
-                or find_lost_seals(connection, there[0].content().seals)
-            ):
-                raise RecoveryRefused(
-                    Obstacle.OTHER_RECORD,
-                    f"{runtime.topic(CHECKPOINTS)} holds {len(there)} checkpoints of this ledger"
-                    " that are not of this binding: take them to the archive, and make the topic"
-                    " anew",
-                )
-        if there:
-            return there[0]
+        if before is not None:
+            if before.content().seals == seals:
+                return before
+            raise RecoveryRefused(
+                Obstacle.OTHER_RECORD,
+                f"{runtime.topic(CHECKPOINTS)} holds a checkpoint with other seals than those of"
+                " this database: take it to the archive, and make the topic anew",
+            )
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         checkpoint = Checkpoint(1, at, cluster_id, runtime.database, "", seals)
         signed = sign_checkpoint(checkpoint, self._key)
@@ -257,11 +257,11 @@ class _Opener:
         source: LogSource,
         admin: GroupAdmin,
         signed: SignedCheckpoint | None,
-    ) -> int:
-        """Append every wallet's balance, and return how many there are. Raises SendFailed."""
+    ) -> OpeningReport:
+        """Append every wallet's balance; only count them in a dry run. Raises SendFailed."""
         if signed is None:
             [(count,)] = await database.query(SQL["count_wallets"])
-            return int(count)
+            return OpeningReport(int(count), None, None, self.unsealed)
         raw = self._runtime.topic(raw_topic(HOUSE))
         starts = {number: end for number, (_, end) in source.bounds(raw).items()}
         count = 0
@@ -275,7 +275,7 @@ class _Opener:
                 source, producer, raw, starts, signed.digest, count
             )
         admin.set_offsets(self._runtime.group(NORMALISE), raw, read_up_to)
-        return count
+        return OpeningReport(count, signed.content().number, signed.digest, self.unsealed)
 
     def _sign(
         self, wallet: Wallet, digest: str

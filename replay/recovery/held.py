@@ -83,13 +83,21 @@ class RejectedThen:
             source = letter.source
             place = source.topic, source.partition, source.offset
             item = RejectedItem(
-                RejectCode(letter.code), letter.detail, letter.record_index, letter.player_id
+                _code_of(letter), letter.detail, letter.record_index, letter.player_id
             )
             self._items.setdefault(place, []).append(item)
 
     def __call__(self, record: RawRecord) -> list[ItemResult]:
         """Return the rejections of a record; nothing of what it was accepted as."""
         return self._items.get((record.topic, record.partition, record.offset), [])
+
+
+def _code_of(letter: DeadLetter) -> RejectCode:
+    """Return a letter's code; of one that is unknown here, a code that holds up no player."""
+    try:
+        return RejectCode(letter.code)
+    except ValueError:
+        return RejectCode.MALFORMED
 
 
 async def park_again(
