@@ -29,6 +29,10 @@ PART: Final = "part"
 """A payment of an entry that another message may state as a whole; the id is the whole's
 transaction id, the reason the whole's operation."""
 
+OPENING: Final = "opening"
+"""The event states a balance at the beginning of a new log. The id is the digest of the checkpoint
+whose seals prove it."""
+
 DELAYED: Final = frozenset({REDRIVE, PARKED})
 """Causes of events that come too late for a decision: their providers have had an error or no
 answer.

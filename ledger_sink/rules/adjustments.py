@@ -24,11 +24,15 @@ from ledger_sink.rules.two_people import (
     propose,
 )
 from schemas.causes import PSP
-from schemas.events import Leg
+from schemas.events import Leg, Outcome
 from schemas.identity import HOUSE
 
 PROPOSED: Final = "adjustment.proposed"
 OPENED: Final = "deposit.opened"
+
+BALANCE_CONFIRMED: Final = (Outcome.INFORMATIONAL.value, "BALANCE_CONFIRMED")
+BALANCE_DIFFERS: Final = (Outcome.UNRESOLVED.value, "BALANCE_DIFFERS")
+"""For a person: the ledger has another balance than the log says that it begins with."""
 
 
 def adjustment(posting: Posting, leg: Leg) -> Verdict:
@@ -82,3 +86,14 @@ def note_event(posting: Posting, leg: Leg) -> Verdict:
     if event.operation == PROPOSED and leg.amount is not None:
         propose(posting, leg.currency, minor_of(leg))
     return NOTED
+
+
+def confirm_balance(posting: Posting, leg: Leg) -> Verdict:
+    """Compare a wallet with an opening balance: three legs, of cash, bonus and held money.
+
+    It makes no money, by any signature: it says what the wallet holds where a new log begins.
+    """
+    wallet = posting.select_wallet(currency_of(leg))
+    stated = [minor_of(one) for one in posting.event.legs]
+    is_same = stated == [wallet.cash_minor, wallet.bonus_minor, wallet.held_minor]
+    return BALANCE_CONFIRMED if is_same else BALANCE_DIFFERS

@@ -68,6 +68,7 @@ LEG_RULES: Final[dict[str, LegRule]] = {
     Kind.PROPOSAL: suspense.remember_proposal,
     Kind.OPERATOR_LIMIT: two_people.set_limit,
     Kind.QUARANTINE: quarantine.note_quarantine,
+    Kind.OPENING_BALANCE: adjustments.confirm_balance,
     Kind.INFORMATIONAL: adjustments.note_event,
     Kind.HEARTBEAT: adjustments.note_event,
 }

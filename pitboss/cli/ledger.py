@@ -13,8 +13,9 @@ from pitboss.cli.ledger_corrections import CORRECTIONS
 from pitboss.cli.ledger_months import months_group
 from pitboss.cli.ledger_open import OPEN_WORK
 from pitboss.cli.ledger_quarantine import quarantine
+from pitboss.cli.ledger_rebind import rebind_command
 from pitboss.cli.ledger_reconcile import reconcile
-from pitboss.cli.ledger_recover import rebind_command, recover
+from pitboss.cli.ledger_recover import recover
 from pitboss.cli.ledger_report import report
 from pitboss.cli.ledger_rounds import ROUNDS
 from pitboss.cli.ledger_views import VIEWS

@@ -11,13 +11,19 @@ from pitboss.cli.ledger_queries import json_option, print_json, show_rows
 from pitboss.cli.option_types import FiniteFloat
 from pitboss.cli.progress import StepProgress
 from pitboss.embedded.state import resolve_runtime
-from pitboss.ops.archive_settings import open_log, read_archive_settings
-from pitboss.ops.rebind import check_no_archive, rebind
-from pitboss.ops.recovery import RecoveryOptions, RecoveryReport, recover_to_log
+from pitboss.ops.archive_settings import open_log
+from pitboss.ops.recovery import (
+    RecoveryOptions,
+    RecoveryReport,
+    RecoverySpeed,
+    recover_to_log,
+)
 from pitboss.ops.shared_settings import adopt_stored
 from pitboss.setting_files import configure_dialects, read_currencies
-from pitboss.settings import read_settings, read_worker_settings
+from pitboss.settings import WorkerSettings, read_settings, read_worker_settings
+from replay.recovery.held import HoldRules
 from replay.recovery.outcomes import GivenAnswer
+from runtime.dead_letters.key_holds import ParkLimits
 from schemas.errors import UsageError
 from schemas.money import configure_currencies
 
@@ -59,8 +65,9 @@ def recover(*, to_log: bool, as_json: bool, **options: object) -> None:
     configure_currencies(read_currencies(worker))
     configure_dialects(worker)
     runtime = resolve_runtime(read_settings())
-    asyncio.run(adopt_stored(runtime, worker))
-    chosen = RecoveryOptions(**options)  # type: ignore[arg-type] # click checks the options
+    worker = asyncio.run(adopt_stored(runtime, worker))
+    holds = _hold_rules(worker)
+    chosen = RecoveryOptions(**options, holds=holds)  # type: ignore[arg-type] # click checks them
     with open_log(runtime, 0) as source, StepProgress() as progress:
         report = asyncio.run(
             recover_to_log(runtime, source, chosen, progress=progress.update, begin=progress.begin)
@@ -73,60 +80,34 @@ def recover(*, to_log: bool, as_json: bool, **options: object) -> None:
         raise SystemExit(1)
 
 
-@click.command("rebind")
-@click.option("--by", "actor", required=True, help="The acting person; kept with the report.")
-@click.option("--dry-run", is_flag=True, help="Only compare, and change nothing.")
-@click.option(
-    "--wait",
-    "wait_s",
-    type=FiniteFloat(min=0),
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait for the sessions of stopped workers to end.",
-)
-@json_option
-def rebind_command(*, actor: str, dry_run: bool, wait_s: float, as_json: bool) -> None:
-    """Bind the ledger to a mirror of its log on another cluster, whose offsets may be others.
-
-    Every booked record that the mirror holds is found by its event and attempt, in its order. Where
-    the offsets of the mirror are below those that the ledger's rows name already, what is not
-    booked is appended once more behind them. Refuses a mirror that lacks booked records.
-    """
-    check_no_archive(read_archive_settings().target)
-    runtime = resolve_runtime(read_settings())
-    with open_log(runtime, 0) as source, StepProgress() as progress:
-        report = asyncio.run(
-            rebind(runtime, source, actor, dry_run=dry_run, wait_s=wait_s, begin=progress.begin)
-        )
-    if as_json:
-        print_json(report)
-        return
-    table = screen.table("topic", "partition", "booked", "mirrored", "continues", "not booked")
-    for one in report.partitions:
-        numbers = (one.partition, one.booked, one.mirrored, one.position, one.unbooked)
-        table.add_row(one.topic, *map(str, numbers))
-    show_rows(table, "", report.partitions)
-    click.echo(
-        "nothing was changed"
-        if dry_run
-        else f"bound to {report.to_cluster}: run `pitboss ledger recover --to-log`, then start the"
-        " workers"
-    )
+def _hold_rules(worker: WorkerSettings) -> HoldRules | None:
+    """Return by what the normaliser parks records; None where it does not."""
+    if worker.park_providers is None:
+        return None
+    limits = ParkLimits(worker.park_records_max, age_max_ms=worker.park_age_max_ms)
+    return HoldRules(worker.park_providers, limits)
 
 
 def _show(report: RecoveryReport) -> None:
     outcomes, parked = report.outcomes, report.parked
     click.echo(
         f"booked {report.events:,} events of {report.offsets:,} offsets in {report.took_s:.1f} s"
+        + _format_speed(report.rebooking)
         + (f"; {report.unreadable:,} records are not events" if report.unreadable else "")
     )
     click.echo(
         f"events without a player: {parked.parked:,} parked again; {parked.resolved:,} resolved,"
         f" {parked.final:,} not found, {parked.waiting:,} wait"
     )
+    if report.held is not None:
+        click.echo(
+            f"records behind dead letters: {report.held.read:,} read again, {report.held.parked:,}"
+            f" had to wait, {report.held.released:,} were released since"
+        )
     click.echo(
         f"answers: {outcomes.same:,} as they were given, {outcomes.never_given:,} never given,"
         f" {outcomes.differing:,} others than were given"
+        f" ({report.lost:,} of them to what the log does not hold: that is lost)"
     )
     for reason in report.stuck:
         click.echo(f"waits: {reason}")
@@ -147,6 +128,15 @@ def _show(report: RecoveryReport) -> None:
             )
         show_rows(table, "", outcomes.differences)
     click.echo(_next_step(report))
+
+
+def _format_speed(speed: RecoverySpeed) -> str:
+    if speed.events_per_s is None or speed.cpu_s_per_million is None:
+        return ""
+    return (
+        f", at {speed.events_per_s:,.0f} a second and {speed.cpu_s_per_million:,.0f} CPU s a"
+        " million"
+    )
 
 
 def _format_answer(answer: GivenAnswer) -> str:

@@ -16,11 +16,14 @@ from pitboss.cli.progress import StepProgress
 from pitboss.cli.suggestions import SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.archive_settings import open_log
+from pitboss.ops.missing_events import AppendedRecords, append_missing, records_of
 from pitboss.ops.periods import check_period
 from pitboss.ops.raw_replay import RawReplay, proposal_event, replay_raw
 from pitboss.ops.shared_settings import adopt_stored
 from pitboss.setting_files import configure_dialects, read_currencies, read_keyring
 from pitboss.settings import Runtime, read_settings, read_worker_settings
+from replay.raw.comparison import RawPlace, StoredRecord
+from runtime.dead_letters.headers import format_position
 from schemas.errors import UsageError, suggest
 from schemas.events import WalletTransaction
 from schemas.money import configure_currencies
@@ -62,10 +65,12 @@ def replay_command(
 ) -> None:
     """Compare raw records, read by the installed adapter, with the events that were made of them.
 
-    Shows events that would be others now, those that are missing and those too many. What they did
-    to players' cash is proposed as an adjustment for each event, which a second person approves
-    (`pitboss ledger approve`). Answers stand: a bet that was refused stays refused. Run again, it
-    proposes only what is neither proposed nor corrected.
+    Shows events that would be others now, those that are missing and those too many. The raw
+    records of missing ones are appended again, as dead letters are redriven: facts are booked,
+    decisions are refused as expired. What the others did to players' cash is proposed as an
+    adjustment for each event, which a second person approves (`pitboss ledger approve`). Answers
+    stand: a bet that was refused stays refused. Run again, it appends and proposes only what is
+    neither booked, proposed nor corrected.
     """
     if not dry_run and (actor is None or reason is None):
         raise UsageError(
@@ -76,14 +81,20 @@ def replay_command(
     check_period(since_ms, until_ms)
     period = since_ms or 0, time.time_ns() // 1_000_000 if until_ms is None else until_ms
     runtime = resolve_runtime(read_settings())
-    with open_log(runtime, rate) as source, StepProgress() as progress:
-        found = asyncio.run(_replay(runtime, source, provider, period, progress))
+    found, originals = _compare(runtime, provider, period, rate)
     if as_json:
         print_json(found)
     else:
         _show(found)
     if dry_run:
         return
+    if found.missing:
+        appending = append_missing(
+            runtime, found.missing, originals, actor or "", reason or "", wait_s=wait_s
+        )
+        _show_appended(asyncio.run(appending), as_json=as_json)
+        # What is proposed is worked out with these events in the ledger.
+        found, _ = _compare(runtime, provider, period, rate)
     for one in found.corrections():
         event = proposal_event(one, actor or "", reason or "")
         submit_and_print(
@@ -91,9 +102,38 @@ def replay_command(
         )
 
 
+Found = tuple[RawReplay, dict[RawPlace, StoredRecord]]
+
+
+def _compare(runtime: Runtime, provider: str, period: tuple[int, int], rate: float) -> Found:
+    with open_log(runtime, rate) as source, StepProgress() as progress:
+        return asyncio.run(_replay(runtime, source, provider, period, progress))
+
+
+def _show_appended(done: AppendedRecords, *, as_json: bool) -> None:
+    """Print what was appended. Ends with 1 where the ledger has not decided all of it yet."""
+    if as_json:
+        print_json(done)
+    else:
+        outcomes = ", ".join(f"{count:,} {name}" for name, count in sorted(done.outcomes.items()))
+        click.echo(
+            f"{len(done.appended):,} records appended again with {done.events:,} missing events:"
+            f" {outcomes or 'none decided yet'}"
+        )
+        for one in done.not_appended:
+            click.echo(f"not appended: {format_position(one.source)}: {one.detail}")
+    if done.undecided:
+        click.echo(
+            f"{done.undecided:,} events are not decided yet: nothing is proposed before; run the"
+            " command again when `pitboss topics lag` shows no lag",
+            err=True,
+        )
+        raise SystemExit(1)
+
+
 async def _replay(
     runtime: Runtime, source: Any, provider: str, period: tuple[int, int], progress: StepProgress
-) -> RawReplay:
+) -> Found:
     worker = read_worker_settings()
     configure_currencies(read_currencies(worker))
     configure_dialects(worker)
@@ -130,9 +170,8 @@ def _show(found: RawReplay) -> None:
         show_rows(table, "", found.differences)
     if found.missing:
         click.echo(
-            f"{len(found.missing):,} events are not in the log under their identity, so no"
-            " adjustment stands for them: have their records appended again (`pitboss dlt redrive`"
-            " where they are dead letters)"
+            f"{len(found.missing):,} events are not in the log under their identity:"
+            f" {len(records_of(found.missing)):,} records are to be appended again"
         )
     for player in found.players:
         if player.unexplained is not None:

@@ -132,14 +132,24 @@ async def seal_and_publish(
             lines.write(line + b"\n")
             lines.flush()
             os.fsync(lines.fileno())
+    await _publish(runtime, signed, remembered)
+    return made, signed
+
+
+async def publish(runtime: Runtime, signed: SignedCheckpoint, key_file: Path) -> None:
+    """Publish a checkpoint that was signed with a key. Raises SendFailed, Unavailable."""
+    await _publish(runtime, signed, remembered_file(key_file))
+
+
+async def _publish(runtime: Runtime, signed: SignedCheckpoint, remembered: Path) -> None:
+    line = msgspec.json.encode(signed)
     producer = BatchProducer(ProducerSettings(runtime.broker, "pitboss.audit"))
     async with producer:
         await producer.send_keyed(
             runtime.topic(CHECKPOINTS), [(runtime.database.encode(), line, (), None)]
         )
     # Not before: a sealer that ends in between finds its checkpoint on the topic.
-    _remember(remembered, ledger, signed.digest)
-    return made, signed
+    _remember(remembered, f"{signed.content().cluster_id}/{runtime.database}", signed.digest)
 
 
 def _last_of_ours(

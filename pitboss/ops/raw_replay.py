@@ -12,7 +12,13 @@ from ledger_sink.rules.journal import Wallet
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.settings import Runtime
 from replay.log.blocks import LogSource
-from replay.raw.comparison import RawComparison, compare_period, read_players
+from replay.raw.comparison import (
+    RawComparison,
+    RawPlace,
+    StoredRecord,
+    compare_period,
+    read_players,
+)
 from replay.raw.corrections import AdapterChanges, Correction, PlayerCorrections, correct_players
 from runtime.postgres.roles import Role
 from schemas.events import WalletTransaction
@@ -35,7 +41,8 @@ class RawReplay(msgspec.Struct, frozen=True):
     rejected: int
     differences: list[EventComparison]
     missing: list[WalletTransaction]
-    """Events that no adjustment may stand for: they have to be booked under their own identity."""
+    """Events that no adjustment may stand for: their records are appended again, to be booked under
+    their own identity."""
     players: list[PlayerCorrections]
 
     def corrections(self) -> list[Correction]:
@@ -53,11 +60,12 @@ async def replay_raw(
     brands: BrandsByProvider,
     dialects: Dialects = DIALECTS,
     begin: Callable[[str], None] = lambda _: None,
-) -> RawReplay:
+) -> tuple[RawReplay, dict[RawPlace, StoredRecord]]:
     """Compare the raw records of a period with the log, and work out the corrections.
 
-    Raises LogGap where raw records or the log from its beginning are neither on the broker nor in
-    the archive, UsageError, Unavailable.
+    Returns also the records behind the differences, by their place. Raises LogGap where raw records
+    or the log from its beginning are neither on the broker nor in the archive, UsageError,
+    Unavailable.
     """
     begin("reading the raw records")
     normaliser = Normaliser(dialects, keyring, brands=brands)
@@ -66,14 +74,14 @@ async def replay_raw(
     compared = compare_period(
         source, normaliser, runtime.topic(raw_topic(provider)), topics, *period
     )
-    changes = AdapterChanges(compared.found)
+    changes = AdapterChanges(compared.found, compared.known)
     players: Sequence[PlayerCorrections] = ()
     if changes.players:
         begin("deciding the events of the players concerned again")
         events, _ = read_players(source, log, changes.players)
         live = await _read_wallets(runtime, changes.players)
         players = correct_players(events, changes, live, policies(dialects))
-    return _result(provider, compared, changes, players)
+    return _result(provider, compared, changes, players), compared.originals
 
 
 def _result(

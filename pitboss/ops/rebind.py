@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import msgspec
@@ -12,10 +13,9 @@ from psycopg.types.json import Jsonb
 from ledger_sink.resolve.resolver import CONSUMER as RESOLVE
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import CONSUMER as LEDGER
-from ledger_sink.store.migrate import migrate
+from pitboss.ops.recovery_session import raw_topics, survey_ledger, wait_until_alone
 from pitboss.settings import Runtime
 from replay.log.blocks import LogSource
-from replay.log.broker import list_topics
 from replay.recovery import record
 from replay.recovery.mapping import KnownRecords, MappedLog, MappedRun, MirrorScan, PartitionMapping
 from replay.recovery.padding import continue_behind
@@ -26,15 +26,13 @@ from replay.recovery.survey import (
     RecoveryRefused,
     Survey,
     check_alone,
-    groups_of,
-    make_survey,
 )
 from runtime.kafka.group_admin import GroupAdmin
 from runtime.postgres.roles import Role
 from schemas import codec
 from schemas.errors import UsageError
 from schemas.events import Attempt, WalletTransaction
-from schemas.topics import TRANSACTIONS, provider_of
+from schemas.topics import TRANSACTIONS
 from streams.normalise.handler import NAME as NORMALISE
 
 KIND: Final = "REBIND"
@@ -56,6 +54,19 @@ class BoundPartition(msgspec.Struct, frozen=True):
     """Offsets of the mirror behind it."""
 
 
+class OpeningReport(msgspec.Struct, frozen=True):
+    """What a new log begins with, where no mirror of the old one was left."""
+
+    wallets: int
+    """Balances that it states, one event each; none of them in a dry run."""
+    checkpoint: int | None
+    """Number of the checkpoint that names the seals which prove them; None in a dry run."""
+    digest: str | None
+    """Its SHA-256, which each event names."""
+    unsealed: int
+    """Offsets that were booked and not sealed yet."""
+
+
 class RebindReport(msgspec.Struct, frozen=True):
     """Result of a binding."""
 
@@ -67,6 +78,7 @@ class RebindReport(msgspec.Struct, frozen=True):
     """By partition of the log: from which offset on rows name offsets of the new log."""
     runs: int
     took_s: float
+    opening: OpeningReport | None = None
 
 
 async def rebind(
@@ -86,44 +98,64 @@ async def rebind(
     SendFailed, Unavailable.
     """
     began_s = time.monotonic()
-    admin = GroupAdmin(runtime.broker)
-    check_alone(admin.wait_until_empty(groups_of(runtime.namespace), wait_s, begin), 0)
-    if not dry_run:
-        migrate(runtime.database_url)
-    database = LedgerDatabase(
-        runtime.database_url, "pitboss.rebind", role=Role.MIGRATOR, silence_max_s=None
-    )
-    try:
-        survey = await make_survey(database, source, admin, runtime.namespace)
-        before = _check(survey)
+    admin = wait_until_alone(runtime, wait_s, begin)
+    async with survey_for_rebind(runtime, source, admin, dry_run=dry_run) as (database, survey):
+        check_rebind(survey)
         _check_raw(runtime, source, admin)
         begin("finding the booked records in the mirror")
         mappings = {name: await _map(database, source, survey, name) for name in (LEDGER, RESOLVE)}
         row = None if dry_run else await record.begin(database, KIND, survey, actor)
         begin("appending what is not booked behind the offsets that rows name")
-        bound = _positions(runtime, source, mappings, dry_run=dry_run)
-        report = RebindReport(
-            dry_run,
-            before,
-            survey.cluster_id,
-            bound,
-            {str(one.partition): one.position for one in bound if one.consumer == LEDGER},
-            sum(len(mapping.runs) for mapping in mappings[LEDGER]),
-            round(time.monotonic() - began_s, 3),
-        )
+        bound = place_readers(runtime, source, mappings, dry_run=dry_run)
+        report = make_report(survey, mappings, bound, began_s, dry_run=dry_run)
         if row is not None:
-            for consumer, (_, group) in READERS.items():
-                offsets = {one.partition: one.position for one in bound if one.consumer == consumer}
-                topic = runtime.topic(READERS[consumer][0])
-                admin.set_offsets(runtime.group(group), topic, offsets)
-            await _bind(database, row.id, mappings, report)
+            await bind(runtime, admin, database, row.id, mappings, report)
         return report
-    finally:
-        await database.close()
 
 
-def _check(survey: Survey) -> str:
-    """Return the cluster that the ledger belonged to. Raises RecoveryRefused."""
+def survey_for_rebind(
+    runtime: Runtime, source: LogSource, admin: GroupAdmin, *, dry_run: bool
+) -> AbstractAsyncContextManager[tuple[LedgerDatabase, Survey]]:
+    """Provide the ledger's database, as its migrator, and the survey of it."""
+    return survey_ledger(
+        runtime,
+        runtime.namespace,
+        source,
+        admin,
+        application="pitboss.rebind",
+        role=Role.MIGRATOR,
+        migrates=not dry_run,
+    )
+
+
+def make_report(
+    survey: Survey,
+    mappings: Mapping[str, Sequence[PartitionMapping]],
+    bound: list[BoundPartition],
+    began_s: float,
+    *,
+    dry_run: bool,
+    opening: OpeningReport | None = None,
+) -> RebindReport:
+    """Return what a binding does; `opening` is what its log begins with."""
+    assert survey.installation is not None
+    return RebindReport(
+        dry_run=dry_run,
+        from_cluster=survey.installation[0],
+        to_cluster=survey.cluster_id,
+        partitions=bound,
+        seams={str(one.partition): one.position for one in bound if one.consumer == LEDGER},
+        runs=sum(len(mapping.runs) for mapping in mappings[LEDGER]),
+        took_s=round(time.monotonic() - began_s, 3),
+        opening=opening,
+    )
+
+
+def check_rebind(survey: Survey) -> None:
+    """Check that the ledger belongs to another cluster, and has the partitions of this log.
+
+    Raises RecoveryRefused.
+    """
     check_alone({}, survey.sessions)
     if survey.installation is None:
         raise RecoveryRefused(
@@ -138,9 +170,8 @@ def _check(survey: Survey) -> str:
         raise RecoveryRefused(
             Obstacle.OTHER_PARTITIONS,
             f"the database was booked from {count} partitions, {survey.log_topic} has"
-            f" {len(survey.of(LEDGER))}: mirror the topic with the partitions that it had",
+            f" {len(survey.of(LEDGER))}: make the topic with the partitions that it had",
         )
-    return cluster
 
 
 def _check_raw(runtime: Runtime, source: LogSource, admin: GroupAdmin) -> None:
@@ -149,12 +180,7 @@ def _check_raw(runtime: Runtime, source: LogSource, admin: GroupAdmin) -> None:
     From the beginning it would make attempts of records that were answered, under other places: a
     bet that was refused could be accepted then. Raises RecoveryRefused.
     """
-    for name in list_topics(runtime.broker, runtime.prefix):
-        topic = runtime.topic(name)
-        try:
-            provider_of(topic)
-        except ValueError:
-            continue
+    for topic in raw_topics(runtime):
         committed = admin.committed_offsets(runtime.group(NORMALISE), topic)
         held = [number for number, (begin, end) in source.bounds(topic).items() if begin < end]
         if missing := [number for number in held if number not in committed]:
@@ -195,10 +221,10 @@ async def _read_parked(database: LedgerDatabase, partition: int) -> KnownRecords
     return known
 
 
-def _positions(
+def place_readers(
     runtime: Runtime,
     source: LogSource,
-    mappings: dict[str, list[PartitionMapping]],
+    mappings: Mapping[str, Sequence[PartitionMapping]],
     *,
     dry_run: bool,
 ) -> list[BoundPartition]:
@@ -228,13 +254,20 @@ def _positions(
     return bound
 
 
-async def _bind(
+async def bind(
+    runtime: Runtime,
+    admin: GroupAdmin,
     database: LedgerDatabase,
     number: int,
-    mappings: dict[str, list[PartitionMapping]],
+    mappings: Mapping[str, Sequence[PartitionMapping]],
     report: RebindReport,
 ) -> None:
-    """Write everything in one transaction, the end of the recovery included."""
+    """Set the groups, and write everything in one transaction, the end of the recovery included."""
+    for consumer, (topic, group) in READERS.items():
+        offsets = {
+            one.partition: one.position for one in report.partitions if one.consumer == consumer
+        }
+        admin.set_offsets(runtime.group(group), runtime.topic(topic), offsets)
     async with database.transaction() as connection:
         await connection.execute(SQL["bind_installation"], {"cluster_id": report.to_cluster})
         for one in report.partitions:
@@ -291,14 +324,13 @@ async def _move_fraud(
 
 async def open_mapped(runtime: Runtime, database: LedgerDatabase, source: LogSource) -> LogSource:
     """Return the log in the offsets that the ledger's rows name, also after a binding."""
-    rows = await database.query(SQL["runs"])
-    if not rows:
+    seams = dict(await database.query(SQL["seams"]))
+    if not seams:
         return source
     runs: dict[int, list[MappedRun]] = {}
-    for row in rows:
+    for row in await database.query(SQL["runs"]):
         run = MappedRun(*row)
         runs.setdefault(run.partition, []).append(run)
-    seams = dict(await database.query(SQL["seams"]))
     return MappedLog(source, runtime.topic(TRANSACTIONS), runs, seams)
 
 

@@ -16,27 +16,30 @@ import msgspec
 from ledger_sink.resolve.resolver import CONSUMER as RESOLVE
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import CONSUMER as LEDGER
-from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import copy_database, drop_database
+from pitboss.ops.dead_letter_reading import read_letters
+from pitboss.ops.recovery_session import raw_topics, survey_ledger, wait_until_alone
 from pitboss.settings import Runtime, runtime_of
 from replay.log.blocks import LogSource
 from replay.recovery import record
+from replay.recovery.held import (
+    HeldCounts,
+    HoldRules,
+    RejectedThen,
+    park_again,
+    restored_ms,
+)
 from replay.recovery.order import OrderedLog, first_time_ms
 from replay.recovery.outcomes import OutcomeCheck, OutcomeComparison
 from replay.recovery.parked import ParkedCounts, ParkedStretch
 from replay.recovery.rebook import Rebooking, ShowRecords
 from replay.recovery.record import RecoveryRow
-from replay.recovery.survey import (
-    READERS,
-    SQL,
-    Survey,
-    check_alone,
-    check_recovery,
-    groups_of,
-    make_survey,
-)
+from replay.recovery.survey import READERS, SQL, Survey, check_recovery
+from runtime.dead_letters.park_store import ParkStore
 from runtime.kafka.group_admin import GroupAdmin
+from schemas.events import DeadLetter
 from schemas.topics import OUTCOMES, qualified_name
+from streams.normalise.handler import NAME as NORMALISE
 from streams.providers.registry import policies
 
 KIND: Final = "RECOVER"
@@ -52,6 +55,19 @@ class RecoveryOptions(msgspec.Struct, frozen=True):
     """How long to wait for the sessions of stopped workers to end."""
     limit: int = 1_000
     """How many differences are listed."""
+    holds: HoldRules | None = None
+    """Where records of a player may wait behind a dead letter: what the normaliser is set to."""
+
+
+class RecoverySpeed(msgspec.Struct, frozen=True):
+    """How long booking the log again took: of this run, without the checks and the comparison."""
+
+    took_s: float
+    events_per_s: float | None
+    """None where nothing was booked."""
+    cpu_s: float
+    """Of this process; the database's is its own."""
+    cpu_s_per_million: float | None
 
 
 class RecoveryReport(msgspec.Struct, frozen=True):
@@ -68,9 +84,14 @@ class RecoveryReport(msgspec.Struct, frozen=True):
     stuck: list[str]
     """Partitions that wait at a record, as the live ledger would."""
     parked: ParkedCounts
+    held: HeldCounts | None
+    """Raw records behind dead letters; None where no record may wait."""
     outcomes: OutcomeComparison
     topic_ids: dict[str, str]
     took_s: float
+    rebooking: RecoverySpeed
+    lost: int
+    """Answers that were given to what the log does not hold: what is lost, as far as is known."""
 
 
 async def recover_to_log(
@@ -88,25 +109,38 @@ async def recover_to_log(
     step. Raises RecoveryRefused where this log cannot be the one, or a worker runs; Unavailable.
     """
     began_s = time.monotonic()
-    admin = GroupAdmin(runtime.broker)
-    members = admin.wait_until_empty(groups_of(runtime.namespace), options.wait_s, begin)
-    check_alone(members, 0)
+    groups = () if options.holds is None else (NORMALISE,)
+    admin = wait_until_alone(runtime, options.wait_s, begin, groups)
     with _workplace(runtime, dry_run=options.dry_run) as place:
-        database = LedgerDatabase(place.database_url, "pitboss.recover", silence_max_s=None)
-        try:
-            migrate(place.database_url)
-            survey = await make_survey(database, source, admin, runtime.namespace)
+        async with survey_ledger(
+            place, runtime.namespace, source, admin, application="pitboss.recover"
+        ) as (database, survey):
             unfinished = await record.find_unfinished(database, KIND)
             check_recovery(survey, None if unfinished is None else unfinished.topic_id)
             row = await record.begin(database, KIND, survey, options.actor)
             recovery = _Recovery(runtime, database, source, survey, row, options)
-            report = await recovery.run(progress, begin, began_s)
+            held = await recovery.restore_held(place, admin, begin)
+            report = await recovery.run(progress, begin, began_s, held)
             if report.finished and not options.dry_run:
                 await recovery.reset_groups(admin)
                 await record.finish(database, row.id, msgspec.to_builtins(report))
             return report
-        finally:
-            await database.close()
+
+
+class _Clock:
+    """Time and CPU since it was made."""
+
+    def __init__(self) -> None:
+        self._began_s, self._cpu_s = time.monotonic(), time.process_time()
+
+    def speed(self, events: int) -> RecoverySpeed:
+        took_s, cpu_s = time.monotonic() - self._began_s, time.process_time() - self._cpu_s
+        return RecoverySpeed(
+            took_s=round(took_s, 3),
+            events_per_s=round(events / took_s, 1) if events else None,
+            cpu_s=round(cpu_s, 3),
+            cpu_s_per_million=round(cpu_s / events * 1_000_000, 1) if events else None,
+        )
 
 
 class _Recovery:
@@ -128,9 +162,33 @@ class _Recovery:
         self._row = row
         self._options = options
 
+    async def restore_held(
+        self, place: Runtime, admin: GroupAdmin, begin: Callable[[str], None]
+    ) -> HeldCounts | None:
+        """Park the raw records again that wait behind dead letters; None where none may."""
+        rules, runtime = self._options.holds, self._runtime
+        if rules is None:
+            return None
+        begin("parking records behind dead letters again")
+        log, group = self._topic(LEDGER), runtime.group(NORMALISE)
+        since_ms = restored_ms(self._source, log, self._row.starts_of(LEDGER, log))
+        ends = {topic: admin.committed_offsets(group, topic) for topic in raw_topics(runtime)}
+        letters = [one.letter for one in (await read_letters(runtime, _without_bytes)).letters]
+        read = RejectedThen(one for one in letters if one.stage == NORMALISE)
+        store = ParkStore(place.database_url, "pitboss.recover")
+        try:
+            return await park_again(store, read, rules, self._source, ends, since_ms)
+        finally:
+            await store.close()
+
     async def run(
-        self, progress: ShowRecords, begin: Callable[[str], None], began_s: float
+        self,
+        progress: ShowRecords,
+        begin: Callable[[str], None],
+        began_s: float,
+        held: HeldCounts | None,
     ) -> RecoveryReport:
+        """Book what is missing and compare the answers."""
         log, ends = self._topic(LEDGER), self._ends(LEDGER)
         starts = self._row.starts_of(LEDGER, log)
         parked = ParkedStretch(self._database, self._topic(RESOLVE))
@@ -138,7 +196,9 @@ class _Recovery:
         await parked.load(self._source, self._positions(RESOLVE), self._ends(RESOLVE))
         begin("booking the log again")
         booking = Rebooking(self._database, policies(), self._source, log)
+        clock = _Clock()
         booked = await booking.run(ends, progress=progress, observe=parked.observe)
+        rebooking = clock.speed(booked.events)
         for one in OrderedLog(self._source, log, starts, booked.starts):  # by an earlier run
             if one.event is not None:
                 parked.observe(one.event)
@@ -158,9 +218,12 @@ class _Recovery:
             unreadable=booked.unreadable,
             stuck=list(booked.stuck.values()),
             parked=counts,
+            held=held,
             outcomes=outcomes,
             topic_ids=self._survey.topic_ids,
             took_s=round(time.monotonic() - began_s, 3),
+            rebooking=rebooking,
+            lost=outcomes.not_in_log,
         )
 
     async def reset_groups(self, admin: GroupAdmin) -> None:
@@ -179,6 +242,10 @@ class _Recovery:
 
     def _ends(self, consumer: str) -> dict[int, int]:
         return {one.partition: one.end for one in self._survey.of(consumer)}
+
+
+def _without_bytes(_: DeadLetter) -> bool:
+    return False
 
 
 @contextmanager

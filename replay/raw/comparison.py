@@ -17,6 +17,7 @@ from schemas.events import WalletTransaction
 from streams.normalise.mapping.normaliser import Normaliser
 from streams.normalise.mapping.renormalise import (
     EventComparison,
+    EventFinding,
     RenormalisedRecord,
     compare_record,
     differences,
@@ -57,6 +58,8 @@ class RawComparison:
     """Only what differs, in the order of the raw topic."""
     originals: dict[RawPlace, StoredRecord] = field(default_factory=dict)
     """The records behind the differences."""
+    known: set[str] = field(default_factory=set)
+    """Ids of events of these records that the log has, under whatever attempt."""
 
 
 def read_records(
@@ -100,7 +103,8 @@ def compare_period(
     """Compare the raw records of a period with the events on the log and the unresolved topic.
 
     Records that no event was made of then, such as dead letters, are missing events if the adapter
-    reads them now. Raises as `read_records`.
+    reads them now. An event that another attempt has brought, as a retry or a redrive, is not
+    missing. Raises as `read_records`.
     """
     result = RawComparison()
     again: dict[RawPlace, RenormalisedRecord] = {}
@@ -115,9 +119,13 @@ def compare_period(
         place = (record.topic, record.partition, record.offset)
         again[place] = read
         result.originals[place] = record
-    stored = _read_stored(source, event_topics, again, since_ms)
+    stored, result.known = _read_stored(source, event_topics, again, since_ms)
     for place, read in again.items():
-        differing = differences(compare_record(read, stored.get(place, ())))
+        differing = [
+            one
+            for one in differences(compare_record(read, stored.get(place, ())))
+            if not (one.finding is EventFinding.MISSING and _is_known(one, result.known))
+        ]
         result.found += differing
         if not differing:
             del result.originals[place]
@@ -129,9 +137,14 @@ def _read_stored(
     topics: Collection[str],
     wanted: Mapping[RawPlace, RenormalisedRecord],
     since_ms: int,
-) -> dict[RawPlace, list[WalletTransaction]]:
-    """Return the events of the log that name one of these raw records as their attempt."""
+) -> tuple[dict[RawPlace, list[WalletTransaction]], set[str]]:
+    """Return the events of the log that name one of these raw records as their attempt.
+
+    And the ids of those that these records mean now, whatever their attempt is.
+    """
     decode: Any = codec.decoder(WalletTransaction)
+    meant = {event.event_id for read in wanted.values() for event in read.events}
+    known: set[str] = set()
     found: dict[RawPlace, list[WalletTransaction]] = {}
     for topic in topics:
         ends = {partition: end for partition, (_, end) in source.bounds(topic).items()}
@@ -146,7 +159,13 @@ def _read_stored(
                     place = (attempt.topic, attempt.partition, attempt.offset)
                     if place in wanted:
                         found.setdefault(place, []).append(event)
-    return found
+                    if event.event_id in meant:
+                        known.add(event.event_id)
+    return found, known
+
+
+def _is_known(one: EventComparison, known: Collection[str]) -> bool:
+    return one.again is not None and one.again.event_id in known
 
 
 def read_players(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -78,8 +78,11 @@ class PlayerCorrections(msgspec.Struct, frozen=True):
 class AdapterChanges:
     """The differences of a period as changes of the log: what to put in an event's place."""
 
-    def __init__(self, found: Iterable[EventComparison]) -> None:
-        """Take the differences; an event under another identity is a surplus and a missing one."""
+    def __init__(self, found: Iterable[EventComparison], known: Collection[str] = ()) -> None:
+        """Take the differences; an event under another identity is a surplus and a missing one.
+
+        `known` are the ids of events that the log has: they are not missing.
+        """
         self._again: dict[tuple[str, tuple[object, ...]], WalletTransaction | None] = {}
         self.missing: list[WalletTransaction] = []
         self.players: set[str] = set()
@@ -88,7 +91,7 @@ class AdapterChanges:
             is_same_event = one.finding is EventFinding.CHANGED and "event_id" not in one.fields
             if stored is not None:
                 self._again[_key(stored)] = again if is_same_event else None
-            if again is not None and not is_same_event:
+            if again is not None and not is_same_event and again.event_id not in known:
                 self.missing.append(again)
             self.players |= {
                 event.player_id

@@ -64,6 +64,8 @@ class OutcomeComparison(msgspec.Struct, frozen=True):
     never_given: int
     """Booked, and not on the topic: given once the workers start."""
     differing: int
+    not_in_log: int
+    """Of the differing ones: given to what the log does not hold."""
     differences: list[OutcomeDifference]
     """The first ones, as many as asked for."""
 
@@ -113,6 +115,7 @@ class OutcomeCheck:
             same=both - len(self._differing & self._booked.keys()),
             never_given=len(self._booked.keys() - self._given),
             differing=len(self._differing),
+            not_in_log=len(self._differing - self._booked.keys()),
             differences=self._differences,
         )
 

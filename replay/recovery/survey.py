@@ -46,6 +46,8 @@ class Obstacle(StrEnum):
     OTHER_RECOVERY = "OTHER_RECOVERY"
     SAME_CLUSTER = "SAME_CLUSTER"
     RAW_OFFSETS_MISSING = "RAW_OFFSETS_MISSING"
+    NOT_EMPTY = "NOT_EMPTY"
+    NOT_AS_SEALED = "NOT_AS_SEALED"
 
 
 class RecoveryRefused(UsageError):
@@ -213,8 +215,8 @@ def check_alone(members: Mapping[str, list[str]], sessions: int) -> None:
     who = who or f"{sessions} connections of ledger workers to the database"
     raise RecoveryRefused(
         Obstacle.WORKERS_ALIVE,
-        f"workers of the ledger run ({who}): stop `pitboss run` of the roles ledger and resolve"
-        " everywhere, and try again; one that was killed counts for 10 s more",
+        f"workers run ({who}): stop `pitboss run` of their roles everywhere, and try again; one"
+        " that was killed counts for 10 s more",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from schemas.causes import PSP, QUARANTINE
+from schemas.causes import OPENING, PSP, QUARANTINE
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Cause, Kind, Leg, Reference
 from schemas.identity import ENTRY, ENTRY_ID
@@ -372,6 +372,31 @@ class _QuarantineApproved(
     pass
 
 
+class _BalanceOpened(_OfPlayer, frozen=True, gc=False, kw_only=True, tag="balance.opened"):
+    """What a wallet holds where a new log begins; the ledger compares it and moves nothing."""
+
+    kind: ClassVar[Kind] = Kind.OPENING_BALANCE
+    currency: CurrencyText
+    cash: str
+    bonus: str
+    held: str
+    checkpoint: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    """SHA-256 of the checkpoint whose seals prove the balance."""
+    actor: Id
+    reason: Note
+
+    def legs(self) -> list[Leg]:
+        amounts = [amount_from_text(text) for text in (self.cash, self.bonus, self.held)]
+        return [
+            Leg(self.kind.value, amount, signed_currency_of(amount, self.currency))
+            for amount in amounts
+        ]
+
+    def cause(self) -> Cause | None:
+        actor = text_of(self.actor, "actor")
+        return Cause(OPENING, self.checkpoint, actor, note_of(self.reason))
+
+
 class _Heartbeat(HouseMessage, frozen=True, gc=False, kw_only=True, tag="heartbeat"):
     kind: ClassVar[Kind] = Kind.HEARTBEAT
 
@@ -407,6 +432,7 @@ _Body: TypeAlias = (
     | _PlayerUnlimited
     | _QuarantineProposed
     | _QuarantineApproved
+    | _BalanceOpened
     | _Heartbeat
 )
 BODY: Final[msgspec.json.Decoder[_Body]] = msgspec.json.Decoder(_Body)

@@ -59,3 +59,11 @@ def test_the_image_can_be_built_on_a_base_that_is_named_by_its_digest():
     assert text.count("--require-hashes") == 1
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     assert "--build-arg PYTHON_IMAGE" in workflow
+    label = "org.opencontainers.image.base.name"
+    final = text.rpartition("FROM ${PYTHON_IMAGE}")[2]
+    assert re.search(
+        rf'^ARG PYTHON_IMAGE\nLABEL {label}="\$\{{PYTHON_IMAGE\}}"$', final, re.MULTILINE
+    )
+    built, _, compared = workflow.partition("--build-arg PYTHON_IMAGE")
+    assert "@sha256:[0-9a-f]{64}$" in built
+    assert label in compared, "what the image names is compared with what it was built on"

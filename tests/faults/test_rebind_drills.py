@@ -143,6 +143,7 @@ async def test_both_are_restored_to_different_moments(scene, private_stack):
     await command(runtime, "rebind", *WHO)
     found = await command(runtime, "recover", "--to-log", *WHO, code=1)
     differences = found["outcomes"]["differences"]
+    assert found["lost"] == found["outcomes"]["differing"] == len(differences) > 0
     assert {one["change"] for one in differences} == {"NOT_IN_LOG"}
     assert all(one["provider_tx_id"].startswith("3-") for one in differences)
     await command(runtime, "recover", "--to-log", *WHO, "--accept-differences")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from functools import cache
 
 import pytest
@@ -25,9 +26,10 @@ from tests.support.restore_points import booked_rows, restore_backup, take_backu
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(300)]
 
 
-async def command(runtime, *arguments: str, code: int = 0):
+async def command(runtime, *arguments: str, code: int = 0, settings=()):
+    environment = {**worker_environment(runtime), **dict(settings)}
     result = await asyncio.to_thread(
-        CliRunner().invoke, cli, ["ledger", *arguments, "--json"], env=worker_environment(runtime)
+        CliRunner().invoke, cli, ["ledger", *arguments, "--json"], env=environment
     )
     assert result.exit_code == code, (result.output, result.stderr, result.exception)
     return json.loads(result.stdout) if result.stdout else result.stderr
@@ -71,7 +73,11 @@ def phase_events(phase: int, count: int):
     return [*traffic(phase, count), opened], notices
 
 
-async def play(scene: Scene, phase: int, count: int = 150) -> None:
+EVENTS = int(os.environ.get("DRILL_EVENTS", "150"))
+"""Bets of a phase. More of them make the figures of docs/howto/restore.md."""
+
+
+async def play(scene: Scene, phase: int, count: int = EVENTS) -> None:
     events, notices = phase_events(phase, count)
     await scene.append(events)
     await scene.append(notices, UNRESOLVED)
@@ -112,6 +118,10 @@ async def test_a_database_restored_to_three_earlier_moments(runtime, tmp_path):
         assert done["outcomes"]["never_given"] == 0
         assert done["outcomes"] == dry["outcomes"]
         assert done["events"] == dry["events"] > 0
+        assert done["lost"] == 0
+        assert done["rebooking"]["events_per_s"] > 0
+        assert done["rebooking"]["cpu_s"] > 0
+        print(f"{done['events']} events:", done["took_s"], "s,", done["rebooking"])
         assert done["parked"]["waiting"] == 0
         again = await command(runtime, "recover", "--to-log", "--by", "ann")
         assert again["events"] == 0

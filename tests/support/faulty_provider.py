@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from runtime.kafka.records import RawRecord
+from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Kind, Leg, Reference
 from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader
 from streams.providers.registry import Dialects, by_provider
@@ -30,7 +31,7 @@ class Body(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Faulty(Dialect):
-    """Amounts are cents. With `faults` it misreads wins, players and status messages."""
+    """Amounts are cents. With `faults` it misreads wins, players and status messages, and rejects or loses facts."""
 
     provider: ClassVar[str] = "faulty"
     version: ClassVar[str] = "1"
@@ -48,6 +49,12 @@ class Faulty(Dialect):
             minor //= 10
         if body.op == "win" and "guest" in self.faults and body.guest is not None:
             player = body.guest
+        if "reject" in self.faults and body.op == "win" and minor == 7_000:
+            raise Rejected(RejectCode.BAD_AMOUNT, "a planted fault")
+        if "lose" in self.faults and (body.op == "back" or (body.op == "win" and minor == 300)):
+            return []
+        if "lose-bets" in self.faults and body.op == "bet" and minor % 3 == 0:
+            return []
         kinds = {"bet": Kind.BET, "win": Kind.WIN, "back": Kind.ROLLBACK, "gift": Kind.PROMO_WIN}
         if body.op == "status" and "status" not in self.faults:
             legs = [Leg(Kind.INFORMATIONAL.value)]

@@ -121,7 +121,7 @@ def given_answers(runtime: Runtime) -> dict[tuple[str, int, int], set[Answer]]:
     with BrokerLog(runtime.broker) as source:
         for partition, (begin, end) in source.bounds(topic).items():
             for block in source.read(topic, partition, begin, end):
-                for one in map(decode, block.values):
+                for one in (decode(value or b"") for value in block.values):
                     key = one.event_id, one.attempt.partition, one.attempt.offset
                     answer = one.outcome, one.reason, one.currency, one.balance_minor, one.version
                     found.setdefault(key, set()).add(answer)

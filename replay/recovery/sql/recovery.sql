@@ -67,6 +67,16 @@ SELECT DISTINCT wanted.place
 -- name: wallet_moves
 SELECT count(*) FROM transfer
 
+-- name: count_wallets
+SELECT count(*) FROM wallet WHERE version > 0
+
+-- name: wallets
+SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, brand
+  FROM wallet
+ WHERE version > 0 AND (player_id, currency) > (%(player)s, %(currency)s)
+ ORDER BY player_id, currency
+ LIMIT %(most)s
+
 -- name: booked_records
 SELECT source_offset, event_id::text, attempt_topic, attempt_part, attempt_offset, attempt_index
   FROM entry

@@ -30,7 +30,7 @@ from tests.support.fraud_log import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.prove, pytest.mark.timeout(240)]
 
-FAULTS = ("factor", "guest", "status")
+FAULTS = ("factor", "guest", "status", "reject", "lose")
 
 
 @asynccontextmanager
@@ -59,6 +59,15 @@ def balances(runtime) -> dict[str, int]:
         return dict(connection.execute("SELECT player_id, cash_minor FROM wallet").fetchall())
 
 
+def accepted(bodies, *faults: str) -> int:
+    normaliser = Normaliser(dialects(*faults), {})
+    return sum(
+        isinstance(item, AcceptedTransaction)
+        for offset, (_, body) in enumerate(bodies)
+        for item in normaliser.normalise(Raw(offset, body))
+    )
+
+
 def sound_balances(bodies) -> dict[str, int]:
     book, normaliser = Book(), Normaliser(dialects(), {})
     for offset, (_, body) in enumerate(bodies):
@@ -79,7 +88,9 @@ async def test_two_people_make_the_ledger_that_never_had_the_fault(runtime, monk
     monkeypatch.setattr("pitboss.cli.raw.DIALECTS", dialects())
     names = runtime.broker, runtime.namespace
     await create_topics(*names, ["faulty", "house"], 2, 1)
-    bodies = make_bodies("e2e", 24)
+    bodies = make_bodies("e2e", 60)
+    expected = accepted(bodies, *FAULTS)
+    assert expected < len(bodies)
     records = [(key.encode(), body, (), None) for key, body in bodies]
     async with working(runtime, *FAULTS):
         settings = ProducerSettings(runtime.broker, "pitboss.test")
@@ -89,7 +100,7 @@ async def test_two_people_make_the_ledger_that_never_had_the_fault(runtime, monk
         async def all_booked() -> bool:
             with psycopg.connect(runtime.database_url) as connection:
                 [(count,)] = connection.execute("SELECT count(*) FROM entry")
-            return bool(count == len(bodies))
+            return bool(count == expected)
 
         await wait_until(all_booked, "the raw records to be booked")
     assert balances(runtime) != sound_balances(bodies)
@@ -97,17 +108,22 @@ async def test_two_people_make_the_ledger_that_never_had_the_fault(runtime, monk
     who = ("--by", "ann", "--reason", "adapter repaired")
     async with working(runtime):
         [dry] = await run(runtime, *command, "--dry-run")
-        proposed = [one for player in dry["players"] for one in player["corrections"]]
-        assert proposed
-        found, *answers = await run(runtime, *command, *who)
+        assert dry["missing"]
+        found, appended, *answers = await run(runtime, *command, *who)
         assert found == dry
-        assert [one["applied"] for one in answers] == [True] * len(proposed)
+        assert (appended["events"], appended["undecided"]) == (len(dry["missing"]), 0)
+        assert appended["outcomes"] == {"POSTED": len(dry["missing"])}
+        assert answers
+        assert all(one["applied"] for one in answers)
         [again] = await run(runtime, *command, *who)
-        assert all(
-            one["is_proposed"] for player in again["players"] for one in player["corrections"]
-        )
+        assert again["missing"] == []
+        proposed = [one for player in again["players"] for one in player["corrections"]]
+        assert len(proposed) == len(answers)
+        assert all(one["is_proposed"] for one in proposed)
         for one in proposed:
             await run(runtime, "ledger", "approve", one["id"], "--by", "bob", "--wait", "60")
         assert balances(runtime) == sound_balances(bodies)
         [last] = await run(runtime, *command, "--dry-run")
-        assert last["players"] == []
+        assert (last["players"], last["missing"]) == ([], [])
+        letters = await run(runtime, "dlt", "list", "--state", "open")
+        assert letters == [[]], "the rejected ones count as redriven"

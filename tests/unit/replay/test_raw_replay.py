@@ -10,8 +10,10 @@ from msgspec.structs import replace
 from ledger_sink.rules.book import Book, LogEvent
 from ledger_sink.rules.journal import Wallet
 from ledger_sink.rules.posting import post
-from replay.raw.comparison import compare_period, read_players
+from pitboss.ops.missing_events import records_of
+from replay.raw.comparison import RawComparison, compare_period, read_players
 from replay.raw.corrections import AdapterChanges, Correction, PlayerCorrections, correct_players
+from runtime.dead_letters.headers import redrive_headers
 from runtime.kafka.partitioner import partition_for
 from schemas import codec
 from schemas.events import Cause, Position, WalletTransaction
@@ -25,7 +27,7 @@ from tests.support.ledger_events import house, leg
 from tests.support.memory_log import START_MS, MemoryLog, MemoryRecord
 
 PARTITIONS = 3
-FAULTS = ("factor", "guest", "status")
+FAULTS = ("factor", "guest", "status", "reject", "lose")
 BRAND = (("brand", b"acme"),)
 
 
@@ -40,16 +42,27 @@ class Installation:
     )
     book: Book = field(default_factory=Book)
 
-    def receive(self, bodies) -> None:
+    def receive(self, bodies, headers=BRAND) -> None:
         normaliser = Normaliser(self.adapter, {})
         for key, body in bodies:
             at_ms = START_MS + len(self.raw) * 1_000
-            self.raw.append(MemoryRecord(len(self.raw), at_ms, key.encode(), body, BRAND))
+            self.raw.append(MemoryRecord(len(self.raw), at_ms, key.encode(), body, headers))
             [block] = self.source().read(RAW_TOPIC, 0, len(self.raw) - 1, len(self.raw))
-            record = Raw(block.topic, 0, block.offsets[0], at_ms, block.keys[0], body)
+            record = Raw(block.topic, 0, block.offsets[0], at_ms, block.keys[0], body, headers)
             for item in normaliser.normalise(record):
-                assert isinstance(item, AcceptedTransaction)
-                self.append(item.transaction, at_ms + 5)
+                if isinstance(item, AcceptedTransaction):
+                    self.append(item.transaction, at_ms + 5)
+
+    def append_missing(self, adapter: Dialects) -> int:
+        """The records of missing events once more, as `pitboss raw replay` appends them."""
+        self.adapter = adapter
+        found = self.compare(adapter)
+        places = records_of(AdapterChanges(found.found, found.known).missing)
+        for place in places:
+            record = found.originals[place]
+            headers = redrive_headers(record.headers, Position(*place), "ann", "repaired")
+            self.receive([((record.key or b"").decode(), record.value)], tuple(headers))
+        return len(places)
 
     def append(self, event: WalletTransaction, at_ms: int) -> str:
         partition = partition_for((event.player_id or event.provider_tx_id).encode(), PARTITIONS)
@@ -80,12 +93,15 @@ class Installation:
             for one in some
         }
 
+    def compare(self, adapter: Dialects, until_ms: int = START_MS * 2) -> RawComparison:
+        topics = (TRANSACTIONS, UNRESOLVED)
+        return compare_period(
+            self.source(), Normaliser(adapter, {}), RAW_TOPIC, topics, 0, until_ms
+        )
+
     def replay(self, adapter: Dialects, until_ms: int = START_MS * 2) -> list[PlayerCorrections]:
-        source = self.source()
-        found = compare_period(
-            source, Normaliser(adapter, {}), RAW_TOPIC, (TRANSACTIONS, UNRESOLVED), 0, until_ms
-        ).found
-        changes = AdapterChanges(found)
+        source, found = self.source(), self.compare(adapter, until_ms)
+        changes = AdapterChanges(found.found, found.known)
         events, _ = read_players(source, TRANSACTIONS, changes.players)
         return correct_players(events, changes, self.wallets(), {})
 
@@ -133,12 +149,27 @@ def test_the_corrections_make_the_ledger_that_never_had_the_fault(faults, seed):
     faulty.receive(bodies)
     sound.receive(bodies)
     assert faulty.balances() != sound.balances()
+    appended = faulty.append_missing(dialects())
+    assert (appended > 0) is bool({"reject", "lose"}.intersection(faults))
     proposed = corrections(faulty.replay(dialects()))
-    assert proposed
+    assert proposed or {"reject", "lose"}.issuperset(faults)
     for one in proposed:
         faulty.correct(one)
     assert faulty.balances() == sound.balances()
     assert corrections(faulty.replay(dialects())) == []
+    assert faulty.append_missing(dialects()) == 0
+
+
+def test_a_bet_that_the_adapter_lost_stays_without_money_as_its_provider_was_answered():
+    bodies = make_bodies(4, 120)
+    faulty = Installation(dialects("lose-bets"))
+    faulty.receive(bodies)
+    before = faulty.balances()
+    assert faulty.append_missing(dialects()) > 3
+    expired = [one for one in faulty.book.decisions if one.answer.reason == "DECISION_EXPIRED"]
+    assert len(expired) > 3
+    assert faulty.balances() == before
+    assert faulty.append_missing(dialects()) == 0
 
 
 def test_without_a_fault_nothing_is_proposed():
