@@ -180,6 +180,7 @@ def test_every_rule_has_a_fault_that_fires_it():
 
 @pytest.mark.integration
 @pytest.mark.prove
+@pytest.mark.timeout(1_800)
 def test_every_alert_fires_on_its_fault_and_clears_when_it_is_mended(
     runtime: Runtime, tmp_path: Path
 ):
