@@ -130,9 +130,7 @@ def status(context: click.Context, as_json: bool) -> None:
         click.echo(json.dumps(row))
     else:
         _show_servers(settings, servers)
-        _show_workers(settings, workers, pauses)
-        if state is not None and state.roles is not None:
-            click.echo(f"{'lag':<9} {format_lag(state.roles)}")
+        _show_workers(settings, workers, pauses, state)
         if unsigned:
             names = ", ".join(unsigned)
             click.echo(f"warning: booked unchecked, without a key: {names}", err=True)
@@ -155,7 +153,10 @@ def _show_servers(settings: StackSettings, servers: Sequence[ServerStatus]) -> N
 
 
 def _show_workers(
-    settings: StackSettings, workers: Sequence[RunningRole], pauses: Sequence[Pause]
+    settings: StackSettings,
+    workers: Sequence[RunningRole],
+    pauses: Sequence[Pause],
+    state: InstallationState | None,
 ) -> None:
     for running in workers:
         count = "1 worker" if running.workers == 1 else f"{running.workers} workers"
@@ -168,6 +169,8 @@ def _show_workers(
         click.echo(f"no worker runs{where} of: {', '.join(away)}")
     for pause in pauses:
         click.echo(f"{pause.component:<9} {pause}")
+    if state is not None and state.roles is not None:
+        click.echo(f"{'lag':<9} {format_lag(state.roles)}")
 
 
 def _full(space: FreeSpace) -> str:

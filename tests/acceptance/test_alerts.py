@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ import pytest
 from psycopg import sql
 
 from pitboss.embedded.free_space import free_bytes
+from pitboss.embedded.processes import poll
 from pitboss.settings import Runtime
 from schemas.topics import TRANSACTIONS, raw_topic
 from tests.support.alert_rules import load_rules, rules_of
@@ -139,12 +140,12 @@ class Fault:
 
     make: Callable[[AlertScene], AbstractContextManager[None]]
     during: Mapping[str, str]
-    after: Mapping[str, str] | None = None
+    after: Mapping[str, str] = field(default_factory=dict)
     """Alerts that fire when it is mended, on what it has left behind."""
 
     @property
     def alerts(self) -> dict[str, str]:
-        return {**self.during, **(self.after or {})}
+        return {**self.during, **self.after}
 
 
 SINGLE: Final = (
@@ -180,6 +181,7 @@ def test_every_rule_has_a_fault_that_fires_it():
 
 @pytest.mark.integration
 @pytest.mark.prove
+@pytest.mark.timeout(1_800)
 def test_every_alert_fires_on_its_fault_and_clears_when_it_is_mended(
     runtime: Runtime, tmp_path: Path
 ):
@@ -187,18 +189,17 @@ def test_every_alert_fires_on_its_fault_and_clears_when_it_is_mended(
     assert required_mb > SPARE_MB, "the disk is too full to fill it"
     with alert_scene(runtime, tmp_path, PITBOSS_DISK_FREE_MIN_MB=str(required_mb)) as scene:
         stay_quiet(scene)
+        single = {alert: labels for fault in SINGLE for alert, labels in fault.during.items()}
         with ExitStack() as mend:
             for fault in SINGLE:
                 mend.enter_context(fault.make(scene))
-            wait_for_all(scene, SINGLE, fires=True)
-        wait_for_all(scene, SINGLE, fires=False)
+            wait_for_all(scene, single, fires=True)
+        wait_for_all(scene, single, fires=False)
         with DATABASE.make(scene):
-            for alert, labels in DATABASE.during.items():
-                scene.wait_for(alert, labels, fires=True)
-        for alert, labels in (DATABASE.after or {}).items():
-            scene.wait_for(alert, labels, fires=True)
-        wait_for_all(scene, [DATABASE], fires=False)
-        assert scene.prometheus.firing() == []
+            wait_for_all(scene, DATABASE.during, fires=True)
+        wait_for_all(scene, DATABASE.after, fires=True)
+        wait_for_all(scene, DATABASE.alerts, fires=False)
+        assert poll(lambda: not scene.prometheus.firing(), DEADLINE_S), scene.prometheus.firing()
 
 
 def stay_quiet(scene: AlertScene) -> None:
@@ -216,8 +217,7 @@ def stay_quiet(scene: AlertScene) -> None:
     assert scene.traffic.answered > answered
 
 
-def wait_for_all(scene: AlertScene, faults, *, fires: bool) -> None:
-    for fault in faults:
-        for alert, labels in fault.alerts.items():
-            scene.wait_for(alert, labels, fires=fires)
-            print(f"{time.strftime('%X')} {alert} {'fires' if fires else 'has cleared'}")
+def wait_for_all(scene: AlertScene, alerts: Mapping[str, str], *, fires: bool) -> None:
+    for alert, labels in alerts.items():
+        scene.wait_for(alert, labels, fires=fires)
+        print(f"{time.strftime('%X')} {alert} {'fires' if fires else 'has cleared'}", flush=True)

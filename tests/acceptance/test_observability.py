@@ -42,7 +42,7 @@ from tests.support.whole_run import make_traffic
 from tests.unit.telemetry.test_observability import load_dashboards
 from tests.unit.telemetry.test_traces import Collector
 
-pytestmark = [pytest.mark.integration, pytest.mark.prove]
+pytestmark = [pytest.mark.integration, pytest.mark.prove, pytest.mark.timeout(900)]
 
 DEADLINE_S = 240
 FOREIGN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -1,4 +1,4 @@
-"""A worker with the fault that bounds are for: it counts by player, for a hundred thousand of them."""
+"""A worker with the fault that bounds are for: it counts by player, and there are more than its bound."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.telemetry.meters import Meters
 from runtime.telemetry.pages import TelemetryPages, WorkerState
 from runtime.telemetry.samples import MetricSample
 
-PLAYERS: Final = 100_000
+PLAYERS: Final = 2_000
 
 
 @contextmanager
