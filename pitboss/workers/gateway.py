@@ -43,8 +43,11 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         tls=door.tls,
         access=door.access,
     )
+    primary = runtime.database_url
     players = PlayerPool(
-        door.read_database or runtime.database_url, runtime.prefix + "pitboss.gateway"
+        door.read_database or primary,
+        runtime.prefix + "pitboss.gateway",
+        primary_url=None if door.read_database is None else primary,
     )
     app = create_gateway(settings, players=players).app
     # It stops after the server, which answers what is in progress.

@@ -21,6 +21,14 @@ SELECT w.currency, w.scale, w.cash_minor + w.bonus_minor, w.version, w.brand, s.
   LEFT JOIN wallet w ON w.player_id = named.player_id
   LEFT JOIN player_state s ON s.player_id = named.player_id
 
+-- name: written_position
+-- Of the database's own log: all that was committed until now.
+SELECT pg_current_wal_flush_lsn()::text
+
+-- name: has_reached
+-- Whether this copy of the database has all up to a position; a database that is not a copy has.
+SELECT NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= %(position)s::text::pg_lsn
+
 -- name: open_proposals
 SELECT p.event_id::text, p.player_id, p.currency, p.amount_minor, p.actor, p.reason, p.brand, p.id, p.occurred_at_ms,
        p.act, p.item_id::text

@@ -20,14 +20,14 @@ Answer = tuple[int, str, bytes]
 
 def check_golden(provider: str, answers: dict[str, Answer]) -> None:
     """Compare the answers with the file, all at once, or write it."""
-    rows = {step: _row(*answer) for step, answer in answers.items()}
+    rows = {step: row_of(*answer) for step, answer in answers.items()}
     file = VECTORS / f"{provider}.json"
     if os.environ.get("PITBOSS_WRITE_VECTORS") == "yes":
         file.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     assert rows == json.loads(file.read_text())
 
 
-def _row(status: int, content_type: str, body: bytes) -> list[int | str]:
+def row_of(status: int, content_type: str, body: bytes) -> list[int | str]:
     body = _CLOCK.sub(b"CLOCK", body)
     if content_type.startswith("application/vnd."):
         return [status, content_type, body.hex()]

@@ -47,6 +47,18 @@ async def test_a_player_is_read_with_wallets_blocks_and_limits(runtime):
     await pool.on_stop()
 
 
+async def test_a_copy_is_read_once_it_has_what_was_committed_before(runtime):
+    migrate(runtime.database_url)
+    url = runtime.database_url
+    pool = PlayerPool(url, "pitboss.test", sessions=1, primary_url=url)
+    assert await pool.read_player("p-1") == CurrentPlayer()  # not a copy: it has everything
+    assert pool._position is not None
+    statement = "SELECT pg_lsn(%s) <= pg_current_wal_flush_lsn()"
+    with psycopg.connect(url) as connection:
+        assert connection.execute(statement, (pool._position,)).fetchone() == (True,)
+    await pool.on_stop()
+
+
 async def test_a_database_that_is_away_is_unavailable():
     pool = PlayerPool("postgresql://p:secret@127.0.0.1:1/pitboss", "pitboss.test", sessions=1)
     for _ in range(2):

@@ -125,6 +125,34 @@ def test_a_question_is_signed_as_its_provider_signs(home, provider, word):
     assert question.player_id == "p-1" or (session is not None and session.player == "p-1")
 
 
+@pytest.mark.parametrize("is_by_provider", [True, False])
+@pytest.mark.parametrize("call", ["bet", "balance"])
+def test_a_key_file_signs_in_place_of_the_sandboxs_keys(home, tmp_path, call, is_by_provider):
+    own = {"secret": "own-" * 8}
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps({"hundredhp": own} if is_by_provider else own))
+    options = ["--player", "p-1", "--key", str(file), "--dry-run", "--json"]
+    result = pitboss("try", "hundredhp", call, *options)
+    assert result.exit_code == 0, result.output
+    _, _, body = parse_curl(json.loads(result.output)["curl"])
+    assert json.loads(body)["secret"] == own["secret"]
+    file.write_text("geheim")
+    refused = pitboss("try", "hundredhp", call, *options)
+    assert (refused.exit_code, "geheim" in refused.output) == (2, False)
+
+
+def test_the_openapi_document_has_the_urls_of_the_settings(monkeypatch):
+    monkeypatch.setenv("PITBOSS_GATEWAY_TLS_CERT", "/c.pem")
+    monkeypatch.setenv("PITBOSS_GATEWAY_TLS_KEY", "/c.key")
+    monkeypatch.setenv("PITBOSS_GATEWAY_BRANDS", "lucky")
+    document = json.loads(pitboss("openapi").output)
+    assert document["servers"] == [{"url": "https://127.0.0.1:8088/brand/lucky/house"}]
+    paths = {route.path.removeprefix("/house") for route in RouteTable(DIALECTS, {"house"}).routes}
+    assert set(document["paths"]) == paths
+    other = json.loads(pitboss("openapi", "--base-url", "https://wallet.example/").output)
+    assert other["servers"][0]["url"] == "https://wallet.example/brand/lucky/house"
+
+
 def parse_curl(line: str) -> tuple[str, dict[str, str], bytes]:
     words = shlex.split(line)
     body = bytes.fromhex(words[1]) if words[0] == "echo" else words[-1].encode()

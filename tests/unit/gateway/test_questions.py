@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from lab.conformance.writers.find import find_writers
 from schemas.current_player import CurrentPlayer, CurrentWallet
 from schemas.errors import Unavailable
 from streams.providers.registry import DIALECTS
+from tests.acceptance.gateway.golden import VECTORS, row_of
 from tests.unit.gateway.scene import AT_MS, KEY, SECRETS
 
 HOUSE = {"hmac_hex": "ef" * 32}
@@ -60,9 +62,13 @@ class Counter:
             DIALECTS, KEYRING, self.players, self.versions, self.stats, KEY.read_token
         )
 
-    async def ask(
+    async def ask(self, *arguments: Any, **order: Any) -> tuple[int, bytes]:
+        status, _, body = await self.ask_fully(*arguments, **order)
+        return status, body
+
+    async def ask_fully(
         self, provider: str, word: str, secrets: Any = None, brand: str = "", **order: Any
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, str, bytes]:
         face = DIALECTS[provider].face
         assert face is not None
         fields: dict[str, Any] = {"player": "p-1", "token": TOKEN, "at_ms": AT_MS} | order
@@ -76,7 +82,7 @@ class Counter:
         received = Received("POST", "", request.content_type, headers, request.body, AT_MS)
         reply = await self.desk.answer(route, received)
         assert reply is not None
-        return reply.status, reply.body
+        return reply.status, reply.content_type, reply.body
 
 
 def test_every_wallet_that_asks_is_here():
@@ -247,6 +253,34 @@ async def test_without_a_database_a_question_gets_the_providers_error(provider: 
     _, body = await counter.ask(provider, word)
     assert b"98" not in body
     assert counter.stats.endings == {"question, unavailable": 1}
+
+
+@pytest.mark.parametrize("provider", sorted({provider for provider, _ in WORDS}))
+async def test_the_golden_answers_follow_from_the_ledgers_rows(provider: str):
+    """The same files that tests/acceptance/gateway compares with a real gateway's answers."""
+    rich = CurrentPlayer((EUR._replace(available_minor=10_000),))
+    limited = rich._replace(bet_limits={"EUR": 0})
+    kinds: dict[str, tuple[CurrentPlayer, str]] = {
+        "a player with money": (rich, "q"),
+        "a player who has never paid in": (CurrentPlayer(), "new"),
+        "wrong signature": (rich, "q"),
+        "unknown session": (rich, "q"),
+        "a player who may not bet: limit zero": (limited, "q"),
+        "a player who is blocked": (limited._replace(is_blocked=True), "q"),
+    }
+    foreign = find_writers((provider,))[provider].new_secrets()
+    answers = {}
+    for kind, (player, prefix) in kinds.items():
+        name = f"{prefix}-{provider}"
+        token = KEY.make_token(PlayerSession(name, "EUR", 4_000_000_000))
+        for word in questions_of(DIALECTS[provider].face):
+            order = {"player": name, "token": "unknown" if kind == "unknown session" else token}
+            secrets = foreign if kind == "wrong signature" else None
+            answers[f"{word}: {kind}"] = await Counter(player).ask_fully(
+                provider, word, secrets, **order
+            )
+    rows = {key: row_of(*answer) for key, answer in answers.items()}
+    assert rows == json.loads((VECTORS / f"{provider}-questions.json").read_text())
 
 
 def test_versions_are_remembered_for_the_players_that_were_answered_last():
