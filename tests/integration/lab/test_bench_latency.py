@@ -7,6 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from lab.bench.hop_traces import DIFFERENCE_MAX
 from lab.bench.hops import HOPS
 from pitboss.cli.bench import bench
 
@@ -65,6 +66,17 @@ def test_the_hops_of_real_bets_sum_to_their_whole_time(measure):
         assert total_ms == pytest.approx(hops["whole"]["mean_ms"], abs=0.1)
         for hop in ("fetch_raw", "produce", "commit"):  # each needs another process, or a disk
             assert hops[hop]["mean_ms"] > 0
+
+
+def test_the_traces_of_real_bets_have_every_step_once_and_the_times_of_the_hops(measure):
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs pitboss[telemetry]")
+    output = measure("--hops", "--traces", "--rate", "20")
+    assert output["bets"] == {"20 a second": 20}
+    for kind, bets in (("spans", 20), ("pitboss trace", 10)):
+        found = output["traces"]["20 a second"][kind]
+        assert (found["bets"], found["incomplete"]) == (bets, 0)
+        # Both are times of the same moments, so this is no matter of speed.
+        assert found["steps"]["whole"]["difference"] <= DIFFERENCE_MAX
 
 
 def test_decision_times_are_measured_beside_a_replay(measure, monkeypatch):
