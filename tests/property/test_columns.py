@@ -219,7 +219,7 @@ def test_decimals_are_exact_or_null(amounts):
 @pytest.mark.parametrize(
     "other", [b"", b"\x00\x00", b"\x00\x00\x00\x00\x7f" + b"\x00" * 40, b"\x01" + b"\x00" * 44]
 )
-@settings(max_examples=5)  # of each
+@examples(5)  # of each
 @given(st.data())
 def test_values_of_another_frame_are_refused_together(other, data):
     """Each schema has a reader of its own; what is shorter than a frame is none of any."""
