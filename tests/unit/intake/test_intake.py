@@ -132,13 +132,13 @@ async def test_commit_failures_of_a_rebalance_are_survived(harness):
 
 
 async def test_revoke_waits_for_work_commits_it_and_forgets_the_rest(harness):  # rule 5
-    async with harness({A: [*range(20)]}, drain_timeout_ms=2_000, commit_interval_ms=60_000) as h:
+    async with harness({A: [*range(20)]}, drain_timeout_ms=60_000, commit_interval_ms=60_000) as h:
         h.consumer.give(A)
         in_work, queued = await h.take(), await h.take()
         assert h.intake.begin(in_work)
         before = h.intake.assignment
         revoked = asyncio.ensure_future(h.consumer.rebalance(A))
-        await asyncio.sleep(0.02)
+        await h.until(lambda: not h.intake._current.is_open)
         assert not revoked.done(), "the work in hand is waited for"
         assert not h.intake.begin(queued), "but nothing new begins"
         in_work.mark_done()

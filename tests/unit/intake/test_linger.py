@@ -43,8 +43,8 @@ async def test_nothing_waits_behind_a_lone_record(harness, monkeypatch):
 
 @pytest.mark.parametrize("reader", [None, offsets_of])
 async def test_what_gathered_is_one_batch_and_no_more_than_fits(harness, reader, monkeypatch):
-    monkeypatch.setattr(linger_module, "LINGER_MAX_S", 0.1)
-    monkeypatch.setattr(linger_module, "LINGER_S_PER_RECORD", 0.1)
+    monkeypatch.setattr(linger_module, "LINGER_MAX_S", 0.5)
+    monkeypatch.setattr(linger_module, "LINGER_S_PER_RECORD", 0.5)
     async with harness(
         {A: [*range(20)]}, reader=reader, batch_records_max=100, records_ahead_max=10_000
     ) as h:
