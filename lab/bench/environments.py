@@ -12,6 +12,7 @@ import tarfile
 import venv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from schemas.errors import UsageError
 
 REPOSITORY: Final = Path(__file__).parents[2]
 _DONE_MARK: Final = "complete"
+_CLIENT: Final = "confluent-kafka"
 _LAYOUTS: Final = (
     # The module of a worker, and the one that ends it with its parent; the newest layout first.
     (Path("pitboss/workers/__main__.py"), "pitboss.workers", "pitboss.workers.lifeline"),
@@ -98,18 +100,36 @@ def build_peer(
     if not mark.exists() or mark.read_text(encoding="utf-8").split() != list(packages):
         report(f"installing {' '.join(packages)} in an environment of its own")
         folder.mkdir(parents=True, exist_ok=True)
-        _make_environment(folder, [*packages, "--editable", str(REPOSITORY)])
+        _make_environment(folder, [*packages, *own_requirements()])
+        _install(folder, ["--no-deps", "--editable", str(REPOSITORY)])
         mark.write_text("\n".join(packages), encoding="utf-8")
     return folder / "venv" / "bin" / "python"
 
 
+def own_requirements() -> list[str]:
+    """Return what this code needs in the environment of a peer.
+
+    Without the client library, of which a peer brings the version that it can use: Quix Streams
+    takes none as new as ours.
+    """
+    return [
+        requirement.partition(";")[0].strip()
+        for requirement in requires("pitboss") or ()
+        if "extra ==" not in requirement and not requirement.startswith(_CLIENT)
+    ]
+
+
 def _make_environment(folder: Path, packages: Sequence[str]) -> None:
     venv.create(folder / "venv", with_pip=True, clear=True)
+    _install(folder, packages)
+    (folder / _DONE_MARK).touch()
+
+
+def _install(folder: Path, packages: Sequence[str]) -> None:
     python = str(folder / "venv" / "bin" / "python")
     # Isolated: no variable of ours may lead it to another source.
     pip = [python, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _run([*pip, *packages], cwd=folder)
-    (folder / _DONE_MARK).touch()
 
 
 def _resolve(revision: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.bench import environments
-from lab.bench.environments import RevisionBuild, build_revision
+from lab.bench.environments import RevisionBuild, build_peer, build_revision
 from lab.bench.processes import BenchFailed
 from schemas.errors import UsageError
 
@@ -49,3 +49,19 @@ def test_a_build_of_an_earlier_run_is_used_again(tmp_path):
     folder.mkdir()
     (folder / "complete").touch()
     assert build_revision("HEAD", tmp_path, pytest.fail) == RevisionBuild(commit[:7], folder)
+
+
+def test_a_peer_brings_the_client_library_that_it_can_use(tmp_path, monkeypatch):
+    calls: list[list[str]] = []
+    monkeypatch.setattr(
+        "lab.bench.environments._run", lambda command, *, cwd: calls.append([*command])
+    )
+    monkeypatch.setattr("lab.bench.environments.venv.create", lambda folder, **_: folder.mkdir())
+    for _ in range(2):  # the second time it is there
+        build_peer("quix", ["quixstreams==3.28.1"], tmp_path, lambda _: None)
+    peer, own = calls
+    assert "quixstreams==3.28.1" in peer
+    assert any(requirement.startswith("msgspec") for requirement in peer)
+    # It takes none as new as ours: both together cannot be installed.
+    assert not any("confluent-kafka" in requirement for requirement in peer)
+    assert own[-3:-1] == ["--no-deps", "--editable"]
