@@ -14,6 +14,7 @@ from psycopg import sql
 
 from fraud_agents import snapshots as migration
 from fraud_agents.activations import Marker
+from fraud_agents.rule_feed import LAST_RECORDS, RuleFeed
 from fraud_agents.rules import rule_set_name
 from fraud_agents.snapshots import SnapshotRow, SnapshotStore
 from runtime.kafka.intake.intake import Intake
@@ -22,7 +23,7 @@ from schemas import codec
 from schemas.errors import Fenced, InvariantBroken, Unavailable
 from schemas.events import DeadLetter, OffsetRange
 from schemas.identity import alert_id
-from schemas.topics import ALERTS, PLAYER_EVENTS, TRANSACTIONS
+from schemas.topics import ALERTS, PLAYER_EVENTS, RULES, TRANSACTIONS
 from tests.support import fraud_log
 from tests.support.fraud_log import (
     HOLD_ONLY,
@@ -266,6 +267,46 @@ async def test_only_the_owner_of_a_partition_activates_its_rules(stores):
         await old.activate(*SEVEN, first.epoch, Marker(99, 3, "zombie"))
     [third] = await new.claim([SEVEN])
     assert third.markers == second.markers
+
+
+async def test_a_state_that_is_not_readable_is_deleted_by_its_owner(stores):
+    old, new = stores
+    [first] = await old.claim([SEVEN])
+    await old.activate(*SEVEN, first.epoch, Marker(0, 0, "a"))
+    await old.save([SnapshotRow(TRANSACTIONS, 7, first.epoch, 10, "a", b"of another release")])
+    [second] = await new.claim([SEVEN])
+    with pytest.raises(Fenced, match="7"):
+        await old.discard([(*SEVEN, first.epoch)])
+    await new.discard([(*SEVEN, second.epoch)])
+    await new.save([SnapshotRow(TRANSACTIONS, 7, second.epoch, 3, "a", b"readable")])
+    [third] = await old.claim([SEVEN])
+    assert (third.next_offset, third.state, third.markers) == (3, b"readable", (Marker(0, 0, "a"),))
+
+
+async def test_the_last_records_of_a_partition_are_read_beside_the_rules(log):
+    name = log.topic(RULES)
+    feed = RuleFeed(log.broker, name, log.namespace, (HOLD_ONLY,))
+    place, values = (TRANSACTIONS, partition_of("fast")), [b"%d" % n for n in range(100)]
+    seen: list[list[bytes]] = []
+
+    async def look() -> None:
+        seen.append([*await feed.last_values(place)])
+
+    feed.on_poll = look
+    await feed.start()
+    try:
+
+        async def has_seen(wanted: list[bytes]) -> bool:
+            return bool(seen) and seen[-1] == wanted
+
+        await fraud_log.wait_until(lambda: has_seen([]), "nothing in an empty partition")
+        for until in (3, 100):
+            own = values[:3] if until == 3 else values[3:]
+            await append_bytes(log, [("fast", value) for value in own])
+            wanted = values[max(0, until - LAST_RECORDS) : until]
+            await fraud_log.wait_until(lambda wanted=wanted: has_seen(wanted), "the last records")
+    finally:
+        await feed.stop()
 
 
 async def test_a_save_whose_reply_was_lost_can_be_repeated(stores):
