@@ -5,7 +5,7 @@ A fault may happen at every statement, at COMMIT, and between COMMIT and its rep
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString, cast
 
@@ -18,6 +18,7 @@ from lab.simulator.process import Process
 from lab.simulator.statements import BOOKING, StatementResult, is_setting, name_of, target_of
 from lab.simulator.tables import Server, SimulatedSession
 from ledger_sink.store.database import LedgerDatabase
+from runtime.postgres.database import TransactionTrips
 from schemas.errors import InvariantBroken
 
 _HANDLERS = {**BOOKING, **CLAIMING, **PARKING}
@@ -86,6 +87,11 @@ class _Connection:
         self._server.check(self.session)
         return _Cursor(self, await handler(self._server, self.session, statement, parameters or {}))
 
+    def commit(self) -> None:
+        """Commit, and end the session: its locks are free."""
+        self._server.commit(self.session)
+        self._server.end(self.session)
+
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[None]:
         yield
@@ -93,6 +99,26 @@ class _Connection:
     @asynccontextmanager
     async def cursor(self) -> AsyncIterator[_Cursor]:
         yield _Cursor(self)
+
+
+class _Trips(TransactionTrips):
+    """The round trips of a simulated transaction."""
+
+    def __init__(self, connection: _Connection, name: str) -> None:
+        super().__init__(cast("AsyncConnection[Any]", connection))
+        self._simulated = connection
+        self._name = name
+
+    async def begin(self) -> None:
+        """Do nothing: its session has begun."""
+
+    async def commit(self) -> None:
+        """Commit, and lose the reply if that is the fault."""
+        process = self._simulated.process
+        await process.reach(f"{self._name} commit")
+        self._simulated.commit()
+        # From here on it is committed, whether the reply reaches the client or not.
+        await process.reach(f"{self._name} committed")
 
 
 class SimulatedDatabase(LedgerDatabase):
@@ -122,12 +148,30 @@ class SimulatedDatabase(LedgerDatabase):
             # From here on it is committed, whether the reply reaches the client or not.
             await self._process.reach(f"{self._name} committed")
 
+    @asynccontextmanager
+    async def trips(self) -> AsyncIterator[TransactionTrips]:
+        """Run a transaction that its last trip commits. Raises as the real one does."""
+        async with self._turn:
+            await self._process.reach(f"{self._name} connect")
+            session = self._server.begin(self._process.name)
+            connection = _Connection(self._server, self._process, session)
+            try:
+                yield _Trips(connection, self._name)
+            finally:
+                self._server.end(session)
+
     async def query(
         self, statement: LiteralString, parameters: Mapping[str, Any] | None = None
     ) -> list[Any]:
         """Return the rows of one statement, which is a transaction of its own."""
         async with self.transaction() as connection:
             return await (await connection.execute(statement, parameters)).fetchall()
+
+    async def query_all(
+        self, *queries: tuple[LiteralString, Mapping[str, Any]]
+    ) -> list[Sequence[Any]]:
+        """Return the rows of each of some queries."""
+        return [await self.query(statement, parameters) for statement, parameters in queries]
 
     async def close(self) -> None:
         """Do nothing: no connection is kept open."""

@@ -43,6 +43,9 @@ FAULT_POINTS: Final[dict[str, dict[str, tuple[FaultKind, ...]]]] = {
                 f"ledger.{name}"
                 for name in (
                     "lock_positions",
+                    "demand_positions",
+                    "demand_unknown",
+                    "write_unread",
                     "known_entries",
                     "known_wallets",
                     "copy_entries",

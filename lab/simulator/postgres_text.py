@@ -23,7 +23,9 @@ def values_of(array: str | Sequence[Any], kind: str) -> list[Any]:
     if isinstance(array, str):
         found = _ELEMENT.finditer(array)
         texts = [match[2] if match[1] is None else _QUOTED.sub(r"\1", match[1]) for match in found]
-        return [int(text) for text in texts] if kind in _WHOLE else texts
+        if kind in _WHOLE:
+            return [None if text == "NULL" else int(text) for text in texts]
+        return texts
     return [json.loads(element) for element in array] if kind == "jsonb" else list(array)
 
 

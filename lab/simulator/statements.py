@@ -16,6 +16,7 @@ from typing import Any, Final
 from lab.simulator.postgres_text import rows_of, values_of
 from lab.simulator.tables import Row, Server, SimulatedSession
 from ledger_sink.store.statements import statements
+from runtime.postgres.database import DemandFailed
 from schemas.errors import InvariantBroken
 
 FILES: Final = ("ledger", "positions", "resolver")
@@ -80,7 +81,7 @@ def target_of(statement: str) -> tuple[str, tuple[str, ...]]:
 @cache
 def arrays_of(statement: str) -> tuple[tuple[str, str], ...]:
     """Return name and element type of a statement's array parameters."""
-    return tuple(_ARRAY.findall(_COMMENT.sub("", statement)))
+    return tuple(dict.fromkeys(_ARRAY.findall(_COMMENT.sub("", statement))))
 
 
 def select_columns(statement: str, rows: list[Row]) -> StatementResult:
@@ -269,7 +270,7 @@ def position_keys(parameters: Parameters) -> list[tuple[Any, ...]]:
     """Return the keys of the positions that a statement names."""
     return [
         (parameters["consumer"], parameters["topic"], partition)
-        for partition in parameters["parts"]
+        for partition in values_of(parameters["parts"], "int")
     ]
 
 
@@ -345,9 +346,70 @@ def _move_position(
     row.update(new)
 
 
+def _demanding(handler: Handler) -> Handler:
+    """Return a handler that fails unless every row of the statement's arrays was written."""
+
+    async def demanded(
+        server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+    ) -> StatementResult:
+        result = await handler(server, session, statement, parameters)
+        wanted = len(unnest_rows(statement, parameters))
+        if result.count != wanted:
+            raise DemandFailed(f"{result.count} of {wanted} rows were written")
+        return StatementResult([(None,)], 1)
+
+    return demanded
+
+
+async def _demand_positions(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
+    await _lock_keys(server, session, statement, position_keys(parameters))
+    froms, epochs = (values_of(parameters[name], "bigint") for name in ("froms", "epochs"))
+    wanted = zip(position_keys(parameters), froms, epochs, strict=True)
+    for key, from_offset, epoch in wanted:
+        row = server.tables["stream_position"].rows.get(key)
+        if row is None or (row["next_offset"], row["epoch"]) != (from_offset, epoch):
+            raise DemandFailed("a position is not where it was")
+    return StatementResult([(None, "off")], 1)
+
+
+async def _demand_unknown(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
+    del session, statement
+    for event_id in values_of(parameters["event_ids"], "uuid"):
+        for table in ("entry", "closing"):
+            if server.tables[table].find(("event_id",), (event_id,)):
+                raise DemandFailed("an event is known already")
+    return StatementResult([(None,)], 1)
+
+
+async def _write_unread(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
+    """Do what the statements do that this one is put together from."""
+    wallets = {name: parameters[f"wallet_{name}"] for name in ("event_ids", "parts", "offsets")}
+    await _demand_unknown(server, session, statement, parameters)
+    steps: list[tuple[Handler, str, Parameters]] = [
+        (_insert_lines, "insert_entries", {"lines": parameters["entries"]}),
+        (_insert_lines, "insert_transfers", {"lines": parameters["transfers"]}),
+        (_demanding(_upsert_rows), "upsert_wallets", {**parameters, **wallets}),
+        (_insert, "insert_batches", parameters),
+        (_demanding(_advance), "advance_positions", parameters),
+    ]
+    for handler, name, columns in steps:
+        if columns.get("lines") != "":
+            await handler(server, session, statements("ledger")[name], columns)
+    return StatementResult([(None, None, None)], 1)
+
+
 BOOKING: Final[dict[str, Handler]] = {
     "ledger.lock_positions": _lock_positions,
     "ledger.lock_all_positions": _lock_all_positions,
+    "ledger.demand_positions": _demand_positions,
+    "ledger.demand_unknown": _demand_unknown,
+    "ledger.write_unread": _write_unread,
     "ledger.crossings": _crossings,
     "ledger.cross": _cross,
     "ledger.known_entries": _known_entries,
@@ -360,7 +422,7 @@ BOOKING: Final[dict[str, Handler]] = {
     "ledger.insert_entries": _insert_lines,
     "ledger.insert_transfers": _insert_lines,
     "ledger.insert_repeats": _insert_lines,
-    "ledger.insert_closings": _upsert_rows,
+    "ledger.insert_closings": _demanding(_upsert_rows),
     "ledger.insert_proposals": _insert,
     "ledger.insert_opened_deposits": _insert,
     "ledger.known_opened_deposits": lookup_handler("opened_deposit", "event_id", "event_ids"),
@@ -370,8 +432,8 @@ BOOKING: Final[dict[str, Handler]] = {
     "ledger.delete_open_items": _delete_open_items,
     "ledger.upsert_open_items": _upsert_rows,
     "ledger.upsert_limits": _upsert_rows,
-    "ledger.upsert_wallets": _upsert_rows,
+    "ledger.upsert_wallets": _demanding(_upsert_rows),
     "ledger.upsert_states": _upsert_rows,
     "ledger.insert_batches": _insert,
-    "ledger.advance_positions": _advance,
+    "ledger.advance_positions": _demanding(_advance),
 }

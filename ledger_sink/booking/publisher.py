@@ -16,6 +16,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from ledger_sink.booking.messages import Message, MessageEncoder
 from ledger_sink.rules.book import DecidedEvent
@@ -157,16 +158,25 @@ class Publisher:
         """
         try:
             while True:
-                applied = await self._queue.get()
-                await self._publish_with_retry(applied)
-                self._queue.task_done()
+                groups = self._take_groups(await self._queue.get())
+                await self._publish_with_retry(groups)
+                for _ in groups:
+                    self._queue.task_done()
         finally:
             self._ended.set()
 
-    async def _publish_with_retry(self, applied: AppliedGroup) -> None:
+    def _take_groups(self, first: AppliedGroup) -> list[AppliedGroup]:
+        """Return a group with those that were committed while the ones before were sent."""
+        groups, messages = [first], _size(first)
+        while messages < _OFFSETS_PER_READ and not self._queue.empty():
+            groups.append(self._queue.get_nowait())
+            messages += _size(groups[-1])
+        return groups
+
+    async def _publish_with_retry(self, groups: Sequence[AppliedGroup]) -> None:
         while True:
             try:
-                await self._publish(applied)
+                await self._publish(groups)
             except Unavailable as error:
                 logger.warning("committed records wait for the database: %s", error)
                 await asyncio.sleep(_DATABASE_RETRY_S)
@@ -223,7 +233,40 @@ class Publisher:
         )
         self._stored |= moved
 
-    async def _publish(self, applied: AppliedGroup) -> None:
+    async def _publish(self, groups: Sequence[AppliedGroup]) -> None:
+        batch = _MessageBatch(dict(self._published))
+        for applied in groups:
+            await self._collect(applied, batch)
+        balances = [
+            _with_parent(
+                self._encoder.encode_balance(wallet),
+                batch.parents.get((wallet.partition, wallet.source_offset)),
+            )
+            for wallet in batch.wallets.values()
+        ]
+        sends = [
+            self._send(self._outcomes_topic, batch.outcomes),
+            self._send(self._balances_topic, balances),
+        ]
+        if batch.alerts and self._alerts_topic is not None:
+            sends.append(self._send(self._alerts_topic, batch.alerts))
+        if batch.signals and self._signals_topic is not None:
+            sends.append(self._send(self._signals_topic, batch.signals))
+        await asyncio.gather(*sends)
+        for applied, decisions in batch.decided:
+            for observe in self.on_published:
+                observe(applied, decisions, batch.parents)
+        for partition in batch.partitions:
+            cursor = self._published.get(partition, 0)
+            self._published[partition] = max(cursor, batch.reached[partition])
+        for slice_ in (
+            one for group in groups for one in (*group.already_committed, *group.newly_committed)
+        ):
+            span = (slice_.from_offset, slice_.next_offset)
+            note_step("published", self._log_topic, slice_.partition, *span)
+
+    async def _collect(self, applied: AppliedGroup, batch: _MessageBatch) -> None:
+        """Add the messages of a group, to be sent behind those in the batch. Raises Unavailable."""
         book = applied.book
         ours = {
             partition
@@ -231,84 +274,33 @@ class Publisher:
             if self._epochs.get(partition) == epoch
         }
         is_whole = len(ours) == len(applied.epochs)
-        outcomes, alerts, signals, wallets = await self._read_messages(self._unsent(applied, ours))
+        outcomes, alerts, signals, wallets = await self._read_messages(
+            _unsent(applied, ours, batch.reached)
+        )
         decisions = [
             decided
             for decided in book.decisions
             if is_whole or decided.log_event.source.partition in ours
         ]
-        outcomes += map(self._encoder.encode_outcome, decisions)
-        alerts += filter(None, map(self._encoder.encode_alert, decisions))
-        signals += filter(None, map(self._encoder.encode_signal, decisions))
-        for key, wallet in book.changed_wallets.items():
-            newer = wallets.get(key)
-            is_ours = is_whole or wallet.partition in ours
-            if is_ours and (newer is None or newer.version < wallet.version):
-                wallets[key] = wallet
-        balances: Sequence[Message | TracedMessage]
-        balances = [self._encoder.encode_balance(wallet) for wallet in wallets.values()]
-        answers: Sequence[Message | TracedMessage] = outcomes
-        if parents := find_traceparents(applied):
-            answers, balances = self._with_parents(outcomes, decisions, wallets, parents)
-        sends = [
-            self._send(self._outcomes_topic, answers),
-            self._send(self._balances_topic, balances),
-        ]
-        if alerts and self._alerts_topic is not None:
-            sends.append(self._send(self._alerts_topic, alerts))
-        if signals and self._signals_topic is not None:
-            sends.append(self._send(self._signals_topic, signals))
-        await asyncio.gather(*sends)
-        for observe in self.on_published:
-            observe(applied, decisions, parents)
-        for slice_ in (*applied.already_committed, *applied.newly_committed):
-            partition = slice_.partition
-            span = (slice_.from_offset, slice_.next_offset)
-            note_step("published", self._log_topic, partition, *span)
-            if partition in ours:
-                cursor = self._published.get(partition, 0)
-                self._published[partition] = max(cursor, slice_.next_offset)
-
-    def _with_parents(
-        self,
-        outcomes: Sequence[Message],
-        decisions: Sequence[DecidedEvent],
-        wallets: Mapping[tuple[str, str], Wallet],
-        parents: Mapping[tuple[int, int], bytes],
-    ) -> tuple[list[Message | TracedMessage], list[Message | TracedMessage]]:
-        """Return outcomes and balances with the `traceparent` of the record behind each.
-
-        The outcomes end with those of `decisions`; the others were read from the tables.
-        """
-        sources = [one.log_event.source for one in decisions]
-        first = len(outcomes) - len(sources)
-        with_parents = [
-            _with_parent(message, parents.get((source.partition, source.offset)))
-            for message, source in zip(outcomes[first:], sources, strict=True)
-        ]
-        balances = [
-            _with_parent(
-                self._encoder.encode_balance(wallet),
-                parents.get((wallet.partition, wallet.source_offset)),
-            )
-            for wallet in wallets.values()
-        ]
-        return [*outcomes[:first], *with_parents], balances
-
-    def _unsent(self, applied: AppliedGroup, ours: Collection[int]) -> list[Slice]:
-        """Return the ranges that the cursor has still to pass and memory does not hold."""
-        reached: dict[int, int] = {}
-        unsent = []
-        ranges = [(slice_, slice_.next_offset) for slice_ in applied.already_committed]
-        ranges += [(slice_, slice_.from_offset) for slice_ in applied.newly_committed]
-        for slice_, end in ranges:
-            partition = slice_.partition
-            cursor = self._published.get(partition, slice_.from_offset)
-            begin = reached.get(partition, cursor)
-            if partition in ours and begin < end:
-                unsent.append(Slice(partition, begin, end, ()))
-                reached[partition] = end
-        return unsent
+        parents = find_traceparents(applied)
+        batch.parents |= parents
+        batch.outcomes += outcomes
+        for decided in decisions:
+            source = decided.log_event.source
+            message = self._encoder.encode_outcome(decided)
+            parent = parents.get((source.partition, source.offset)) if parents else None
+            batch.outcomes.append(_with_parent(message, parent))
+        batch.alerts += alerts
+        batch.alerts += filter(None, map(self._encoder.encode_alert, decisions))
+        batch.signals += signals
+        batch.signals += filter(None, map(self._encoder.encode_signal, decisions))
+        for wallet in wallets.values():
+            batch.add_wallet(wallet)
+        for wallet in book.changed_wallets.values():
+            if is_whole or wallet.partition in ours:
+                batch.add_wallet(wallet)
+        batch.decided.append((applied, decisions))
+        batch.partitions |= ours
 
     async def _read_messages(
         self, ranges: Sequence[Slice]
@@ -331,3 +323,53 @@ class Publisher:
             for row in await self._database.query(_SQL["wallets_of"], {"players": players}):
                 wallets[row[0], row[1]] = Wallet(*row)
         return outcomes, alerts, signals, wallets
+
+
+@dataclass(slots=True)
+class _MessageBatch:
+    """What is sent of some groups at once."""
+
+    reached: dict[int, int]
+    """By partition, how far the batch has come."""
+    outcomes: list[Message | TracedMessage] = field(default_factory=list)
+    alerts: list[Message] = field(default_factory=list)
+    signals: list[Message] = field(default_factory=list)
+    wallets: dict[tuple[str, str], Wallet] = field(default_factory=dict)
+    """The newest of each, as one message is enough."""
+    parents: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    decided: list[tuple[AppliedGroup, Sequence[DecidedEvent]]] = field(default_factory=list)
+    partitions: set[int] = field(default_factory=set)
+
+    def add_wallet(self, wallet: Wallet) -> None:
+        """Add a wallet, unless a newer one is there."""
+        key = (wallet.player_id, wallet.currency)
+        newer = self.wallets.get(key)
+        if newer is None or newer.version < wallet.version:
+            self.wallets[key] = wallet
+
+
+def _size(applied: AppliedGroup) -> int:
+    """Return about how many outcomes a group has."""
+    read = sum(slice_.next_offset - slice_.from_offset for slice_ in applied.already_committed)
+    return len(applied.book.decisions) + read
+
+
+def _unsent(applied: AppliedGroup, ours: Collection[int], reached: dict[int, int]) -> list[Slice]:
+    """Return the ranges that the cursor has still to pass and memory does not hold.
+
+    `reached`, by partition, is moved to the end of the group.
+    """
+    unsent = []
+    ranges = [(slice_, slice_.next_offset) for slice_ in applied.already_committed]
+    ranges += [(slice_, slice_.from_offset) for slice_ in applied.newly_committed]
+    for slice_, end in ranges:
+        partition = slice_.partition
+        begin = reached.get(partition, slice_.from_offset)
+        if partition in ours:
+            if begin < end:
+                unsent.append(Slice(partition, begin, end, ()))
+            reached[partition] = max(begin, end)
+    for slice_ in applied.newly_committed:
+        if slice_.partition in ours:
+            reached[slice_.partition] = max(reached[slice_.partition], slice_.next_offset)
+    return unsent

@@ -10,6 +10,7 @@ While PostgreSQL writes one group, the next one is decided on top of it (`decide
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -19,13 +20,20 @@ from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.decide_ahead import AheadDecider, carry_over, decide
 from ledger_sink.store.groups import AppliedGroup, PendingGroup, Slice, UnbookableEvent
 from ledger_sink.store.player_cache import PlayerCache
-from ledger_sink.store.reading import PendingReads, collect_read_set
+from ledger_sink.store.reading import (
+    PendingReads,
+    collect_read_set,
+    read_players,
+    reads_nothing_else,
+)
 from ledger_sink.store.transaction import LedgerTransaction
-from ledger_sink.store.writing import FEW_EVENTS_MAX, RowsMoved
+from ledger_sink.store.writing import FEW_EVENTS_MAX, RowsMoved, goes_by_copy
 from runtime.hop_tap import HopStep, note_step
-from runtime.postgres.database import DataRefused
+from runtime.postgres.database import DataRefused, DemandFailed
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
+
+logger = logging.getLogger(__name__)
 
 
 class PostgresLedger:
@@ -43,6 +51,8 @@ class PostgresLedger:
         self.database = database
         self.epochs: dict[int, int] = {}
         """The epoch under which each of our partitions was claimed."""
+        self.unread_groups = self.reread_groups = 0
+        """Groups that were written without reading, and those for which that was tried in vain."""
         self._few_events_max = few_events_max
         self._policies = policies
         self._topic = topic
@@ -84,22 +94,83 @@ class PostgresLedger:
     async def _commit_once(
         self, slices: Sequence[Slice], following: Sequence[Slice]
     ) -> AppliedGroup:
-        group = self._ahead.take(slices) or self._prepare(slices)
+        group = self._ahead.take(slices)
+        applied = None
+        if group is None:
+            group = self._prepare(slices)
+            if not following and await self._needs_no_reads(group):
+                applied = await self._commit_unread(group)
+                if applied is None:
+                    group = self._prepare(slices)
         try:
-            async with self.database.transaction() as connection:
-                transaction = LedgerTransaction(connection, self._topic, self._few_events_max)
-                applied = await self._execute(transaction, group, following)
-                # Leaving this block is the COMMIT.
+            if applied is None:
+                async with self.database.trips() as trips:
+                    transaction = LedgerTransaction(trips, self._topic, self._few_events_max)
+                    applied = await self._execute(transaction, group, following)
+        except DemandFailed as error:
+            self._forget()
+            raise RowsMoved(str(error)) from error
         except BaseException:
-            # What was committed is unknown, so the cache may be older than the tables.
-            self._players.clear()
-            self._ahead.discard()
+            self._forget()
             raise
         applied.committed_ns = time.time_ns()
         self._note("committed", applied.newly_committed)
         if applied.newly_committed:  # else the book was not filled
             self._players.remember(applied.book, group.read_set.players, applied.epochs)
         await self._ahead.finish()
+        return applied
+
+    def _forget(self) -> None:
+        # What was committed is unknown, so the cache may be older than the tables.
+        self._players.clear()
+        self._ahead.discard()
+
+    async def _needs_no_reads(self, group: PendingGroup) -> bool:
+        """Return whether a group reads nothing but players, if its events are new; read those.
+
+        Raises Unavailable.
+        """
+        if not 0 < len(group.events) <= self._few_events_max:
+            return False
+        if not group.read_set.is_self_contained:
+            return False
+        if group.players_to_read:
+            await read_players(self.database, group.book, group.players_to_read)
+        return reads_nothing_else(group.read_set, group.events, group.book)
+
+    async def _commit_unread(self, group: PendingGroup) -> AppliedGroup | None:
+        """Decide a group by its players alone, and commit it in one round trip.
+
+        The statements check what was taken for granted. None where that does not hold, or where the
+        group cannot be written so: nothing was committed then, and it has to be read. Raises as
+        `commit_group`.
+        """
+        applied = AppliedGroup(group.book, list(group.slices))
+        try:
+            rows = await decide(group, self._policies)
+        except UnbookableEvent:
+            return None
+        for slice_ in group.slices:
+            if (epoch := self.epochs.get(slice_.partition)) is None:
+                return None
+            applied.epochs[slice_.partition] = epoch
+        if goes_by_copy(rows, self._few_events_max):
+            return None
+        applied.decided_ns = time.time_ns()
+        self._note("decided", applied.newly_committed)
+        try:
+            async with self.database.trips() as trips:
+                transaction = LedgerTransaction(trips, self._topic, self._few_events_max)
+                await transaction.write_unread(applied, rows, group.read_set.event_ids)
+        except DemandFailed as error:
+            logger.debug("a group has to be read before it is written: %s", error)
+            self._players.forget(group.read_set.players)
+            self.reread_groups += 1
+            return None
+        except BaseException:
+            self._forget()
+            raise
+        self.unread_groups += 1
         return applied
 
     def _note(self, step: HopStep, slices: Sequence[Slice]) -> None:
@@ -123,7 +194,7 @@ class PostgresLedger:
         if later is not None and later.read_set.crosses_partitions:
             later = None  # it has to wait for every other open transaction
         reads = later_reads = None
-        async with transaction.pipeline():  # one round trip
+        async with transaction.trip():
             locks = await transaction.lock(group)
             if group.rows is None:
                 reads = await transaction.read(group)
@@ -160,7 +231,7 @@ class PostgresLedger:
             self._players.clear()
             applied.book = group.book = Book()
             group.players_to_read = sorted(group.read_set.players)
-            async with transaction.pipeline():
+            async with transaction.trip():
                 reads = await transaction.read(group)
         await self._fill(transaction, group, reads)
         return await decide(group, self._policies)

@@ -8,7 +8,7 @@ read again under any other. After a transaction whose end is not known the cache
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from typing import Final
 
@@ -40,6 +40,11 @@ class PlayerCache:
     def clear(self) -> None:
         """Remove every player."""
         self._players.clear()
+
+    def forget(self, players: Iterable[str]) -> None:
+        """Remove these players."""
+        for player_id in players:
+            self._players.pop(player_id, None)
 
     def fill(self, book: Book, players: Mapping[str, int], epochs: Mapping[int, int]) -> list[str]:
         """Copy the cached players into a book and return those that have to be read.

@@ -29,6 +29,7 @@ from ledger_sink.rules.references import WINS, checks_bet_of_win, protects_settl
 from ledger_sink.rules.reversals import compares_with_payment
 from ledger_sink.rules.suspense import OF_ITEMS, whole_of
 from ledger_sink.store.copy_rows import month_of, previous_month
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import plain_array, statements
 from schemas.errors import Rejected
 from schemas.events import Attempt, Kind, WalletTransaction
@@ -65,6 +66,8 @@ class ReadSet:
     """Whether an operator acts alone, so that the limits have to be read."""
     newly_wagering: set[str] = field(default_factory=set)
     """Players whose bonus money has to be wagered from within this group on."""
+    is_self_contained: bool = True
+    """Whether the events name no others of which the rules read a row. See `reads_nothing_else`."""
     crosses_partitions: bool = False
     """Whether an event refers to another that may be of any partition: one without a player does,
     and the acts of operators on limits and open items.
@@ -107,8 +110,22 @@ def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPo
     return read_set
 
 
+def reads_nothing_else(read_set: ReadSet, events: Iterable[LogEvent], book: Book) -> bool:
+    """Return whether these events, if each comes for the first time, read only their players.
+
+    `book` holds these players.
+    """
+    if not read_set.is_self_contained or read_set.newly_wagering:
+        return False
+    if any(one.event.group or one.quarantine or one.event.player_id is None for one in events):
+        return False
+    wagering = {player for player, state in book.states.items() if state.wagering}
+    return wagering.isdisjoint(player for _, player in read_set.bets)
+
+
 def _add_cause(read_set: ReadSet, event: WalletTransaction) -> None:
     """Add what is read for an operator's act, and for a payment whose whole may have come."""
+    read_set.is_self_contained = False
     whole_id = whole_of(event)
     if whole_id is not None:
         read_set.event_ids.add(whole_id)
@@ -123,6 +140,7 @@ def _add_members(
     policies: Mapping[str, LedgerPolicy],
 ) -> None:
     """Add what is read for the other events of a group, and for ambiguous references."""
+    read_set.is_self_contained = False
     for member in log_event.members or (log_event,):
         read_set.event_ids.add(member.event.event_id)
         if member.reference_id is not None:
@@ -153,6 +171,8 @@ def _add_reference(
     """
     player_id = event.player_id
     kinds = [leg.kind for leg in event.legs]
+    reads_bet = event.provider in checking or _borrows_currency(event)
+    read_set.is_self_contained &= player_id is not None and WINS.issuperset(kinds) and not reads_bet
     if not OF_ITEMS.isdisjoint(kinds) or Kind.QUARANTINE in kinds:
         _add_act(read_set, event, reference_id, kinds[0])
         return
@@ -162,7 +182,7 @@ def _add_reference(
         read_set.event_ids.add(reference_id)
         read_set.reversible.add(reference_id)
     elif not WINS.isdisjoint(kinds):
-        if event.provider in checking or any(leg.currency is None for leg in event.legs):
+        if reads_bet:
             read_set.event_ids.add(reference_id)
         if player_id is not None and Kind.WIN in kinds:
             read_set.bets.add((reference_id, player_id))
@@ -175,6 +195,10 @@ def _add_reference(
     elif Kind.ADJUSTMENT in kinds:
         read_set.event_ids.add(reference_id)
         read_set.proposals.add(reference_id)
+
+
+def _borrows_currency(event: WalletTransaction) -> bool:
+    return any(leg.currency is None for leg in event.legs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +216,33 @@ class PendingReads:
         _add_entries(book, await self.entries.fetchall())
         for row in await self.closings.fetchall():
             book.closings[row[0], row[1]] = Closing(*row)
-        for row in await self.wallets.fetchall() if self.wallets else ():
-            wallet = Wallet(*row)
-            book.add_wallet(wallet)
-            if (misread := _check_scale(wallet)) is not None:
-                book.misread_players[wallet.player_id] = misread
-        for row in await self.states.fetchall() if self.states else ():
-            book.states[row[0]] = PlayerState(*row)
+        wallets = await self.wallets.fetchall() if self.wallets else ()
+        states = await self.states.fetchall() if self.states else ()
+        _add_players(book, wallets, states)
+
+
+def _add_players(
+    book: Book, wallets: Iterable[Sequence[Any]], states: Iterable[Sequence[Any]]
+) -> None:
+    for row in wallets:
+        wallet = Wallet(*row)
+        book.add_wallet(wallet)
+        if (misread := _check_scale(wallet)) is not None:
+            book.misread_players[wallet.player_id] = misread
+    for row in states:
+        book.states[row[0]] = PlayerState(*row)
+
+
+async def read_players(database: LedgerDatabase, book: Book, players: Sequence[str]) -> None:
+    """Add players to a book in one round trip, without a transaction.
+
+    As long as their partitions are ours, only we change their rows.
+    """
+    named = {"players": players}
+    wallets, states = await database.query_all(
+        (_SQL["known_wallets"], named), (_SQL["known_states"], named)
+    )
+    _add_players(book, wallets, states)
 
 
 def _add_entries(book: Book, rows: Iterable[Sequence[Any]]) -> None:

@@ -13,12 +13,12 @@ def statements(file: str) -> dict[str, LiteralString]:
     return statements_of("ledger_sink.store", file)
 
 
-def plain_array(values: Iterable[str | int]) -> str:
-    """Return a parameter for an array of numbers or UUIDs, which need no quotes.
+def plain_array(values: Iterable[str | int | None]) -> str:
+    """Return a parameter for an array of numbers or UUIDs, which need no quotes, or of NULLs.
 
     psycopg would look at each element for characters to quote.
     """
-    return "{" + ",".join(map(str, values)) + "}"
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
 
 
 def text_array(values: Sequence[str]) -> str:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import AsyncConnection, AsyncCursor, AsyncPipeline
+from psycopg import AsyncCursor
 
 from ledger_sink.store.copy_rows import CopyRows
 from ledger_sink.store.groups import CONSUMER, AppliedGroup, PendingGroup, Slice
 from ledger_sink.store.reading import PendingReads, read_follow_ups, send_reads
-from ledger_sink.store.statements import statements
-from ledger_sink.store.writing import Statement, write_book
+from ledger_sink.store.statements import plain_array, statements
+from ledger_sink.store.writing import (
+    Statement,
+    copy_book,
+    goes_by_copy,
+    write_book,
+    write_unread_book,
+)
+from runtime.postgres.database import TransactionTrips
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
 
 _SQL = statements("ledger")
@@ -34,16 +41,17 @@ class PositionLocks:
 
 
 class LedgerTransaction:
-    """One open transaction of the ledger; the caller commits it by leaving its block."""
+    """One transaction of the ledger: `write` or `write_unread` commits it."""
 
-    def __init__(self, connection: AsyncConnection[Any], topic: str, few_events_max: int) -> None:
-        self._connection = connection
+    def __init__(self, trips: TransactionTrips, topic: str, few_events_max: int) -> None:
+        self._trips = trips
+        self._connection = trips.connection
         self._topic = topic
         self._few_events_max = few_events_max
 
-    def pipeline(self) -> AbstractAsyncContextManager[AsyncPipeline]:
+    def trip(self) -> AbstractAsyncContextManager[None]:
         """Return a block whose `lock` and `read` cost one round trip together."""
-        return self._connection.pipeline()
+        return self._trips.trip()
 
     async def lock(self, group: PendingGroup) -> PositionLocks:
         """Lock the positions of a group's partitions, or of all if an event may mean any of them.
@@ -97,39 +105,59 @@ class LedgerTransaction:
         return applied
 
     async def write(self, applied: AppliedGroup, rows: CopyRows, *, crosses: bool) -> None:
-        """Write the decided rows, record the batches and move the positions.
+        """Write the decided rows, record the batches, move the positions, and commit.
 
-        `crosses`: whether the group has crossed partitions. Raises RowsMoved, and InvariantBroken
-        where a locked position does not move.
+        `crosses`: whether the group has crossed partitions. Raises DemandFailed where a row is not
+        as it was read.
         """
+        if goes_by_copy(rows, self._few_events_max):
+            await copy_book(self._connection, rows)
+        async with self._trips.trip(is_last=True):
+            await self._write(applied, rows, crosses=crosses)
+
+    async def write_unread(
+        self, applied: AppliedGroup, rows: CopyRows, event_ids: Collection[str]
+    ) -> None:
+        """Lock the positions, write rows of few events that were decided before, and commit.
+
+        All in one round trip. Raises DemandFailed, and nothing is written, unless the positions are
+        where the slices begin, under our claims, and none of the `event_ids` is known.
+        """
+        connection, columns = self._connection, self._columns(applied)
+        async with self._trips.trip(is_last=True):
+            await connection.execute(_SQL["demand_positions"], columns)
+            if not await write_unread_book(connection, applied.book, rows, event_ids, columns):
+                ids = {"event_ids": plain_array(event_ids)}
+                await connection.execute(_SQL["demand_unknown"], ids)
+                await self._write(applied, rows, crosses=False)
+
+    async def _write(self, applied: AppliedGroup, rows: CopyRows, *, crosses: bool) -> None:
         last = self._last_statements(applied, crosses=crosses)
-        moved = await write_book(self._connection, applied.book, rows, last, self._few_events_max)
-        if moved != len(applied.newly_committed):
-            message = (
-                f"{self._topic}: {moved} of {len(applied.newly_committed)} positions moved under"
-                " their own lock"
-            )
-            raise InvariantBroken(message)
+        await write_book(self._connection, applied.book, rows, last, self._few_events_max)
 
     def _last_statements(self, applied: AppliedGroup, *, crosses: bool) -> list[Statement]:
-        slices = applied.newly_committed
-        columns = {
-            "consumer": CONSUMER,
-            "topic": self._topic,
-            "parts": [slice_.partition for slice_ in slices],
-            "froms": [slice_.from_offset for slice_ in slices],
-            "nexts": [slice_.next_offset for slice_ in slices],
-            # Not the present ones: a partition may have been revoked since its position was locked.
-            "epochs": [applied.epochs[slice_.partition] for slice_ in slices],
-            "timestamps": [slice_.last_timestamp_ms for slice_ in slices],
-            "checksums": [slice_.last_checksum for slice_ in slices],
-        }
+        columns = self._columns(applied)
         crossing: list[Statement] = [(_SQL["cross"], None)] if crosses else []
         return [
             (_SQL["insert_batches"], columns),
             *crossing,
             (_SQL["advance_positions"], columns),
         ]
+
+    def _columns(self, applied: AppliedGroup) -> dict[str, Any]:
+        """Return the columns of the batches and positions."""
+        slices = applied.newly_committed
+        return {
+            "consumer": CONSUMER,
+            "topic": self._topic,
+            "parts": plain_array([slice_.partition for slice_ in slices]),
+            "froms": plain_array([slice_.from_offset for slice_ in slices]),
+            "nexts": plain_array([slice_.next_offset for slice_ in slices]),
+            # Not the present ones: a partition may have been revoked since its position was locked.
+            "epochs": plain_array([applied.epochs[slice_.partition] for slice_ in slices]),
+            "timestamps": plain_array([slice_.last_timestamp_ms for slice_ in slices]),
+            "checksums": plain_array([slice_.last_checksum for slice_ in slices]),
+        }
 
 
 def check_position(

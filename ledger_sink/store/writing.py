@@ -1,17 +1,17 @@
 """Writing a book: COPY for what every event adds, one statement a table for the rest.
 
 A COPY takes two round trips of its own. The rows of few events go in with the rest instead, in one
-round trip for all: at a moderate rate a worker spends its time on round trips.
+round trip for all, COMMIT included: at a moderate rate a worker spends its time on round trips.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, ClassVar, Final, LiteralString
 
 import msgspec
-from psycopg import AsyncConnection, AsyncCursor
+from psycopg import AsyncConnection
 
 from ledger_sink.rules.book import Book
 from ledger_sink.rules.journal import Wallet
@@ -34,7 +34,7 @@ Statement = tuple[LiteralString, Mapping[str, Any] | None]
 
 
 class RowsMoved(Fatal):
-    """A wallet or a closing differs from what was read when its events were decided.
+    """A wallet, a closing or a position differs from what was read when its events were decided.
 
     Raised to the worker only if that is so right after the rows were read: another writer changes
     the ledger's tables.
@@ -44,39 +44,87 @@ class RowsMoved(Fatal):
     exit_code: ClassVar[int] = 76
 
 
+def goes_by_copy(rows: CopyRows, few_events_max: int) -> bool:
+    """Return whether rows go by COPY: many, or such as cannot be cut at their tabs."""
+    return rows.events > few_events_max or not rows.is_plain
+
+
+async def copy_book(connection: AsyncConnection[Any], rows: CopyRows) -> None:
+    """Insert by COPY what every event adds. Not within a pipeline, which has no COPY."""
+    for table, chunks in _tables(rows):
+        if chunks:
+            await _copy(connection, _SQL[f"copy_{table}"], chunks)
+
+
 async def write_book(
     connection: AsyncConnection[Any],
     book: Book,
     rows: CopyRows,
     last: Sequence[Statement],
     few_events_max: int = FEW_EVENTS_MAX,
-) -> int:
-    """Insert what is new, move the projections forward and execute the `last` statements.
+) -> None:
+    """Send what inserts the new rows, unless they go by COPY, and moves the projections forward.
 
-    All in the caller's transaction. Returns how many rows the very last statement has touched.
-    Raises RowsMoved.
+    Then the `last` statements. Meant for a pipeline. A row that is not written because it is not as
+    it was read fails its statement, and so the transaction (the function `demand`).
     """
-    tables = [("entries", rows.entries), ("transfers", rows.transfers), ("repeats", rows.repeats)]
-    by_copy = rows.events > few_events_max or not rows.is_plain
-    if by_copy:
-        for table, chunks in tables:
-            if chunks:
-                await _copy(connection, _SQL[f"copy_{table}"], chunks)
-    last_cursor: AsyncCursor[Any] | None = None
-    async with connection.pipeline():
-        for table, chunks in () if by_copy else tables:
+    if not goes_by_copy(rows, few_events_max):
+        for table, chunks in _tables(rows):
             if any(chunks):
-                text = b"".join(chunks).decode().removesuffix("\n")
-                await connection.execute(_SQL[f"insert_{table}"], {"lines": text})
-        writes = await _write_projections(connection, book)
-        for statement, parameters in last:
-            last_cursor = await connection.execute(statement, parameters)
-    # The counts are known only behind the pipeline.
-    for what, changed, cursor in writes:
-        if cursor.rowcount != changed:
-            message = f"{changed} {what} changed, {cursor.rowcount} were written: another writer"
-            raise RowsMoved(message)
-    return last_cursor.rowcount if last_cursor is not None else 0
+                lines = {"lines": _lines(chunks)}
+                await connection.execute(_SQL[f"insert_{table}"], lines)
+    await _write_projections(connection, book)
+    for statement, parameters in last:
+        await connection.execute(statement, parameters)
+
+
+async def write_unread_book(
+    connection: AsyncConnection[Any],
+    book: Book,
+    rows: CopyRows,
+    event_ids: Collection[str],
+    columns: Mapping[str, Any],
+) -> bool:
+    """Send the whole book in one statement, if it only adds entries and moves wallets.
+
+    Meant for a pipeline. Returns False, and sends nothing, for any other book. `columns` are those
+    of the batches and positions; none of the `event_ids` may be known.
+    """
+    if rows.repeats or not _only_moves_wallets(book):
+        return False
+    wallets = sorted(book.changed_wallets.values(), key=_BY_PLAYER)
+    wallet_columns = _wallet_columns(wallets)
+    for name in ("event_ids", "parts", "offsets"):
+        wallet_columns[f"wallet_{name}"] = wallet_columns.pop(name)
+    parameters = {
+        **columns,
+        **wallet_columns,
+        "event_ids": plain_array(event_ids),
+        "entries": _lines(rows.entries),
+        "transfers": _lines(rows.transfers),
+    }
+    await connection.execute(_SQL["write_unread"], parameters)
+    return True
+
+
+def _only_moves_wallets(book: Book) -> bool:
+    return not (
+        book.new_closings
+        or book.changed_states
+        or book.new_proposals
+        or book.closed_items
+        or book.new_open_items
+        or book.new_limits
+        or book.new_opened_deposits
+    )
+
+
+def _lines(chunks: Sequence[bytes]) -> str:
+    return b"".join(chunks).decode().removesuffix("\n")
+
+
+def _tables(rows: CopyRows) -> Sequence[tuple[str, Sequence[bytes]]]:
+    return (("entries", rows.entries), ("transfers", rows.transfers), ("repeats", rows.repeats))
 
 
 async def _copy(
@@ -88,17 +136,9 @@ async def _copy(
             await copy.write(data[start : start + _COPY_BYTES])
 
 
-async def _write_projections(
-    connection: AsyncConnection[Any], book: Book
-) -> list[tuple[str, int, AsyncCursor[Any]]]:
-    """Execute the statements of the projections.
-
-    Of those that may leave a row unwritten, return what they write, how many rows, and the cursor.
-    """
-    writes = []
+async def _write_projections(connection: AsyncConnection[Any], book: Book) -> None:
     if book.new_closings:
-        cursor = await connection.execute(_SQL["insert_closings"], _closing_columns(book))
-        writes.append(("closings", len(book.new_closings), cursor))
+        await connection.execute(_SQL["insert_closings"], _closing_columns(book))
     if book.changed_states:
         await connection.execute(_SQL["upsert_states"], _state_columns(book))
     await _write_acts_of_people(connection, book)
@@ -107,9 +147,7 @@ async def _write_projections(
     # In the order of the key each page of the table is looked up once, not once for each wallet.
     wallets = sorted(book.changed_wallets.values(), key=_BY_PLAYER)
     if wallets:
-        cursor = await connection.execute(_SQL["upsert_wallets"], _wallet_columns(wallets))
-        writes.append(("wallets", len(wallets), cursor))
-    return writes
+        await connection.execute(_SQL["upsert_wallets"], _wallet_columns(wallets))
 
 
 async def _write_acts_of_people(connection: AsyncConnection[Any], book: Book) -> None:

@@ -193,6 +193,10 @@ class BatchProducer(Service):
                 culprit = group[error.index]
                 index = next(i for i, record in enumerate(records) if record is culprit)
                 raise TooLarge(error.detail, index) from error
+        if len(packed) == 1:  # as a rule, where few records come
+            [(partition, batches)] = packed.items()
+            await self._append(topic, partition, batches)
+            return
         results = await asyncio.gather(
             *[self._append(topic, partition, batches) for partition, batches in packed.items()],
             return_exceptions=True,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar, Final, LiteralString
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.pq import TransactionStatus
 
 from runtime.connection_faults import unreachable_database
@@ -39,6 +39,7 @@ _UNSTORABLE: Final = (
 _OLD_TABLES: Final = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
     psycopg.errors.InvalidSchemaName,
 )
 
@@ -51,8 +52,16 @@ class DataRefused(InvariantBroken):
     """A value of this transaction cannot be stored: a NUL, a number or a key that is too large."""
 
 
+class DemandFailed(InvariantBroken):
+    """The rows are not as the transaction demanded of them; nothing of it was written."""
+
+
 class StatementTimeout(Unavailable):
     """A statement has run for longer than one may; with less to do it may pass."""
+
+
+DEMAND_FAILED: Final = "PB001"
+"""The SQLSTATE that the function `demand` raises."""
 
 
 _TRY_AGAIN: Final[Mapping[type[psycopg.Error], type[Unavailable]]] = {
@@ -62,6 +71,64 @@ _TRY_AGAIN: Final[Mapping[type[psycopg.Error], type[Unavailable]]] = {
     psycopg.errors.QueryCanceled: StatementTimeout,
 }
 """Errors that another try may not meet, with ours."""
+
+
+_OPEN_TRANSACTION: Final = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+
+class TransactionTrips:
+    """The round trips of one transaction: each sends its statements at once and awaits all answers.
+
+    BEGIN goes out with the first, COMMIT with the last. So a statement that must not be committed
+    where its result is wrong has to fail by itself: the server then skips what is behind it.
+    """
+
+    def __init__(self, connection: AsyncConnection[Any]) -> None:
+        """Send nothing yet."""
+        self.connection = connection
+        self._has_started = False
+        self._commit: AsyncCursor[Any] | None = None
+
+    @asynccontextmanager
+    async def trip(self, *, is_last: bool = False) -> AsyncIterator[None]:
+        """Send what the block executes in one round trip; the last one commits.
+
+        Results can be fetched behind the block. Raises the error of the first statement that
+        failed, within the block or at its end.
+        """
+        failure: psycopg.Error | None = None
+        try:
+            async with self.connection.pipeline():
+                if not self._has_started:
+                    self._has_started = True
+                    await self.begin()
+                try:
+                    yield
+                    if is_last:
+                        await self.commit()
+                except psycopg.Error as error:
+                    # Kept back until the answers to the rest are there: psycopg logs a warning
+                    # where a pipeline ends by an error and has more to say.
+                    failure = error
+        except psycopg.errors.PipelineAborted:
+            if failure is None:
+                raise
+        if failure is not None:
+            raise failure
+
+    async def begin(self) -> None:
+        """Begin the transaction."""
+        await self.connection.execute("BEGIN", prepare=False)
+
+    async def commit(self) -> None:
+        """Commit, if all before has succeeded."""
+        self._commit = await self.connection.execute("COMMIT", prepare=False)
+
+    def check_committed(self) -> None:
+        """Raise OperationalError if the server has not acknowledged a COMMIT that was sent."""
+        if self._commit is not None and self._commit.statusmessage != "COMMIT":
+            message = "the connection was lost before COMMIT"
+            raise psycopg.OperationalError(message)
 
 
 class Database:
@@ -102,7 +169,7 @@ class Database:
         database what is true. Raises UsageError where the tables are older than this code, and
         InvariantBroken for what would fail again and again: DataRefused for a value of its own.
         """
-        async with self._session() as connection:
+        async with self._use() as connection:
             async with connection.transaction():
                 yield connection
             _check_open(connection)
@@ -114,13 +181,30 @@ class Database:
 
         Raises as `transaction` does.
         """
-        async with self._session() as connection:
+        async with self._use() as connection:
             cursor = await connection.execute(statement, parameters)
             return await cursor.fetchall()
 
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """Wait for the connection, and give errors in the block our policy."""
+    async def trips(self) -> AsyncIterator[TransactionTrips]:
+        """Open a transaction whose BEGIN and COMMIT cost no round trips of their own.
+
+        The last of its trips commits it; without one it is rolled back. Raises as `transaction`,
+        and DemandFailed where a statement has demanded what does not hold.
+        """
+        async with self._use() as connection:
+            trips = TransactionTrips(connection)
+            try:
+                yield trips
+                trips.check_committed()
+            finally:
+                if connection.info.transaction_status in _OPEN_TRANSACTION:
+                    with suppress(psycopg.Error):  # closed below
+                        await connection.rollback()
+
+    @asynccontextmanager
+    async def _use(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """Take the connection and raise our errors for psycopg's."""
         async with self._turn:
             connection = await self._open()
             silence = self._limit_silence(connection)
@@ -146,9 +230,28 @@ class Database:
         self, statement: LiteralString, parameters: Mapping[str, Any] | None = None
     ) -> list[Any]:
         """Return the rows of one statement, committed by itself; [] for one without rows."""
-        async with self.transaction() as connection:
+        async with self._use() as connection:
             cursor = await connection.execute(statement, parameters)
-            return await cursor.fetchall() if cursor.description else []
+            rows = await cursor.fetchall() if cursor.description else []
+            _check_open(connection)
+            return rows
+
+    async def query_all(
+        self, *queries: tuple[LiteralString, Mapping[str, Any]]
+    ) -> list[Sequence[Any]]:
+        """Return the rows of each of some queries, which cost one round trip.
+
+        They are planned for these parameters: a plan of an earlier time may read a table whole.
+        """
+        async with self._use() as connection:
+            async with connection.pipeline():
+                cursors = [
+                    await connection.execute(statement, parameters, prepare=False)
+                    for statement, parameters in queries
+                ]
+            rows: list[Sequence[Any]] = [await cursor.fetchall() for cursor in cursors]
+            _check_open(connection)
+            return rows
 
     async def close(self) -> None:
         """Close the connection; the next transaction opens another one."""
@@ -183,6 +286,8 @@ class Database:
     def _translate(self, error: psycopg.Error, connection: AsyncConnection[Any]) -> Exception:
         """Return our error for one of psycopg's, by what is to be done about it."""
         message = f"the transaction has to be tried again: {error}"
+        if error.sqlstate == DEMAND_FAILED:
+            return DemandFailed(error.diag.message_primary or str(error))
         if isinstance(error, psycopg.errors.UniqueViolation):
             if error.diag.constraint_name in self.retriable_constraints:
                 return Unavailable(message)

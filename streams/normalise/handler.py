@@ -202,14 +202,14 @@ def create_handler(
             # and again, and each time its events would go out once more.
             await dead_letters.ensure_topic(batch.topic)
         batch.note_step("normalised")
-        await asyncio.gather(
-            *[
-                producer.send_keyed(names[topic], events)
-                for topic, events in normalised.outgoing.items()
-                if events
-            ],
-            send_samples(normalised.samples),
-        )
+        sends: list[Awaitable[None]] = [
+            producer.send_keyed(names[topic], events)
+            for topic, events in normalised.outgoing.items()
+            if events
+        ]
+        if normalised.samples:
+            sends.append(send_samples(normalised.samples))
+        await _await_all(sends)
         batch.note_step("produced")
         if parking is not None and split is not None:
             await parking.save_parked(split)
@@ -224,6 +224,13 @@ def create_handler(
     return handle
 
 
+async def _await_all(sends: Sequence[Awaitable[None]]) -> None:
+    if len(sends) == 1:  # nearly always; a task costs as much as mapping a record
+        await sends[0]
+    else:
+        await asyncio.gather(*sends)
+
+
 def _sample_sender(
     producer: EventSender, namespace: str, stats: NormaliseStats
 ) -> Callable[[Sequence[SampleOut]], Awaitable[None]]:
@@ -231,8 +238,7 @@ def _sample_sender(
 
     async def send(samples: Sequence[SampleOut]) -> None:
         try:
-            if samples:
-                await producer.send_keyed(topic, samples)
+            await producer.send_keyed(topic, samples)
         except Unavailable as error:  # the topic is missing, and events never wait for it
             stats.unsent_samples += len(samples)
             logger.debug("%d samples are not sent: %s", len(samples), error)

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
 from psycopg import AsyncConnection, AsyncCopy
 
 from lab.simulator.bundle import Bundle
@@ -30,6 +29,7 @@ from ledger_sink.store import transaction as transaction_module
 from ledger_sink.store import writing
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.statements import statements
+from runtime.kafka.intake.client import ConsumerThread
 from runtime.kafka.process import run_worker
 from runtime.security import BrokerAddress, SecurityProtocol
 from schemas.errors import SendFailed
@@ -51,6 +51,17 @@ def freeze_around(owner: Any, name: str, arm: Path, *, before: bool) -> None:
         return result
 
     setattr(owner, name, wrapped)
+
+
+def freeze_before(name: str, arm: Path) -> None:
+    """Freeze just before a method of the consumer's thread, in that thread."""
+    original = getattr(ConsumerThread, name)
+
+    def wrapped(self: ConsumerThread, *args: Any) -> Any:
+        freeze(arm)
+        return original(self, *args)
+
+    setattr(ConsumerThread, name, wrapped)
 
 
 def freeze(arm: Path) -> None:
@@ -75,22 +86,22 @@ def freeze_after(file: str, name: str, arm: Path) -> None:
 def fail_sending(arm: Path) -> None:
     original = Publisher._publish
 
-    async def wrapped(self: Publisher, applied: Any) -> None:
+    async def wrapped(self: Publisher, groups: Any) -> None:
         if arm.exists():  # noqa: ASYNC240  # a test's process
             raise SendFailed("a test demands it")
-        await original(self, applied)
+        await original(self, groups)
 
     Publisher._publish = wrapped  # type: ignore[method-assign]
 
 
 def write_all_by(few_events_max: int) -> None:
     """Leave no choice of how rows are written: what was rolled back before is written again with what came since."""
-    user: Any = transaction_module
+    original = PostgresLedger.__init__
 
-    async def write(connection: Any, book: Any, lines: Any, last: Any, _: int) -> int:
-        return await writing.write_book(connection, book, lines, last, few_events_max)
+    def init(self: PostgresLedger, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **{**kwargs, "few_events_max": few_events_max})
 
-    user.write_book = write
+    PostgresLedger.__init__ = init  # type: ignore[method-assign]
 
 
 def freeze_inserting(arm: Path) -> None:
@@ -141,12 +152,10 @@ POINTS: dict[str, Callable[[Path], None]] = {
     "before it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=True),
     "after it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=False),
     "before the commit": lambda arm: freeze_after("ledger", "advance_positions", arm),
-    "before the offsets are committed": lambda arm: freeze_around(
-        AIOKafkaConsumer, "commit", arm, before=True
-    ),
-    "after the offsets are committed": lambda arm: freeze_around(
-        AIOKafkaConsumer, "commit", arm, before=False
-    ),
+    "behind the lock": lambda arm: freeze_after("ledger", "demand_positions", arm),
+    "behind the only write": lambda arm: freeze_after("ledger", "write_unread", arm),
+    "before the offsets are committed": lambda arm: freeze_before("_commit", arm),
+    "after the offsets are committed": lambda arm: freeze_before("_on_commit", arm),
     "inside the claim": lambda arm: freeze_after("positions", "claim", arm),
     "after the claim": lambda arm: freeze_around(positions, "claim_positions", arm, before=False),
     "before it is sent again": lambda arm: freeze_around(Publisher, "resend", arm, before=True),

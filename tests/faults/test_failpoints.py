@@ -15,7 +15,7 @@ import pytest
 from pitboss.embedded.processes import poll
 from schemas.topics import UNRESOLVED
 from tests.faults.ledger_scene import PATIENCE_S, new_scene, traffic
-from tests.support.ledger_events import deposit, house, leg, transaction
+from tests.support.ledger_events import bet, deposit, house, leg, transaction
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(240)]
 
@@ -36,6 +36,9 @@ LEDGER_POINTS = (
     "after the offsets are committed",
 )
 """In the order in which a worker comes to them."""
+
+UNREAD_POINTS = ("behind the lock", "behind the only write")
+"""Of a group that is written in one round trip: each before its COMMIT is sent."""
 
 RESOLVER_POINTS = (
     "inside the claim",
@@ -86,6 +89,22 @@ async def ledger_killed_at(scene, points):
 @pytest.mark.prove
 async def test_a_ledger_worker_is_killed_at_every_point(scene):
     await ledger_killed_at(scene, LEDGER_POINTS)
+
+
+async def append_bets(scene, number):
+    players = [f"p-{n}" for n in range(12)]
+    events = [deposit(f"{number}-{player}", 5_000, player=player) for player in players]
+    await scene.append(events + [bet(f"{number}-{p}", 400, player=p) for p in players])
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("point", UNREAD_POINTS)
+async def test_a_ledger_worker_is_killed_in_the_only_round_trip_of_a_group(scene, point):
+    await killed_at(scene, [point] * 3, more=append_bets)
+    with scene.worker("ledger-1") as process:
+        await drained(scene, process)
+    await scene.proven()
+    assert scene.rows("SELECT DISTINCT cash_minor, version FROM wallet") == [(3 * 4_600, 6)]
 
 
 @pytest.mark.prove

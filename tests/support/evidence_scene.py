@@ -270,7 +270,7 @@ async def _book(scene: SettledScene) -> None:
         balances_topic=topics[1],
         outcomes_topic=topics[2],
     )
-    await publisher._publish(applied)
+    await publisher._publish([applied])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

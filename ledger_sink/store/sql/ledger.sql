@@ -16,6 +16,27 @@ SELECT part FROM stream_position WHERE consumer = %(consumer)s AND topic = %(top
 -- A cached plan may be from a time when a month held few rows: it must never read a month whole.
 SET LOCAL enable_seqscan = off
 
+-- name: demand_positions
+-- For a group that is written without reading first: locks as lock_positions, and fails unless each position is where a
+-- slice begins, under our claim. The setting is that of probe_only.
+WITH locked AS MATERIALIZED (
+    SELECT part, next_offset, epoch
+      FROM stream_position
+     WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = ANY(%(parts)s::int[])
+     ORDER BY part
+       FOR UPDATE
+)
+SELECT demand(count(*) = cardinality(%(parts)s::int[]), 'a position is not where it was'),
+       set_config('enable_seqscan', 'off', true)
+  FROM unnest(%(parts)s::int[], %(froms)s::bigint[], %(epochs)s::bigint[]) AS slice (part, from_offset, epoch)
+  JOIN locked ON locked.part = slice.part AND locked.next_offset = slice.from_offset AND locked.epoch = slice.epoch
+
+-- name: demand_unknown
+-- Behind the locks, so a statement of its own: what was committed while this transaction waited for them counts.
+SELECT demand(NOT EXISTS (SELECT FROM entry WHERE event_id = ANY(%(event_ids)s::uuid[]))
+              AND NOT EXISTS (SELECT FROM closing WHERE event_id = ANY(%(event_ids)s::uuid[])),
+              'an event is known already')
+
 -- name: crossings
 -- Read after locking: if it has changed, decisions made before are void.
 SELECT count FROM crossing
@@ -166,8 +187,67 @@ SELECT f[1]::int, f[2]::bigint, f[3]::uuid, f[4], f[5], f[6], f[7], f[8], f[9], 
        f[13]::int, f[14]::boolean, f[15], f[16], f[17], f[18]::bigint, f[19]::bigint, f[20]::bigint
   FROM cut
 
+-- name: write_unread
+-- Behind demand_positions: what insert_entries, insert_transfers, upsert_wallets, insert_batches and advance_positions do,
+-- in one statement, for a group whose events are all new and that changes nothing else. A statement of its own: what was
+-- committed while this transaction waited for its locks counts.
+WITH entry_line AS MATERIALIZED (
+    SELECT string_to_array(line, E'\t', '\N') AS f FROM string_to_table(%(entries)s, E'\n') AS line
+), transfer_line AS MATERIALIZED (
+    SELECT string_to_array(line, E'\t', '\N') AS f FROM string_to_table(%(transfers)s, E'\n') AS line
+), new_entry AS (
+    INSERT INTO entry (event_id, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind,
+                       player_id, round_id, round_closed, game_id, reference_event_id, fingerprint, attempt_topic,
+                       attempt_part, attempt_offset, attempt_index, part, source_offset, occurred_at_ms, outcome, reason,
+                       currency, available_minor, version, transfers, group_id, is_billable, decided_at_ms,
+                       contribution_rest)
+    SELECT f[1]::uuid, f[2]::smallint, f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[10], f[11], f[12]::boolean, f[13],
+           f[14]::uuid, f[15], f[16], f[17]::int, f[18]::bigint, f[19]::int, f[20]::int, f[21]::bigint, f[22]::bigint,
+           f[23], f[24], f[25], f[26]::bigint, f[27]::bigint, f[28]::smallint, f[29]::uuid, f[30]::boolean, f[31]::bigint,
+           f[32]::numeric
+      FROM entry_line
+), new_transfer AS (
+    INSERT INTO transfer (player_id, currency, version, debit, credit, amount_minor, cash_minor, bonus_minor, held_minor,
+                          event_id, decision, part, source_offset, occurred_at_ms, month)
+    SELECT f[1], f[2], f[3]::bigint, f[4], f[5], f[6]::bigint, f[7]::bigint, f[8]::bigint, f[9]::bigint, f[10]::uuid,
+           f[11]::smallint, f[12]::int, f[13]::bigint, f[14]::bigint, f[15]::int
+      FROM transfer_line
+), moved_wallet AS (
+    INSERT INTO wallet AS w (player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id, part,
+                             source_offset, brand)
+    SELECT * FROM unnest(%(players)s::text[], %(currencies)s::text[], %(scales)s::int[], %(cash)s::bigint[],
+                         %(bonus)s::bigint[], %(held)s::bigint[], %(versions)s::bigint[], %(wallet_event_ids)s::uuid[],
+                         %(wallet_parts)s::int[], %(wallet_offsets)s::bigint[], %(brands)s::text[])
+        ON CONFLICT (player_id, currency) DO UPDATE
+       SET cash_minor = excluded.cash_minor, bonus_minor = excluded.bonus_minor, held_minor = excluded.held_minor,
+           version = excluded.version, event_id = excluded.event_id, part = excluded.part,
+           source_offset = excluded.source_offset, brand = excluded.brand
+     WHERE w.version < excluded.version
+    RETURNING 1
+), new_batch AS (
+    INSERT INTO batch (part, from_offset, next_offset)
+    SELECT * FROM unnest(%(parts)s::int[], %(froms)s::bigint[], %(nexts)s::bigint[])
+), moved_position AS (
+    UPDATE stream_position AS p
+       SET next_offset = u.next_offset, last_timestamp_ms = coalesce(u.last_timestamp_ms, p.last_timestamp_ms),
+           last_checksum = coalesce(u.last_checksum, p.last_checksum)
+      FROM unnest(%(parts)s::int[], %(froms)s::bigint[], %(nexts)s::bigint[], %(epochs)s::bigint[],
+                  %(timestamps)s::bigint[], %(checksums)s::bigint[])
+           AS u (part, from_offset, next_offset, epoch, last_timestamp_ms, last_checksum)
+     WHERE p.consumer = %(consumer)s AND p.topic = %(topic)s AND p.part = u.part
+       AND p.next_offset = u.from_offset AND p.epoch = u.epoch
+    RETURNING 1
+)
+SELECT demand(NOT EXISTS (SELECT FROM entry WHERE event_id = ANY(%(event_ids)s::uuid[]))
+              AND NOT EXISTS (SELECT FROM closing WHERE event_id = ANY(%(event_ids)s::uuid[])),
+              'an event is known already'),
+       demand((SELECT count(*) FROM moved_wallet) = cardinality(%(versions)s::bigint[]), 'a wallet is not as it was'),
+       demand((SELECT count(*) FROM moved_position) = cardinality(%(parts)s::int[]),
+              'a position did not move under its own lock')
+
 -- name: insert_closings
--- Only SETTLED, which is not an end, is ever replaced: an end that was not known stays, and the row count shows it.
+-- Only SETTLED, which is not an end, is ever replaced: an end that was not known stays, and fails the transaction.
+WITH written AS (
 INSERT INTO closing AS c (event_id, player_id, action, by_event_id, part, source_offset)
 SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(actions)s::text[], %(by)s::uuid[],
                      %(parts)s::int[], %(offsets)s::bigint[])
@@ -175,9 +255,14 @@ SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(actions)s::te
    SET action = excluded.action, by_event_id = excluded.by_event_id, part = excluded.part,
        source_offset = excluded.source_offset
  WHERE c.action = 'SETTLED'
+RETURNING 1)
+SELECT demand(count(*) = cardinality(%(event_ids)s::uuid[]),
+              cardinality(%(event_ids)s::uuid[]) || ' closings changed, ' || count(*) || ' were written: another writer')
+  FROM written
 
 -- name: upsert_wallets
--- A wallet only moves forward; a row that does not is another writer's, and the row count shows it.
+-- A wallet only moves forward; a row that does not is another writer's, and fails the transaction.
+WITH written AS (
 INSERT INTO wallet AS w (player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id, part,
                          source_offset, brand)
 SELECT * FROM unnest(%(players)s::text[], %(currencies)s::text[], %(scales)s::int[], %(cash)s::bigint[],
@@ -188,6 +273,10 @@ SELECT * FROM unnest(%(players)s::text[], %(currencies)s::text[], %(scales)s::in
        version = excluded.version, event_id = excluded.event_id, part = excluded.part,
        source_offset = excluded.source_offset, brand = excluded.brand
  WHERE w.version < excluded.version
+RETURNING 1)
+SELECT demand(count(*) = cardinality(%(versions)s::bigint[]),
+              cardinality(%(versions)s::bigint[]) || ' wallets changed, ' || count(*) || ' were written: another writer')
+  FROM written
 
 -- name: upsert_states
 INSERT INTO player_state (player_id, standings, limits, wagering, event_id, fractions, reversals)
@@ -230,6 +319,7 @@ INSERT INTO batch (part, from_offset, next_offset)
 SELECT * FROM unnest(%(parts)s::int[], %(froms)s::bigint[], %(nexts)s::bigint[])
 
 -- name: advance_positions
+WITH moved AS (
 UPDATE stream_position AS p
    SET next_offset = u.next_offset, last_timestamp_ms = coalesce(u.last_timestamp_ms, p.last_timestamp_ms),
        last_checksum = coalesce(u.last_checksum, p.last_checksum)
@@ -238,3 +328,7 @@ UPDATE stream_position AS p
        AS u (part, from_offset, next_offset, epoch, last_timestamp_ms, last_checksum)
  WHERE p.consumer = %(consumer)s AND p.topic = %(topic)s AND p.part = u.part
    AND p.next_offset = u.from_offset AND p.epoch = u.epoch
+RETURNING 1)
+SELECT demand(count(*) = cardinality(%(parts)s::int[]),
+              count(*) || ' of ' || cardinality(%(parts)s::int[]) || ' positions moved under their own lock')
+  FROM moved

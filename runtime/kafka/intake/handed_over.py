@@ -36,6 +36,11 @@ class PartitionQueue:
         self.end_offset = fetch.end_offset
         self.error = fetch.error
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has come, not even an error."""
+        return not self.messages and self.error is None
+
     def take(self, records_max: int) -> tuple[list[Message], int]:
         """Take records from the front; return them, and how much room with the client it makes."""
         count = min(records_max, len(self.messages))
@@ -61,6 +66,9 @@ class HandedOver:
     def __init__(self) -> None:
         """Begin without a partition."""
         self._queues: dict[TopicPartition, PartitionQueue] = {}
+        self._filled: dict[TopicPartition, PartitionQueue] = {}
+        """Those that have something, in the order of their turns: few of hundreds, and they are
+        looked through at every batch."""
 
     def __getitem__(self, tp: TopicPartition) -> PartitionQueue:
         """Return the queue of a partition that is read."""
@@ -72,6 +80,10 @@ class HandedOver:
         if queue is None or queue.stream != fetch.stream:
             return False
         queue.add(fetch)
+        if queue.is_empty:
+            self._filled.pop(fetch.tp, None)
+        else:
+            self._filled.setdefault(fetch.tp, queue)
         return True
 
     def restart(self, partitions: Iterable[TopicPartition], stream: int) -> int:
@@ -83,6 +95,7 @@ class HandedOver:
         for tp in partitions:
             if (queue := self._queues.pop(tp, None)) is not None:
                 room += queue.pause()
+            self._filled.pop(tp, None)
             self._queues[tp] = PartitionQueue(stream)
         return room
 
@@ -90,6 +103,7 @@ class HandedOver:
         """Drop everything; return how much room with the client that makes."""
         room = sum(queue.pause() for queue in self._queues.values())
         self._queues.clear()
+        self._filled.clear()
         return room
 
     def oldest_ms(self, tp: TopicPartition) -> int | None:
@@ -99,17 +113,22 @@ class HandedOver:
 
     def move_back(self, tp: TopicPartition) -> None:
         """Let the other partitions go before this one."""
-        if (queue := self._queues.pop(tp, None)) is not None:
-            self._queues[tp] = queue
+        if (queue := self._filled.pop(tp, None)) is not None and not queue.is_empty:
+            self._filled[tp] = queue
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no partition has anything."""
+        return not self._filled
 
     def with_records(self) -> Iterator[TopicPartition]:
         """Yield the partitions that have records; the one that has waited longest comes first."""
-        return (tp for tp, queue in self._queues.items() if queue.messages)
+        return (tp for tp, queue in self._filled.items() if queue.messages)
 
     def failed(self) -> list[tuple[TopicPartition, KafkaError]]:
         """Return the partitions that have nothing but an error."""
         return [
             (tp, queue.error)
-            for tp, queue in self._queues.items()
+            for tp, queue in self._filled.items()
             if queue.error is not None and not queue.messages
         ]

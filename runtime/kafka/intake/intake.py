@@ -139,7 +139,7 @@ class Intake(Service):
     def end(self, batch: RecordBatch, *, waiting: str | None = None) -> None:
         """End a try to work on the batch; `waiting` is what the next try waits for."""
         self._current.end(batch, waiting)
-        self._changed.set()
+        self._wake_if_waited_for()
 
     def pause(self, reason: str) -> None:
         """Send no more batches until `resume`; those on the channel are still handled."""
@@ -220,7 +220,9 @@ class Intake(Service):
         if not self.crashed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.drain_timeout_ms / 1000):
-                    await self._wait_until(lambda: not current.in_progress)
+                    while current.in_progress:
+                        self._changed.clear()
+                        await self._changed.wait()
         if current.in_progress:
             self.log.warning("to be repeated: %s", ", ".join(map(str, current.in_progress)))
         try:
@@ -247,10 +249,7 @@ class Intake(Service):
         await self._release(lost.partitions)
 
     def _cancel_start(self) -> list[asyncio.Task[None]]:
-        """Cancel the start of the assignment that ends; return its task, to be waited for.
-
-        At once: a moment later, the next assignment may have begun its own.
-        """
+        """Cancel the start of the assignment that ends, before the next one; return its task."""
         starting, self._starting = self._starting, None
         if starting is None:
             return []
@@ -331,9 +330,9 @@ class Intake(Service):
             self._client.take(sum(queues[tp].pause() for tp in full))
 
     async def _send_batches(self) -> int:
-        """Send one batch of each readable partition, and return how many records they hold.
+        """Send a batch of each readable partition, `batch_records_max` records at most in all.
 
-        All of them together hold at most `batch_records_max` records.
+        Returns how many there are.
         """
         current, left = self._current, self.settings.batch_records_max
         for tp in self._readable():
@@ -392,7 +391,12 @@ class Intake(Service):
 
     def _finish(self, batch: RecordBatch) -> None:
         self._current.finish(batch)
-        self._changed.set()
+        self._wake_if_waited_for()
+
+    def _wake_if_waited_for(self) -> None:
+        # Else the read loop would wake up twice a batch, to find neither records nor a drain.
+        if not self._handed_over.is_empty or not self._current.is_open:
+            self._changed.set()
 
     # Read again.
 
@@ -493,8 +497,3 @@ class Intake(Service):
     def _client(self) -> ConsumerThread:
         assert self._consumer is not None
         return self._consumer
-
-    async def _wait_until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            self._changed.clear()
-            await self._changed.wait()

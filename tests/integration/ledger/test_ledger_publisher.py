@@ -336,3 +336,25 @@ async def test_cursors_are_stored_in_the_order_in_which_positions_are_locked(wor
         "SELECT part, published_offset FROM stream_position ORDER BY part"
     )
     assert rows == [(0, 5), (1, 7)]
+
+
+async def test_what_is_committed_while_the_broker_is_slow_goes_out_at_once(workers, topics):
+    worker, sent = workers(), []
+    await worker.claim(0)
+    send = worker.publisher._send
+
+    async def counted(topic, records):
+        sent.append((topic, len(records)))
+        await send(topic, records)
+
+    worker.publisher._send = counted
+    topics.is_open.clear()
+    for offset, event in enumerate(EVENTS):
+        await soon(worker.committer.submit(slice_of(event, start=offset)))
+    topics.is_open.set()
+    await soon(worker.publisher.drain())
+    assert topics.outcome_ids == ["d", "a", "b", "c", "e"]
+    # The first group went alone; of the wallet that the others moved, the newest is enough.
+    assert sent == [(OUTCOMES, 1), (BALANCES, 1), (OUTCOMES, 4), (BALANCES, 1)]
+    assert topics.last_versions == {"p-1": 5}
+    assert await worker.cursor() == 5

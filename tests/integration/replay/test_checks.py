@@ -95,7 +95,7 @@ async def story(runtime):
         balances_topic=BALANCES,
         outcomes_topic=OUTCOMES,
     )
-    await publisher._publish(applied)
+    await publisher._publish([applied])
     tables = await read_tables(database)
     tables.parked.add((0, 0))
     yield database, topics, tables
