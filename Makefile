@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml requirements.lock
 	touch $(STAMP)
 
 .PHONY: demo
-demo: $(STAMP) ## The main job end to end, with a worker killed half-way and six checks; SECURE=1 over TLS
+demo: $(STAMP) ## The main job end to end, over HTTP, with a worker killed half-way and seven checks; SECURE=1 over TLS
 	$(if $(SECURE),PITBOSS_HOME=$(SECURE_HOME)) $(BIN)/pitboss demo $(if $(SECURE),--secure) --report .pitboss/demo.html
 
 ##@ Work on it

@@ -22,13 +22,24 @@ AttemptPlace: TypeAlias = tuple[str, int, int]
 class WaitingCall:
     """A call from the moment it is read until its answer is known."""
 
-    __slots__ = ("append", "call", "decided", "finished", "is_expired", "outcomes", "ticket")
+    __slots__ = (
+        "append",
+        "call",
+        "decided",
+        "finished",
+        "is_expired",
+        "outcomes",
+        "ticket",
+        "turn",
+    )
 
     def __init__(self, call: ReadCall) -> None:
         """Wait for nothing yet."""
         loop = asyncio.get_running_loop()
         self.call: Final = call
         self.append: PendingAppend | None = None
+        self.turn: asyncio.Future[bool] | None = None
+        """While others go first: whether its turn came before its time was over."""
         self.ticket = 0
         self.is_expired = False
         self.outcomes: list[WalletOutcome] = []
@@ -47,6 +58,9 @@ class WaitingCall:
     def expire(self) -> None:
         """End the wait: take the record back if it was not sent, else decide nothing more."""
         self.is_expired = True
+        if self.turn is not None and not self.turn.done():
+            self.turn.set_result(False)
+            return
         if self.append is not None and self.append.withdraw():
             return
         if not self.decided.done():
@@ -98,9 +112,12 @@ class Attempts:
         return list(found.values())
 
     def begin(self, waiting: WaitingCall) -> None:
-        """Register a call whose record is about to be appended."""
+        """Register a call that waits for its turn, so that it is known if it comes again."""
         for identity in waiting.call.drafts:
             self._by_identity[identity] = waiting
+
+    def begin_append(self, waiting: WaitingCall) -> None:
+        """Register that the record of a call is about to be appended."""
         self._tickets += 1
         waiting.ticket = self._tickets
         self._appending[waiting.ticket] = None

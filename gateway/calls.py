@@ -23,7 +23,7 @@ from gateway.appender import (
 )
 from gateway.attempts import Attempts, WaitingCall
 from gateway.decisions.call_trace import DECIDED, JOINED, KEPT, CallTrace
-from gateway.decisions.limits import Circuit, Places, TokenBuckets
+from gateway.decisions.limits import Circuit, FairTurns, Places, TokenBuckets
 from gateway.decisions.reading import (
     CallRecord,
     FindSession,
@@ -44,6 +44,9 @@ from streams.providers.answers import Answers
 from streams.providers.dialect import Dialect, Reply
 
 _LOG = logging.getLogger(__name__)
+
+TURN_SHARE: Final = 0.5
+"""Of the patience, kept for the decision."""
 
 _AGAIN_S: Final = 0.2
 """How long a cancel waits to be sent again, where it is not known whether it was appended."""
@@ -86,6 +89,7 @@ class CallDesk:
             if settings.provider_rate is None
             else TokenBuckets(settings.provider_rate, max(1.0, settings.provider_rate))
         )
+        self._turns = FairTurns[asyncio.Future[bool]](settings.undecided_max, settings.weights)
         self._circuit = Circuit(settings.late_max, settings.trial_s)
         self._idle = asyncio.Event()
         self._idle.set()
@@ -166,7 +170,7 @@ class CallDesk:
             if asyncio.get_running_loop().time() >= deadline:
                 self._end(call.trace, "unavailable, behind another attempt")
                 return self._unavailable(call)
-        return await self._decide(call, deadline)
+        return await self._decide(route.provider, call, deadline)
 
     def _limit_of(self, route: Route, call: ReadCall) -> str | None:
         """Return why a call that its provider signed is not tried now; None where it is.
@@ -208,25 +212,61 @@ class CallDesk:
         self._end(call.trace, JOINED, outcomes)
         return call.pending.reply()
 
-    async def _decide(self, call: ReadCall, deadline: float) -> Reply:
+    async def _decide(self, provider: str, call: ReadCall, deadline: float) -> Reply:
         waiting = WaitingCall(call)
         outcomes: Sequence[WalletOutcome] | None = None
         self._attempts.begin(waiting)
         self._open.add(waiting)
         try:
-            if await self._append(waiting, deadline) is None:
-                self._end(call.trace, "unavailable, not appended")
+            if not await self._wait_for_turn(provider, waiting, deadline):
+                self._end(call.trace, "unavailable, its turn did not come")
                 return self._unavailable(call)
-            self._attempts.expect(waiting)
-            if await self._settle(waiting, deadline):
-                outcomes = waiting.outcomes
-                self._versions.note_outcomes(outcomes)
-                self._end(call.trace, DECIDED, outcomes)
-                return call.pending.reply()
-            return self._unavailable(call)
+            try:
+                outcomes = await self._try(waiting, deadline)
+            finally:
+                self._pass_turn_on()
+            return self._unavailable(call) if outcomes is None else call.pending.reply()
         finally:
             self._open.discard(waiting)
             self._attempts.end(waiting, outcomes)
+
+    async def _try(self, waiting: WaitingCall, deadline: float) -> Sequence[WalletOutcome] | None:
+        """Append a call and wait for its outcomes; None where nothing is decided, or stands."""
+        self._attempts.begin_append(waiting)
+        if await self._append(waiting, deadline) is None:
+            self._end(waiting.call.trace, "unavailable, not appended")
+            return None
+        self._attempts.expect(waiting)
+        if not await self._settle(waiting, deadline):
+            return None
+        self._versions.note_outcomes(waiting.outcomes)
+        self._end(waiting.call.trace, DECIDED, waiting.outcomes)
+        return waiting.outcomes
+
+    async def _wait_for_turn(self, provider: str, waiting: WaitingCall, deadline: float) -> bool:
+        """Return whether the call may be appended; False where half of its time is over before.
+
+        What gets its turn with hardly any time left would only be appended to be taken back.
+        """
+        if self._turns.take(provider):
+            return True
+        loop = asyncio.get_running_loop()
+        deadline -= (deadline - loop.time()) * TURN_SHARE
+        turn: asyncio.Future[bool] = loop.create_future()
+        waiting.turn = turn
+        self._turns.line_up(provider, turn)
+        timer = loop.call_at(deadline, waiting.expire)
+        try:
+            return await turn
+        finally:
+            timer.cancel()
+            self._turns.leave(provider, turn)
+
+    def _pass_turn_on(self) -> None:
+        while (turn := self._turns.give_back()) is not None:
+            if not turn.done():  # its time may have ended in this very round of the loop
+                turn.set_result(True)
+                return
 
     async def _append(self, waiting: WaitingCall, deadline: float) -> Place | None:
         """Append a call's record; None where it is not in the log, or that is not known.

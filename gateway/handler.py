@@ -88,7 +88,7 @@ def create_gateway(
         versions,
     )
     # The last to start and the first to stop: its calls need all the others.
-    server = app.supervise(GatewayServer(settings, table, desk))
+    server = app.supervise(GatewayServer(settings, table, desk, stats))
     app.when_observed(lambda telemetry: _observe_answers(server, telemetry))
     return Gateway(app, server, appender, attempts, stats)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import socket
 import time
 from collections.abc import Callable
@@ -16,10 +15,17 @@ from mode import Service
 
 from gateway.call_traces import CallTraces
 from gateway.calls import CallDesk, now_ms
+from gateway.connections import (
+    ConnectionLimits,
+    LimitedServer,
+    allow_open_files,
+    find_connections_max,
+)
 from gateway.decisions.access import FORWARDED_FOR, Caller, find_denial
 from gateway.decisions.reading import Received
 from gateway.decisions.routes import Route, RouteTable
 from gateway.settings import GatewaySettings
+from gateway.stats import GatewayStats
 from gateway.tls import TlsContexts, names_of
 from schemas.errors import UsageError
 from streams.providers.dialect import Reply
@@ -38,21 +44,34 @@ _NOT_ALLOWED: Final = Reply(403, "text/plain", b"not from here\n")
 _NO_METHOD: Final = Reply(405, "text/plain", b"POST only\n")
 _TOO_LARGE: Final = Reply(413, "text/plain", b"the body is too large\n")
 _TOO_SLOW: Final = Reply(408, "text/plain", b"the body came too slowly\n")
+_ENDINGS: Final = {
+    _NOT_FOUND: "refused, no such path",
+    _NO_METHOD: "refused, no such method",
+    _TOO_LARGE: "refused, its body is too large",
+    _TOO_SLOW: "refused, its body came too slowly",
+}
+"""How calls are counted that come to no provider's answer."""
 
 
 class GatewayServer(Service):
     """Service that listens, and stops calmly: no new calls, answers to those in progress."""
 
     def __init__(
-        self, settings: GatewaySettings, table: RouteTable, desk: CallDesk, **kwargs: Any
+        self,
+        settings: GatewaySettings,
+        table: RouteTable,
+        desk: CallDesk,
+        stats: GatewayStats,
+        **kwargs: Any,
     ) -> None:
         """Prepare without listening."""
         super().__init__(**kwargs)
         self._settings = settings
         self._table = table
         self._desk = desk
+        self._stats = stats
         self._listener: asyncio.Server | None = None
-        self._server: web.Server | None = None
+        self._server: LimitedServer | None = None
         self._contexts: TlsContexts | None = None
         self.on_answered: Callable[[str, int, float], None] | None = None
         """Called with the provider, the status and the seconds of each answered call."""
@@ -63,10 +82,10 @@ class GatewayServer(Service):
 
     async def on_start(self) -> None:
         """Listen. Raises UsageError where the address cannot be had."""
-        _allow_open_files()
         loop = asyncio.get_running_loop()
-        server = web.Server(
+        server = LimitedServer(
             self._handle,
+            self._limit_connections(),
             request_factory=self._make_request,
             access_log=None,
             lingering_time=LINGERING_S,
@@ -110,6 +129,16 @@ class GatewayServer(Service):
         assert self._contexts is not None, "this server speaks plain HTTP"
         return self._contexts
 
+    def _limit_connections(self) -> ConnectionLimits:
+        settings = self._settings
+        return ConnectionLimits(
+            find_connections_max(settings.connections_max, allow_open_files()),
+            settings.head_timeout_s,
+            settings.idle_timeout_s,
+            settings.write_timeout_s,
+            self._stats.endings,
+        )
+
     def _make_request(
         self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
     ) -> web.BaseRequest:
@@ -123,6 +152,8 @@ class GatewayServer(Service):
         path, _, query = request.raw_path.partition("?")
         route = self._table.find(path)
         reply = _NOT_FOUND if route is None else await self._reply_to(request, route, query)
+        if (ending := _ENDINGS.get(reply)) is not None:
+            self._stats.endings[ending] += 1
         if self.on_answered is not None and route is not None:
             self.on_answered(route.provider, reply.status, time.perf_counter() - began_s)
         response = web.Response(
@@ -130,7 +161,7 @@ class GatewayServer(Service):
             status=reply.status,
             headers={"Content-Type": reply.content_type, "Server": _SERVER},
         )
-        if self._desk.is_draining or reply in {_TOO_LARGE, _TOO_SLOW, _NOT_ALLOWED}:
+        if self._desk.is_draining or reply in (_TOO_LARGE, _TOO_SLOW, _NOT_ALLOWED):
             response.force_close()
         return response
 
@@ -177,12 +208,3 @@ class GatewayServer(Service):
         except HTTPRequestEntityTooLarge:
             return _TOO_LARGE
         return body if len(body) <= bytes_max else _TOO_LARGE
-
-
-def _allow_open_files() -> None:
-    """Let the process hold as many connections as the system allows it.
-
-    Without a free descriptor nothing is accepted from anyone, and the usual limit is 1,024.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

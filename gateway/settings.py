@@ -41,6 +41,20 @@ class GatewaySettings:
     access: AccessRules = field(default_factory=AccessRules)
     in_flight_max: int = 20_000
     """Calls that wait at the same time; more are answered at once as unavailable."""
+    undecided_max: int = 256
+    """Attempts that are appended and not decided at the same time; more wait for their turn, which
+    goes round the providers. Above some 200 no more are decided a second: they only wait longer."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Turns of a provider for each one of another, where calls wait for their turn; 1 if not named.
+    """
+    connections_max: int | None = None
+    """Connections at the same time; None: what the system allows, less what the rest needs."""
+    head_timeout_s: float = 10.0
+    """How long the first line and the headers of a request may take from their first byte on."""
+    idle_timeout_s: float = 120.0
+    """How long a connection is kept that sends nothing."""
+    write_timeout_s: float = 30.0
+    """How long an answer may lie in a connection whose other side takes nothing."""
     player_rate: float = 20.0
     """Bets of one player a second, of one provider and brand."""
     player_burst: float = 40.0

@@ -6,9 +6,11 @@ only goes forward.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Collection, Hashable
-from typing import Final
+from collections import Counter, OrderedDict, deque
+from collections.abc import Collection, Hashable, Mapping
+from typing import Final, Generic, TypeVar
+
+WaiterT = TypeVar("WaiterT", bound=Hashable)
 
 BUCKETS_MAX: Final = 100_000
 """Buckets that are kept; the one used longest ago is forgotten first, and would be full again."""
@@ -70,6 +72,77 @@ class Places:
         if self._held[provider] > self._share:
             self._borrowed -= 1
         self._held[provider] -= 1
+
+
+class FairTurns(Generic[WaiterT]):
+    """Whose call is tried next, where more wait than may be undecided at the same time.
+
+    What is appended is decided in the order of the log: there a provider that sends ten times its
+    rate would keep all others waiting. So only so many attempts are undecided
+    at a time, and what is above waits here, in a line of its own provider. Free turns go round the
+    lines, to each by its weight, and within a line to the one that came first (stride scheduling).
+    """
+
+    def __init__(self, turns: int, weights: Mapping[str, float] | None = None) -> None:
+        """Have `turns` free; a provider without a weight has the weight 1.
+
+        Raises ValueError for a weight that is not above zero.
+        """
+        if any(not weight > 0 for weight in (weights or {}).values()):
+            message = f"a weight is above zero: {dict(weights or {})}"
+            raise ValueError(message)
+        self._free = turns
+        self._weights = dict(weights or {})
+        self._lines: dict[str, deque[WaiterT]] = {}
+        """Lines with someone in them."""
+        self._passes: dict[str, float] = {}
+        """How much each provider has had, in turns by weight; those that wait, and the last few."""
+        self._now = 0.0
+        """The pass of the turn that was given last: a new line begins there."""
+
+    @property
+    def waiting(self) -> int:
+        """Number of those that wait."""
+        return sum(map(len, self._lines.values()))
+
+    def take(self, provider: str) -> bool:
+        """Take a turn at once, and return whether there was one; the line is not passed by."""
+        if self._free <= 0 or self._lines:
+            return False
+        self._free -= 1
+        self._count(provider)
+        return True
+
+    def line_up(self, provider: str, waiter: WaiterT) -> None:
+        """Wait at the end of a provider's line."""
+        self._lines.setdefault(provider, deque()).append(waiter)
+
+    def leave(self, provider: str, waiter: WaiterT) -> None:
+        """Leave the line, without a turn; nothing happens where it is not in it any more."""
+        line = self._lines.get(provider, deque())
+        if waiter in line:
+            line.remove(waiter)
+        if not line:
+            self._lines.pop(provider, None)
+
+    def give_back(self) -> WaiterT | None:
+        """Give a turn back; return who has it now, None where none waits."""
+        if not self._lines:
+            self._free += 1
+            return None
+        provider = min(self._lines, key=lambda name: (self._passes.get(name, 0.0), name))
+        line = self._lines[provider]
+        waiter = line.popleft()
+        if not line:
+            del self._lines[provider]
+        self._count(provider)
+        return waiter
+
+    def _count(self, provider: str) -> None:
+        # What a provider did not use while it was quiet is not kept for it.
+        before = max(self._passes.get(provider, 0.0), self._now)
+        self._now = before
+        self._passes[provider] = before + 1.0 / self._weights.get(provider, 1.0)
 
 
 class Circuit:

@@ -85,6 +85,18 @@ def make_request(
     return HttpRequest(path, message.content_type, headers, message.body)
 
 
+def encode_request(path: str, request: HttpRequest) -> bytes:
+    """Return the bytes of a request to a path, for a connection that is kept."""
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        f"Content-Type: {request.content_type}",
+        f"Content-Length: {len(request.body)}",
+        *(f"{name}: {value}" for name, value in request.headers),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + request.body
+
+
 def path_of(face: HttpFace, operation: str) -> str:
     """Return the path that an operation or a question is sent to."""
     calls = [call for call in face.calls if operation in {*call.operations, *call.asks}]

@@ -1,4 +1,4 @@
-"""`pitboss demo`: the main job end to end, with a killed worker and six checks; or a fraud."""
+"""`pitboss demo`: the main job end to end, with a killed worker and seven checks; or a fraud."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ DEMO_RATE = _DemoRate(min=0)
     default=20_000,
     show_default=True,
     type=click.IntRange(2_000, EVENTS_MAX),
-    help="Raw records.",
+    help="Calls of providers.",
 )
 @click.option(
     "--seed",
@@ -60,7 +60,7 @@ DEMO_RATE = _DemoRate(min=0)
     type=DEMO_RATE,
     default=f"{RATE_DEFAULT:.0f}",
     show_default=True,
-    help="Raw records a second; 0 or max: as fast as the broker takes them.",
+    help="Calls a second; 0 or max: the next of 256 when one is over.",
 )
 @click.option(
     "--scenario",
@@ -97,9 +97,9 @@ def demo(
 ) -> None:
     """Run traffic through real workers, kill one of them, and check everything.
 
-    The traffic has the formats of real providers. The command uses a fresh namespace and removes it
-    afterwards; Ctrl-C and SIGTERM leave the servers as they were. Its exit code is 0 only if every
-    check holds and every expectation about the traffic is met.
+    Providers call the gateway over HTTP, in the formats of real ones. The command uses a fresh
+    namespace and removes it afterwards; Ctrl-C and SIGTERM leave the servers as they were. Its exit
+    code is 0 only if every check holds and every expectation about the traffic is met.
     """
     if scenario == "fake-deposits":
         if secure:

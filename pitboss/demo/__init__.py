@@ -1,1 +1,1 @@
-"""The main job on a fresh namespace: traffic, workers, a killed worker, and six checks."""
+"""The main job on a fresh namespace: providers that call, a killed worker, and seven checks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,15 @@ _NOT_INHERITED = (
     "PITBOSS_DRIFT_SAMPLE",
     "PITBOSS_CURRENCIES_FILE",
     "PITBOSS_FRAUD_ENFORCE",
+    "PITBOSS_GATEWAY_PORT",
+    "PITBOSS_GATEWAY_HOST",
+    "PITBOSS_GATEWAY_BRANDS",
+    "PITBOSS_GATEWAY_CURRENCY",
+    "PITBOSS_GATEWAY_SESSION_KEY_FILE",
+    "PITBOSS_GATEWAY_FILES",
+    "PITBOSS_GATEWAY_PATIENCE_MS",
+    "PITBOSS_GATEWAY_PLAYER_RATE",
+    "PITBOSS_GATEWAY_PROVIDER_RATE",
 )
 """Settings of an installation in the caller's environment, which do not apply to a demo."""
 
@@ -128,6 +137,7 @@ def running_workers(
     home: Path,
     notify: Notify,
     keys: SandboxKeys | None = None,
+    roles: Sequence[str] = ROLES,
     **settings: str,
 ) -> Iterator[dict[str, WorkerProcess]]:
     """Run one supervised worker process of each role; drain all at the end.
@@ -140,7 +150,6 @@ def running_workers(
         keys_file = home / runtime.namespace / "keys.json"
         keys_file.parent.mkdir(parents=True, exist_ok=True)
         keys_file.touch(mode=0o600)
-        keys_file.touch(mode=0o600)
         keys_file.write_bytes(orjson.dumps(keys.keyring()))
     environment = {
         "PITBOSS_KEYS_FILE": str(keys_file or ""),
@@ -148,7 +157,7 @@ def running_workers(
         **dict.fromkeys(_NOT_INHERITED, ""),
         **settings,
     }
-    workers = workers_for(ROLES, runtime, home=home, environment=environment)
+    workers = workers_for(roles, runtime, home=home, environment=environment)
     supervisor = Supervisor(workers, notify)
     thread = threading.Thread(target=supervisor.run, name="supervisor")
     thread.start()

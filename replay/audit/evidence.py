@@ -156,6 +156,21 @@ async def read_tables(database: LedgerDatabase) -> TableEvidence:
     )
 
 
+async def read_provider_moves(
+    database: LedgerDatabase, providers: Collection[str]
+) -> dict[str, dict[str, int]]:
+    """Return what each transaction of these providers moved for its player, by provider and event.
+
+    In minor units, positive to the player, cash, bonus and held money together; a rollback or
+    cancel counts for the event that it takes back. What moved nothing in the end is left out.
+    """
+    moves: dict[str, dict[str, int]] = {}
+    rows = await database.query(SQL["provider_moves"], {"providers": list(providers)})
+    for provider, event, minor in rows:
+        moves.setdefault(provider, {})[event] = int(minor)
+    return moves
+
+
 def _answer_row(row: Sequence[Any]) -> AnswerRow:
     partition, offset, event_id, outcome, reason, currency, available, version, *rest = row
     attempt, identity = Attempt(*rest[:4]), rest[4:]

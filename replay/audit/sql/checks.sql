@@ -97,6 +97,15 @@ SELECT part, source_offset, event_id::text, outcome, reason, currency, available
   FROM repeat
  ORDER BY part, source_offset, attempt_index
 
+-- name: provider_moves
+-- What each transaction moved in or out of its player's wallet; a rollback or cancel counts for what it takes back.
+SELECT e.provider, coalesce(CASE WHEN e.kind IN ('ROLLBACK', 'CANCEL') THEN e.reference_event_id END, e.event_id)::text,
+       sum(t.amount_minor * ((t.credit LIKE 'player:%%')::int - (t.debit LIKE 'player:%%')::int))
+  FROM transfer t JOIN entry e USING (event_id, decision)
+ WHERE t.player_id IS NOT NULL AND e.provider = ANY(%(providers)s)
+ GROUP BY 1, 2
+HAVING sum(t.amount_minor * ((t.credit LIKE 'player:%%')::int - (t.debit LIKE 'player:%%')::int)) <> 0
+
 -- name: digests
 -- Every column of every row that the log alone determines, by its record; two ledgers are compared by it.
 SELECT 'entry ' || part || '@' || source_offset,

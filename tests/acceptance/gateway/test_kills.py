@@ -18,7 +18,7 @@ from pitboss.embedded.stack import Stack
 from pitboss.ops.provision import deprovision
 from pitboss.settings import Runtime
 from tests.acceptance.gateway.conftest import Client, Door, listens, open_door
-from tests.acceptance.gateway.provider_model import SUCCESS, ProviderModel
+from tests.acceptance.gateway.provider_model import PROVIDERS, PlayingProvider
 from tests.acceptance.gateway.test_wallets import frozen_ledger, fund
 from tests.support.fix_stack import SEED
 from tests.support.stack_faults import kill_until_port_is_free, restart_server
@@ -86,13 +86,15 @@ async def test_books_agree_whatever_is_killed(
     async with aiohttp.ClientSession() as session:
         client = Client(fragile, session)
         models = []
-        for provider in SUCCESS:
+        for provider in PROVIDERS:
             players = [f"{provider}-{n}" for n in range(PLAYERS)]
             for player in players:
                 await fund_patiently(client, player)
-            models.append(ProviderModel(client, provider, rng, dict.fromkeys(players, START_MINOR)))
+            models.append(
+                PlayingProvider(client, provider, rng, dict.fromkeys(players, START_MINOR))
+            )
 
-        async def play(model: ProviderModel, index: int, player: str) -> None:
+        async def play(model: PlayingProvider, index: int, player: str) -> None:
             for number in range(BETS):
                 await model.play(player, 1_000 * (index + 1) + number * 10)
                 await asyncio.sleep(rng.uniform(0, 0.8))

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from lab.sandbox.calling import PlannedCall
+from lab.sandbox.keys import SandboxKeys
 from pitboss.demo.decisions import (
     Decision,
     DecisionTimes,
@@ -23,11 +25,9 @@ from pitboss.demo.decisions import (
     traffic_figures,
 )
 from pitboss.demo.display import DemoDisplay
-from pitboss.demo.traffic import TrafficRun, planned_positions
+from pitboss.demo.traffic import TrafficRun
 from pitboss.settings import runtime_of
-from runtime.kafka.partitioner import partition_for
 from runtime.security import BrokerAddress
-from schemas.events import Attempt
 
 START_S, KILLED_S, BACK_S = 1_000.0, 1_010.0, 1_013.0
 WAIT_S = 0.020
@@ -142,45 +142,23 @@ RUNTIME = runtime_of(
 )
 
 
-def raw(provider: str, key: bytes, phase: int = 1) -> Any:
-    return SimpleNamespace(provider=provider, key=key, phase=phase)
-
-
-def test_a_records_position_counts_those_before_it_in_its_partition():
-    records = [raw("hub88", b"a"), raw("house", b"a"), raw("hub88", b"a"), raw("hub88", b"b")]
-    positions = planned_positions(records, RUNTIME, 1)
-    assert positions == [
-        ("demo_x.provider.hub88.raw.v1", 0, 0),
-        ("demo_x.provider.house.raw.v1", 0, 0),
-        ("demo_x.provider.hub88.raw.v1", 0, 1),
-        ("demo_x.provider.hub88.raw.v1", 0, 2),
-    ]
-    spread = planned_positions([raw("hub88", b"%d" % number) for number in range(50)], RUNTIME, 4)
-    assert len(set(spread)) == 50
-    assert [place[1] for place in spread] == [partition_for(b"%d" % n, 4) for n in range(50)]
-
-
-def test_a_decision_begins_with_its_records_due_time_and_deposits_only_warm_up(monkeypatch):
-    records = [raw("house", b"a", phase=0), raw("hub88", b"a"), raw("hub88", b"a")]
+def test_a_decision_begins_with_its_calls_due_time_and_deposits_only_warm_up(monkeypatch):
+    calls = [PlannedCall("hub88", b"", (), phase, None) for phase in (0, 1, 1)]
     stand_in: Any = SimpleNamespace()
-    run = TrafficRun(RUNTIME, records, 100.0, stand_in, DemoDisplay(Console(file=StringIO())))
-    run._positions = planned_positions(records, RUNTIME, 1)
-    for index in range(3):
-        run._on_due(index, 50.0 + index)
-    topic = "demo_x.provider.hub88.raw.v1"
-    for attempt in (
-        Attempt("demo_x.provider.house.raw.v1", 0, 0),
-        Attempt(topic, 0, 1),
-        Attempt(topic, 0, 0, 2),
-        Attempt(topic, 0, 7),
-    ):
-        run._on_outcome(attempt, 60.0)
+    display = DemoDisplay(Console(file=StringIO()))
+    run = TrafficRun(RUNTIME, calls, SandboxKeys({}), 100.0, 1, stand_in, display)
+    run._on_due(0, 50.0)
+    run._on_settled(50.0, 50.2)
+    run._on_due(1, 51.0)
+    run._on_due(2, 52.0)
+    run._on_settled(52.0, 60.0)
+    run._on_settled(51.0, 60.0)
     assert run.log.decisions == [Decision(52.0, 60.0), Decision(51.0, 60.0)]
     assert (run.log.play_s, run.log.play_records) == (51.0, 2)
     clock = SimpleNamespace(monotonic=lambda: 70.0)
     monkeypatch.setattr("pitboss.demo.traffic.time", clock)
     monkeypatch.setattr(run, "_show", lambda: None)
-    run._on_fed(2, 3)
+    run._on_fed(2)
     assert run.log.fed_s == 0.0
-    run._on_fed(3, 3)
+    run._on_fed(3)
     assert run.log.fed_s == 70.0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from lab.sandbox.calling import PlannedCall
+from lab.sandbox.keys import SandboxKeys
 from pitboss.demo import quiescence
 from pitboss.demo.display import DemoDisplay, TrafficView, check_lines
 from pitboss.demo.quiescence import DemoProgress, QuiescenceMonitor
@@ -48,9 +49,9 @@ def plain(output: str) -> str:
 def observe(total: int, *booked: int, is_alive: bool = True) -> tuple[TrafficRun, Victim, str]:
     victim, (display, out) = Victim(), screen()
     victim.is_alive = is_alive
-    records: Any = [SimpleNamespace()] * total
+    calls = [PlannedCall("hub88", b"", (), 1, None)] * total
     stand_in: Any = victim
-    traffic = TrafficRun(RUNTIME, records, None, stand_in, display)
+    traffic = TrafficRun(RUNTIME, calls, SandboxKeys({}), None, 1, stand_in, display)
     for count in booked:
         traffic._on_progress(DemoProgress(count, "the ledger"))
     return traffic, victim, out.getvalue()

@@ -294,3 +294,62 @@ async def test_while_nothing_is_decided_calls_are_answered_at_once_and_one_is_tr
     await settle()
     scene.decide(appended + 1)
     assert (await after).status == 200
+
+
+async def test_above_so_many_undecided_attempts_the_providers_take_turns():
+    scene = Scene(undecided_max=2)
+    bets = [scene.start("hundredhp", BET._replace(tx_id=TX7 + str(n))) for n in range(5)]
+    await settle()
+    other = scene.start("playngo", PLAY)
+    await settle()
+    assert len(scene.appender.records) == 2
+    scene.decide(0)
+    await settle()
+    assert [topic.split(".")[1] for topic, *_ in scene.appender.records] == [
+        "hundredhp",
+        "hundredhp",
+        "playngo",
+    ]
+    for offset in (1, 2):
+        scene.decide(offset)
+        await settle()
+    for offset in (3, 4, 5):
+        scene.decide(offset)
+        await settle()
+    assert [(await bet).status for bet in bets] == [200] * 5
+    assert (await other).status == 200
+    assert scene.stats.endings == {"decided": 6}
+
+
+async def test_a_call_whose_turn_does_not_come_is_not_appended_and_gives_its_place_back():
+    scene = Scene(undecided_max=1, patience_ms=400)
+    first = scene.start("hundredhp", BET)
+    await settle()
+    second = scene.start("hundredhp", BET._replace(tx_id=TX7 + "2"))
+    same = scene.start("hundredhp", BET._replace(tx_id=TX7 + "2"), nonce=9)
+    assert (await second).status == (await same).status == 702
+    assert not first.done(), "the wait for a turn is a part of the patience"
+    assert len(scene.appender.records) == 1
+    scene.decide(0)
+    assert (await first).status == 200
+    third = scene.start("hundredhp", BET._replace(tx_id=TX7 + "3"))
+    await settle()
+    scene.decide(1)
+    assert (await third).status == 200
+    assert scene.stats.endings == {
+        "decided": 2,
+        "joined, unavailable": 1,
+        "unavailable, its turn did not come": 1,
+    }
+
+
+async def test_a_stop_answers_what_waits_for_its_turn():
+    scene = Scene(undecided_max=1, drain_timeout_s=0.3, cancel_share_s=0.1)
+    calls = [scene.start("hundredhp", BET._replace(tx_id=TX7 + str(n))) for n in range(3)]
+    await settle()
+    await scene.desk.drain()
+    assert [(await call).status for call in calls] == [702] * 3
+    assert [headers.get("cancel") is None for *_, headers in scene.appender.records] == [
+        True,
+        False,
+    ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.decisions.limits import Circuit, Places, TokenBuckets
+from gateway.decisions.limits import Circuit, FairTurns, Places, TokenBuckets
 
 
 def test_a_bucket_has_its_burst_and_then_its_rate():
@@ -79,3 +80,99 @@ def test_the_circuit_opens_after_failures_in_a_row_and_closes_by_a_trial():
     circuit.note_decided()
     assert not circuit.is_open
     assert circuit.lets_in(2.0)
+
+
+def test_turns_go_round_the_lines_whatever_their_length():
+    turns = FairTurns[str](2)
+    assert turns.take("greedy")
+    assert turns.take("greedy")
+    for number in range(10):
+        turns.line_up("greedy", f"g{number}")
+    assert not turns.take("greedy")
+    for number in range(3):
+        turns.line_up("modest", f"m{number}")
+    given = [turns.give_back() for _ in range(8)]
+    assert given == ["m0", "g0", "m1", "g1", "m2", "g2", "g3", "g4"]
+    assert turns.waiting == 5
+
+
+def test_a_line_is_not_passed_by():
+    turns = FairTurns[str](1)
+    assert turns.take("a")
+    turns.line_up("a", "waits")
+    assert not turns.take("b")
+    assert turns.give_back() == "waits"
+    assert not turns.take("b")
+    assert turns.give_back() is None
+    assert turns.take("b")
+
+
+def test_weights_share_the_turns():
+    turns = FairTurns[str](1, {"heavy": 3.0})
+    assert turns.take("other")
+    for number in range(100):
+        turns.line_up("heavy", f"h{number}")
+        turns.line_up("light", f"l{number}")
+    given = Counter((turns.give_back() or "")[0] for _ in range(80))
+    assert given == {"h": 60, "l": 20}
+    with pytest.raises(ValueError, match="above zero"):
+        FairTurns[str](1, {"a": 0.0})
+
+
+def test_what_was_not_used_is_not_kept_for_later():
+    turns = FairTurns[str](1)
+    assert turns.take("busy")
+    for number in range(50):
+        turns.line_up("busy", f"b{number}")
+        turns.give_back()
+    for number in range(10):
+        turns.line_up("busy", f"c{number}")
+        turns.line_up("quiet", f"q{number}")
+    given = "".join((turns.give_back() or "")[0] for _ in range(10))
+    assert given.count("q") in {5, 6}
+
+
+def test_who_leaves_a_line_gets_no_turn():
+    turns = FairTurns[str](1)
+    assert turns.take("a")
+    turns.line_up("a", "first")
+    turns.line_up("a", "second")
+    turns.leave("a", "first")
+    turns.leave("a", "first")
+    assert turns.give_back() == "second"
+    turns.leave("a", "second")
+    assert turns.give_back() is None
+
+
+@given(
+    st.integers(1, 5),
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["take", "give", "leave"]))),
+)
+def test_every_turn_is_had_by_one_or_free(count, acts):
+    turns, number = FairTurns[tuple[str, int]](count), 0
+    waiting: list[tuple[str, int]] = []
+    held: Counter[str] = Counter()
+    for provider, act in acts:
+        if act == "take":
+            if turns.take(provider):
+                assert not waiting
+                held[provider] += 1
+            else:
+                number += 1
+                waiting.append((provider, number))
+                turns.line_up(provider, waiting[-1])
+        elif act == "leave" and waiting:
+            leaving = waiting.pop(number % len(waiting))
+            turns.leave(leaving[0], leaving)
+        elif act == "give" and held[provider]:
+            held[provider] -= 1
+            following = turns.give_back()
+            assert (following is None) is (not waiting)
+            if following is not None:
+                earlier = [one for one in waiting if one[0] == following[0]]
+                assert following == earlier[0]
+                waiting.remove(following)
+                held[following[0]] += 1
+        assert held.total() <= count
+        assert turns.waiting == len(waiting)
+        assert not waiting or held.total() == count

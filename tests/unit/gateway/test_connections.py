@@ -1,0 +1,139 @@
+"""Connections that cost nothing to the others: slow heads, silence, deafness, and too many of them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from aiohttp import web
+
+from gateway.connections import (
+    FILES_FOR_THE_REST,
+    ConnectionLimits,
+    LimitedServer,
+    find_connections_max,
+)
+from pitboss.embedded.processes import poll
+
+REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi"
+
+
+@asynccontextmanager
+async def serving(answer: bytes = b"ok", **limits: Any) -> AsyncIterator[tuple[int, LimitedServer]]:
+    async def handle(request: web.BaseRequest) -> web.Response:
+        await request.read()
+        return web.Response(body=answer)
+
+    chosen = {
+        "connections_max": 100,
+        "head_timeout_s": 30.0,
+        "idle_timeout_s": 30.0,
+        "write_timeout_s": 30.0,
+    } | limits
+    server = LimitedServer(handle, ConnectionLimits(**chosen), access_log=None)
+    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    try:
+        yield listener.sockets[0].getsockname()[1], server
+    finally:
+        listener.close()
+        await server.shutdown(1.0)
+
+
+async def read_answer(reader: asyncio.StreamReader) -> bytes:
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    return head + await reader.readexactly(2)
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_requests_one_after_the_other_on_a_kept_connection():
+    async with serving(head_timeout_s=0.05) as (port, server):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(REQUEST)
+            assert (await read_answer(reader)).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(0.1)  # idle for longer than a head may take
+        assert not server.limits.endings
+        await close(writer)
+
+
+async def test_a_head_that_comes_byte_by_byte_costs_its_sender_the_connection():
+    async with serving(head_timeout_s=0.2) as (port, server):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST)
+        await read_answer(reader)
+        sending = asyncio.ensure_future(send_slowly(writer, REQUEST))
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        sending.cancel()
+        assert server.limits.endings == {"connection closed, its head came too slowly": 1}
+        writer.close()
+
+
+async def send_slowly(writer: asyncio.StreamWriter, data: bytes) -> None:
+    for byte in data:
+        writer.write(bytes([byte]))
+        await asyncio.sleep(0.05)
+
+
+async def test_a_head_in_two_parts_is_a_request():
+    async with serving(head_timeout_s=5.0) as (port, server):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST[:20])
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(REQUEST[20:])
+        assert (await read_answer(reader)).endswith(b"ok")
+        [connection] = server.connections
+        assert connection._head_timer is None  # type: ignore[attr-defined]
+        await close(writer)
+
+
+async def test_silence_ends_a_connection():
+    async with serving(idle_timeout_s=0.2) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        await close(writer)
+
+
+async def test_what_takes_no_answer_is_closed():
+    async with serving(bytes(1_000_000), write_timeout_s=0.5) as (port, server):
+        deaf = socket.create_connection(("127.0.0.1", port))
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        deaf.setblocking(False)
+        await asyncio.get_running_loop().sock_sendall(deaf, REQUEST * 20)
+        assert await asyncio.to_thread(poll, lambda: bool(server.limits.endings), timeout_s=30)
+        assert server.limits.endings == {"connection closed, it took no answer": 1}
+        deaf.close()
+
+
+async def test_above_so_many_connections_the_next_is_refused_until_one_is_closed():
+    async with serving(connections_max=2) as (port, server):
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for reader, writer in opened:
+            writer.write(REQUEST)
+            await read_answer(reader)
+        reader, third = await asyncio.open_connection("127.0.0.1", port)
+        third.write(REQUEST)
+        with suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert server.limits.endings == {"connection refused, too many are open": 1}
+        await close(opened[0][1])
+        assert await asyncio.to_thread(poll, lambda: server.open_connections == 1, timeout_s=10)
+        reader, fourth = await asyncio.open_connection("127.0.0.1", port)
+        fourth.write(REQUEST)
+        assert (await read_answer(reader)).endswith(b"ok")
+        third.close()
+        await close(fourth)
+        await close(opened[1][1])
+
+
+def test_the_rest_of_the_process_keeps_descriptors():
+    assert find_connections_max(None, 20_000) == 20_000 - FILES_FOR_THE_REST
+    assert find_connections_max(500, 20_000) == 500
+    assert find_connections_max(50_000, 1_024) == 1_024 - FILES_FOR_THE_REST
