@@ -93,7 +93,7 @@ def base() -> Iterator[str]:
         desk._questions = QuestionDesk(
             DIALECTS, keyring, Players(), AnsweredVersions(), scene.stats, KEY.read_token
         )
-        server = GatewayServer(scene.settings, TABLE, desk)
+        server = GatewayServer(scene.settings, TABLE, desk, scene.stats)
         await server.start()
         servers.append(server)
         started.set()

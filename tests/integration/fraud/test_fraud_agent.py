@@ -6,6 +6,7 @@ import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 import psycopg
@@ -304,7 +305,7 @@ async def test_the_last_records_of_a_partition_are_read_beside_the_rules(log):
             own = values[:3] if until == 3 else values[3:]
             await append_bytes(log, [("fast", value) for value in own])
             wanted = values[max(0, until - LAST_RECORDS) : until]
-            await fraud_log.wait_until(lambda wanted=wanted: has_seen(wanted), "the last records")
+            await fraud_log.wait_until(partial(has_seen, wanted), "the last records")
     finally:
         await feed.stop()
 

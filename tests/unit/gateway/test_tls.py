@@ -99,7 +99,8 @@ def _usage(*, is_authority: bool) -> x509.KeyUsage:
 @asynccontextmanager
 async def listening(**settings: Any) -> AsyncIterator[GatewayServer]:
     made = GatewaySettings(BrokerAddress(""), port=0, **settings)
-    server = GatewayServer(made, TABLE, Scene().desk)
+    scene = Scene()
+    server = GatewayServer(made, TABLE, scene.desk, scene.stats)
     await server.start()
     try:
         yield server
