@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
 from typing import Final, NamedTuple
 
@@ -84,6 +85,16 @@ def _dialect_of(provider: str) -> Dialect:
     return DIALECTS[provider]
 
 
+@dataclass
+class _Sendings:
+    """What is known of all sendings of one bet."""
+
+    in_flight: int = 0
+    verdicts: set[AnswerVerdict] = field(default_factory=set)
+    is_taken_back: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class ScenarioCaller:
     """The providers of one scenario."""
 
@@ -116,6 +127,7 @@ class ScenarioCaller:
         self._rolled_back = {intent.reference for intent in intents if intent.verb is Verb.ROLLBACK}
         self._ended: dict[Identity, asyncio.Future[None]] = {}
         self._due_s: dict[Identity, float] = {}
+        self._sendings: dict[Identity, _Sendings] = {}
         self.books = ProviderBooks()
         self.counts: Counter[str] = Counter()
 
@@ -217,14 +229,28 @@ class ScenarioCaller:
     async def _settle_bet(
         self, model: ProviderModel[bytes], call: PlannedCall, bet: Intent
     ) -> None:
-        verdict = await model.ask(lambda _: call.request)
-        if verdict is AnswerVerdict.SUCCEEDED:
+        """Send a bet, and end it by all of its answers: a scenario may send it more than once."""
+        sendings = self._sendings.setdefault(bet.identity, _Sendings())
+        if sendings.is_taken_back:
+            self.counts["not sent, since its bet is taken back"] += 1
+            await sendings.ended.wait()
+            return
+        sendings.in_flight += 1
+        sendings.ended.clear()
+        sendings.verdicts.add(await model.ask(lambda _: call.request))
+        sendings.in_flight -= 1
+        if sendings.in_flight:
+            await sendings.ended.wait()
+            return
+        if AnswerVerdict.SUCCEEDED in sendings.verdicts:
             self._book(call.intents)
-        elif verdict is AnswerVerdict.OPEN and bet.identity not in self._rolled_back:
+        elif sendings.verdicts == {AnswerVerdict.OPEN} and bet.identity not in self._rolled_back:
+            sendings.is_taken_back = True
             self.counts["taken back after an error"] += 1
             rollback = self._rollbacks.write(bet)
             await model.take_back(lambda _: rollback)
             self.books.note_taken_back(bet.identity)
+        sendings.ended.set()
 
     def _references_of(self, call: PlannedCall) -> set[Identity]:
         """Return the earlier calls of this scenario that a call follows."""
