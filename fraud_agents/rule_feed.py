@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
 
 from aiokafka import AIOKafkaConsumer
@@ -24,7 +25,6 @@ Place: TypeAlias = tuple[str, int]
 
 POLL_MS: Final = 200
 LAST_RECORDS: Final = 32
-_LAST_FETCH_MS: Final = 500
 REACH_S: Final = 30.0
 """A marker's position is in the topic before the marker is written, so it is read at once."""
 
@@ -72,6 +72,15 @@ class ReleaseRules:
         return ()
 
 
+@dataclass
+class _LastRecords:
+    """The last records of a partition, while they are fetched."""
+
+    tp: TopicPartition
+    end: int
+    values: list[bytes] = field(default_factory=list)
+
+
 class RuleFeed(TopicFollower):
     """The changes of the rules, read in no group by every worker, and followed for ever."""
 
@@ -94,6 +103,7 @@ class RuleFeed(TopicFollower):
         self._consumer: AIOKafkaConsumer | None = None
         self._last: tuple[TopicPartition, int, Sequence[bytes]] | None = None
         """A partition, an end of it, and the values of the records before that end."""
+        self._coming: _LastRecords | None = None
         self._decode = codec.decoder(RuleChange)
 
     async def reach(self, position: int) -> None:
@@ -128,33 +138,56 @@ class RuleFeed(TopicFollower):
     async def last_values(self, place: Place) -> Sequence[bytes]:
         """Return the values of a partition's last records; to be called by `on_poll` only.
 
-        The broker is asked for records only where its end is another one than before.
+        The broker is asked for records only where its end is another one than before, and they come
+        with a later poll: until then the values of the end before are returned.
         """
         end = (await self.end_offsets([place]))[place]
         tp = TopicPartition(qualified_name(place[0], self._namespace), place[1])
-        if self._last is None or self._last[:2] != (tp, end):
-            self._last = tp, end, await self._fetch_last(tp, end) if end else ()
-        return self._last[2]
+        if self._coming is None and (self._last is None or self._last[:2] != (tp, end)):
+            if end:
+                self._ask_for_last(tp, end)
+            else:
+                self._last = tp, end, ()
+        if self._coming is not None:
+            await self._take_last(self._coming)
+        return self._last[2] if self._last is not None and self._last[0] == tp else ()
 
-    async def _fetch_last(self, tp: TopicPartition, end: int) -> Sequence[bytes]:
+    def _ask_for_last(self, tp: TopicPartition, end: int) -> None:
         consumer = self._consumer
         assert consumer is not None
         changes = TopicPartition(self._topic, 0)
+        if tp not in consumer.assignment():
+            consumer.assign([changes, tp])
+            consumer.seek(changes, self.book.position)
+        consumer.seek(tp, max(0, end - LAST_RECORDS))
+        consumer.resume(tp)
+        self._coming = _LastRecords(tp, end)
+
+    async def _take_last(self, coming: _LastRecords) -> None:
+        """Take what has come, without waiting.
+
+        The fetch under way may be one of the changes alone, which the broker answers after seconds;
+        the client sends no other before.
+        """
+        consumer = self._consumer
+        assert consumer is not None
         try:
-            if tp not in consumer.assignment():
-                consumer.assign([changes, tp])
-                consumer.seek(changes, self.book.position)
-            consumer.seek(tp, max(0, end - LAST_RECORDS))
-            consumer.resume(tp)
-            fetched = await consumer.getmany(tp, timeout_ms=_LAST_FETCH_MS)
-            consumer.pause(tp)
+            fetched = await consumer.getmany(coming.tp, timeout_ms=0)
+            coming.values += (record.value or b"" for record in fetched.get(coming.tp, ()))
+            if await consumer.position(coming.tp) < coming.end:
+                return
+            consumer.pause(coming.tp)
         except KafkaError as error:
-            raise Unavailable(f"the broker does not deliver the end of {tp}: {error!r}") from error
-        return [record.value or b"" for record in fetched.get(tp, ())]
+            self._coming = None
+            raise Unavailable(
+                f"the broker does not deliver the end of {coming.tp}: {error!r}"
+            ) from error
+        self._last = coming.tp, coming.end, coming.values[-LAST_RECORDS:]
+        self._coming = None
 
     def lose_consumer(self) -> None:
         """Note that the broker cannot be asked now."""
-        self._consumer = self._last = None
+        self._consumer = self._last = self._coming = None
 
     def take_as_empty(self) -> None:
         """Go on with the rules of the release where the topic does not exist."""
@@ -176,7 +209,7 @@ class RuleFeed(TopicFollower):
         self._consumer = consumer
         end = (await consumer.end_offsets([tp]))[tp]
         while not self.should_stop:
-            self._fold(await consumer.getmany(timeout_ms=POLL_MS))
+            self._fold(await consumer.getmany(tp, timeout_ms=POLL_MS))
             if await consumer.position(tp) < end:
                 continue
             self._is_read.set()

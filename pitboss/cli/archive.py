@@ -89,7 +89,14 @@ def _read_status(runtime: Runtime) -> list[ArchivedPartition]:
             behind = max(0, ends[topic].get(partition, (0, 0))[1] - end)
             columns = (topic, partition, files, records, begin, end, unfinished, behind)
             rows.append(ArchivedPartition(*columns))
-    return rows
+    archived = {(row.topic, row.partition) for row in rows}
+    rows += [
+        ArchivedPartition(topic, partition, 0, 0, begin, begin, 0, end - begin)
+        for topic, bounds in ends.items()
+        for partition, (begin, end) in bounds.items()
+        if end > begin and (topic, partition) not in archived
+    ]
+    return sorted(rows, key=lambda row: (row.topic, row.partition))
 
 
 @archive.command()

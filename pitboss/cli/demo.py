@@ -43,7 +43,7 @@ DEMO_RATE = _DemoRate(min=0)
 @click.command()
 @click.option(
     "--events",
-    default=20_000,
+    default=12_000,
     show_default=True,
     type=click.IntRange(2_000, EVENTS_MAX),
     help="Calls of providers.",

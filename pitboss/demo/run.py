@@ -46,7 +46,7 @@ from schemas.errors import Stalled
 from schemas.topics import TRANSACTIONS
 from streams.providers.registry import policies
 
-RATE_DEFAULT: Final = 1_000.0
+RATE_DEFAULT: Final = 400.0
 """Records a second: half of what the two cores of a small machine can do while they also carry the
 broker, the database and the providers."""
 
@@ -65,7 +65,7 @@ POISON: Final = 8
 class DemoSettings:
     """Settings of a demo.
 
-    `rate` is raw records a second in each phase; None feeds as fast as the broker accepts them.
+    `rate` is calls a second in each phase; None sends the next of 256 when one is over.
     """
 
     events: int
