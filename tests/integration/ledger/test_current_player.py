@@ -53,7 +53,7 @@ async def test_a_copy_is_read_once_it_has_what_was_committed_before(runtime):
     pool = PlayerPool(url, "pitboss.test", sessions=1, primary_url=url)
     assert await pool.read_player("p-1") == CurrentPlayer()  # not a copy: it has everything
     assert pool._position is not None
-    statement = "SELECT pg_lsn(%s) <= pg_current_wal_flush_lsn()"
+    statement = "SELECT %s::pg_lsn <= pg_current_wal_flush_lsn()"
     with psycopg.connect(url) as connection:
         assert connection.execute(statement, (pool._position,)).fetchone() == (True,)
     await pool.on_stop()
