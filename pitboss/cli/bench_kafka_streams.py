@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 from lab.bench.kafka_streams import (
     MAIN_CLASS,
@@ -21,7 +20,7 @@ from pitboss.cli.bench_environment import BenchRun
 from pitboss.cli.bench_pipeline import PEERS_FOLDER
 from pitboss.embedded.errors import PartMissing
 from pitboss.embedded.jars import KAFKA_VERSION, JarSet, class_path
-from pitboss.settings import Runtime
+from pitboss.settings import Runtime, worker_environment
 from schemas.events import WalletTransaction
 from schemas.registry import released_registry, subject_of
 from schemas.topics import TRANSACTIONS, raw_topic
@@ -62,7 +61,7 @@ def make_streams_peer(opened: BenchRun, runtime: Runtime) -> StreamsPeer:
         "state_dir": str(opened.folder / "kafka-streams"),
         "schema_id": released_registry().latest(subject_of(WalletTransaction)).id,
         "tolerance_ms": Hub88().time_tolerance_ms,
-        "client": {"bootstrap.servers": runtime.broker.servers},
+        "client": runtime.broker.librdkafka_options(),
     }
     command = ProcessCommand(
         (
@@ -73,7 +72,7 @@ def make_streams_peer(opened: BenchRun, runtime: Runtime) -> StreamsPeer:
             MAIN_CLASS,
             json.dumps(argument),
         ),
-        dict(os.environ),
+        worker_environment(runtime),
         opened.folder / "kafka-streams.log",
     )
     return StreamsPeer(MeasuredSubject(NAME, command, group, source, sink))

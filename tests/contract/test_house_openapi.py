@@ -157,6 +157,10 @@ def test_each_operation_is_taken_and_decided(base: str):
         "player_id": "p-1",
         "id": "i-1",
         "record": "wallet.transactions.v1-3@17#0123abcd",
+        "cash": "1.50",
+        "bonus": "0.00",
+        "held": "0.00",
+        "checkpoint": "0" * 64,
     }
     for message in MESSAGES:
         operation = str(message.__struct_config__.tag)

@@ -356,7 +356,7 @@ def test_an_end_that_was_not_read_is_not_overwritten(monkeypatch):
     try:
         with monkeypatch.context() as patched:
             patched.setattr(ledger_module, "collect_read_set", forgetful)
-            with pytest.raises(RowsMoved, match="1 closings changed, 0 were written"):
+            with pytest.raises(RowsMoved, match="0 of 1 rows were written"):
                 loop.run_until_complete(apply_all(server, REFUNDED_BEFORE[:3], MARKS[0], [1, 1, 1]))
     finally:
         loop.close()

@@ -419,10 +419,10 @@ def test_the_options_become_settings(run_command):
     run_command(result_of(), "--yes-use-these-servers", "--rate", "0")
     run_command(result_of(), "--rate", "max")
     assert run_command.settings_seen == [
-        DemoSettings(20_000, 42, 1_000.0),
+        DemoSettings(12_000, 42, 400.0),
         DemoSettings(2_000, 7, 1_500.0, keep=True),
-        DemoSettings(20_000, 42, None, use_given_servers=True),
-        DemoSettings(20_000, 42, None),
+        DemoSettings(12_000, 42, None, use_given_servers=True),
+        DemoSettings(12_000, 42, None),
     ]
 
 
