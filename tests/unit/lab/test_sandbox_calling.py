@@ -149,7 +149,7 @@ async def test_after_an_error_a_bet_is_taken_back_unless_that_is_planned(
     assert sum(desk.bodies(call.request) for call in bets[:1]) >= 1 + resends
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(3))
 async def test_no_bet_is_taken_back_of_which_a_win_is_sent(seed):
     """A bet that is sent twice has one end, whichever of its answers is an error."""
     rng = Random(seed)
@@ -157,7 +157,7 @@ async def test_no_bet_is_taken_back_of_which_a_win_is_sent(seed):
 
     class Slow(Desk):
         async def call(self, request: bytes) -> HttpAnswer:
-            for _ in range(rng.randrange(400)):
+            for _ in range(rng.randrange(100)):
                 await asyncio.sleep(0)
             return await super().call(request)
 
