@@ -70,7 +70,7 @@ class CallDesk:
     ) -> None:
         """Take what a call needs; nothing is started. `providers` are those that are served.
 
-        `versions` are told of every answer, for `questions` to agree with.
+        `versions` notes every answer, for `questions` to agree with.
         """
         self._settings = settings
         self._dialects = dialects

@@ -94,7 +94,7 @@ class FairTurns(Generic[WaiterT]):
         self._free = turns
         self._weights = dict(weights or {})
         self._lines: dict[str, deque[WaiterT]] = {}
-        """Lines with someone in them."""
+        """Lines that are not empty."""
         self._passes: dict[str, float] = {}
         """How much each provider has had, in turns by weight; those that wait, and the last few."""
         self._now = 0.0

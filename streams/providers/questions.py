@@ -2,7 +2,7 @@
 
 A dialect reads a question as it reads a call that moves money: its signature first, then its
 fields. What is asked is answered from the ledger's tables, in the provider's words. A player who
-may not bet is told so in the words that refuse a bet.
+may not bet is answered in the words that refuse a bet.
 """
 
 from __future__ import annotations

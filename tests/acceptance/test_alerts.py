@@ -49,7 +49,7 @@ def resolve_ends_again_and_again(scene: AlertScene) -> Iterator[None]:
 
 
 @contextmanager
-def somebody_appends_to_the_log(scene: AlertScene) -> Iterator[None]:
+def foreign_records_are_appended(scene: AlertScene) -> Iterator[None]:
     topic = scene.runtime.topic(TRANSACTIONS)
     scene.traffic.garbage.append(topic)
     time.sleep(0.5)  # a few records: one is enough
@@ -150,7 +150,7 @@ class Fault:
 SINGLE: Final = (
     Fault(fraud_is_down, {"PitbossWorkerDown": 'role="fraud"'}),
     Fault(resolve_ends_again_and_again, {"PitbossWorkerRestarts": 'role="resolve"'}),
-    Fault(somebody_appends_to_the_log, {"PitbossDeadLetters": ""}),
+    Fault(foreign_records_are_appended, {"PitbossDeadLetters": ""}),
     Fault(somebody_signs_with_a_key_of_their_own, {"PitbossSignatures": ""}),
     Fault(a_provider_sends_what_cannot_be_read, {"PitbossRejections": ""}),
     Fault(players_bet_without_money, {"PitbossRefusals": ""}),

@@ -231,7 +231,7 @@ def test_an_adapter_without_examples_does_not_conform(copy):
 
 
 def test_nothing_is_written_over(copy, tmp_path_factory):
-    """Run in this process and told where to write: the test above runs it from the checkout itself."""
+    """Run in this process, with the folder to write to: the test above runs it from the checkout itself."""
 
     def new(*arguments: str, root: Path = copy) -> Result:
         return CliRunner().invoke(cli, ["providers", "new", *arguments, "--root", str(root)])
