@@ -283,7 +283,7 @@ def check_call(scene: Scene) -> None:
     [decide] = [span for span in spans if span.parent_span_id == root.span_id]
     hops = [span for span in spans if span.parent_span_id == decide.span_id]
     assert len(spans) == 6
-    assert root.name.startswith("POST /playngo/")
+    assert root.name.startswith("POST /playngo")
     assert root.kind == root.SPAN_KIND_SERVER
     assert attribute(root, "pitboss.outcome") == "REFUSED_FUNDS"
     assert len({hop.name for hop in hops}) == len(hops) == 4, "every hop once"
