@@ -58,7 +58,7 @@ def foreign_records_are_appended(scene: AlertScene) -> Iterator[None]:
 
 
 @contextmanager
-def somebody_signs_with_a_key_of_their_own(scene: AlertScene) -> Iterator[None]:
+def calls_are_signed_with_another_key(scene: AlertScene) -> Iterator[None]:
     scene.traffic.is_forging = True
     yield
     scene.traffic.is_forging = False
@@ -87,7 +87,7 @@ def a_provider_stops(scene: AlertScene) -> Iterator[None]:
 
 
 @contextmanager
-def somebody_writes_to_the_tables(scene: AlertScene) -> Iterator[None]:
+def tables_are_written_by_hand(scene: AlertScene) -> Iterator[None]:
     def add(minor: int) -> None:
         with psycopg.connect(scene.runtime.database_url) as connection:
             done = connection.execute(
@@ -151,11 +151,11 @@ SINGLE: Final = (
     Fault(fraud_is_down, {"PitbossWorkerDown": 'role="fraud"'}),
     Fault(resolve_ends_again_and_again, {"PitbossWorkerRestarts": 'role="resolve"'}),
     Fault(foreign_records_are_appended, {"PitbossDeadLetters": ""}),
-    Fault(somebody_signs_with_a_key_of_their_own, {"PitbossSignatures": ""}),
+    Fault(calls_are_signed_with_another_key, {"PitbossSignatures": ""}),
     Fault(a_provider_sends_what_cannot_be_read, {"PitbossRejections": ""}),
     Fault(players_bet_without_money, {"PitbossRefusals": ""}),
     Fault(a_provider_stops, {"PitbossProviderSilent": 'provider="skylift"'}),
-    Fault(somebody_writes_to_the_tables, {"PitbossImbalance": ""}),
+    Fault(tables_are_written_by_hand, {"PitbossImbalance": ""}),
     Fault(the_disk_fills_up, {"PitbossDiskLow": ""}),
     Fault(a_worker_counts_by_player, {"PitbossSeriesDropped": ""}),
 )

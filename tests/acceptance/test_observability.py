@@ -230,7 +230,9 @@ def check_listed(text: str, rows: dict[str, Any]) -> None:
     for line in text.splitlines():
         if line.startswith("#"):
             continue
-        full, labels = re.fullmatch(r"(\w+)(?:\{(.*)\})? \S+", line).groups()  # type: ignore[union-attr]
+        matched = re.fullmatch(r"(\w+)(?:\{(.*)\})? \S+", line)
+        assert matched is not None, line
+        full, labels = matched.groups()
         name = full if full in rows else re.sub(r"_(bucket|count|sum)$", "", full)
         shown = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or ""))
         shown.pop("le", None)

@@ -88,7 +88,7 @@ def base() -> Iterator[str]:
         scene = Scene(player_rate=1e9, player_burst=1e9, port=0)
         keyring = {"house": {"hmac_hex": SECRET}}
         desk = scene.desk
-        desk._appender = DecidingAppender(scene)  # type: ignore[assignment]
+        desk._appender = DecidingAppender(scene)  # type: ignore[assignment]  # decides by itself: no broker
         desk._answers = Answers(DIALECTS, keyring)
         desk._questions = QuestionDesk(
             DIALECTS, keyring, Players(), AnsweredVersions(), scene.stats, KEY.read_token
@@ -175,8 +175,15 @@ def test_each_operation_is_taken_and_decided(base: str):
 
 
 def test_every_class_of_answer_was_seen(base: str):
-    """After the tests above: nothing of the document was tried in vain."""
+    """Nothing of the document was tried in vain, here or before in this process."""
     kinds = ("/v1 200", "/v1 400", "/v1/balance 200", "/v1/balance 400", "/v1/balance 404")
+    for play in (
+        test_any_message_gets_an_answer_of_the_document,
+        test_what_is_no_message_is_rejected,
+        test_any_question_gets_an_answer_of_the_document,
+    ):
+        if not all(COUNTS[kind] > 0 for kind in kinds):
+            play(base=base)  # another process may have had this test
     assert all(COUNTS[kind] > 0 for kind in kinds), COUNTS
     print(dict(COUNTS))
 

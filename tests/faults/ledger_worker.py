@@ -101,7 +101,7 @@ def write_all_by(few_events_max: int) -> None:
     def init(self: PostgresLedger, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **{**kwargs, "few_events_max": few_events_max})
 
-    PostgresLedger.__init__ = init  # type: ignore[method-assign]
+    PostgresLedger.__init__ = init  # type: ignore[method-assign]  # in this process alone
 
 
 def freeze_inserting(arm: Path) -> None:

@@ -175,7 +175,7 @@ async def test_no_bet_is_taken_back_of_which_a_win_is_sent(seed):
         taken_back.add(bet.identity)
         return write(bet)
 
-    caller._rollbacks.write = note  # type: ignore[method-assign]
+    caller._rollbacks.write = note  # type: ignore[method-assign]  # counted, then written as before
     for phase in (PHASE_DEPOSITS, PHASE_PLAY):
         await caller.play(phase, None, lambda _: None)
     sent = {request for _, request in desk.requests}
