@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import psycopg
 import pytest
 
@@ -110,7 +108,7 @@ def test_a_ledger_that_is_upgraded_lists_what_was_open_before(runtime, monkeypat
 
 
 async def test_the_list_reads_no_month_of_a_large_ledger(runtime):
-    """300,000 entries of which 3 are open: read by their keys, in a moment."""
+    """300,000 entries of which 3 are open: read by their keys."""
     migrate(runtime.database_url)
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
     await book(database, [LARGE, SMALL, LOST])
@@ -134,8 +132,6 @@ async def test_the_list_reads_no_month_of_a_large_ledger(runtime):
                 row[0] for row in connection.execute(f"EXPLAIN {statement}".encode()).fetchall()
             )
             assert "Seq Scan on entry" not in plan, plan
-    started = time.perf_counter()
     groups, entries = await open_work(runtime.database_url)
-    assert time.perf_counter() - started < 1.0
     assert (len(groups), len(entries)) == (2, 3)
     await database.close()
