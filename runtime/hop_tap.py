@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Final, Literal, TextIO, TypeAlias
 
 HopStep: TypeAlias = Literal[
-    "fetched", "normalised", "produced", "taken", "grouped", "decided", "committed", "published"
+    "fetched",
+    "normalised",
+    "produced",
+    "taken",
+    "grouped",
+    "decided",
+    "committed",
+    "packed",
+    "published",
 ]
 
 _TAPS: Final[list[TextIO]] = []

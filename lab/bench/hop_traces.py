@@ -11,10 +11,12 @@ because it knows a moment only where a record or a commit has a time:
 | book | `process` of the log's record | log to outcome | produce, fetch_log, decide, commit |
 | publish | `send` of the outcome | | publish |
 
-The records of the log and of the outcomes carry their sender's time: it packs them right after
-`normalise` and `commit`. Times of records are whole milliseconds, rounded down, so the taps' times
-at the same moments are rounded down, too. The ends are those that the taps noted; a hop of `--hops`
-also ends where the next process has the record already.
+The records of the log and of the outcomes carry their sender's time. It packs those of the log
+right after `normalise`, and an outcome in the hop `publish`: the publisher takes what was committed
+while it sent the batch before. So the `book` of `pitboss trace` also has the wait for that, up to
+the tap `packed`. Times of records are whole milliseconds, rounded down, so the taps' times at the
+same moments are rounded down, too. The ends are those that the taps noted; a hop of `--hops` also
+ends where the next process has the record already.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ class BetTimes(NamedTuple):
     appended_ns: int
     normalised_ns: int
     committed_ns: int
+    packed_ns: int
     published_ns: int
 
 
@@ -72,7 +75,8 @@ def tap_steps_ms(bet: BetTimes) -> list[float]:
 
 def tap_shown_ms(bet: BetTimes) -> list[float]:
     """Return the time of each of `SHOWN_STEPS` by the taps."""
-    return [float(end // _MS - start // _MS) for start, end in pairwise(bet[1:5])]
+    ends = (*bet[1:4], bet.packed_ns)
+    return [float(end // _MS - start // _MS) for start, end in pairwise(ends)]
 
 
 def read_spans(bodies: Iterable[bytes]) -> dict[str, list[ExportedSpan]]:

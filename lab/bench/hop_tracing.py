@@ -280,5 +280,6 @@ def _bet_times(plan: HopBenchPlan, bet: PlacedBet, notes: TapNotes) -> BetTimes:
         bet.raw.appended_ms * 1_000_000,
         notes.of("normalised", plan.side.raw, bet.raw),
         notes.of("committed", plan.log, bet.log),
+        notes.of("packed", plan.log, bet.log),
         notes.of("published", plan.log, bet.log),
     )

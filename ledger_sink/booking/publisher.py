@@ -24,7 +24,7 @@ from ledger_sink.rules.journal import Wallet
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import CONSUMER, AppliedGroup, Slice
 from ledger_sink.store.statements import statements
-from runtime.hop_tap import note_step
+from runtime.hop_tap import HopStep, note_step
 from runtime.kafka.records import readable_headers
 from runtime.telemetry.samples import MetricSample, count_samples
 from runtime.telemetry.traces import TRACEPARENT, find_traceparent
@@ -252,6 +252,7 @@ class Publisher:
             sends.append(self._send(self._alerts_topic, batch.alerts))
         if batch.signals and self._signals_topic is not None:
             sends.append(self._send(self._signals_topic, batch.signals))
+        self._note_hop("packed", groups)
         await asyncio.gather(*sends)
         for applied, decisions in batch.decided:
             for observe in self.on_published:
@@ -259,11 +260,13 @@ class Publisher:
         for partition in batch.partitions:
             cursor = self._published.get(partition, 0)
             self._published[partition] = max(cursor, batch.reached[partition])
-        for slice_ in (
-            one for group in groups for one in (*group.already_committed, *group.newly_committed)
-        ):
-            span = (slice_.from_offset, slice_.next_offset)
-            note_step("published", self._log_topic, slice_.partition, *span)
+        self._note_hop("published", groups)
+
+    def _note_hop(self, step: HopStep, groups: Sequence[AppliedGroup]) -> None:
+        for group in groups:
+            for slice_ in (*group.already_committed, *group.newly_committed):
+                span = (slice_.from_offset, slice_.next_offset)
+                note_step(step, self._log_topic, slice_.partition, *span)
 
     async def _collect(self, applied: AppliedGroup, batch: _MessageBatch) -> None:
         """Add the messages of a group, to be sent behind those in the batch. Raises Unavailable."""
