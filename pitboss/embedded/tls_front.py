@@ -121,27 +121,32 @@ def _pass_on(tls: ssl.SSLSocket, behind: socket.socket) -> None:
     with selectors.DefaultSelector() as selector:
         for one in (tls, behind):
             selector.register(one, selectors.EVENT_READ)
+        ready: set[object] = {tls, behind}
         while True:
             for direction in directions:
-                direction.read()
+                if direction.source in ready:
+                    direction.read()
                 direction.write()
             if any(one.is_at_end and not one.pending for one in directions):
                 return
-            _wait(selector, directions, tls)
+            ready = _wait(selector, directions, tls)
 
 
 def _wait(
     selector: selectors.BaseSelector, directions: tuple[_Direction, ...], tls: ssl.SSLSocket
-) -> None:
+) -> set[object]:
+    """Return the sockets that have something to read, or room for what is pending."""
     if tls.pending() and len(directions[0].pending) < PENDING_BYTES_MAX:
-        return
+        return {tls}
     for direction, other in zip(directions, reversed(directions), strict=True):
         reads = len(direction.pending) < PENDING_BYTES_MAX and not direction.is_at_end
         events = selectors.EVENT_READ if reads else 0
         events |= selectors.EVENT_WRITE if other.pending else 0
         # A side that is not to be read or written is watched for nothing but its end.
-        selector.modify(direction.source, events or selectors.EVENT_READ)
-    selector.select()
+        events = events or selectors.EVENT_READ
+        if selector.get_key(direction.source).events != events:
+            selector.modify(direction.source, events)
+    return {key.fileobj for key, _ in selector.select()}
 
 
 if __name__ == "__main__":
