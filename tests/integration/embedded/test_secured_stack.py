@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import ssl
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL
@@ -107,6 +109,18 @@ async def test_another_authority_is_refused(runtime, secured, stranger):
     url = runtime.database_url.replace(own, stranger.file)
     with pytest.raises(UnknownAuthority, match="PITBOSS_DATABASE_CA"):
         create_database(replace(runtime, database_url=url))
+
+
+def test_the_broker_chooses_the_cipher_that_costs_it_less(runtime):
+    context = ssl.create_default_context(cafile=runtime.broker.ca_file)
+    host, port = runtime.broker.servers.split(":")
+    with (
+        socket.create_connection((host, int(port))) as plain,
+        context.wrap_socket(plain, server_hostname=host) as connection,
+    ):
+        chosen = connection.cipher()
+    assert chosen is not None
+    assert chosen[0] == "TLS_AES_128_GCM_SHA256"
 
 
 def test_the_controller_takes_the_broker_alone(runtime, secured):
