@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import ExitStack
 from typing import Any, Final
 
+import uvloop
+
 from runtime.kafka.app import PitbossApp
 from runtime.kafka.memory_tuning import (
     IDLE_CHECK_S,
@@ -54,8 +56,9 @@ def run_worker(
     for handler in logging.getLogger().handlers:
         handler.addFilter(LogThrottle())
     tune_memory()
-    with ExitStack() as until_ended:
-        return asyncio.run(_run(create, until_ended, rss_max_bytes))
+    # libuv's loop, and TLS not in Python: a tenth less CPU a bet, and more with TLS (ADR 39).
+    with ExitStack() as until_ended, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(create, until_ended, rss_max_bytes))
 
 
 async def _run(create: Callable[[], Any], until_ended: ExitStack, rss_max_bytes: int) -> int:
