@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,17 +16,26 @@ import pytest
 from psycopg import sql
 
 from pitboss.embedded.free_space import free_bytes
+from pitboss.embedded.processes import poll
 from pitboss.settings import Runtime
 from schemas.topics import TRANSACTIONS, raw_topic
-from tests.support.alert_rules import load_rules, rules_of
+from tests.support.alert_rules import (
+    ONLY_IN_A_FAULT,
+    load_rules,
+    rules_of,
+    speed_up,
+    without_default,
+)
 from tests.support.alert_scene import (
     DEADLINE_S,
+    FACTOR,
     IDLE,
     RAW_ONLY,
     AlertScene,
     alert_scene,
 )
 from tests.support.leaky_worker import leaky_worker
+from tests.unit.telemetry.test_observability import load_dashboards
 
 MB: Final = 1024 * 1024
 SPARE_MB: Final = 2_048
@@ -51,8 +61,9 @@ def resolve_ends_again_and_again(scene: AlertScene) -> Iterator[None]:
 @contextmanager
 def foreign_records_are_appended(scene: AlertScene) -> Iterator[None]:
     topic = scene.runtime.topic(TRANSACTIONS)
+    before = scene.traffic.appended[topic]
     scene.traffic.garbage.append(topic)
-    time.sleep(0.5)  # a few records: one is enough
+    assert poll(lambda: scene.traffic.appended[topic] > before, DEADLINE_S)
     scene.traffic.garbage.remove(topic)
     yield
 
@@ -186,6 +197,7 @@ def test_every_alert_fires_on_its_fault_and_clears_when_it_is_mended(
 ):
     required_mb = free_bytes(tmp_path) // MB - SPARE_MB
     assert required_mb > SPARE_MB, "the disk is too full to fill it"
+    panels = panel_queries()
     with alert_scene(runtime, tmp_path, PITBOSS_DISK_FREE_MIN_MB=str(required_mb)) as scene:
         stay_quiet(scene)
         single = {alert: labels for fault in SINGLE for alert, labels in fault.during.items()}
@@ -196,6 +208,7 @@ def test_every_alert_fires_on_its_fault_and_clears_when_it_is_mended(
         wait_for_all(scene, single, fires=False)
         with DATABASE.make(scene):
             wait_for_all(scene, DATABASE.during, fires=True)
+            have_data(scene, panels)
         wait_for_all(scene, DATABASE.after, fires=True)
         wait_for_all(scene, DATABASE.alerts, fires=False)
 
@@ -215,7 +228,37 @@ def stay_quiet(scene: AlertScene) -> None:
     assert scene.traffic.answered > answered
 
 
+def panel_queries() -> dict[str, str]:
+    """Return the panels on series that only a fault makes, with what is more than 0 while it is there."""
+    return {
+        title: f"{without_default(query)} > 0"
+        for title, query in load_dashboards().queries()
+        if title in ONLY_IN_A_FAULT
+    }
+
+
+def alert_queries() -> dict[str, str]:
+    """Return the alerts on such series, with their rules as the scene has them."""
+    return {
+        rule["alert"]: without_default(rule["expr"])
+        for rule in rules_of(speed_up(load_rules(), FACTOR))
+        if rule["alert"] in ONLY_IN_A_FAULT
+    }
+
+
+def has_data(scene: AlertScene, text: str) -> bool:
+    return bool(scene.prometheus.query(text))
+
+
+def have_data(scene: AlertScene, queries: Mapping[str, str]) -> None:
+    for name, text in queries.items():
+        assert poll(partial(has_data, scene, text), DEADLINE_S), f"no data: {name}: {text}"
+
+
 def wait_for_all(scene: AlertScene, alerts: Mapping[str, str], *, fires: bool) -> None:
+    queries = alert_queries()
     for alert, labels in alerts.items():
         scene.wait_for(alert, labels, fires=fires)
+        if fires and alert in queries:
+            have_data(scene, {alert: queries[alert]})
         print(f"{time.strftime('%X')} {alert} {'fires' if fires else 'has cleared'}", flush=True)

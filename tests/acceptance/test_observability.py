@@ -35,7 +35,13 @@ from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.telemetry.catalogue import BY_NAME, METRICS, metrics_of
 from streams.providers.registry import DIALECTS
 from tests.acceptance.gateway.conftest import Client, Door
-from tests.support.alert_rules import load_rules, rules_of
+from tests.support.alert_rules import (
+    ONLY_IN_A_FAULT,
+    compared_side,
+    load_rules,
+    rules_of,
+    without_default,
+)
 from tests.support.prometheus import run_prometheus
 from tests.support.sandbox_keys import shared_keys
 from tests.support.whole_run import make_traffic
@@ -50,8 +56,6 @@ EVENTS = 1_500
 
 NOT_IN_A_HEALTHY_RUN = {"pitboss.normalise.fallbacks", "pitboss.telemetry.dropped.series"}
 """What only a fault makes."""
-ONLY_IN_A_FAULT = {"PitbossDeadLetters"}
-"""Alerts on series that a healthy run does not have; test_alerts.py shows that they have data."""
 OF_SOME_ROLES = {"pitboss.dead_letters", "pitboss.drift.checked"}
 """What a role shows once it has had a record that makes it."""
 
@@ -322,7 +326,11 @@ def check_prometheus(scene: Scene) -> None:
         # Rates need counters that rise between two scrapes.
         asyncio.run(feed(scene.runtime, seed=4))
         call_gateway(scene.gateway_port)
-        empty = {f"{title}: {text}": text for title, text in load_dashboards().queries()} | {
+        empty = {
+            f"{title}: {text}": without_default(text)
+            for title, text in load_dashboards().queries()
+            if title not in ONLY_IN_A_FAULT
+        } | {
             rule["alert"]: compared_side(rule["expr"])
             for rule in rules_of(load_rules())
             if rule["alert"] not in ONLY_IN_A_FAULT
@@ -337,9 +345,3 @@ def check_prometheus(scene: Scene) -> None:
         assert poll(have_data, DEADLINE_S), f"no data: {sorted(empty)}"
         quiet = 'ALERTS{alertstate="firing",alertname=~"Pitboss(Imbalance|WorkerDown|DeadLetters)"}'
         assert prometheus.query(quiet) == []
-
-
-def compared_side(expression: str) -> str:
-    """Return what an alert compares with its limit: of two that are compared, the one of now."""
-    now = re.sub(r"\s+", " ", expression).rpartition(" unless ")[2]
-    return re.split(r" (?:>|<|==) ", now)[0]

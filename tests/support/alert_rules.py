@@ -18,6 +18,10 @@ FILE: Final = Path(__file__).parents[2] / "infra" / "observability" / "alerts.ym
 SCRAPE_S: Final = 10
 """Interval of scrapes and evaluations in infra/observability/prometheus.yml."""
 
+ONLY_IN_A_FAULT: Final = {"Batches tried again", "PitbossDeadLetters", "PitbossSeriesDropped"}
+"""Panels and alerts on series that a healthy run does not have: tests/acceptance/test_alerts.py queries them meanwhile."""
+_DEFAULT: Final = " or vector(0)"
+
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 _DURATION: Final = re.compile(r"(?P<before>\[|\boffset )(?P<count>\d+)(?P<unit>ms|[smh])\b")
 _WHOLE: Final = re.compile(r"(\d+)(ms|[smh])")
@@ -31,6 +35,17 @@ def load_rules() -> dict[str, Any]:
 def rules_of(file: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the rules of a file, all groups together."""
     return [rule for group in file["groups"] for rule in group["rules"]]
+
+
+def without_default(query: str) -> str:
+    """Return a query that finds nothing where its series are missing, in place of 0."""
+    return query.replace(_DEFAULT, "")
+
+
+def compared_side(expression: str) -> str:
+    """Return what an alert compares with its limit: of two that are compared, the one of now."""
+    now = re.sub(r"\s+", " ", expression).rpartition(" unless ")[2]
+    return re.split(r" (?:>|<|==) ", without_default(now))[0]
 
 
 def speed_up(file: dict[str, Any], factor: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class Traffic:
     """Whether players without money bet, five for each other bet."""
     garbage: list[str] = field(default_factory=list)
     """Topics to which records that nothing can read are appended."""
+    appended: Counter[str] = field(default_factory=Counter)
+    """How many of those each topic has, as the broker has acknowledged them."""
     stopping: threading.Event = field(default_factory=threading.Event)
     answered: int = 0
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1_000_000))
@@ -100,6 +103,7 @@ class Traffic:
                 for topic in list(self.garbage):
                     record: OutRecord = (b"k", b"<nothing", (("content-type", b"text/xml"),), None)
                     await producer.send_keyed(topic, [record] * 5)
+                    self.appended[topic] += 5
                 await asyncio.sleep(STEP_S)
             await asyncio.gather(*self._calls, return_exceptions=True)
 

@@ -7,12 +7,16 @@ import re
 import pytest
 
 from tests.support.alert_rules import (
+    ONLY_IN_A_FAULT,
     SCRAPE_S,
+    compared_side,
     divide_duration,
     load_rules,
     rules_of,
     speed_up,
+    without_default,
 )
+from tests.unit.telemetry.test_observability import load_dashboards
 
 DURATION = re.compile(r"(?<=\[)\d+(?:ms|[smh])(?=\])|(?<=offset )\d+(?:ms|[smh])")
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
@@ -67,3 +71,25 @@ def test_a_duration_that_does_not_divide_is_refused():
     assert divide_duration("1m", 10) == "6000ms"
     with pytest.raises(ValueError, match="whole number of milliseconds"):
         divide_duration("1s", 7)
+
+
+def test_every_query_that_is_never_empty_is_asked_in_a_fault_without_its_default():
+    rules = {rule["alert"]: rule["expr"] for rule in rules_of(load_rules())}
+    panels = dict(load_dashboards().queries())
+    never_empty = {name for name, text in {**rules, **panels}.items() if "vector(" in text}
+    assert never_empty < ONLY_IN_A_FAULT <= rules.keys() | panels.keys()
+    for name in ONLY_IN_A_FAULT:
+        assert "vector(" not in without_default(rules.get(name) or panels[name])
+
+
+@pytest.mark.parametrize(
+    ("expression", "side"),
+    [
+        ("max(a) > 0", "max(a)"),
+        ("sum(a or vector(0)) > 0", "sum(a)"),
+        ("sum(a[1h]) > 60\n  unless sum(a[10m]) > 0", "sum(a[10m])"),
+        ("max(increase(a[5m])) == 0", "max(increase(a[5m]))"),
+    ],
+)
+def test_the_compared_side_is_empty_where_its_series_is_missing(expression, side):
+    assert compared_side(expression) == side
