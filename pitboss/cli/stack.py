@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +36,9 @@ EMPTY_STATE: Final = dict.fromkeys(
     ("roles", "oldest_unanswered_s", "open", "unsealed_s", "never_sealed", "retiring", "notes")
 )
 """Keys of `pitboss status --json` whose values are not known while a server does not answer."""
+
+UNHELD_AFTER_S: Final = 30.0
+"""Age from which records count that no worker reads: a rebalance lasts less."""
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
@@ -87,8 +90,10 @@ def status(context: click.Context, as_json: bool) -> None:
     answer, 1 if a worker is degraded (it ends again and again for one reason), if a partition is
     stuck at a record, if a raw topic holds records and is read by nothing, if events without a
     player have waited for long for a partition to be normalised or booked, if a partition waits for
-    something else than the end of a pause, or if the disk of the embedded servers has less space
-    than PITBOSS_DISK_FREE_MIN_MB.
+    something else than the end of a pause, if a role that is not paused has no worker for records
+    that have waited for half a minute, if the day has come on which a version of a provider with
+    records retires, if the ledger has entries and nothing is sealed, or if the disk of the embedded
+    servers has less space than PITBOSS_DISK_FREE_MIN_MB.
 
     With --json there is more of each role: the lag of each partition in records and in seconds, why
     it waits, and how often workers were started again in the last day, by how they had ended; of
@@ -108,9 +113,9 @@ def status(context: click.Context, as_json: bool) -> None:
     workers = list_running(settings.home, settings.namespace)
     degraded = list_degraded(settings.home, settings.namespace, workers)
     state = _installation(settings) if is_ready else None
-    waits = [] if state is None else list_waits(state.roles or ())
+    found = [] if state is None else list_state_troubles(state, pauses)
     unsigned = sorted({name for running in workers for name in running.unsigned})
-    troubles = [*degraded, *stuck, *unread, *waits, *(one.sentence for one in barriers)]
+    troubles = [*degraded, *stuck, *unread, *found, *(one.sentence for one in barriers)]
     troubles += [_full(space)] if space is not None and not space.is_enough else []
     if as_json:
         row = {
@@ -263,6 +268,47 @@ def list_waits(roles: Sequence[RoleState]) -> list[str]:
         for reason in role.waits_for
         if not reason.startswith(("paused", "PARTITION_STUCK"))
     ]
+
+
+def list_unheld(roles: Sequence[RoleState], paused: Collection[str]) -> list[str]:
+    """Return a sentence for each role whose records pile up without a worker, but for paused ones.
+
+    Partitions are without a worker in every rebalance, so records count from an age on.
+    """
+    sentences = []
+    for role in roles:
+        late = [
+            one
+            for one in role.partitions
+            if one.lag_records and not one.is_held and (one.lag_s or 0) >= UNHELD_AFTER_S
+        ]
+        if late and role.role not in paused:
+            count = sum(one.lag_records for one in late)
+            oldest_s = max(one.lag_s or 0 for one in late)
+            places = "1 partition" if len(late) == 1 else f"{len(late)} partitions"
+            sentences.append(
+                f"no worker of {role.role} reads {places}: {count:,} records wait there, the oldest"
+                f" for {oldest_s:.0f} s; see docs/howto/runbooks.md#a-worker-does-not-answer"
+            )
+    return sentences
+
+
+def list_state_troubles(state: InstallationState, pauses: Sequence[Pause]) -> list[str]:
+    """Return a sentence for everything in the state of roles and ledger that needs a person."""
+    roles = state.roles or ()
+    found = list_waits(roles) + list_unheld(roles, {pause.component for pause in pauses})
+    found += [
+        f"{one['provider']} {one['version']} has retired ({one['retires_on']}) and is still"
+        f" {one['state']} in the registry: see docs/tutorial/first-adapter.md"
+        for one in state.retiring
+        if one["days"] <= 0 and one["state"] != "retired" and one["provider"] in state.providers
+    ]
+    if state.never_sealed and not state.sealed:
+        found.append(
+            "nothing is sealed though the ledger has entries: start `pitboss ledger seal`, see"
+            " docs/howto/runbooks.md#the-seals-prove-nothing-or-went-back"
+        )
+    return found
 
 
 def _stuck(settings: StackSettings) -> list[StuckPartition]:

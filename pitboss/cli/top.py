@@ -17,6 +17,7 @@ from pitboss.cli import screen
 from pitboss.cli.option_types import FiniteFloat
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.installation import InstallationState, RoleState, read_installation
+from pitboss.ops.role_topics import GROUPS
 from pitboss.ops.worker_pages import WorkerPage, read_pages
 from pitboss.settings import StackSettings, read_settings
 from pitboss.workers.role_locks import list_running
@@ -44,7 +45,7 @@ class TopFrame:
         return {
             role.role: max(0, role.position - earlier[role.role]) / seconds
             for role in self.state.roles or ()
-            if role.role in earlier
+            if role.partitions and role.role in earlier
         }
 
 
@@ -139,11 +140,12 @@ def _cells(role: RoleState, pages: Sequence[WorkerPage], rate: float | None) -> 
     ready, *used = _page_cells(role.role, pages)
     lag_s = role.lag_s
     late = lag_s is not None and lag_s >= LAG_WARNING_S
+    has_group = role.role in GROUPS
     return [
         Text(role.role, "bold"),
         ready,
-        f"{role.lag_records:,}",
-        Text("0" if lag_s is None else f"{lag_s:.1f}", "red" if late else ""),
+        f"{role.lag_records:,}" if has_group else "",
+        Text(_format_age(lag_s) if has_group else "", "red" if late else ""),
         "" if rate is None else f"{rate:,.0f}",
         *used,
         ", ".join(f"{count} {code}" for code, count in role.restarts.items()),
@@ -161,6 +163,10 @@ def _page_cells(role: str, pages: Sequence[WorkerPage]) -> tuple[Text, str, str]
         f"{cpu_s:,.1f}" if own else "",
         f"{memory / 1024 / 1024:,.0f}" if own else "",
     )
+
+
+def _format_age(age_s: float | None) -> str:
+    return "0" if age_s is None else f"{age_s:.1f}"
 
 
 def _shorten(text: str) -> str:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,12 +23,14 @@ from pitboss.ops.consumer_lag import PartitionLag, measure_lag
 from pitboss.ops.role_topics import GROUPS, find_sources
 from pitboss.ops.stuck_partitions import find_waiting
 from pitboss.settings import Runtime
+from pitboss.workers import ALL_ROLES
 from pitboss.workers.restarts import count_restarts
 from runtime.postgres.roles import Role
 from schemas.errors import PitbossError
-from schemas.topics import TRANSACTIONS
+from schemas.topics import TRANSACTIONS, provider_of
 from streams.providers.registry import DIALECTS
 from streams.providers.retirement import find_retiring
+from streams.providers.versions import VersionRow
 
 ANSWERING: Final = ("normalise", "ledger", "resolve")
 """Roles that an attempt passes before it is answered."""
@@ -104,10 +106,18 @@ class InstallationState:
     """Age of the oldest entry behind the last seal; None if there is none."""
     never_sealed: int | None = None
     """Partitions with entries and without a seal."""
-    retiring: Sequence[dict[str, str]] = ()
+    sealed: int | None = None
+    """Partitions with a seal."""
+    retiring: Sequence[dict[str, Any]] = ()
     """Versions of providers' dialects that retire within 30 days, or have retired."""
     notes: list[str] = field(default_factory=list)
     """What could not be read, and why."""
+
+    @property
+    def providers(self) -> set[str]:
+        """Providers that have sent something here."""
+        read = (one.partitions for one in self.roles or () if one.role == "normalise")
+        return {provider_of(one.topic) for partitions in read for one in partitions}
 
     @property
     def oldest_unanswered_s(self) -> float | None:
@@ -150,10 +160,7 @@ def read_installation(
 async def _read(runtime: Runtime, home: Path, *, has_ledger: bool) -> InstallationState:
     notes: list[str] = []
     roles = await _unless_away(read_roles(runtime, home, notes), "lag", notes)
-    retiring = [
-        {"provider": row.provider, "version": row.version, "retires_on": str(row.retires_on)}
-        for row in find_retiring(DIALECTS.rows, datetime.now(UTC).date())
-    ]
+    retiring = list_retiring(DIALECTS.rows, datetime.now(UTC).date())
     if not has_ledger:
         return InstallationState(roles, retiring=retiring, notes=notes)
     database = LedgerDatabase(runtime.database_url, "pitboss.status", role=Role.AUDITOR)
@@ -163,15 +170,30 @@ async def _read(runtime: Runtime, home: Path, *, has_ledger: bool) -> Installati
         unsealed = await _unless_away(_read_unsealed(database, runtime), "seals", notes)
     finally:
         await database.close()
-    never, oldest_ms = unsealed or (None, None)
+    never, sealed, oldest_ms = unsealed or (None, None, None)
     return InstallationState(
         roles,
         None if found is None else found.groups,
         None if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000),
         never,
+        sealed,
         retiring,
         notes,
     )
+
+
+def list_retiring(rows: Iterable[VersionRow], today: date) -> list[dict[str, Any]]:
+    """Return the versions that retire within 30 days, or have retired, the most urgent first."""
+    return [
+        {
+            "provider": row.provider,
+            "version": row.version,
+            "retires_on": str(row.retires_on),
+            "days": row.days_to_retirement(today),
+            "state": row.state.value,
+        }
+        for row in find_retiring(rows, today)
+    ]
 
 
 async def _unless_away(read: Awaitable[T], what: str, notes: list[str]) -> T | None:
@@ -182,20 +204,19 @@ async def _unless_away(read: Awaitable[T], what: str, notes: list[str]) -> T | N
         return None
 
 
-async def _read_unsealed(
-    database: LedgerDatabase, runtime: Runtime
-) -> tuple[int | None, int | None]:
+async def _read_unsealed(database: LedgerDatabase, runtime: Runtime) -> tuple[int, int, int | None]:
+    """Return the partitions never sealed, those with a seal, and when the oldest unsealed was."""
     columns = {
         "consumer": CONSUMER,
         "topic": runtime.topic(TRANSACTIONS),
         "stretch": _UNSEALED_STRETCH,
     }
-    [(never, oldest_ms)] = await database.query(_SQL["unsealed"], columns)
-    return never, oldest_ms
+    [(never, sealed, oldest_ms)] = await database.query(_SQL["unsealed"], columns)
+    return never, sealed, oldest_ms
 
 
 async def read_roles(runtime: Runtime, home: Path, notes: list[str]) -> list[RoleState]:
-    """Return every role that reads topics, with its partitions. Raises Unavailable."""
+    """Return every role with the partitions that its group reads, if any. Raises Unavailable."""
     sources = await asyncio.to_thread(find_sources, runtime, notes.append)
     broker, namespace = runtime.broker, runtime.namespace
     lags = await measure_lag(broker, namespace, sources=sources)
@@ -203,12 +224,13 @@ async def read_roles(runtime: Runtime, home: Path, notes: list[str]) -> list[Rol
     restarts = count_restarts(home, namespace)
     now_ms = time.time_ns() // 1_000_000
     states = []
-    for role, name in GROUPS.items():
-        group = runtime.group(name)
-        of_role = [one for one in lags if one.group == group]
+    for role in ALL_ROLES:
+        # The gateway and the archive read without a group, so what they do shows in their restarts.
+        group = runtime.group(GROUPS[role]) if role in GROUPS else None
         partitions = [
-            _partition(one, waiting.get((group, one.topic, one.partition)), now_ms)
-            for one in of_role
+            _partition(one, waiting.get((one.group, one.topic, one.partition)), now_ms)
+            for one in lags
+            if one.group == group
         ]
         states.append(RoleState(role, partitions, restarts.get(role, {})))
     return states

@@ -13,9 +13,9 @@ SELECT DISTINCT ON (part) part, number, form, from_offset, next_offset, digests,
 SELECT part, number, form, from_offset, next_offset, digests, hash FROM seal WHERE part = %(part)s ORDER BY number
 
 -- name: unsealed
--- The partitions without a seal that have entries to seal, and the time of the oldest entry behind the last seal of the
--- others. A seal ends where the log was read to, so the next entry is near; only a stretch behind it is looked at.
-SELECT count(*) FILTER (WHERE s.next_offset IS NULL AND p.next_offset > 0), min(e.decided_at_ms)
+-- The partitions without a seal that have entries to seal, those with one, and the time of the oldest entry behind the
+-- last seal of these. A seal ends where the log was read to, so the next entry is near; only a stretch behind it is looked at.
+SELECT count(*) FILTER (WHERE s.next_offset IS NULL AND p.next_offset > 0), count(s.next_offset), min(e.decided_at_ms)
   FROM stream_position p
   LEFT JOIN (SELECT part, max(next_offset) AS next_offset FROM seal GROUP BY part) s USING (part)
   LEFT JOIN LATERAL (

@@ -52,7 +52,9 @@ class Scene:
 
     def type(self, *arguments: str) -> str:
         done = CliRunner().invoke(cli, arguments, env=self._environment, catch_exceptions=False)
-        assert done.exit_code == 0, done.output
+        # Nothing is sealed here, and the other roles have no worker.
+        is_expected = done.exit_code in ((0, 1) if arguments[0] == "status" else (0,))
+        assert is_expected, done.output
         return done.stdout
 
     def trace(self) -> list[dict[str, Any]]:
@@ -150,9 +152,9 @@ def test_a_paused_ledger_books_nothing_until_it_is_resumed_also_after_a_kill(sce
     ]
     [ledger] = [row for row in status["roles"] if row["role"] == "ledger"]
     assert ledger["lag_records"] == RECORDS
-    waits = {row["waits_for"] for row in ledger["partitions"] if row["lag_records"]}
-    assert [why for why in waits if why] == [why for why in waits if why and "ana: audit" in why]
+    waits = [row["waits_for"] for row in ledger["partitions"] if row["lag_records"]]
     assert waits
+    assert all(why is not None and why.endswith("by ana: audit") for why in waits), waits
     assert status["oldest_unanswered_s"] > 0
     assert (status["open"], status["unsealed_s"], status["never_sealed"]) == ([], None, 0)
     assert status["notes"] == []

@@ -95,6 +95,15 @@ def test_a_role_without_partitions_has_a_row_and_long_reasons_are_cut():
     assert "…" in ledger
 
 
+def test_a_role_without_a_group_shows_its_restarts_and_no_lag():
+    gateway = RoleState("gateway", [], {"SIGKILL": 3})
+    shown = frame(12.0, gateway)
+    assert shown.rates_since(frame(10.0, gateway)) == {}
+    [line] = [line for line in printed(build_table(shown, {})).splitlines() if "gateway" in line]
+    cells = [cell.strip() for cell in line.split("│")[1:-1]]
+    assert cells == ["gateway", "?", "", "", "", "", "", "3 SIGKILL", ""]
+
+
 def test_what_is_behind_is_one_line_of_status():
     roles = [role("ledger", lag=1_458, age_s=51.32), role("fraud"), role("drift", lag=2)]
     assert format_lag(roles) == "ledger 1,458 records (51.3 s), drift 2 records"
