@@ -107,7 +107,7 @@ class OwnedShard:
     alert_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Of the whole worker, by rule and severity."""
     observe_alert: Callable[[FraudAlert, RawRecord], None] | None = None
-    """Takes each alert with the record that raised it; None where telemetry is off."""
+    """Takes each alert with the record that raised or ended it; None where telemetry is off."""
     is_consistent: bool = True
     """False while the detectors are between two records: their state must not be kept."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -143,7 +143,7 @@ class OwnedShard:
             while switches and switches[0].from_offset <= offset:
                 rules = rule_set_at(switches.popleft().position)
                 for alert in detectors.switch_rules(topic, rules):
-                    self._publish(alert, encode(alert))
+                    self._publish(alert, encode(alert), record)
             try:
                 event = decode(record.value or b"")
             except Rejected as error:
@@ -166,9 +166,9 @@ class OwnedShard:
         """The newest event time of the topics."""
         return max((self.detectors.newest_ms(topic) for topic in self.inputs), default=0)
 
-    def _publish(self, alert: FraudAlert, value: bytes, raised_by: RawRecord | None = None) -> None:
-        if self.observe_alert is not None and raised_by is not None:
-            self.observe_alert(alert, raised_by)
+    def _publish(self, alert: FraudAlert, value: bytes, record: RawRecord) -> None:
+        if self.observe_alert is not None:
+            self.observe_alert(alert, record)
         self.alerts.append((alert.key.encode(), value, (), None))
         self.alert_counts[alert.rule_id, alert.severity] += 1
         if self.enforcement is None or not self.detectors.may_stop(alert):

@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from ledger_sink.rules import debts, payments
 from ledger_sink.rules.book import DecidedEvent
 from ledger_sink.store.groups import AppliedGroup
+from runtime.telemetry.event_spans import (
+    Hop,
+    arrival_hops,
+    hop_spans,
+    root_span,
+    trace_of_event,
+)
 from runtime.telemetry.spans import FinishedSpan, messaging_attributes
 from runtime.telemetry.traces import (
     LINKS_MAX,
@@ -32,9 +39,7 @@ if TYPE_CHECKING:
     from runtime.telemetry.worker import WorkerTelemetry
 
 DURATION: Final = "pitboss.decision.duration"
-ROOT: Final = "event"
 _ALERTING: Final = debts.REASONS | payments.REASONS
-_MS: Final = 1_000_000
 
 
 class DecisionTraces:
@@ -68,9 +73,9 @@ class DecisionTraces:
             if self._queue is None or not why:
                 self._meters.record(DURATION, (decided.answer.outcome,), seconds)
                 continue
-            for span in self._spans(decided, trace_id, parent, why, (applied.committed_ns, now_ns)):
+            for span in self._spans(decided, parent, why, (applied.committed_ns, now_ns)):
                 self._queue.add(span)
-            root = span_id_of(trace_id, _root_step(decided))
+            _, root = trace_of_event(event, parent)
             self._meters.record(DURATION, (decided.answer.outcome,), seconds, (trace_id, root))
             kept.append((trace_id, root, {"messaging.kafka.offset": source.offset}))
         if self._queue is not None and kept:
@@ -95,61 +100,29 @@ class DecisionTraces:
     def _spans(
         self,
         decided: DecidedEvent,
-        trace_id: int,
         parent: TraceParent | None,
         why: str,
         times_ns: tuple[int, int],
     ) -> Iterator[FinishedSpan]:
         """Yield the root and the hops, each of which begins where the one before it ends."""
-        event = decided.log_event.event
-        published_ns = times_ns[1]
-        appended_ns = event.appended_at * _MS
-        begin_ns = min(appended_ns, (event.received_at or event.appended_at) * _MS)
-        step = _root_step(decided)
-        root = span_id_of(trace_id, step)
-        yield FinishedSpan(
-            f"decide {event.operation}",
-            trace_id,
-            root,
-            None if parent is None else parent.span_id,
-            begin_ns,
-            published_ns,
-            attributes={
-                "pitboss.event_id": event.event_id,
-                "pitboss.provider": event.provider,
-                "pitboss.operation": event.operation,
-                "pitboss.outcome": decided.answer.outcome,
-                "pitboss.reason": decided.answer.reason,
-                "pitboss.kept": why,
-            },
-        )
-        for verb, kind, place, start_ns, end_ns in self._hops(decided, begin_ns, times_ns):
-            name = f"{verb} {place[0]}"
-            yield FinishedSpan(
-                name,
-                trace_id,
-                span_id_of(trace_id, f"{step} {name}"),
-                root,
-                start_ns,
-                max(start_ns, end_ns),
-                kind,
-                messaging_attributes(verb, *place),
-            )
+        event, answer = decided.log_event.event, decided.answer
+        attributes = {
+            "pitboss.outcome": answer.outcome,
+            "pitboss.reason": answer.reason,
+            "pitboss.kept": why,
+        }
+        yield root_span(event, parent, times_ns[1], attributes)
+        yield from hop_spans(event, parent, self._hops(decided, times_ns))
 
-    def _hops(
-        self, decided: DecidedEvent, begin_ns: int, times_ns: tuple[int, int]
-    ) -> Sequence[tuple[str, str, tuple[str, int | None, int | None], int, int]]:
-        """Return verb, kind, place, start and end of each hop, in their order."""
+    def _hops(self, decided: DecidedEvent, times_ns: tuple[int, int]) -> tuple[Hop, ...]:
+        """Return the hops in their order."""
         event, source = decided.log_event.event, decided.log_event.source
         committed_ns, published_ns = times_ns
-        appended_ns = event.appended_at * _MS
-        logged_ns = (decided.log_event.logged_at or event.appended_at) * _MS
-        raw = (event.attempt.topic, event.attempt.partition, event.attempt.offset)
+        arrival = arrival_hops(event, decided.log_event.logged_at)
         log = (source.topic, source.partition, source.offset)
         return (
-            ("send", "producer", raw, begin_ns, appended_ns),
-            ("process", "consumer", raw, appended_ns, logged_ns),
-            ("process", "consumer", log, logged_ns, committed_ns),
+            *arrival,
+            ("process", "consumer", log, arrival[-1][-1], committed_ns),
             ("send", "producer", (self._outcomes, None, None), committed_ns, published_ns),
         )
 
@@ -179,9 +152,3 @@ class DecisionTraces:
             attributes,
             kept[:LINKS_MAX],
         )
-
-
-def _root_step(decided: DecidedEvent) -> str:
-    """Return what tells the attempts of one event apart in its trace."""
-    attempt = decided.log_event.event.attempt
-    return f"{ROOT} {attempt.topic}-{attempt.partition}@{attempt.offset}"

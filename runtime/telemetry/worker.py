@@ -16,6 +16,13 @@ from runtime.kafka.app import PitbossApp
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.memory_tuning import resident_bytes
 from runtime.kafka.records import RawRecord, readable_headers
+from runtime.telemetry.event_spans import (
+    MS,
+    arrival_hops,
+    hop_spans,
+    root_span,
+    trace_of_event,
+)
 from runtime.telemetry.lag import LagMeter
 from runtime.telemetry.meters import Meters
 from runtime.telemetry.pages import StartMark, TelemetryPages, WorkerState
@@ -24,13 +31,16 @@ from runtime.telemetry.settings import TelemetrySettings
 from runtime.telemetry.spans import FinishedSpan, SpanQueue, create_export, messaging_attributes
 from runtime.telemetry.traces import (
     LINKS_MAX,
+    TraceParent,
     find_traceparent,
     parse_traceparent,
     span_id_of,
     trace_id_of,
     trace_id_of_place,
 )
-from schemas.events import FraudAlert
+from schemas import codec
+from schemas.events import AlertStatus, FraudAlert, WalletTransaction
+from schemas.topics import TRANSACTIONS
 
 PROCESS_DURATION: Final = "messaging.process.duration"
 CONSUMED: Final = "messaging.client.consumed.messages"
@@ -117,35 +127,26 @@ class WorkerTelemetry:
             self.spans.add(span)
 
     def observe_alert(self, alert: FraudAlert, record: RawRecord) -> None:
-        """Make a span of an alert, in the trace of the event that raised it."""
+        """Make a span of an alert in the trace of the record that raised it.
+
+        Of a record of the log, the way up to the log is kept with it. An alert ends at a record
+        that may have nothing to do with it, so that record's way is not kept for it.
+        """
         if self.spans is None:
             return
         value = find_traceparent(readable_headers(record))
-        place = f"{record.topic}-{record.partition}@{record.offset}"
-        if value is not None:
-            trace_id = parse_traceparent(value).trace_id
-        elif alert.sample_event_ids:
-            trace_id = trace_id_of(alert.sample_event_ids[-1])
-        else:
-            trace_id = trace_id_of_place(place)
-        attributes = {
-            **messaging_attributes("process", record.topic, record.partition, record.offset),
-            "pitboss.rule": alert.rule_id,
-            "pitboss.severity": alert.severity,
-            "pitboss.alert_id": alert.alert_id,
-            "pitboss.kept": "alerted",
-        }
-        span = FinishedSpan(
-            f"detect {alert.rule_id}",
-            trace_id,
-            span_id_of(trace_id, f"alert {alert.alert_id} {alert.revision}"),
-            None,
-            record.timestamp * 1_000_000,
-            time.time_ns(),
-            "consumer",
-            attributes,
-        )
-        self.spans.add(span)
+        parent = None if value is None else parse_traceparent(value)
+        now_ns = time.time_ns()
+        event = None if alert.status == AlertStatus.CLOSED else _event_of_log(record)
+        if event is None:
+            self.spans.add(
+                _alert_span(alert, record, now_ns, *_place_in_trace(alert, record, parent))
+            )
+            return
+        self.spans.add(root_span(event, parent, now_ns, {"pitboss.kept": "alerted"}))
+        for span in hop_spans(event, parent, arrival_hops(event, record.timestamp)):
+            self.spans.add(span)
+        self.spans.add(_alert_span(alert, record, now_ns, *trace_of_event(event, parent)))
 
     def _samples(self) -> Iterator[MetricSample]:
         yield from count_samples(CONSUMED, self._consumed)
@@ -153,6 +154,46 @@ class WorkerTelemetry:
         yield MetricSample("process.cpu.time", (), times.user + times.system)
         yield MetricSample("process.memory.usage", (), resident_bytes())
         yield MetricSample("pitboss.worker.start.time", (), self.state.started_at_s)
+
+
+def _event_of_log(record: RawRecord) -> WalletTransaction | None:
+    """Return the event of a record of the log; None for a record of another topic."""
+    if f".{record.topic}".endswith(f".{TRANSACTIONS}"):
+        return codec.decoder(WalletTransaction)(record.value or b"")
+    return None
+
+
+def _place_in_trace(
+    alert: FraudAlert, record: RawRecord, parent: TraceParent | None
+) -> tuple[int, int | None]:
+    """Return the trace of an alert whose event's way is not known here, and its parent's id."""
+    if parent is not None:
+        return parent.trace_id, parent.span_id
+    if alert.sample_event_ids:
+        return trace_id_of(alert.sample_event_ids[-1]), None
+    return trace_id_of_place(f"{record.topic}-{record.partition}@{record.offset}"), None
+
+
+def _alert_span(
+    alert: FraudAlert, record: RawRecord, now_ns: int, trace_id: int, parent_id: int | None
+) -> FinishedSpan:
+    return FinishedSpan(
+        f"detect {alert.rule_id}",
+        trace_id,
+        span_id_of(trace_id, f"alert {alert.alert_id} {alert.revision}"),
+        parent_id,
+        record.timestamp * MS,
+        now_ns,
+        "consumer",
+        {
+            **messaging_attributes("process", record.topic, record.partition, record.offset),
+            "pitboss.rule": alert.rule_id,
+            "pitboss.severity": alert.severity,
+            "pitboss.alert_id": alert.alert_id,
+            "pitboss.alert_status": alert.status,
+            "pitboss.kept": "alerted",
+        },
+    )
 
 
 def attach_telemetry(

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -37,8 +38,9 @@ from runtime.telemetry.traces import (
     trace_id_of_place,
 )
 from runtime.telemetry.worker import WorkerTelemetry
+from schemas import codec
 from schemas.errors import RejectCode, UsageError
-from schemas.events import Outcome, Position
+from schemas.events import AlertStatus, FraudAlert, Outcome, Position, WalletTransaction
 from tests.support.ledger_events import bet
 
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -240,6 +242,73 @@ def test_a_dead_letter_has_a_span_in_the_trace_of_its_sender_or_of_its_place():
     assert second.trace_id == trace_id_of_place("t-0@1")
     assert first.error == second.error == "BAD_AMOUNT"
     assert first.start_ns == 5_000_000
+
+
+# --- the spans of an alert ---------------------------------------------------------------------------------------------
+
+
+def alert(*event_ids: str, status=AlertStatus.OPEN) -> FraudAlert:
+    return FraudAlert(
+        *("alert-1", "D01", 1, "high", "p-1", "p-1", "title", 0, 0, 0, 3, 2, "bets", 0),
+        sources=[],
+        sample_event_ids=list(event_ids),
+        evidence={},
+        status=status.value,
+    )
+
+
+def log_record(event=None, *headers, topic="ns.wallet.transactions.v1") -> Any:
+    value = b"{}" if event is None else codec.encoder(WalletTransaction)(event)
+    at_ms = (0 if event is None else event.appended_at) + 5
+    return SimpleNamespace(
+        topic=topic, partition=3, offset=7, timestamp=at_ms, headers=headers, value=value
+    )
+
+
+def observe_alert(found: FraudAlert, record) -> list[FinishedSpan]:
+    settings = TelemetrySettings(otlp="http://127.0.0.1:1", trace_share=0.0)
+    telemetry = WorkerTelemetry("fraud", "fraud-1", settings)
+    telemetry.observe_alert(found, record)
+    assert telemetry.spans is not None
+    return telemetry.spans.take()
+
+
+@pytest.mark.parametrize("headers", [(), (("traceparent", UNSAMPLED),)], ids=["own", "sender's"])
+def test_an_alert_keeps_the_way_of_its_event_up_to_the_log(headers):
+    made = decided(Outcome.CONFLICT.value, number=7)
+    event = made.log_event.event
+    root, *hops, detect = observe_alert(alert("another"), log_record(event, *headers))
+    parents = {(3, 7): UNSAMPLED} if headers else {}
+    of_ledger, *arrival = Traces().observe(made, parents=parents)[:3]
+    assert (root.trace_id, root.span_id, root.parent_id, root.start_ns, root.name) == (
+        *(of_ledger.trace_id, of_ledger.span_id, of_ledger.parent_id),
+        *(of_ledger.start_ns, of_ledger.name),
+    )
+    assert root.trace_id == (TRACE if headers else trace_id_of(event.event_id))
+    assert hops == arrival, "made by both roles, a hop is one span"
+    assert (detect.trace_id, detect.parent_id) == (root.trace_id, root.span_id)
+    assert detect.start_ns == hops[-1].end_ns
+    assert {one.attributes["pitboss.kept"] for one in (root, detect)} == {"alerted"}
+    assert event.player_id
+    assert event.player_id not in str([root, *hops, detect])
+
+
+def test_an_alert_on_a_record_of_another_topic_is_below_its_senders_span():
+    parent = ("traceparent", PARENT)
+    event_id = "4f2c1a52-8f0e-5a3e-9d64-0c9a1f3f2b11"
+    [with_parent] = observe_alert(alert(event_id), log_record(None, parent, topic="n.signals.v1"))
+    assert (with_parent.trace_id, with_parent.parent_id) == (TRACE, 0xB7AD6B7169203331)
+    [without] = observe_alert(alert(event_id), log_record(topic="n.signals.v1"))
+    assert (without.trace_id, without.parent_id) == (trace_id_of(event_id), None)
+    [nothing] = observe_alert(alert(), log_record(topic="n.signals.v1"))
+    assert nothing.trace_id == trace_id_of_place("n.signals.v1-3@7")
+
+
+def test_an_alert_that_ends_with_its_rules_is_one_span_and_keeps_no_event():
+    ended = alert("x", status=AlertStatus.CLOSED)
+    [span] = observe_alert(ended, log_record(bet("tx-1", 100), ("traceparent", PARENT)))
+    assert (span.trace_id, span.parent_id) == (TRACE, 0xB7AD6B7169203331)
+    assert span.attributes["pitboss.alert_status"] == "CLOSED"
 
 
 # --- the export -------------------------------------------------------------------------------------------------------
