@@ -24,9 +24,10 @@ WIDTH = 40
 @click.argument("event_id", metavar="EVENT_ID", type=click.UUID)
 @json_option
 def trace(event_id: object, *, as_json: bool) -> None:
-    """Draw the way of an event: receipt, raw record, log, outcome, balance and alerts.
+    """Draw the way of an event: receipt, raw record, log, outcome, balance, alerts.
 
-    From topics and tables alone, so also where no collector runs. EVENT_ID is the id by which the
+    From topics and tables alone, so also where no collector runs. An event that named no player has
+    the topic of unresolved events on its way, too. EVENT_ID is the id by which the
     ledger knows the event, as in an outcome. A bar shows when a record came, between the first and
     the last of its attempt; behind + stand the milliseconds since the record before. Exit code 2 if
     the ledger does not know the event.
@@ -69,4 +70,4 @@ def _draw_hops(attempt: AttemptTrace) -> Iterator[str]:
         step = "" if before is None else f"+{hop.at_ms - before.at_ms:,}"
         bar = ("─" * (after * (WIDTH - 1) // span) + "●").ljust(WIDTH)
         detail = f"  {hop.detail}" if hop.detail else ""
-        yield f"  {hop.step:<9} {after:>8,} ms {step:>8} {bar} {hop.place}{detail}".rstrip()
+        yield f"  {hop.step:<10} {after:>8,} ms {step:>8} {bar} {hop.place}{detail}".rstrip()

@@ -23,12 +23,12 @@ from runtime.kafka.topic_reader import partition_bounds, read_offsets
 from runtime.telemetry.traces import find_traceparent, parse_traceparent, trace_id_of
 from schemas import codec
 from schemas.errors import Rejected, Unavailable
-from schemas.events import FraudAlert, Position, WalletBalance, WalletOutcome
-from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS
+from schemas.events import FraudAlert, Position, WalletBalance, WalletOutcome, WalletTransaction
+from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
 
 ATTEMPTS_MAX: Final = 16
 SCAN_MAX: Final = 20_000
-"""Records of a topic that are looked through for one outcome, balance or alert."""
+"""Records of each topic that are looked through for an event."""
 _TIMEOUT_S: Final = 20.0
 _RECEIVED: Final = "received-at"
 
@@ -145,30 +145,45 @@ async def _add_answers(
     attempts: Sequence[AttemptTrace],
     notes: list[str],
 ) -> None:
-    """Add the outcome, the balance and the alerts behind each attempt, as far as they are found."""
+    """Add what is found by reading topics on from the first of the known times."""
     since = [max((hop.at_ms for hop in one.hops), default=None) for one in attempts]
     known = [at_ms for at_ms in since if at_ms is not None]
     if not known:
         return
+    places = {_raw_place(step): attempt for step, attempt in zip(steps, attempts, strict=True)}
+    # An event without a player is on a topic of its own before it is in the log.
+    unresolved = _decode_all(WalletTransaction, lambda one: one.event_id == event_id)
+    first_ms = min(hop.at_ms for one in attempts for hop in one.hops)
+    found = await _scan(runtime, UNRESOLVED, first_ms, unresolved, len(steps), notes)
+    _add_by_attempt("unresolved", found, places, lambda _: "")
     outcomes = _decode_all(WalletOutcome, lambda one: one.event_id == event_id)
     found = await _scan(runtime, OUTCOMES, min(known), outcomes, len(steps), notes)
-    places = {_raw_place(step): attempt for step, attempt in zip(steps, attempts, strict=True)}
-    for record, outcome in found:
-        at = outcome.attempt
-        attempt = places.get((at.topic, at.partition, at.offset))
-        if attempt is not None and all(hop.step != "outcome" for hop in attempt.hops):
-            attempt.hops.append(_hop("outcome", record, outcome.outcome))
+    _add_by_attempt("outcome", found, places, lambda one: str(one.outcome))
     log = runtime.topic(TRANSACTIONS)
     sources = {Position(log, step.partition, step.source_offset): one
                for step, one in zip(steps, attempts, strict=True)}  # fmt: skip
     moved = sum(isinstance(step, EventDecision) and step.transfers > 0 for step in steps)
     if moved:
         balances = _decode_all(WalletBalance, lambda one: one.source in sources)
-        for record, balance in await _scan(runtime, BALANCES, min(known), balances, moved, []):
+        for record, balance in await _scan(runtime, BALANCES, min(known), balances, moved, notes):
             sources[balance.source].hops.append(_hop("balance", record))
     alerts = _decode_all(FraudAlert, lambda one: event_id in one.sample_event_ids)
-    for record, alert in await _scan(runtime, ALERTS, min(known), alerts, SCAN_MAX, []):
+    for record, alert in await _scan(runtime, ALERTS, min(known), alerts, SCAN_MAX, notes):
         attempts[0].hops.append(_hop("alert", record, f"{alert.rule_id} {alert.severity}"))
+
+
+def _add_by_attempt(
+    step: str,
+    found: Sequence[tuple[Any, Any]],
+    places: Mapping[tuple[str, int, int], AttemptTrace],
+    describe: Callable[[Any], str],
+) -> None:
+    """Add the first record of each attempt as a hop; `found` are records with their contents."""
+    for record, value in found:
+        at = value.attempt
+        attempt = places.get((at.topic, at.partition, at.offset))
+        if attempt is not None and all(hop.step != step for hop in attempt.hops):
+            attempt.hops.append(_hop(step, record, describe(value)))
 
 
 def _decode_all(kind: type[Any], is_wanted: Callable[[Any], bool]) -> Callable[[Any], Any | None]:

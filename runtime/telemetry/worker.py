@@ -30,7 +30,6 @@ from runtime.telemetry.samples import MetricSample, count_samples
 from runtime.telemetry.settings import TelemetrySettings
 from runtime.telemetry.spans import FinishedSpan, SpanQueue, create_export, messaging_attributes
 from runtime.telemetry.traces import (
-    LINKS_MAX,
     TraceParent,
     find_traceparent,
     parse_traceparent,
@@ -101,7 +100,7 @@ class WorkerTelemetry:
         if self.spans is None:
             return
         now_ns = time.time_ns()
-        for rejection in rejections[:LINKS_MAX]:
+        for rejection in rejections:
             record = rejection.record
             place = f"{record.topic}-{record.partition}@{record.offset}"
             value = find_traceparent(readable_headers(record))

@@ -244,6 +244,24 @@ def test_a_dead_letter_has_a_span_in_the_trace_of_its_sender_or_of_its_place():
     assert first.start_ns == 5_000_000
 
 
+@pytest.mark.parametrize(("count", "room"), [(300, 1_000), (300, 200)])
+def test_every_dead_letter_of_a_batch_is_kept_as_far_as_the_queue_has_room(count, room):
+    telemetry = Traces().telemetry
+    telemetry.spans = SpanQueue(spans_max=room)
+    letters: list[Any] = [
+        SimpleNamespace(
+            record=SimpleNamespace(topic="t", partition=0, offset=n, timestamp=5, headers=[]),
+            code=RejectCode.BAD_AMOUNT,
+            record_index=None,
+        )
+        for n in range(count)
+    ]
+    telemetry.observe_letters(letters)
+    counts = {sample.labels[0]: sample.value for sample in telemetry.spans.samples()}
+    assert counts == {"kept": count, "dropped": max(0, count - room)}
+    assert len(telemetry.spans.take(count)) == min(count, room)
+
+
 # --- the spans of an alert ---------------------------------------------------------------------------------------------
 
 
