@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -32,9 +32,10 @@ from mode import Service
 
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
-from runtime.kafka.producer import describe_missing
+from runtime.kafka.producer import SENT, describe_missing
 from runtime.kafka.records import Headers
 from runtime.security import BrokerAddress
+from runtime.telemetry.samples import MetricSample, count_samples
 from schemas.errors import Fatal, PitbossError, RejectCode, Rejected, Unavailable
 
 _LOG = logging.getLogger(__name__)
@@ -134,8 +135,13 @@ class RawAppender(Service):
         self._wake = asyncio.Event()
         self._replacing = asyncio.Lock()
         self._retired: set[asyncio.Task[None]] = set()
+        self._sent: Counter[str] = Counter()
         self.replaced = 0
         """Producers that were given up after a failed batch."""
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yield how many records the broker has acknowledged, by topic."""
+        return count_samples(SENT, self._sent)
 
     async def on_start(self) -> None:
         """Connect, and find the partitions. Raises Unavailable without broker or topic."""
@@ -226,6 +232,7 @@ class RawAppender(Service):
             self.add_future(self._fail(lane, entries, producer, error))
             return
         sent = acknowledged.result()
+        self._sent[lane.topic] += len(entries)
         if sent.offset < 0:
             _settle_all(entries, AppendUncertain(_uncertain(lane, "its offset is not known")))
         else:

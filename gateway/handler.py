@@ -64,6 +64,7 @@ def create_gateway(
     sources = _file_sources(settings, dialects)
     topics = {*table.topics, *(source.topic for source in sources)}
     appender = app.supervise(RawAppender(settings.broker, name, topics))
+    app.when_observed(lambda telemetry: telemetry.meters.add_source(appender.samples))
     if sources:
         app.supervise(FileReader(sources, appender, settings.connector))
     app.supervise(

@@ -28,6 +28,7 @@ from runtime.kafka.agent_loop import Handle, process_batches
 from runtime.kafka.batches import BatchChannel
 from runtime.kafka.intake.chunked_reads import Reader
 from runtime.kafka.intake.intake import Intake, IntakeSettings, StartPositions
+from runtime.kafka.producer import BatchProducer
 from runtime.kafka.watchdog import Watchdog, WatchdogSettings
 from runtime.security import BrokerAddress
 
@@ -108,6 +109,11 @@ class PitbossApp(faust.App):
     def watchdogs(self) -> list[Watchdog]:
         """The watchdogs under supervision, which know the ends of the logs."""
         return [service for service in self._supervised if isinstance(service, Watchdog)]
+
+    @property
+    def producers(self) -> list[BatchProducer]:
+        """The producers under supervision, which count what they send."""
+        return [service for service in self._supervised if isinstance(service, BatchProducer)]
 
     def when_observed(self, begin: Callable[[WorkerTelemetry], None]) -> None:
         """Call `begin` where telemetry is on, before anything starts: it adds what to collect."""

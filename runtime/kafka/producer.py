@@ -8,8 +8,8 @@ succeed although an earlier one is missing.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Awaitable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
@@ -26,6 +26,7 @@ from mode import Service
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
 from runtime.security import BrokerAddress
+from runtime.telemetry.samples import MetricSample, count_samples
 from schemas.errors import RejectCode, Rejected, SendFailed, Unavailable
 from schemas.topics import provider_of
 
@@ -34,6 +35,7 @@ OutRecord: TypeAlias = tuple[bytes | None, bytes | None, Headers, int | None]
 """Key, value (None deletes), headers, timestamp in epoch ms (None: now)."""
 
 STOP_TIMEOUT_S: Final = 10.0
+SENT: Final = "messaging.client.sent.messages"
 
 _NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 
@@ -88,7 +90,12 @@ class BatchProducer(Service):
         self._producer: AIOKafkaProducer | None = None
         self._failure: SendFailed | None = None
         self._counts: dict[str, int] = {}
+        self._sent: Counter[str] = Counter()
         self._order: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yield how many records the broker has acknowledged, by topic."""
+        return count_samples(SENT, self._sent)
 
     async def on_start(self) -> None:
         """Connect. Raises Unavailable if no broker answers."""
@@ -164,7 +171,9 @@ class BatchProducer(Service):
                 self._log_wait(topic, partition)
             except KafkaError as error:
                 raise await self._fail(topic, partition, error) from error
-        return (await self._await_acks(topic, partition, [pending]))[0]
+        [acknowledged] = await self._await_acks(topic, partition, [pending])
+        self._sent[topic] += 1
+        return acknowledged
 
     async def send_batch(self, topic: str, partition: int, records: Sequence[OutRecord]) -> None:
         """Append records to a partition in their order, and wait until all are acknowledged.
@@ -173,7 +182,8 @@ class BatchProducer(Service):
         anything is sent, and SendFailed when the append failed permanently: the service has crashed
         then, and every later send fails alike.
         """
-        await self._append(topic, partition, self._pack(topic, partition, records))
+        packed = self._pack(topic, partition, records)
+        await self._append(topic, partition, packed, len(records))
 
     async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None:
         """Append each record to its key's partition, all at once; raises what `send` raises."""
@@ -195,10 +205,13 @@ class BatchProducer(Service):
                 raise TooLarge(error.detail, index) from error
         if len(packed) == 1:  # as a rule, where few records come
             [(partition, batches)] = packed.items()
-            await self._append(topic, partition, batches)
+            await self._append(topic, partition, batches, len(records))
             return
         results = await asyncio.gather(
-            *[self._append(topic, partition, batches) for partition, batches in packed.items()],
+            *[
+                self._append(topic, partition, batches, len(groups[partition]))
+                for partition, batches in packed.items()
+            ],
             return_exceptions=True,
         )
         for result in results:
@@ -226,10 +239,11 @@ class BatchProducer(Service):
                 raise TooLarge(message, first)
         return packed
 
-    async def _append(self, topic: str, partition: int, packed: Sequence[Any]) -> None:
+    async def _append(self, topic: str, partition: int, packed: Sequence[Any], count: int) -> None:
         async with self._order[topic, partition]:
             pending = [await self._submit(topic, partition, batch) for batch in packed]
         await self._await_acks(topic, partition, pending)
+        self._sent[topic] += count
 
     async def _submit(self, topic: str, partition: int, batch: Any) -> Awaitable[RecordMetadata]:
         self._check()

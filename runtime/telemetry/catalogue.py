@@ -127,6 +127,15 @@ METRICS: Final = (
         "Records whose effects are durable",
         **_OF_TOPIC,
     ),
+    _counter(
+        "messaging.client.sent.messages",
+        "{message}",
+        "Records that the broker has acknowledged; of a send that fails the worker ends",
+        labels=(_TOPIC,),
+        series_max=64,
+        bound="the topics that the role writes",
+        roles=(*INTAKE_ROLES, "gateway"),
+    ),
     _gauge(
         "pitboss.lag.records",
         "{record}",

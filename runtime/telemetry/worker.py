@@ -205,6 +205,8 @@ def attach_telemetry(
     app.observe(telemetry)
     lag = LagMeter(app.watchdogs)
     telemetry.meters.add_source(lag.samples)
+    for producer in app.producers:
+        telemetry.meters.add_source(producer.samples)
     pages = None
     if settings.port is not None:
         pages = TelemetryPages(settings.port, telemetry.state, telemetry.meters, lag)

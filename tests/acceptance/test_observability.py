@@ -56,7 +56,7 @@ EVENTS = 1_500
 
 NOT_IN_A_HEALTHY_RUN = {"pitboss.normalise.fallbacks", "pitboss.telemetry.dropped.series"}
 """What only a fault makes."""
-OF_SOME_ROLES = {"pitboss.dead_letters", "pitboss.drift.checked"}
+OF_SOME_ROLES = {"messaging.client.sent.messages", "pitboss.dead_letters", "pitboss.drift.checked"}
 """What a role shows once it has had a record that makes it."""
 
 

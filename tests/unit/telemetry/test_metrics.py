@@ -23,6 +23,7 @@ from streams.providers.registry import DIALECTS
 SEMCONV_1_44 = {
     "messaging.process.duration": ("histogram", "s"),
     "messaging.client.consumed.messages": ("counter", "{message}"),
+    "messaging.client.sent.messages": ("counter", "{message}"),
     "http.server.request.duration": ("histogram", "s"),
     "process.cpu.time": ("counter", "s"),
     "process.memory.usage": ("gauge", "By"),

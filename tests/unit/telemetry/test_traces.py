@@ -19,7 +19,7 @@ from ledger_sink.booking.traces import DURATION, DecisionTraces
 from ledger_sink.rules.book import DecidedEvent, LogEvent
 from ledger_sink.rules.journal import Answer
 from ledger_sink.store.groups import AppliedGroup, Slice
-from pitboss.telemetry_settings import read_telemetry_settings
+from pitboss.telemetry_settings import OPT_IN, read_telemetry_settings
 from runtime.telemetry.settings import TelemetrySettings
 from runtime.telemetry.spans import (
     BATCH_SPANS,
@@ -43,6 +43,7 @@ from schemas.errors import RejectCode, UsageError
 from schemas.events import AlertStatus, FraudAlert, Outcome, Position, WalletTransaction
 from tests.support.ledger_events import bet
 
+ON = {"PITBOSS_OTLP": "http://127.0.0.1:4318"}
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNSAMPLED = PARENT[:-1] + b"0"
 TRACE = 0x0AF7651916CD43DD8448EB211C80319C
@@ -460,5 +461,11 @@ def test_the_settings_of_traces():
     assert settings.is_on
     assert (settings.port, settings.trace_share) == (None, 0.2)
     assert not read_telemetry_settings({}).is_on
+    for value in ("", "messaging", "http,messaging", "database/dup, gen_ai"):
+        assert read_telemetry_settings({**ON, OPT_IN: value}).is_on
+    for value in ("messaging/dup", "http, http/dup", "database,messaging/dup"):
+        with pytest.raises(UsageError, match=f"{OPT_IN} has '(messaging|http)/dup'"):
+            read_telemetry_settings({**ON, OPT_IN: value})
+        assert not read_telemetry_settings({OPT_IN: value}).is_on, "telemetry is off"
     with pytest.raises(UsageError, match="PITBOSS_OTLP is '127"):
         read_telemetry_settings({"PITBOSS_OTLP": "127.0.0.1:4318"})
