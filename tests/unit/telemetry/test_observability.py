@@ -9,13 +9,19 @@ import shutil
 import subprocess
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from ruamel.yaml import YAML
 
-from pitboss.telemetry_settings import worker_port
+from pitboss.setting_table import BY_NAME
+from pitboss.telemetry_settings import read_telemetry_settings, worker_port
 from pitboss.workers import ALL_ROLES
 from runtime.telemetry.catalogue import METRICS, MetricType
+from runtime.telemetry.pages import HOST
+from schemas.errors import UsageError
+from tests.support.alert_rules import SCRAPE_S
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "infra" / "observability"
@@ -92,6 +98,24 @@ def rules() -> list[dict[str, object]]:
     return list(group["rules"])
 
 
+def load_yaml(name: str) -> Any:
+    return YAML(typ="safe").load(FOLDER / name)
+
+
+def scrape_targets() -> list[dict[str, Any]]:
+    [job] = load_yaml("prometheus.yml")["scrape_configs"]
+    return list(job["static_configs"])
+
+
+def run_promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("needs promtool of Debian's package prometheus")
+    return subprocess.run(
+        [promtool, *arguments], check=False, capture_output=True, text=True, timeout=60
+    )
+
+
 def series_in(query: str) -> set[str]:
     return set(re.findall(r"\b(?:pitboss|messaging|process|http)_\w+(?=[\[{) ])", query + " "))
 
@@ -148,9 +172,58 @@ def test_every_alert_names_a_section_of_the_runbooks():
 
 
 def test_prometheus_scrapes_the_ports_that_workers_have():
-    [job] = YAML(typ="safe").load(FOLDER / "prometheus.yml")["scrape_configs"]
-    targets = {one["labels"]["role"]: one["targets"] for one in job["static_configs"]}
-    assert targets == {role: [f"127.0.0.1:{worker_port(9470, role, 1)}"] for role in ALL_ROLES}
+    base = int(BY_NAME["telemetry_port"].example)
+    targets = {one["labels"]["role"]: one["targets"] for one in scrape_targets()}
+    assert targets == {role: [f"127.0.0.1:{worker_port(base, role, 1)}"] for role in ALL_ROLES}
+
+
+def test_prometheus_takes_its_configuration_and_its_rules():
+    done = run_promtool("check", "config", str(FOLDER / "prometheus.yml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"SUCCESS: {len(rules())} rules found" in done.stdout
+
+
+def test_promtool_refuses_a_configuration_that_is_wrong(tmp_path):
+    text = (FOLDER / "prometheus.yml").read_text()
+    file = tmp_path / "prometheus.yml"
+    file.write_text(text.replace("scrape_interval: 10s", "scrape_interval: soon"))
+    (tmp_path / "alerts.yml").write_text((FOLDER / "alerts.yml").read_text())
+    assert run_promtool("check", "config", str(file)).returncode != 0
+
+
+def test_prometheus_scrapes_as_often_as_the_rules_are_meant_for():
+    own = load_yaml("prometheus.yml")["global"]
+    assert own == {"scrape_interval": f"{SCRAPE_S}s", "evaluation_interval": f"{SCRAPE_S}s"}
+
+
+def test_the_collector_listens_where_the_documents_send_to():
+    protocols = load_yaml("collector.yml")["receivers"]["otlp"]["protocols"]
+    assert protocols.keys() == {"http"}, "our exporter speaks OTLP over HTTP"
+    url = f"http://{protocols['http']['endpoint']}"
+    assert read_telemetry_settings({"PITBOSS_OTLP": url}).otlp == url
+    assert (BY_NAME["otlp"].example, urlsplit(url).hostname) == (url, HOST)
+    for file in (ROOT / "docs" / "howto" / "telemetry.md", FOLDER / "collector.yml"):
+        assert re.findall(r"PITBOSS_OTLP=(http://[\w.:]+\d)", file.read_text()) == [url], file
+    with pytest.raises(UsageError) as refused:
+        read_telemetry_settings({"PITBOSS_OTLP": "collector"})
+    assert str(refused.value).endswith(f"write it as {url}")
+
+
+def test_the_collector_sends_on_what_workers_send():
+    config = load_yaml("collector.yml")
+    pipelines = config["service"]["pipelines"]
+    assert pipelines.keys() == {"traces", "metrics"}, "what OtlpExport sends"
+    for kind in ("receivers", "processors", "exporters"):
+        assert {name for one in pipelines.values() for name in one[kind]} == config[kind].keys()
+    ends = {name: urlsplit(one["endpoint"]) for name, one in config["exporters"].items()}
+    assert {end.hostname for end in ends.values()} == {HOST}
+    [prometheus] = [ends[name] for name in pipelines["metrics"]["exporters"]]
+    assert (prometheus.port, prometheus.path) == (9090, "/api/v1/otlp"), "Prometheus's own"
+    listening = config["receivers"]["otlp"]["protocols"]["http"]["endpoint"]
+    scraped = [place for one in scrape_targets() for place in one["targets"]]
+    taken = {int(place.rpartition(":")[2]) for place in (listening, *scraped)}
+    assert not taken & {end.port for end in ends.values()}
+    assert len({end.port for end in ends.values()}) == len(ends)
 
 
 def test_every_alert_has_a_fault_that_makes_it():
@@ -159,9 +232,6 @@ def test_every_alert_has_a_fault_that_makes_it():
 
 @pytest.mark.parametrize("alert", FAULTS)
 def test_an_alert_fires_on_its_fault_and_clears_after_it(alert, tmp_path):
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("needs promtool of Debian's package prometheus")
     firing = f'sum(ALERTS{{alertname="{alert}",alertstate="firing"}}) or vector(0)'
 
     def at(minutes: int, value: int) -> dict[str, object]:
@@ -193,11 +263,5 @@ def test_an_alert_fires_on_its_fault_and_clears_after_it(alert, tmp_path):
     }
     file = tmp_path / "test.yml"
     file.write_text(json.dumps(case))
-    done = subprocess.run(
-        [promtool, "test", "rules", str(file)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_promtool("test", "rules", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
