@@ -11,10 +11,12 @@ from aiokafka.errors import KafkaConnectionError
 from click.testing import CliRunner
 from rich.console import Console
 
+from ledger_sink.queries.open_items import OpenGroup
 from pitboss.cli import top as top_module
 from pitboss.cli.main import cli
 from pitboss.cli.stack import EMPTY_STATE, format_lag, list_waits
-from pitboss.cli.top import TopFrame, build_table
+from pitboss.cli.top import TopFrame, WholeState, build_table, format_whole
+from pitboss.embedded.free_space import FreeSpace
 from pitboss.ops import worker_pages
 from pitboss.ops.installation import (
     InstallationState,
@@ -23,6 +25,7 @@ from pitboss.ops.installation import (
     _unless_away,
 )
 from pitboss.ops.worker_pages import WorkerPage, read_pages
+from pitboss.settings import read_settings
 from pitboss.workers.restarts import count_restarts, name_exit, note_restart
 from pitboss.workers.role_locks import RunningRole
 from runtime.telemetry.pages import StartMark
@@ -102,6 +105,98 @@ def test_a_role_without_a_group_shows_its_restarts_and_no_lag():
     [line] = [line for line in printed(build_table(shown, {})).splitlines() if "gateway" in line]
     cells = [cell.strip() for cell in line.split("│")[1:-1]]
     assert cells == ["gateway", "?", "", "", "", "", "", "3 SIGKILL", ""]
+
+
+GROUPS = [
+    OpenGroup("suspense", "PLAYER_UNKNOWN", "EUR", 2, 50_000, 0, 1_000),
+    OpenGroup("suspense", "OTHER", "EUR", 1, 700, 0, 1_000),
+    OpenGroup("suspense", "OTHER", "JPY", 1, 12, 0, 1_000),
+    OpenGroup("unresolved", "PLAYER_UNKNOWN", "EUR", 1, 9_999, 0, 1_000),
+    OpenGroup("barrier", "barrier 1 before the log", None, 3, 0, 3, 900_000),
+    OpenGroup("barrier", "barrier 2 before the log", None, 1, 0, 1, 990_000),
+]
+RETIRING = [
+    {"provider": "hub88", "version": "1", "days": 21, "retires_on": "2026-12-22"},
+    {"provider": "camt", "version": "2", "days": -1, "retires_on": "2026-11-30"},
+]
+
+
+def whole(state: InstallationState, disk=None, unsigned=()) -> WholeState:
+    return WholeState(state, disk, unsigned, 1_000_000)
+
+
+def test_the_line_below_the_table_has_the_whole_state():
+    state = InstallationState(
+        [], GROUPS, unsealed_s=3.25, never_sealed=0, sealed=2, retiring=RETIRING
+    )
+    disk = FreeSpace("/", 700, 5_120, is_enough=False)
+    assert format_whole(whole(state, disk, ["hub88", "playngo"])).split(" · ") == [
+        "suspense 507.00 EUR, 12 JPY",
+        "barriers 2, oldest 100 s",
+        "unsealed for 3.2 s",
+        "disk 0.7 GB free, too little",
+        "hub88 1 retires in 21 days",
+        "camt 2 retired on 2026-11-30",
+        "unsigned: hub88, playngo",
+    ]
+
+
+def test_a_quiet_installation_has_a_short_line():
+    quiet = InstallationState([], [], never_sealed=0, sealed=1)
+    assert format_whole(whole(quiet)) == "suspense 0 · barriers 0 · all sealed"
+    never = InstallationState([], [], never_sealed=2, sealed=0)
+    assert format_whole(whole(never)).endswith("2 partitions never sealed")
+    assert format_whole(whole(InstallationState())) == "ledger not known"
+
+
+class Clock:
+    """A clock that only sleeping moves, until Ctrl-C."""
+
+    def __init__(self, sleeps: int) -> None:
+        self.now_s = 100.0
+        self.left = sleeps
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def time_ns(self) -> int:
+        return int(self.now_s * 1e9)
+
+    def sleep(self, seconds: float) -> None:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        self.now_s += seconds
+
+
+def test_the_live_loop_draws_frames_with_rates_and_reads_the_whole_less_often(
+    monkeypatch, tmp_path
+):
+    """Seven frames, 2 s apart: of 0 to 12 s."""
+    monkeypatch.setenv("PITBOSS_HOME", str(tmp_path))
+    out = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
+    reads: list[bool] = []
+
+    def read(_runtime, _home, *, has_ledger: bool):
+        reads.append(has_ledger)
+        number = len(reads)
+        groups = [OpenGroup("suspense", "R", "EUR", 1, 100 * number, 0, 0)] if has_ledger else None
+        state = role("ledger", position=600 * number, lag=1_000 + number)
+        return InstallationState([state], groups, never_sealed=0, sealed=1)
+
+    monkeypatch.setattr(top_module, "time", Clock(sleeps=6))
+    monkeypatch.setattr(top_module, "resolve_runtime", lambda _: None)
+    monkeypatch.setattr(top_module, "read_installation", read)
+    monkeypatch.setattr(top_module.screen, "console", lambda: out)
+    top_module._show_live(read_settings(), 2.0)
+    assert reads == [True, False, False, False, False, True, False]
+    text = out.file.getvalue()  # type: ignore[attr-defined]
+    first, second = text.index("1,001"), text.index("1,002")
+    assert "300" not in text[first:second], "a first frame has no rate"
+    assert "300" in text[second : text.index("1,003")]
+    assert "suspense 1.00 EUR" in text[first:second]
+    assert "suspense 1.00 EUR" in text[second : text.index("1,003")], "as it was read last"
+    assert "suspense 6.00 EUR" in text[text.index("1,007") :]
 
 
 def test_what_is_behind_is_one_line_of_status():
