@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +12,7 @@ from pitboss.demo.decisions import Decision, DecisionTimes, DecisionTimesByPhase
 from pitboss.demo.expectations import DemoResult
 from pitboss.demo.figures import DemoFigures, Latency
 from pitboss.demo.report import COLOURS, build_timeline, measure_hops, write_report
+from tests.support.browser import colours_of, plots_of
 
 NONE = DecisionTimes(None, None)
 FIGURES = DemoFigures(
@@ -84,30 +83,10 @@ def test_the_page_has_everything_in_it(page):
 
 @pytest.mark.prove
 def test_a_browser_opens_the_page(page, tmp_path):
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs Debian's package chromium")
-    done = subprocess.run(
-        [
-            chromium,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--virtual-time-budget=20000",
-            "--window-size=1000,2800",
-            f"--screenshot={tmp_path / 'page.png'}",
-            page.as_uri(),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    image = pytest.importorskip("PIL.Image", reason="needs pillow, which bokeh brings")
-    with image.open(tmp_path / "page.png") as shot:
-        colours = {colour for _, colour in shot.convert("RGB").getcolors(1 << 24)}
+    colours = colours_of(tmp_path, page)
     for drawn in COLOURS:
         assert tuple(bytes.fromhex(drawn[1:])) in colours, "every kind of plot is drawn"
+    plots = plots_of(tmp_path, page)
+    assert [one["y"] for one in plots["Rates"]["series"][:2]] == [[2, 0, 1], [1, 0, 2]]
+    assert plots["Refusals"]["series"] == [{"x": ["REFUSED_FUNDS"], "top": [30]}]
+    assert "the ledger's worker is killed" in plots["Rates"]["legend"]
