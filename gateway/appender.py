@@ -17,7 +17,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -120,6 +120,10 @@ class _Lane:
 
 class RawAppender(Service):
     """Service that appends records to the partitions of their keys."""
+
+    if TYPE_CHECKING:  # mode says only that it is a service
+
+        async def __aenter__(self) -> Self: ...
 
     def __init__(
         self, broker: BrokerAddress, client_id: str, topics: Collection[str], **kwargs: Any

@@ -75,7 +75,8 @@ class Topics:
         at = EVENT.attempt
         columns: list[Any] = [EVENT.event_id, 0, *["x"] * 7, "p-1", None, None, None]
         columns += [at.topic, at.partition, at.offset, 0, *PLACE, 0, "POSTED", "BOOKED"]
-        step = EventDecision(*columns, "EUR", 0, 1, 1)
+        columns += ["EUR", 0, 1, 1]
+        step = EventDecision(*columns)
         notes: list[str] = []
         runtime: Any = SimpleNamespace(topic=lambda name: name)
         await event_trace._add_answers(runtime, EVENT.event_id, [step], [attempt], notes)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from ledger_sink.queries.open_items import OpenGroup
+from pitboss.cli import screen
 from pitboss.cli import top as top_module
 from pitboss.cli.main import cli
 from pitboss.cli.stack import EMPTY_STATE, format_lag, list_waits
@@ -187,7 +188,7 @@ def test_the_live_loop_draws_frames_with_rates_and_reads_the_whole_less_often(
     monkeypatch.setattr(top_module, "time", Clock(sleeps=6))
     monkeypatch.setattr(top_module, "resolve_runtime", lambda _: None)
     monkeypatch.setattr(top_module, "read_installation", read)
-    monkeypatch.setattr(top_module.screen, "console", lambda: out)
+    monkeypatch.setattr(screen, "console", lambda: out)
     top_module._show_live(read_settings(), 2.0)
     assert reads == [True, False, False, False, False, True, False]
     text = out.file.getvalue()  # type: ignore[attr-defined]
