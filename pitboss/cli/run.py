@@ -184,8 +184,8 @@ def _supervise(
         log_prefix=worker.worker_id,
     )
 
-    def note_end(role: str, code: int | None) -> None:
-        note_restart(settings.home, runtime.namespace, role, code)
+    def note_end(role: str, code: int | None, error: str) -> None:
+        note_restart(settings.home, runtime.namespace, role, code, error)
 
     supervisor = Supervisor(processes, _report, note_end)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -22,10 +22,12 @@ ENDS_MIN: Final = 3
 _SUFFIX: Final = ".degraded"
 _CODE: Final = re.compile(r"^([A-Z][A-Z0-9_]+): ")
 _PLACE: Final = re.compile(r"[A-Za-z0-9._-]+-\d+@\d+")
+_CONNECTIONS: Final = "docs/howto/secure.md#when-it-does-not-connect"
 _RUNBOOKS: Final = {
     "LOG_MISMATCH": "docs/howto/restore.md",
     "PARTITION_STUCK": "docs/howto/runbooks.md#a-partition-is-stuck",
     "CHECKPOINTS_WENT_BACK": "docs/howto/runbooks.md#the-seals-prove-nothing-or-went-back",
+    "LOGIN_REFUSED": _CONNECTIONS,
 }
 _RUNBOOK: Final = "docs/howto/runbooks.md#a-worker-ends-again-and-again"
 
@@ -70,11 +72,13 @@ class RepeatedEnds:
     def on_end(self, exit_code: int, error: str, now_ms: int, *, is_early: bool) -> bool:
         """Count an end; return whether the worker counts as degraded.
 
-        A late end, or another reason, begins anew. A server that is away is reported by itself.
+        A late end, or another reason, begins anew. A server that is away is reported by itself, and
+        comes back by itself; a refused login or certificate, whose exit code is the same, does not.
         """
-        code = _CODE.match(error)
-        reason = f"{exit_code} {code[1] if code else ''}"
-        if exit_code in (0, Unavailable.exit_code):
+        code = error_code(error)
+        reason = f"{exit_code} {code}"
+        is_away = (exit_code, code) == (Unavailable.exit_code, Unavailable.code)
+        if exit_code == 0 or is_away:
             self.reason, self.count = "", 0
             return False
         if reason != self.reason or not is_early:
@@ -87,7 +91,8 @@ def describe_worker(
     name: str, role: str, worker_id: str, exit_code: int, error: str, ends: RepeatedEnds, log: Path
 ) -> DegradedWorker:
     """Return what is shown of a degraded worker: the place in its error, and what to read."""
-    code, place = _CODE.match(error), _PLACE.search(error)
+    code, place = error_code(error), _PLACE.search(error)
+    runbook = _CONNECTIONS if code.startswith("TLS_") else _RUNBOOKS.get(code, _RUNBOOK)
     return DegradedWorker(
         name,
         role,
@@ -98,8 +103,14 @@ def describe_worker(
         ends.count,
         ends.since_ms,
         str(log),
-        _RUNBOOKS.get(code[1] if code else "", _RUNBOOK),
+        runbook,
     )
+
+
+def error_code(error: str) -> str:
+    """Return the code that an error in a worker's log begins with, or an empty text."""
+    found = _CODE.match(error)
+    return found[1] if found else ""
 
 
 def mark(home: Path, namespace: str, worker: DegradedWorker) -> None:

@@ -18,13 +18,14 @@ _BYTES_MAX: Final = 256 * 1024
 RECENT_S: Final = 24 * 60 * 60
 
 
-def note_restart(home: Path, namespace: str, role: str, code: int | None) -> None:
-    """Note that a worker of a role has ended and is started again; `code` is its exit code.
+def note_restart(home: Path, namespace: str, role: str, code: int | None, error: str = "") -> None:
+    """Note that a worker of a role has ended and is started again.
 
-    A note that cannot be written is left out: the workers go on.
+    `code` is its exit code, `error` the code of the error that its log names, if any. A note
+    that cannot be written is left out: the workers go on.
     """
     file = _file(home, namespace)
-    row = {"at_ms": time.time_ns() // 1_000_000, "role": role, "code": name_exit(code)}
+    row = {"at_ms": time.time_ns() // 1_000_000, "role": role, "code": name_exit(code, error)}
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.exists() and file.stat().st_size > _BYTES_MAX:
@@ -53,15 +54,18 @@ def count_restarts(
     return {role: dict(counts) for role, counts in sorted(found.items())}
 
 
-def name_exit(code: int | None) -> str:
-    """Return what an exit code means: the code of an error, a signal, `drained`, or the number."""
+def name_exit(code: int | None, error: str = "") -> str:
+    """Return what an exit code means: the code of an error, a signal, `drained`, or the number.
+
+    Several errors share an exit code, so `error`, the code that the worker named, tells more.
+    """
     if code is None:
         return "unknown"
     if code < 0:
         return signal.Signals(-code).name
     if code == 0:
         return "drained"
-    return _codes().get(code, f"exit {code}")
+    return error or _codes().get(code, f"exit {code}")
 
 
 def _codes() -> dict[int, str]:

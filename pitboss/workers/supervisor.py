@@ -24,7 +24,7 @@ from pathlib import Path
 from pitboss.embedded.files import display_path, roll_log
 from pitboss.settings import Runtime, worker_environment
 from pitboss.telemetry_settings import PORT_VARIABLE, read_telemetry_settings, worker_port
-from pitboss.workers.degraded import RepeatedEnds, describe_worker, mark, unmark
+from pitboss.workers.degraded import RepeatedEnds, describe_worker, error_code, mark, unmark
 from pitboss.workers.role_locks import file_stem
 from schemas.errors import UsageError
 
@@ -237,11 +237,12 @@ class Supervisor:
         self,
         workers: Sequence[WorkerProcess],
         report: Callable[[str], None],
-        note_end: Callable[[str, int | None], None] = lambda *_: None,
+        note_end: Callable[[str, int | None, str], None] = lambda *_: None,
     ) -> None:
         """Prepare without starting; `report` takes a line for each start and end.
 
-        `note_end` takes the role and the exit code of each worker that has to be started again.
+        `note_end` takes the role, the exit code and the error code (empty if its log has none) of
+        each worker that has to be started again.
         """
         self._note_end = note_end
         self._workers = [_SupervisedWorker(worker) for worker in workers]
@@ -288,7 +289,7 @@ class Supervisor:
                 )
                 self._is_stopping.set()
                 return
-            self._note_end(worker.role, worker.exit_code)
+            self._note_end(worker.role, worker.exit_code, error_code(worker.last_error()))
             jitter = random.random()  # noqa: S311  # jitter need not be a secret
             delay_s = supervised.policy.on_end(uptime_s, jitter)
             supervised.start_at = now + delay_s

@@ -19,6 +19,12 @@ def main(role: str) -> None:
     )
     if role == "failing":
         sys.exit(71)
+    if role == "refused":
+        print(
+            "2026-11-30 00:00:00,001 CRITICAL runtime.kafka.process LOGIN_REFUSED: b:9093",
+            flush=True,
+        )
+        sys.exit(69)
     if role == "misconfigured":
         # As `runtime.kafka.process` logs it, with a line of its own between and behind.
         print("2026-11-30 00:00:00,000 WARNING streams.x a warning", flush=True)

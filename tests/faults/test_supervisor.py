@@ -188,6 +188,26 @@ def test_a_worker_that_ends_again_and_again_for_one_reason_is_degraded(worker, t
 
 
 @pytest.mark.faults
+def test_a_worker_whose_login_is_refused_again_and_again_is_degraded_and_counted_by_that(
+    worker, tmp_path
+):
+    refused = worker("refused")
+    ends: list[tuple[str, int | None, str]] = []
+    lines: list[str] = []
+    supervisor = Supervisor([refused], lines.append, lambda *end: ends.append(end))
+    thread = threading.Thread(target=supervisor.run)
+    with hold_roles(tmp_path, "faults", ["refused"], workers=1):
+        thread.start()
+        try:
+            until(lambda: list_degraded(tmp_path, "faults", list_running(tmp_path, "faults")))
+        finally:
+            supervisor.stop()
+            thread.join(DEADLINE_S)
+    assert ends[:ENDS_MIN] == [("refused", 69, "LOGIN_REFUSED")] * ENDS_MIN
+    assert any(line.startswith("refused-1 is DEGRADED") for line in lines)
+
+
+@pytest.mark.faults
 def test_a_usage_error_ends_the_supervisor_with_the_sentence_of_the_worker(worker):
     misconfigured, steady = worker("misconfigured"), worker("steady")
     lines: list[str] = []

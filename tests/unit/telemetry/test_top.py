@@ -241,6 +241,15 @@ def test_exit_codes_have_names():
     assert name_exit(None) == "unknown"
 
 
+def test_an_end_is_counted_by_the_code_that_the_worker_named_since_several_share_an_exit_code(
+    tmp_path,
+):
+    for code, error in [(69, "LOGIN_REFUSED"), (69, "UNAVAILABLE"), (69, ""), (-9, "FENCED")]:
+        note_restart(tmp_path, "n", "ledger", code, error)
+    counts = {"LOGIN_REFUSED": 1, "UNAVAILABLE": 2, "SIGKILL": 1}
+    assert count_restarts(tmp_path, "n") == {"ledger": counts}
+
+
 async def test_pages_of_workers_are_read_by_their_ports(monkeypatch):
     async with Pages() as pages:
         await StartMark(pages.state).start()

@@ -45,6 +45,23 @@ def test_a_drain_and_a_server_that_is_away_do_not_degrade(code):
     assert ended(RepeatedEnds(), *["UNAVAILABLE: away"] * 5, code=code) == [False] * 5
 
 
+@pytest.mark.parametrize("error", ["LOGIN_REFUSED", "TLS_UNKNOWN_CA", "STACK_PART_MISSING"])
+def test_what_only_an_operator_repairs_degrades_though_its_exit_code_is_that_of_a_server_away(
+    error,
+):
+    assert ended(RepeatedEnds(), *[f"{error}: b:9093"] * 3, code=69) == [False, False, True]
+    away = "UNAVAILABLE: away"
+    assert ended(RepeatedEnds(), *[f"{error}: b:9093", away] * 3, code=69) == [False] * 6
+
+
+def test_refused_connections_lead_to_the_page_of_tls_and_logins():
+    for code in ("LOGIN_REFUSED", "TLS_EXPIRED"):
+        worker = describe_worker("x-1", "x", "", 69, f"{code}: b", RepeatedEnds("", 3, 9), LOG)
+        page, _, anchor = worker.runbook.partition("#")
+        text = (Path(__file__).parents[3] / page).read_text()
+        assert f"| `{code}` |" in text.partition(f"## {anchor.replace('-', ' ').capitalize()}\n")[2]
+
+
 def test_a_signal_again_and_again_degrades():
     assert ended(RepeatedEnds(), *["its last line"] * 3, code=-9)[-1]
 
