@@ -108,7 +108,7 @@ async def rebind_with_openings(
         begin("comparing the tables with their seals")
         await opener.check_proof(database)
         before = await opener.find_own_checkpoint()
-        opener.check_empty(source, survey, before)
+        check_empty(source, survey, None if before is None else before.digest)
         mappings = {name: [_behind(one) for one in survey.of(name)] for name in (LEDGER, RESOLVE)}
         signed = None if options.dry_run else await opener.seal(survey.cluster_id, before)
         row = None
@@ -128,6 +128,33 @@ async def rebind_with_openings(
 def _behind(one: PartitionSurvey) -> PartitionMapping:
     """Return the mapping of a log that has nothing of the old one."""
     return PartitionMapping(one.partition, [], one.booked, one.end, one.begin, one.end, None)
+
+
+def check_empty(source: LogSource, survey: Survey, digest: str | None) -> None:
+    """Check that the new log holds nothing but balances of an earlier run of this binding.
+
+    `digest` is that of the checkpoint which that run has published, and its balances name. Raises
+    RecoveryRefused, Unavailable.
+    """
+    for one in survey.partitions:
+        log = OrderedLog(source, one.topic, {one.partition: one.begin}, {one.partition: one.end})
+        for found in log:
+            event = found.event
+            is_ours = (
+                digest is not None
+                and event is not None
+                and event.operation == OPERATION
+                and event.cause is not None
+                and event.cause.id == digest
+            )
+            if not is_ours:
+                place = f"{one.topic}-{one.partition}@{found.source.offset}"
+                raise RecoveryRefused(
+                    Obstacle.NOT_EMPTY,
+                    f"{place}: this log has begun already, so balances cannot be its first"
+                    " events. A mirror is bound without --opening-balances; else stop the"
+                    " workers and make the topics anew",
+                )
 
 
 class _Opener:
@@ -221,35 +248,6 @@ class _Opener:
         signed = sign_checkpoint(checkpoint, self._key)
         await published.publish(runtime, signed, self._options.seal_key)
         return signed
-
-    def check_empty(
-        self, source: LogSource, survey: Survey, signed: SignedCheckpoint | None
-    ) -> None:
-        """Check that the new log holds nothing but balances of an earlier run of this binding.
-
-        Raises RecoveryRefused, Unavailable.
-        """
-        for one in survey.partitions:
-            log = OrderedLog(
-                source, one.topic, {one.partition: one.begin}, {one.partition: one.end}
-            )
-            for found in log:
-                event = found.event
-                is_ours = (
-                    signed is not None
-                    and event is not None
-                    and event.operation == OPERATION
-                    and event.cause is not None
-                    and event.cause.id == signed.digest
-                )
-                if not is_ours:
-                    place = f"{one.topic}-{one.partition}@{found.source.offset}"
-                    raise RecoveryRefused(
-                        Obstacle.NOT_EMPTY,
-                        f"{place}: this log has begun already, so balances cannot be its first"
-                        " events. A mirror is bound without --opening-balances; else stop the"
-                        " workers and make the topics anew",
-                    )
 
     async def state_all(
         self,

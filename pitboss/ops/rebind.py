@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import CONSUMER as LEDGER
 from pitboss.ops.recovery_session import raw_topics, survey_ledger, wait_until_alone
 from pitboss.settings import Runtime
-from replay.log.blocks import LogSource
+from replay.log.blocks import Bounds, LogSource
 from replay.recovery import record
 from replay.recovery.mapping import KnownRecords, MappedLog, MappedRun, MirrorScan, PartitionMapping
 from replay.recovery.padding import continue_behind
@@ -175,22 +175,29 @@ def check_rebind(survey: Survey) -> None:
 
 
 def _check_raw(runtime: Runtime, source: LogSource, admin: GroupAdmin) -> None:
-    """Check that the normaliser goes on where it was.
+    group = runtime.group(NORMALISE)
+    for topic in raw_topics(runtime):
+        committed = admin.committed_offsets(group, topic)
+        check_raw_offsets(group, topic, source.bounds(topic), committed)
+
+
+def check_raw_offsets(
+    group: str, topic: str, bounds: Mapping[int, Bounds], committed: Collection[int]
+) -> None:
+    """Check that the normaliser goes on where it was: `committed` are partitions with an offset.
 
     From the beginning it would make attempts of records that were answered, under other places: a
     bet that was refused could be accepted then. Raises RecoveryRefused.
     """
-    for topic in raw_topics(runtime):
-        committed = admin.committed_offsets(runtime.group(NORMALISE), topic)
-        held = [number for number, (begin, end) in source.bounds(topic).items() if begin < end]
-        if missing := [number for number in held if number not in committed]:
-            places = ", ".join(f"{topic}-{number}" for number in missing)
-            raise RecoveryRefused(
-                Obstacle.RAW_OFFSETS_MISSING,
-                f"the group {runtime.group(NORMALISE)} has no offsets of {places} on this cluster:"
-                " have the mirror translate them (MirrorMaker 2: sync.group.offsets.enabled), or"
-                " set them with Kafka's tools to where the records were normalised up to",
-            )
+    held = [number for number, (begin, end) in bounds.items() if begin < end]
+    if missing := [number for number in held if number not in committed]:
+        places = ", ".join(f"{topic}-{number}" for number in missing)
+        raise RecoveryRefused(
+            Obstacle.RAW_OFFSETS_MISSING,
+            f"the group {group} has no offsets of {places} on this cluster:"
+            " have the mirror translate them (MirrorMaker 2: sync.group.offsets.enabled), or"
+            " set them with Kafka's tools to where the records were normalised up to",
+        )
 
 
 async def _map(

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pitboss.embedded.databases import create_database, drop_database
+from pitboss.ops.checkpoints import write_key_pair
 from pitboss.ops.topic_admin import create_topics
 from replay.log.broker import BrokerLog
+from runtime.kafka.group_admin import GroupAdmin
 from runtime.kafka.partitioner import partition_for
-from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
+from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED, raw_topic
+from streams.normalise.handler import NAME as NORMALISE
 from tests.faults.ledger_scene import PARTITIONS, PROVIDERS, new_scene, traffic
 from tests.faults.test_restore_drills import command, play, settle
+from tests.support.dead_letter_scene import append as append_raw
+from tests.support.dead_letter_scene import hub88, run_normaliser
 from tests.support.mirror import Mirror, lose_broker
 from tests.support.restore_points import (
     booked_meaning,
@@ -99,6 +106,44 @@ async def test_a_broker_is_lost_and_the_ledger_is_bound_to_a_mirror(scene, priva
     undisturbed, given = await undisturbed_run(scene, private_stack)
     assert booked_meaning(runtime) == undisturbed
     assert given_answers(runtime) == given
+
+
+async def test_what_is_in_the_way_of_a_binding_changes_nothing_and_the_normaliser_goes_on_behind_it(
+    scene, private_stack, tmp_path
+):
+    """Without its offsets it would make attempts of answered calls once more, under other places."""
+    runtime, raw = scene.runtime, scene.runtime.topic(raw_topic("hub88"))
+    seal_key, keys = tmp_path / "seal", tmp_path / "keys.json"
+    write_key_pair(seal_key)
+    keys.write_text(json.dumps({"house": {"hmac_hex": "ab" * 32}}))
+    keys.chmod(0o600)
+    await play(scene, 1, 80)
+    await run_to_the_end(scene, 1)
+    await command(runtime, "seal", "--key", str(seal_key))
+    before = booked_rows(runtime)
+    await new_broker(scene, private_stack, Mirror.take(runtime, TOPICS))
+    opening = ("rebind", "--opening-balances", "--seal-key", str(seal_key), "--reason", "lost")
+    refused = await command(
+        runtime, *opening, *WHO, code=2, settings={"PITBOSS_KEYS_FILE": str(keys)}
+    )
+    assert "NOT_EMPTY" in refused, "a mirror is no empty log"
+    [place] = await append_raw(runtime, [hub88("bet", "answered before", "p-1")])
+    assert place == f"{raw}-1@0"
+    for more in ("--dry-run",), ():
+        refused = await command(runtime, "rebind", *WHO, *more, code=2)
+        assert f"RAW_OFFSETS_MISSING: the group {runtime.group(NORMALISE)} has no" in refused
+        assert f"{raw}-1 on this cluster" in refused
+    assert booked_rows(runtime) == before
+    GroupAdmin(runtime.broker).set_offsets(runtime.group(NORMALISE), raw, {1: 1})
+    await command(runtime, "rebind", *WHO)
+    await command(runtime, "recover", "--to-log", *WHO)
+    await append_raw(runtime, [hub88("bet", "sent since", "p-1")])
+    await run_normaliser(runtime, 1)
+    with scene.worker("ledger-1") as ledger:
+        await scene.published(processes=[ledger])
+    assert scene.rows(
+        "SELECT provider_tx_id FROM entry WHERE provider_tx_id IN ('answered before', 'sent since')"
+    ) == [("sent since",)]
 
 
 async def undisturbed_run(scene, stack):
