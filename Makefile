@@ -92,8 +92,11 @@ $(AUDIT)/.installed: infra/audit.lock
 	touch $@
 
 .PHONY: audit
-audit: $(STAMP) $(AUDIT)/.installed ## Known holes and licences of everything that is installed
+audit: $(AUDIT)/.installed ## Known holes of everything that is installed
 	$(AUDIT)/pip-audit --require-hashes --disable-pip --progress-spinner off --requirement requirements.lock
+
+.PHONY: licences
+licences: $(STAMP) $(AUDIT)/.installed ## Licences of everything that is installed
 	$(AUDIT)/pip-licenses --python $(BIN)/python --order=license
 
 .PHONY: sbom

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.workflow import read_steps, run_step
+
 ROOT = Path(__file__).parents[2]
 LOCKS = ("requirements.lock", "infra/image.lock", "infra/audit.lock")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -67,3 +69,24 @@ def test_the_image_can_be_built_on_a_base_that_is_named_by_its_digest():
     built, _, compared = workflow.partition("--build-arg PYTHON_IMAGE")
     assert "@sha256:[0-9a-f]{64}$" in built
     assert label in compared, "what the image names is compared with what it was built on"
+
+
+def test_a_known_hole_fails_the_workflow(tmp_path):
+    found = run_step("audit", tmp_path, "echo 'aiohttp 1.0 PYSEC-1'; exit 1")
+    assert found.returncode != 0
+    assert "PYSEC-1" in found.stdout
+    assert run_step("audit", tmp_path, "echo 'No known vulnerabilities found'").returncode == 0
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_package_without_advisories_is_a_warning_of_the_workflow(tmp_path, stream):
+    unknown = "echo 'aiohttp Dependency not found on PyPI and could not be audited' >&"
+    found = run_step("audit", tmp_path, f"{unknown}{stream}")
+    assert (found.returncode, "::warning::" in found.stdout) == (0, True)
+    assert "::warning::" not in run_step("audit", tmp_path, "echo fine").stdout
+
+
+def test_licences_are_a_step_of_their_own_that_runs_also_where_a_hole_was_found():
+    [step] = [step for step in read_steps() if "make licences" in step["run"]]
+    assert "make audit" not in step["run"]
+    assert "!cancelled()" in step["if"]
