@@ -96,8 +96,10 @@ audit: $(AUDIT)/.installed ## Known holes of everything that is installed
 	$(AUDIT)/pip-audit --require-hashes --disable-pip --progress-spinner off --requirement requirements.lock
 
 .PHONY: licences
-licences: $(STAMP) $(AUDIT)/.installed ## Licences of everything that is installed
+licences: $(STAMP) $(AUDIT)/.installed ## Licences of everything that is installed, held against NOTICE
 	$(AUDIT)/pip-licenses --python $(BIN)/python --order=license
+	$(BIN)/python -m tests.support.licences
+	$(AUDIT)/python -m tests.support.licences
 
 .PHONY: sbom
 sbom: $(STAMP) $(AUDIT)/.installed ## A CycloneDX list of what is installed, in dist/sbom.json

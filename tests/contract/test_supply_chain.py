@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from tests.support.licences import IMAGE, NOTICE, find_obliging, main, normalise, read_notice
 from tests.support.workflow import read_steps, run_step
 
 ROOT = Path(__file__).parents[2]
@@ -15,14 +17,22 @@ LOCKS = ("requirements.lock", "infra/image.lock", "infra/audit.lock")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def normalise(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def versions(name: str) -> dict[str, str]:
     text = (ROOT / name).read_text()
     found = re.findall(r"^([\w.-]+)==([^\s;\\\\]+)", text, flags=re.MULTILINE)
     return {normalise(package): version for package, version in found}
+
+
+def recipe(target: str) -> list[str]:
+    """The commands that make a target, as if nothing were there yet."""
+    shown = subprocess.run(
+        ["make", "--dry-run", "--always-make", target],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return shown.stdout.splitlines()
 
 
 def direct(*extras: str) -> set[str]:
@@ -90,3 +100,43 @@ def test_licences_are_a_step_of_their_own_that_runs_also_where_a_hole_was_found(
     [step] = [step for step in read_steps() if "make licences" in step["run"]]
     assert "make audit" not in step["run"]
     assert "!cancelled()" in step["if"]
+
+
+def test_notice_names_what_of_the_image_obliges_who_passes_it_on_and_nothing_else():
+    notice = read_notice(NOTICE.read_text().splitlines())
+    obliging = find_obliging().keys()
+    assert {"psycopg", "orjson", "certifi"} <= obliging & versions("infra/image.lock").keys()
+    assert notice[IMAGE] == obliging & versions("infra/image.lock").keys()
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_notice_names_every_distribution_of_a_lock_that_obliges_who_passes_it_on(name):
+    listed = set().union(*read_notice(NOTICE.read_text().splitlines()).values())
+    obliging = find_obliging().keys() & versions(name).keys()
+    assert "certifi" in obliging
+    assert obliging - listed == set()
+
+
+def test_notice_names_nothing_that_is_in_no_lock():
+    listed = set().union(*read_notice(NOTICE.read_text().splitlines()).values())
+    locked = set().union(*(versions(name).keys() for name in LOCKS))
+    assert {"psycopg-binary", "hypothesis", "fqdn"} <= listed
+    assert listed - locked == set()
+
+
+def test_licences_are_held_against_notice_in_the_environment_of_the_audit_too():
+    """Its distributions are not installed where this test runs."""
+    lines = recipe("licences")
+    for python in (".venv/bin/python", ".venv-audit/bin/python"):
+        assert f"{python} -m tests.support.licences" in lines
+
+
+def test_a_licence_that_notice_does_not_name_is_a_failure(tmp_path, monkeypatch, capsys):
+    assert main() == 0
+    less = tmp_path / "NOTICE"
+    less.write_text(re.sub("^  orjson.*$", "", NOTICE.read_text(), flags=re.MULTILINE))
+    monkeypatch.setattr("tests.support.licences.NOTICE", less)
+    assert main() == 1
+    assert (
+        capsys.readouterr().out == "NOTICE does not name orjson (MPL-2.0 AND (Apache-2.0 OR MIT))\n"
+    )
