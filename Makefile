@@ -101,10 +101,16 @@ licences: $(STAMP) $(AUDIT)/.installed ## Licences of everything that is install
 	$(BIN)/python -m tests.support.licences
 	$(AUDIT)/python -m tests.support.licences
 
+IMAGE := .venv-image/bin
+$(IMAGE)/.installed: infra/image.lock infra/install_image.sh pyproject.toml
+	$(PYTHON) -m venv --clear .venv-image
+	sh infra/install_image.sh .venv-image
+	touch $@
+
 .PHONY: sbom
-sbom: $(STAMP) $(AUDIT)/.installed ## A CycloneDX list of what is installed, in dist/sbom.json
+sbom: $(AUDIT)/.installed $(IMAGE)/.installed ## A CycloneDX list of what the image installs, in dist/sbom.json
 	mkdir -p dist
-	$(AUDIT)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-format JSON --output-file dist/sbom.json
+	$(AUDIT)/cyclonedx-py environment $(IMAGE)/python --pyproject pyproject.toml --output-format JSON --output-file dist/sbom.json
 
 ##@ Clean up
 .PHONY: clean

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.support.licences import IMAGE, NOTICE, find_obliging, main, normalise, read_notice
 from tests.support.workflow import read_steps, run_step
@@ -21,6 +23,30 @@ def versions(name: str) -> dict[str, str]:
     text = (ROOT / name).read_text()
     found = re.findall(r"^([\w.-]+)==([^\s;\\\\]+)", text, flags=re.MULTILINE)
     return {normalise(package): version for package, version in found}
+
+
+def build_tools() -> set[str]:
+    """What the image's script takes out again: it only builds the package."""
+    script = (ROOT / "infra" / "install_image.sh").read_text()
+    [names] = re.findall(r"pip uninstall --yes (.*)$", script, flags=re.MULTILINE)
+    return set(names.split())
+
+
+def closure(texts: list[str]) -> set[str]:
+    """The names of these requirements and of all that they need on this machine."""
+    waiting, seen = [Requirement(text) for text in texts], set()
+    while waiting:
+        one = waiting.pop()
+        key = normalise(one.name), frozenset(one.extras)
+        if key in seen:
+            continue
+        seen.add(key)
+        for text in importlib.metadata.requires(one.name) or []:
+            more = Requirement(text)
+            extras = [{"extra": extra} for extra in (*one.extras, "")]
+            if more.marker is None or any(more.marker.evaluate(extra) for extra in extras):
+                waiting.append(more)
+    return {name for name, _ in seen}
 
 
 def recipe(target: str) -> list[str]:
@@ -68,7 +94,8 @@ def test_the_image_has_no_tools_and_no_embedded_servers():
 def test_the_image_can_be_built_on_a_base_that_is_named_by_its_digest():
     text = (ROOT / "infra" / "Dockerfile").read_text()
     assert re.findall(r"^FROM (\S+)", text, flags=re.MULTILINE) == ["${PYTHON_IMAGE}"] * 2
-    assert text.count("--require-hashes") == 1
+    assert text.count("sh infra/install_image.sh /opt/pitboss") == 1
+    assert "pip install" not in text
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     assert "--build-arg PYTHON_IMAGE" in workflow
     label = "org.opencontainers.image.base.name"
@@ -106,7 +133,7 @@ def test_notice_names_what_of_the_image_obliges_who_passes_it_on_and_nothing_els
     notice = read_notice(NOTICE.read_text().splitlines())
     obliging = find_obliging().keys()
     assert {"psycopg", "orjson", "certifi"} <= obliging & versions("infra/image.lock").keys()
-    assert notice[IMAGE] == obliging & versions("infra/image.lock").keys()
+    assert notice[IMAGE] == (obliging & versions("infra/image.lock").keys()) - build_tools()
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -140,3 +167,36 @@ def test_a_licence_that_notice_does_not_name_is_a_failure(tmp_path, monkeypatch,
     assert (
         capsys.readouterr().out == "NOTICE does not name orjson (MPL-2.0 AND (Apache-2.0 OR MIT))\n"
     )
+
+
+def test_the_image_is_installed_from_its_lock_and_what_only_builds_is_removed(tmp_path):
+    """The script runs with a Python that notes how it is called."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
+    python.chmod(0o700)
+    subprocess.run(["sh", "infra/install_image.sh", str(tmp_path)], cwd=ROOT, check=True)
+    first, second, last = (tmp_path / "calls").read_text().splitlines()
+    assert first == "-m pip install --require-hashes --no-deps --requirement infra/image.lock"
+    assert second == "-m pip install --no-deps --no-build-isolation ."
+    assert last.startswith("-m pip uninstall --yes ")
+    extras = [*PROJECT["optional-dependencies"]["replay"]]
+    extras += PROJECT["optional-dependencies"]["telemetry"]
+    needed = closure([*PROJECT["dependencies"], *extras])
+    for_others = {"colorama"}  # on Windows
+    rest = versions("infra/image.lock").keys() - needed - for_others
+    assert rest == build_tools() | {"pip", "setuptools"}
+
+
+def test_the_list_of_parts_is_of_what_the_image_installs():
+    lines = recipe("sbom")
+    assert "sh infra/install_image.sh .venv-image" in lines
+    [made] = [line for line in lines if "cyclonedx-py" in line]
+    assert "cyclonedx-py environment .venv-image/bin/python " in made
+    assert made.endswith("--output-file dist/sbom.json")
+    assert "requirements.lock" not in "".join(lines), "it has the tools of the development"
+
+
+def test_what_the_image_is_built_from_is_sent_to_its_builder():
+    sent = (ROOT / "infra" / "Dockerfile.dockerignore").read_text().splitlines()
+    assert {"!infra/image.lock", "!infra/install_image.sh", "!NOTICE", "!LICENSE"} <= set(sent)
