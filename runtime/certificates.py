@@ -77,16 +77,17 @@ RENEW_CA: Final = (
 def check_authority(file: str) -> None:
     """Check a PEM file of authorities that we trust.
 
-    Raises CertificateExpired where none of them is valid now, AuthorityWithoutKeyUsage where one
-    may not sign others (RFC 5280, section 4.2.1.3; Python refuses it from 3.13 on), and UsageError
-    for a file that cannot be read.
+    Raises CertificateExpired where none of them is valid now, AuthorityWithoutKeyUsage where none
+    may sign others (RFC 5280, section 4.2.1.3; Python refuses such a one from 3.13 on), and
+    UsageError for a file that cannot be read. A machine's bundle holds a few old roots that may not
+    sign; which of them a server's chain ends at shows the handshake.
     """
     authorities = _read(file)
-    for one in authorities:
-        if not _may_sign(one):
-            raise AuthorityWithoutKeyUsage(
-                f"{file}: {_name(one)} has no key usage that lets it sign certificates: {RENEW_CA}"
-            )
+    if not any(map(_may_sign, authorities)):
+        first = _name(authorities[0])
+        raise AuthorityWithoutKeyUsage(
+            f"{file}: {first} has no key usage that lets it sign certificates: {RENEW_CA}"
+        )
     if all(_is_out_of_date(one) for one in authorities):
         raise _expired(file, authorities[-1])
 

@@ -9,6 +9,7 @@ and those of sslmode libpq's (https://www.postgresql.org/docs/current/libpq-ssl.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +23,8 @@ SCRAM_SHA_512: Final = "SCRAM-SHA-512"
 SASL_MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256")
 
 VERIFY_FULL: Final = "verify-full"
+MACHINE_AUTHORITIES: Final = "system"
+"""What `sslrootcert` has in the place of a file for OpenSSL's own authorities."""
 SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", VERIFY_FULL)
 
 
@@ -164,6 +167,15 @@ class BrokerAddress:
         return read_secret(self.sasl_password_file)
 
 
+def _check_database_files(parameters: Mapping[str, str]) -> None:
+    """Check the files of a URL, since libpq's message names neither an expired one nor its date."""
+    authority = parameters.get("sslrootcert")
+    if authority and authority != MACHINE_AUTHORITIES:
+        check_authority(authority)
+    if own := parameters.get("sslcert"):
+        check_own_certificate(own)
+
+
 def strict_context(
     ca_file: str | None, certificate_file: str | None = None, key_file: str | None = None
 ) -> ssl.SSLContext:
@@ -206,12 +218,8 @@ class DatabaseSecurity:
         """Return the URL with these parameters, as psycopg takes it.
 
         Raises UsageError where the URL has one of them itself and for a file that cannot be read,
-        ConnectionFault for one that is out of date.
+        ConnectionFault for one that no server can be reached with, also where the URL names it.
         """
-        if self.ca_file:
-            check_authority(self.ca_file)
-        if self.certificate_file:
-            check_own_certificate(self.certificate_file)
         default = VERIFY_FULL if self.ca_file else None
         given = {
             "sslmode": self.sslmode or default,
@@ -227,6 +235,7 @@ class DatabaseSecurity:
             raise UsageError(
                 f"PITBOSS_DATABASE holds {names}, which a setting of its own gives too: set it once"
             )
+        _check_database_files({**dict(query), **added})
         # libpq takes a + for itself, not for a space.
         text = urlencode([*query, *added.items()], safe="/", quote_via=quote)
         return parts._replace(query=text).geturl()

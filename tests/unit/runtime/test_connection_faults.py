@@ -20,6 +20,7 @@ from pitboss.embedded.ports import choose_port
 from pitboss.embedded.processes import poll
 from runtime import connection_faults
 from runtime.certificates import (
+    AuthorityWithoutKeyUsage,
     CertificateExpired,
     ClientRefused,
     ConnectionFault,
@@ -36,7 +37,7 @@ from runtime.connection_faults import (
 )
 from runtime.security import BrokerAddress, DatabaseSecurity, SecurityProtocol
 from schemas.errors import Unavailable
-from tests.support.certificates import Authority, Issued
+from tests.support.certificates import Authority, Defect, Issued
 
 Serve = Callable[..., str]
 
@@ -111,6 +112,22 @@ def test_an_expired_certificate(authority):
         fault = fault_of(address, authority.file)
     assert isinstance(fault, CertificateExpired)
     assert address in str(fault)
+
+
+@pytest.mark.parametrize("defect", Defect)
+def test_an_authority_between_that_may_not_sign_others(authority, defect, tmp_path):
+    between = Authority(tmp_path / "between", defect=defect, parent=authority)
+    with tls_server(between.issue("127.0.0.1")) as address:
+        fault = fault_of(address, authority.file)
+    assert isinstance(fault, AuthorityWithoutKeyUsage), fault
+    assert str(fault).startswith(f"{address}: ")
+    assert "keyUsage keyCertSign" in str(fault)
+
+
+def test_an_authority_between_that_is_right_has_no_fault(authority, tmp_path):
+    between = Authority(tmp_path / "between", parent=authority)
+    with tls_server(between.issue("127.0.0.1")) as address:
+        assert fault_of(address, authority.file) is None
 
 
 @pytest.mark.parametrize("host", ["broker.example", "10.0.0.1"])
@@ -227,6 +244,14 @@ def test_causes_of_the_database(authority, tmp_path):
     ]:
         found = fault_of_database(own, security, tmp_path)
         assert type(found) is fault, found
+
+
+@pytest.mark.parametrize("defect", [Defect.SIGNS_NOTHING, Defect.IS_NO_AUTHORITY])
+def test_an_authority_of_the_database_that_libpq_refuses(authority, defect, tmp_path):
+    between = Authority(tmp_path / "between", defect=defect, parent=authority)
+    trusting = DatabaseSecurity(ca_file=authority.file)
+    found = fault_of_database(between.issue("127.0.0.1"), trusting, tmp_path)
+    assert type(found) is AuthorityWithoutKeyUsage, found
 
 
 def test_a_database_without_tls(authority):

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer
 from runtime.certificates import AuthorityWithoutKeyUsage, CertificateExpired
 from runtime.security import BrokerAddress, DatabaseSecurity, SecurityProtocol
 from schemas.errors import UsageError
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, Defect
 
 SASL = SecurityProtocol.SASL_SSL
 URL = "postgresql://u:p%40ss@h:5432/postgres"
@@ -100,7 +100,7 @@ def test_no_client_is_made_with_files_that_cannot_work(make, tmp_path):
     def options(ca: str, certificate: str | None = None) -> object:
         return getattr(BrokerAddress("a:1", SecurityProtocol.SSL, ca, certificate), make)()
 
-    weak = Authority(tmp_path / "weak", has_key_usage=False)
+    weak = Authority(tmp_path / "weak", defect=Defect.NO_KEY_USAGE)
     with pytest.raises(AuthorityWithoutKeyUsage, match=r"CN=weak has no key usage .*keyCertSign"):
         options(weak.file)
     old = Authority(tmp_path / "old", valid=-timedelta(hours=1))
@@ -122,6 +122,54 @@ def test_an_authority_in_reserve_may_have_expired(tmp_path):
     both = tmp_path / "both.pem"
     both.write_text(Path(old.file).read_text() + Path(new.file).read_text())
     BrokerAddress("a:1", SecurityProtocol.SSL, str(both)).ssl_context()
+
+
+def test_a_bundle_may_hold_an_authority_that_cannot_sign_beside_others(tmp_path):
+    """As that of a machine does, where a few old roots have no key usage."""
+    weak = Authority(tmp_path / "weak", defect=Defect.NO_KEY_USAGE)
+    good = Authority(tmp_path / "good")
+    both = tmp_path / "both.pem"
+    both.write_text(Path(weak.file).read_text() + Path(good.file).read_text())
+    BrokerAddress("a:1", SecurityProtocol.SSL, str(both)).ssl_context()
+    both.write_text(Path(weak.file).read_text() * 2)
+    with pytest.raises(AuthorityWithoutKeyUsage):
+        BrokerAddress("a:1", SecurityProtocol.SSL, str(both)).ssl_context()
+
+
+def by_setting(ca: str) -> str:
+    return DatabaseSecurity(ca_file=ca).secure_url(URL)
+
+
+def in_the_url(ca: str) -> str:
+    return DatabaseSecurity().secure_url(f"{URL}?sslmode=verify-full&sslrootcert={ca}")
+
+
+@pytest.mark.parametrize("secure", [by_setting, in_the_url])
+@pytest.mark.parametrize("defect", [Defect.NO_KEY_USAGE, Defect.SIGNS_NOTHING])
+def test_the_database_is_not_reached_by_an_authority_that_may_not_sign(secure, defect, tmp_path):
+    weak = Authority(tmp_path / "weak", defect=defect)
+    with pytest.raises(AuthorityWithoutKeyUsage, match=r"CN=weak has no key usage .*keyCertSign"):
+        secure(weak.file)
+    assert secure(Authority(tmp_path / "good").file).endswith("/good/ca.pem")
+
+
+@pytest.mark.parametrize("secure", [by_setting, in_the_url])
+def test_the_files_of_the_database_are_read_however_they_are_named(secure, tmp_path):
+    with pytest.raises(CertificateExpired, match="CN=old is valid from"):
+        secure(Authority(tmp_path / "old", valid=-timedelta(hours=1)).file)
+    with pytest.raises(UsageError, match="absent cannot be read as PEM"):
+        secure(str(tmp_path / "absent"))
+
+
+def test_a_certificate_of_ours_in_the_url_is_read_too(authority):
+    old = authority.issue("client", valid=-timedelta(hours=1))
+    with pytest.raises(CertificateExpired, match="CN=server is valid from"):
+        DatabaseSecurity().secure_url(f"{URL}?sslcert={old.certificate}&sslkey={old.key}")
+
+
+def test_the_authorities_of_the_machine_are_left_to_libpq():
+    url = f"{URL}?sslmode=verify-full&sslrootcert=system"
+    assert DatabaseSecurity().secure_url(url) == url
 
 
 def test_the_url_of_the_database_says_how_it_is_reached(authority, tmp_path):
