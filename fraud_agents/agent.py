@@ -373,8 +373,9 @@ class FraudAgent:
     async def handle(self, batch: RecordBatch) -> None:
         """Watch a batch, and return when its alerts and dead letters are acknowledged.
 
-        Raises Fenced where another worker has the partition, and Unavailable when too much of it is
-        unsaved because the database is away.
+        Raises Fenced where another worker has the partition, Unavailable when too much of it is
+        unsaved because the database is away, and PartitionStuck at a record of a newer release,
+        once all before it is acknowledged.
         """
         topic = self._topics.watched[batch.topic]
         key = self._key_of(topic, batch.partition)
@@ -384,11 +385,14 @@ class FraudAgent:
             waiting = one.unrecorded
             if waiting is not None and batch.next_offset > waiting.from_offset:
                 await self._record(one)
-            owned.observe(topic, batch, self._rule_set_at)
+            stuck = owned.observe(topic, batch, self._rule_set_at)
             await self._send(owned)
             # A partition that was revoked meanwhile must not be saved: no reason to end.
             if self._is_due(owned) and self._owned.get(key) is owned:
                 await self._save_or_postpone(owned)
+            if stuck is not None:
+                batch.mark_reached(one.next_offset)
+                raise stuck
 
     async def _send(self, owned: OwnedShard) -> None:
         """Send the output of the detectors, blocks first: money may be about to leave."""

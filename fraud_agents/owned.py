@@ -20,8 +20,9 @@ from runtime.kafka.intake.start_offsets import LOG_START
 from runtime.kafka.producer import OutRecord
 from runtime.kafka.records import RawRecord
 from schemas import codec
-from schemas.errors import OffsetHole, Rejected
+from schemas.errors import OffsetHole, PartitionStuck, Rejected
 from schemas.events import FraudAlert, GameResult, PlayerEvent, RiskSignal, WalletTransaction
+from schemas.registry import UnknownSchema, describe_newer
 from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, SIGNALS, TRANSACTIONS
 
 RECORD_TYPES: Final[Mapping[str, type[Any]]] = MappingProxyType(
@@ -115,12 +116,12 @@ class OwnedShard:
 
     def observe(
         self, topic: str, batch: RecordBatch, rule_set_at: Callable[[int], RuleSet]
-    ) -> None:
+    ) -> PartitionStuck | None:
         """Show the detectors the records of a batch that they have not seen.
 
         Rules change at the records that the activation markers name. It does not await, so the
-        detectors stop at the batch's end. Raises OffsetHole for a batch that begins beyond the next
-        record.
+        detectors stop at the batch's end, or before a record of a newer release: then what they
+        wait for is returned. Raises OffsetHole for a batch that begins beyond the next record.
         """
         one, detectors = self.inputs[topic], self.detectors
         is_first = one.next_offset == LOG_START
@@ -129,31 +130,46 @@ class OwnedShard:
         if batch.from_offset > one.next_offset:
             raise OffsetHole(f"{batch}: the detectors expect the record at {one.next_offset}")
         self.is_consistent = False
-        decode, encode = codec.decoder(RECORD_TYPES[topic]), codec.encoder(FraudAlert)
         seen = one.next_offset
         # A log whose first records are gone begins under the rules of the last marker before it.
         switches = deque(one.timeline.switches_from(1 if is_first else seen))
         if topic == TRANSACTIONS:
             planned = [(m.from_offset, m.position) for m in one.timeline.switches_from(1)]
             detectors.plan_switches(planned, rule_set_at)
-        for record in batch.records:
-            offset = record.offset
-            if offset < seen:
-                continue  # the batch is tried again, after the database or the broker was away
+        # Those before are of a batch that is tried again, after a server was away.
+        records = [record for record in batch.records if record.offset >= seen]
+        stuck_at, stuck = self._observe_records(topic, records, switches, rule_set_at)
+        one.next_offset = max(seen, batch.next_offset if stuck_at is None else stuck_at)
+        self.add_signals(detectors.take_signals(topic, one.next_offset))
+        self.is_consistent = True
+        return stuck
+
+    def _observe_records(
+        self,
+        topic: str,
+        records: Sequence[RawRecord],
+        switches: deque[Marker],
+        rule_set_at: Callable[[int], RuleSet],
+    ) -> tuple[int, PartitionStuck] | tuple[None, None]:
+        """Return the offset of the first record of a newer release, and what is waited for."""
+        detectors, encode = self.detectors, codec.encoder(FraudAlert)
+        decode = codec.decoder(RECORD_TYPES[topic])
+        for record in records:
+            event, offset = None, record.offset
+            try:
+                event = decode(record.value or b"")
+            except Rejected as error:
+                if stuck := _find_newer(error, record):
+                    return offset, stuck
+                self.rejections.append(Rejection(record, error.reason, error.detail))
             while switches and switches[0].from_offset <= offset:
                 rules = rule_set_at(switches.popleft().position)
                 for alert in detectors.switch_rules(topic, rules):
                     self._publish(alert, encode(alert), record)
-            try:
-                event = decode(record.value or b"")
-            except Rejected as error:
-                self.rejections.append(Rejection(record, error.reason, error.detail))
-                continue
-            for alert in detectors.observe(topic, event, offset):
-                self._publish(alert, encode(alert), record)
-        one.next_offset = max(seen, batch.next_offset)
-        self.add_signals(detectors.take_signals(topic, one.next_offset))
-        self.is_consistent = True
+            if event is not None:
+                for alert in detectors.observe(topic, event, offset):
+                    self._publish(alert, encode(alert), record)
+        return None, None
 
     def add_signals(self, signals: Sequence[RiskSignal]) -> None:
         """Add signals to what is to be sent."""
@@ -203,3 +219,11 @@ class OwnedShard:
             for topic, one in self.inputs.items()
             if one.next_offset != LOG_START
         ]
+
+
+def _find_newer(error: Rejected, record: RawRecord) -> PartitionStuck | None:
+    if not isinstance(error, UnknownSchema):
+        return None
+    place = f"{record.topic}-{record.partition}@{record.offset}"
+    detail = describe_newer(error, place)
+    return None if detail is None else PartitionStuck(detail)

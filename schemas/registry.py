@@ -153,6 +153,27 @@ def _schema_files(folder: Traversable) -> Iterator[tuple[str, AvroJson]]:
 
 
 @cache
+def our_schema_ids() -> range:
+    """Return the ids that our registry gives; under an unknown one writes a newer release."""
+    lock_file = files("schemas").joinpath("avro", "ids.lock.json")
+    first, last = json.loads(lock_file.read_text(encoding="utf-8"))["range"]
+    return range(first, last + 1)
+
+
+def describe_newer(error: UnknownSchema, place: str) -> str | None:
+    """Return why a reader has to wait at a record, which may be money, until it is upgraded.
+
+    None for a foreign record, whose schema id is not of our range. `place` is that of the record.
+    """
+    if error.schema_id not in our_schema_ids():
+        return None
+    return (
+        f"{place} was written under schema id {error.schema_id}, which a newer release must have:"
+        " upgrade this worker"
+    )
+
+
+@cache
 def released_registry() -> Registry:
     """Return the schemas that this code was released with. Raises BadRegistry."""
     return load(files("schemas") / "avro")

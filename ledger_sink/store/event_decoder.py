@@ -7,11 +7,8 @@ skipped: it may be money, and its partition waits for it.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
 from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
@@ -19,7 +16,7 @@ from runtime.kafka.batches import RecordBatch
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import WalletTransaction
-from schemas.registry import UnknownSchema
+from schemas.registry import UnknownSchema, describe_newer
 
 _RECORDS_PER_TURN: Final = 100
 """About 1 ms of decoding; then the task of the connection runs, which other partitions wait for."""
@@ -70,21 +67,10 @@ def _decode_records(
         try:
             events.append((record, decode(record.value or b"")))
         except UnknownSchema as error:
-            if error.schema_id in our_schema_ids():
-                detail = (
-                    f"{record.topic}-{record.partition}@{record.offset} was written under schema id"
-                    f" {error.schema_id}, which a newer release must have: upgrade this worker"
-                )
+            place = f"{record.topic}-{record.partition}@{record.offset}"
+            if detail := describe_newer(error, place):
                 newer.append((record, detail))
                 continue
             rejections.append(Rejection(record, error.reason, error.detail))
         except Rejected as error:
             rejections.append(Rejection(record, error.reason, error.detail))
-
-
-@cache
-def our_schema_ids() -> range:
-    """Return the ids that our registry gives; under an unknown one writes a newer release."""
-    lock_file = files("schemas").joinpath("avro", "ids.lock.json")
-    first, last = json.loads(lock_file.read_text(encoding="utf-8"))["range"]
-    return range(first, last + 1)

@@ -12,13 +12,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from ledger_sink.store.event_decoder import our_schema_ids
 from ledger_sink.store.log_check import checksum
 from replay.log.blocks import LogSource
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import Position, WalletTransaction
-from schemas.registry import UnknownSchema
+from schemas.registry import UnknownSchema, our_schema_ids
 
 _WINDOW_OFFSETS: Final = 8_192
 

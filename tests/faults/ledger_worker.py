@@ -36,6 +36,7 @@ from schemas.errors import SendFailed
 from streams.normalise.handler import create_worker
 from streams.normalise.settings import NormaliseSettings
 from streams.providers.registry import by_provider, policies
+from tests.support import newer_release
 
 
 def freeze_around(owner: Any, name: str, arm: Path, *, before: bool) -> None:
@@ -137,6 +138,7 @@ def freeze_marking(arm: Path) -> None:
 
 POINTS: dict[str, Callable[[Path], None]] = {
     "none": lambda arm: None,
+    newer_release.POINT: lambda arm: newer_release.upgrade(),
     "before the transaction": lambda arm: freeze_around(
         PostgresLedger, "commit_group", arm, before=True
     ),

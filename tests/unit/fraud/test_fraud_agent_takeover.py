@@ -21,7 +21,10 @@ from lab.fraud.story import PlayerStory, Stream
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.start_offsets import LOG_START
 from schemas import codec
+from schemas.codec import frame_of
+from schemas.errors import PartitionStuck
 from schemas.events import FraudAlert, RiskSignal, SignalKind
+from schemas.registry import released_registry
 from schemas.rule_changes import RuleChangeKind
 from schemas.topics import PLAYER_EVENTS, SIGNALS, TRANSACTIONS
 from tests.unit.fraud.test_fraud_agent_kills import (
@@ -109,6 +112,43 @@ async def test_a_log_that_was_cut_begins_under_the_rules_of_its_first_record(log
     await agent.handle(RecordBatch(TRANSACTIONS, 0, 400, end, records, 1))
     alerts, _ = published(servers)
     assert {one.rule_version for one in alerts.values() if one.rule_id == "D02"} == {9}
+
+
+@pytest.mark.parametrize("topic", WATCHED)
+async def test_a_record_of_a_newer_release_is_waited_for_and_judged_by_who_can_read_it(
+    log, undisturbed, topic
+):
+    """What is before it is judged once, however often the batch is tried, and nothing behind it."""
+    place = len(log[topic]) // 2
+    unknown = max(schema.id for schema in released_registry()) + 1
+    of_a_newer_release = SimpleNamespace(
+        topic=topic, partition=0, offset=place, value=frame_of(unknown) + b"a body"
+    )
+    unreadable = [*log[topic][:place], of_a_newer_release, *log[topic][place + 1 :]]
+    servers = Servers(None)
+    agent = agent_of(servers, Rules(servers))
+    partition = [TopicPartition(topic, 0) for topic in WATCHED]
+    await agent.claim(partition)
+    batch = RecordBatch(topic, 0, 0, len(unreadable), unreadable, 1)
+    for _ in range(3):
+        with pytest.raises(PartitionStuck, match=rf"{topic}-0@{place} .*: upgrade this worker"):
+            await agent.handle(batch)
+    written = [*servers.written]
+    await agent.release(partition)
+    assert servers.rows[topic, 0].next_offset == place
+    before = Servers(None)
+    first = agent_of(before, Rules(before))
+    await first.claim(partition)
+    await first.handle(RecordBatch(topic, 0, 0, place, log[topic][:place], 1))
+    assert written == before.written
+    await run(log, servers)  # a worker that can read it
+    alerts, _ = published(servers)
+    expected = {
+        name: one
+        for name, one in published(undisturbed)[0].items()
+        if one.rule_id not in OTHER_KEYS
+    }
+    assert alerts.keys() == expected.keys()
 
 
 def batch_of(stream: Stream, topic: str, partition: int) -> RecordBatch:
