@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from runtime.kafka.broker_queries import list_partitions
-from runtime.kafka.clients import stop_client
+from runtime.kafka.clients import start_client, stop_client
 from runtime.security import BrokerAddress
 from schemas.errors import Unavailable, UsageError
 
@@ -44,7 +44,7 @@ async def read_topics(
         max_partition_fetch_bytes=4 * 1024 * 1024,
     )
     try:
-        await consumer.start()
+        await start_client(consumer, broker)
         partitions = await _partitions(broker, topics)
         ends = await consumer.end_offsets(partitions)
         beginnings = await consumer.beginning_offsets(partitions)
@@ -78,7 +78,7 @@ async def partition_bounds(
     """Return first offset and end of every partition of the topics. Raises as `read_topics`."""
     consumer = AIOKafkaConsumer(**broker.aiokafka_options(), isolation_level="read_committed")
     try:
-        await consumer.start()
+        await start_client(consumer, broker)
         partitions = await _partitions(broker, topics)
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
@@ -107,7 +107,7 @@ async def read_offsets(
         max_partition_fetch_bytes=_NEAR_BYTES,
     )
     try:
-        await consumer.start()
+        await start_client(consumer, broker)
         for tp, wanted in offsets.items():
             consumer.assign([tp])
             end = (await consumer.end_offsets([tp]))[tp]
@@ -134,7 +134,7 @@ async def read_offsets(
 
 async def _partitions(broker: BrokerAddress, topics: Collection[str]) -> list[TopicPartition]:
     admin = AIOKafkaAdminClient(**broker.aiokafka_options())
-    await admin.start()
+    await start_client(admin, broker)
     try:
         return await list_partitions(admin, topics)
     except UnknownTopicOrPartitionError as error:

@@ -35,6 +35,7 @@ from runtime.connection_faults import (
     unreachable_broker,
     unreachable_database,
 )
+from runtime.kafka.topic_reader import partition_bounds, read_topics
 from runtime.security import BrokerAddress, DatabaseSecurity, SecurityProtocol
 from schemas.errors import Unavailable
 from tests.support.certificates import Authority, Defect, Issued
@@ -128,6 +129,17 @@ def test_an_authority_between_that_is_right_has_no_fault(authority, tmp_path):
     between = Authority(tmp_path / "between", parent=authority)
     with tls_server(between.issue("127.0.0.1")) as address:
         assert fault_of(address, authority.file) is None
+
+
+@pytest.mark.parametrize("ask", [read_topics, partition_bounds])
+async def test_who_reads_a_topic_whole_gets_the_cause_too(ask, authority, tmp_path):
+    """As the drift worker does before anything else."""
+    other = Authority(tmp_path / "other")
+    with tls_server(other.issue("127.0.0.1")) as address:
+        broker = BrokerAddress(address, SecurityProtocol.SSL, authority.file)
+        answer = ask(broker, ["t"])
+        with pytest.raises(UnknownAuthority):
+            await (anext(answer) if ask is read_topics else answer)
 
 
 @pytest.mark.parametrize("host", ["broker.example", "10.0.0.1"])
