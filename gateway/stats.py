@@ -15,6 +15,15 @@ from runtime.telemetry.samples import MetricSample, count_samples
 _LOG = logging.getLogger(__name__)
 INTERVAL_S: Final = 60.0
 
+SHOWN_AT_ZERO: Final = (
+    "failed",
+    "taken back",
+    "refused, the circuit is open",
+    "refused, too many calls in flight",
+)
+"""Endings without a decision that are shown from the start: the rate of a counter that begins with
+its first call misses that call, and an alert on it has no data before."""
+
 
 @dataclass
 class GatewayStats:
@@ -26,7 +35,8 @@ class GatewayStats:
     def samples(self) -> Iterator[MetricSample]:
         """Yield the counts as metrics."""
         yield from count_samples("pitboss.gateway.calls", self.calls)
-        yield from count_samples("pitboss.gateway.endings", self.endings)
+        endings = dict.fromkeys(SHOWN_AT_ZERO, 0) | self.endings
+        yield from count_samples("pitboss.gateway.endings", endings)
 
     def copy(self) -> GatewayStats:
         """Return the counts as they are now; the copy does not change with them."""

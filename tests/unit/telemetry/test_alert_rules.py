@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from gateway import stats
+from gateway.stats import SHOWN_AT_ZERO, GatewayStats
 from tests.support.alert_rules import (
     ONLY_IN_A_FAULT,
     SCRAPE_S,
@@ -93,3 +96,20 @@ def test_every_query_that_is_never_empty_is_asked_in_a_fault_without_its_default
 )
 def test_the_compared_side_is_empty_where_its_series_is_missing(expression, side):
     assert compared_side(expression) == side
+
+
+def test_every_ending_that_is_shown_at_zero_is_one_that_the_alert_looks_for():
+    [rule] = [one for one in rules_of(load_rules()) if one["alert"] == "PitbossGatewayUnavailable"]
+    pattern = re.search(r'ending=~"([^"]*)"', rule["expr"])
+    assert pattern is not None
+    shown = {labels[0]: value for _, labels, value in GatewayStats().samples()}
+    assert shown == dict.fromkeys(SHOWN_AT_ZERO, 0)
+    assert all(re.fullmatch(pattern[1], ending) for ending in shown)
+    said = "".join(path.read_text() for path in Path(stats.__file__).parent.glob("*.py"))
+    assert all(said.count(f'"{ending}"') > 1 for ending in shown), "and a call ends so"
+
+
+def test_a_count_replaces_its_zero():
+    counted = GatewayStats()
+    counted.endings["taken back"] += 3
+    assert {labels[0]: value for _, labels, value in counted.samples()}["taken back"] == 3

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from gateway.stats import GatewayStats
+from gateway.stats import SHOWN_AT_ZERO, GatewayStats
 from lab.sandbox.poison import CATALOGUE
 from lab.sandbox.scenario import Scenario, generate
 from ledger_sink.booking.publisher import AnswerCounts
@@ -144,7 +144,7 @@ def test_a_hundred_thousand_players_stay_within_every_bound(role, shown):
 
 def test_series_are_those_of_providers_and_outcomes_not_of_players(shown):
     gateway = series_of(shown[MANY]["gateway"])
-    assert len(gateway) == len(DIALECTS)
+    assert len(gateway) == len(DIALECTS) + len(SHOWN_AT_ZERO)
     few, many = (series_of(shown[players]["ledger"]) for players in (3 * FEW, MANY))
     assert few == many
     versions = {series for series in series_of(shown[MANY]["normalise"]) if "version=" in series}
