@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fraud_agents.rule_book import RuleBook
 from fraud_agents.rule_set import RuleState
 from fraud_agents.rules import Rule
 from pitboss.cli import screen
-from pitboss.cli.ledger_queries import format_money, print_json
+from pitboss.cli.ledger_queries import format_money, print_json, read_ledger
 from pitboss.cli.option_types import DURATION, TIME, invocation_time_ms, rate_option
 from pitboss.cli.progress import StepProgress
 from pitboss.cli.rule_changes import json_option, rule_named
@@ -19,7 +20,7 @@ from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.archive_settings import open_log
 from pitboss.ops.exports import missing_packages
 from pitboss.ops.periods import ACCEPTED_TIMES, check_period, format_time
-from pitboss.ops.rule_changes import read_book
+from pitboss.ops.rule_changes import read_book, read_timelines
 from pitboss.settings import Runtime, read_settings
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         NearSubject,
         RuleFigures,
     )
+    from replay.backtest.scoping import SegmentMembers
 
 _SCREEN_SUBJECTS = 20
 
@@ -58,6 +60,14 @@ _SCREEN_SUBJECTS = 20
     show_default=True,
     help="Players just below and just above the draft's edge, at most.",
 )
+@click.option(
+    "--segments",
+    "members_of",
+    type=click.Choice(["now", "then"]),
+    default="now",
+    show_default=True,
+    help="Players of the segments in a rule's scope: as they are, or as at each record.",
+)
 @rate_option
 @json_option
 @click.pass_context
@@ -69,6 +79,7 @@ def test_command(
     until_ms: int | None,
     warm_up_ms: int | None,
     examples: int,
+    members_of: str,
     rate: float,
     as_json: bool,
 ) -> None:
@@ -77,7 +88,8 @@ def test_command(
     RULE is a published version, as in D01:3, or a file as for `pitboss rules publish`. The log and
     the archive are read through the detectors of production; nothing is raised or written. The
     answer names who would be flagged, added and dropped, the money exposed, and the players for
-    whom a change of the draft's numbers by 10, 25 or 50 percent changes the verdict.
+    whom a change of the draft's numbers by 10, 25 or 50 percent changes the verdict. Where players
+    came into a segment meanwhile, --segments then gives the alerts that were raised.
     """
     until_ms = invocation_time_ms(ctx) if until_ms is None else until_ms
     check_period(since_ms, until_ms)
@@ -86,10 +98,12 @@ def test_command(
         from replay.backtest.run import BacktestPlan, default_warm_up_ms, run_backtest
     draft = rule_named(rule)
     runtime = resolve_runtime(read_settings())
-    active = _active_version(runtime, draft.rule_id)
+    book = asyncio.run(read_book(runtime))
+    active = _active_version(book, draft.rule_id)
     if warm_up_ms is None:
         warm_up_ms = default_warm_up_ms(draft, active)
-    plan = BacktestPlan(runtime.prefix, draft, active, since_ms, until_ms, warm_up_ms)
+    members = _read_members(runtime, book, (draft, active), is_then=members_of == "then")
+    plan = BacktestPlan(runtime.prefix, draft, active, since_ms, until_ms, warm_up_ms, members)
     with open_log(runtime, rate) as source, StepProgress() as progress:
         topics = ", ".join(map(runtime.topic, plan.topics))
         progress.begin(f"{draft.rule_id} version {draft.version} over {topics}")
@@ -100,8 +114,26 @@ def test_command(
         _show(report)
 
 
-def _active_version(runtime: Runtime, rule_id: str) -> Rule | None:
-    book = asyncio.run(read_book(runtime))
+def _read_members(
+    runtime: Runtime, book: RuleBook, rules: Sequence[Rule | None], *, is_then: bool
+) -> SegmentMembers:
+    """Return the players of segments; name on stderr those of a scope that have none."""
+    from replay.backtest.scoping import SegmentMembers, members_of_then
+
+    scopes = [rule.scope for rule in rules if rule is not None and rule.scope is not None]
+    names = {name for scope in scopes for name in scope.segments}
+    for name in sorted(name for name in names if not book.segments.get(name)):
+        click.echo(f"the segment {name} has no players: `pitboss rules segment {name}`", err=True)
+    now = book.rule_set().segments
+    if not names or not is_then:
+        return SegmentMembers(now)
+    timelines = read_ledger(runtime, read_timelines)
+    return SegmentMembers(
+        now, members_of_then(timelines, lambda position: book.rule_set_at(position).segments)
+    )
+
+
+def _active_version(book: RuleBook, rule_id: str) -> Rule | None:
     entries = book.rule_set_at(book.position).entries
     active = (entry.rule for entry in entries if entry.state is RuleState.ACTIVE)
     return next((one for one in active if one.rule_id == rule_id), None)

@@ -9,6 +9,7 @@ the very records that production judges.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from heapq import merge
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -18,7 +19,7 @@ from fraud_agents.detectors.ordered import OrderedDetectors
 from fraud_agents.detectors.repeats import RepeatFilter
 from fraud_agents.detectors.shard import MERGED
 from fraud_agents.detectors.signal_base import Scope
-from fraud_agents.rules import Rule
+from replay.backtest.scoping import RuleSwitches, ScopedRule
 from replay.log.blocks import LogBlock, LogSource
 from schemas.events import FraudAlert, SignalKind
 from schemas.topics import SIGNALS
@@ -50,9 +51,13 @@ class RuleDetectors(Protocol):
 class PlayerMerge:
     """One rule over both topics of a partition number."""
 
-    def __init__(self, rule: Rule, partition: int) -> None:
+    def __init__(self, scoped: ScopedRule, partition: int) -> None:
         inputs = [(topic, partition) for topic in MERGED]
-        self._merge = OrderedDetectors([rule], inputs, Scope.PLAYER, MERGED)
+        self._merge = OrderedDetectors(scoped.rules, inputs, Scope.PLAYER, MERGED)
+        # By number in place of a position: the merge changes them in the order of event time.
+        sets = [rules for _, rules in scoped.switches]
+        switches = [(offset, number) for number, (offset, _) in enumerate(scoped.switches)]
+        self._merge.plan_switches(switches, sets.__getitem__)
         self._partition = partition
 
     def observe(self, record: BacktestRecord) -> list[FraudAlert]:
@@ -64,12 +69,15 @@ class PlayerMerge:
 class SignalMerge:
     """One rule over a partition of the signals; `count` partitions of each topic give them."""
 
-    def __init__(self, rule: Rule, partition: int, count: int) -> None:
-        self._detectors = GlobalDetectors([rule], partition, count)
+    def __init__(self, scoped: ScopedRule, partition: int, count: int) -> None:
+        self._detectors = GlobalDetectors(scoped.rules, partition, count)
+        switch = partial(self._detectors.switch_rules, SIGNALS)
+        self._switches = RuleSwitches(scoped, switch)
 
     def observe(self, record: BacktestRecord) -> list[FraudAlert]:
         """Take in a signal."""
-        return self._detectors.observe(SIGNALS, record.event, record.offset)
+        closed = self._switches.reach(record.offset)
+        return closed + self._detectors.observe(SIGNALS, record.event, record.offset)
 
 
 def merged_topics(detector_id: str) -> tuple[str, ...] | None:

@@ -22,6 +22,7 @@ from replay.backtest.merged import (
     merged_topics,
     read_merged,
 )
+from replay.backtest.scoping import RuleSwitches, ScopedRule, SegmentMembers
 from replay.log.blocks import LogBlock, LogSource
 from schemas import codec
 from schemas.errors import Rejected
@@ -65,6 +66,8 @@ class BacktestPlan:
     until_ms: int
     warm_up_ms: int
     """So long before the time the detectors begin, so that windows are full at its beginning."""
+    members: SegmentMembers = field(default_factory=SegmentMembers)
+    """Players of the segments that the rules' scopes name."""
 
     @property
     def topics(self) -> list[str]:
@@ -165,7 +168,8 @@ def _run_topic(
         if begin >= ends[partition]:
             continue
         detectors = {
-            key: PartitionDetectors([rule], partition, topic) for key, rule in plan.rules.items()
+            key: _OneTopic(plan.members.scope(rule, topic, partition, begin), partition, topic)
+            for key, rule in plan.rules.items()
         }
         for block in source.read(name, partition, begin, ends[partition]):
             records = [*_events_of(block, topic, result)]
@@ -196,10 +200,11 @@ def _run_merged(
     for partition in sorted(begins[topics[0]]):
         spans = {topic: (begins[topic][partition], ends[topic][partition]) for topic in topics}
         detectors: dict[str, RuleDetectors] = {
-            key: SignalMerge(rule, partition, count)
+            key: SignalMerge(scoped, partition, count)
             if topics == [SIGNALS]
-            else PlayerMerge(rule, partition)
+            else PlayerMerge(scoped, partition)
             for key, rule in plan.rules.items()
+            for scoped in (_scope_merged(plan, rule, partition, begins),)
         }
         records = read_merged(
             source,
@@ -212,6 +217,27 @@ def _run_merged(
             _observe_merged(chunk, insides, partition, detectors, result)
             done += len(chunk)
             progress(min(done, total), total)
+
+
+def _scope_merged(
+    plan: BacktestPlan, rule: Rule, partition: int, begins: Mapping[str, Mapping[int, int]]
+) -> ScopedRule:
+    """Return a rule of a merge, whose rules change at offsets of the log or of the signals."""
+    topic = SIGNALS if SIGNALS in begins else TRANSACTIONS
+    return plan.members.scope(rule, topic, partition, begins[topic][partition])
+
+
+class _OneTopic:
+    """One rule over a partition of one topic."""
+
+    def __init__(self, scoped: ScopedRule, partition: int, topic: str) -> None:
+        self._detectors = PartitionDetectors(scoped.rules, partition, topic)
+        self._switches = RuleSwitches(scoped, self._detectors.switch_rules)
+
+    def observe(self, event: Observation, offset: int) -> list[FraudAlert]:
+        """Take in a record."""
+        closed = self._switches.reach(offset)
+        return closed + self._detectors.observe(event, offset)
 
 
 def _observe_merged(
@@ -240,7 +266,7 @@ def _observe_merged(
 def _observe(
     records: Sequence[tuple[int, int, Observation]],
     inside_from: int,
-    detectors: Mapping[str, PartitionDetectors],
+    detectors: Mapping[str, _OneTopic],
     result: BacktestRun,
 ) -> None:
     for offset, _, event in records:

@@ -7,12 +7,15 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from fraud_agents.activations import Marker, Timeline, rerun_shard
 from fraud_agents.detectors import D01_BET_VELOCITY, DEFAULT_RULES
 from fraud_agents.detectors.partition import PartitionDetectors
-from fraud_agents.rules import Limit
+from fraud_agents.rule_set import RuleEntry, RuleSet
+from fraud_agents.rules import Limit, RuleScope
 from replay.backtest.margins import demand_more
 from replay.backtest.report import make_report
 from replay.backtest.run import DRAFT, BacktestPlan, default_warm_up_ms, run_backtest
+from replay.backtest.scoping import SegmentMembers, members_of_then
 from runtime.kafka.partitioner import partition_for
 from schemas import codec
 from schemas.events import WalletTransaction
@@ -103,6 +106,57 @@ def test_the_alerts_are_those_of_production_to_the_id():
     run = run_backtest(log, plan_of(draft))
     assert raised
     assert set(run.runs[DRAFT].alerts) == raised
+
+
+def limited(*segments: str):
+    return with_warning(90, scope=RuleScope(segments=list(segments)))
+
+
+def raised_by_worker(log, timeline, segments_at) -> set[str]:
+    """Ids of the alerts that a worker raises while the segments change as the markers say."""
+    draft, decode, raised = limited("vip"), codec.decoder(WalletTransaction), set()
+    for partition, rows in log.records[TRANSACTIONS].items():
+        events = [(row.offset, decode(row.value or b"")) for row in rows]
+
+        def rules_at(position):
+            return RuleSet((RuleEntry(draft),), segments=segments_at(position))
+
+        timelines = {TRANSACTIONS: timeline}
+        for alert, _ in rerun_shard({TRANSACTIONS: events}, partition, timelines, rules_at):
+            raised.add(alert.alert_id)
+    return raised
+
+
+def test_a_rule_limited_to_a_segment_finds_its_players():
+    segments = (("other", frozenset({"both"})), ("vip", frozenset({"added", "calm"})))
+    log = log_of(bets_at())
+    plan = plan_of(limited("vip"), members=SegmentMembers(segments))
+    run = run_backtest(log, plan)
+    assert {one.alert.player_id for one in run.runs[DRAFT].alerts.values()} == {"added"}
+    always = Timeline([Marker(0, 1)])
+    assert set(run.runs[DRAFT].alerts) == raised_by_worker(log, always, lambda _: segments)
+    # The players just below the edge are of the segment too.
+    assert make_report(plan, run).nearest_silent == []
+
+
+def test_who_came_into_a_segment_meanwhile_is_found_from_there_on_as_by_the_worker():
+    log = log_of(bets_at() + bets_at(start_ms=T0 + 3_600_000))
+    members = [(("vip", frozenset[str]()),), (("vip", frozenset({"both", "added"})),)]
+    # Behind the first burst of each partition.
+    timeline = Timeline([Marker(0, 0), Marker(sum(BETS.values()), 1)])
+    own = dict.fromkeys(range(PARTITIONS), timeline)
+    then = members_of_then({TRANSACTIONS: own}, members.__getitem__)
+    raised = raised_by_worker(log, timeline, members.__getitem__)
+    found = {}
+    for name, some in (
+        ("then", SegmentMembers(members[1], then)),
+        ("now", SegmentMembers(members[1])),
+    ):
+        found[name] = set(
+            run_backtest(log, plan_of(limited("vip"), members=some)).runs[DRAFT].alerts
+        )
+    assert found["then"] == raised
+    assert found["then"] < found["now"]
 
 
 def test_the_same_log_gives_the_same_answer_however_it_is_read():

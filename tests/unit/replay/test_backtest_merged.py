@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import msgspec
 import pytest
 
+from fraud_agents.activations import Marker, Timeline, rerun_shard, rerun_signals
 from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.detectors.global_signals import GlobalDetectors
 from fraud_agents.detectors.shard import WATCHED, ShardDetectors
 from fraud_agents.owned import RECORD_TYPES
+from fraud_agents.rule_set import RuleEntry, RuleSet
+from fraud_agents.rules import RuleScope
 from lab.fraud.traffic import START_MS, make_traffic
 from replay.backtest.report import make_report
 from replay.backtest.run import ACTIVE, DRAFT, BacktestPlan, run_backtest
+from replay.backtest.scoping import SegmentMembers, members_of_then
 from runtime.kafka.partitioner import partition_for
 from schemas import codec
-from schemas.topics import DAY_MS, SIGNALS
+from schemas.topics import DAY_MS, PLAYER_EVENTS, SIGNALS, TRANSACTIONS
 from tests.support.memory_log import MemoryLog, MemoryRecord
 
 PARTITIONS = 2
@@ -79,6 +84,76 @@ def test_the_alerts_are_those_of_production_to_the_id(installation, rule_id):
     assert set(run.runs[DRAFT].alerts) == installation.alerts[rule_id]
     assert run.events > 0
     assert run.players
+
+
+@pytest.mark.parametrize("rule_id", ["D12", "D08"])
+def test_a_rule_limited_to_a_segment_finds_its_players(installation, rule_id):
+    log = MemoryLog(installation.records, append_time=True)
+    alerts = run_backtest(log, plan_of(RULES[rule_id])).runs[DRAFT].alerts.values()
+    players = frozenset([one.alert.player_id for one in alerts])
+    draft = msgspec.structs.replace(RULES[rule_id], scope=RuleScope(segments=["some"]))
+    everybody = frozenset(
+        row.key.decode()
+        for rows in installation.records.values()
+        for own in rows.values()
+        for row in own
+        if row.key
+    )
+    found = []
+    for members in (everybody, everybody - players, frozenset[str]()):
+        plan = replace(plan_of(draft), members=SegmentMembers((("some", members),)))
+        found.append(set(run_backtest(log, plan).runs[DRAFT].alerts))
+    assert found[0] == installation.alerts[rule_id]
+    assert found[0] > found[1]
+    assert found[2] == set()
+
+
+def raised_by_worker(installation, draft, timelines, segments_at) -> set[str]:
+    """Ids of the alerts that workers raise while the segments change as the markers say."""
+
+    def rules_at(position):
+        return RuleSet((RuleEntry(draft),), segments=segments_at(position))
+
+    def events(topic, partition):
+        decode = codec.decoder(RECORD_TYPES[topic])
+        return [(row.offset, decode(row.value)) for row in installation.records[topic][partition]]
+
+    raised = {
+        alert.alert_id
+        for number in range(PARTITIONS)
+        for alert, _ in rerun_shard(
+            {topic: events(topic, number) for topic in WATCHED},
+            number,
+            {topic: own[number] for topic, own in timelines.items() if topic != SIGNALS},
+            rules_at,
+        )
+    }
+    timeline = timelines[SIGNALS][0]
+    signals = rerun_signals(events(SIGNALS, 0), 0, PARTITIONS, timeline, rules_at)
+    return raised | {alert.alert_id for alert in signals}
+
+
+@pytest.mark.parametrize("rule_id", ["D12", "D08"])
+def test_segments_change_in_a_merge_where_they_changed_for_the_worker(installation, rule_id):
+    draft = msgspec.structs.replace(RULES[rule_id], scope=RuleScope(segments=["some"]))
+    keys = [row.key for own in installation.records[TRANSACTIONS].values() for row in own]
+    keys += [row.key for own in installation.records[PLAYER_EVENTS].values() for row in own]
+    everybody = frozenset(key.decode() for key in keys)
+    members = [(("some", frozenset[str]()),), (("some", everybody),)]
+    timelines = {
+        topic: {
+            number: Timeline([Marker(0, 0), Marker(len(rows) // 2, 1)])
+            for number, rows in own.items()
+        }
+        for topic, own in installation.records.items()
+    }
+    then = members_of_then(timelines, members.__getitem__)
+    plan = replace(plan_of(draft), members=SegmentMembers(members[1], then))
+    log = MemoryLog(installation.records, append_time=True)
+    found = set(run_backtest(log, plan).runs[DRAFT].alerts)
+    assert found == raised_by_worker(installation, draft, timelines, members.__getitem__)
+    assert found
+    assert found != installation.alerts[rule_id]
 
 
 @pytest.mark.parametrize("rule_id", ["D12", "D08"])
