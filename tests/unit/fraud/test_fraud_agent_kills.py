@@ -157,18 +157,19 @@ class Rules:
         return [one.value for one in self.servers.signals()[-5:]]
 
 
-def agent_of(servers: Any, rules: Any, topics: Sequence[str] = WATCHED) -> FraudAgent:
+def agent_of(
+    servers: Any, rules: Any, topics: Sequence[str] = WATCHED, letters: Any = None
+) -> FraudAgent:
     async def make(rule_sets, partition):
         if topics == WATCHED:
             return ShardDetectors(rule_sets, partition)
         return GlobalDetectors(rule_sets[SIGNALS], partition, 1)
 
-    no_letters: Any = None
     return FraudAgent(
         rules,
         servers,
         servers,
-        no_letters,
+        letters,
         AgentTopics({topic: topic for topic in topics}, ALERTS, "house", SIGNALS),
         [WatchedTopics(tuple(topics), make)],
         enforcement=create_enforcement(BOTH, {}),
