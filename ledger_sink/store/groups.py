@@ -42,7 +42,7 @@ class Slice:
     last_timestamp_ms: int | None = None
     last_checksum: int | None = None
     records: Sequence[RawRecord] = ()
-    """Its records, events or not, from which the last one of a piece of it is known."""
+    """Its records, events or not: for the last one of a piece of it, and for their traces."""
 
 
 def split_slice(slice_: Slice, events_max: int) -> tuple[Slice, Slice | None]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg import AsyncCursor
@@ -192,13 +193,10 @@ def _trim_committed(slice_: Slice, next_offset: int, applied: AppliedGroup) -> N
     if begin < next_offset:
         applied.already_committed.append(Slice(partition, begin, min(end, next_offset), ()))
     if end > next_offset:
-        applied.newly_committed.append(
-            Slice(
-                partition,
-                next_offset,
-                end,
-                [event for event in slice_.events if event.source.offset >= next_offset],
-                slice_.last_timestamp_ms,
-                slice_.last_checksum,
-            )
+        events = [event for event in slice_.events if event.source.offset >= next_offset]
+        first = bisect_left(slice_.records, next_offset, key=lambda record: record.offset)
+        # With the records: the publisher sends the traces of their headers on.
+        new = replace(
+            slice_, from_offset=next_offset, events=events, records=slice_.records[first:]
         )
+        applied.newly_committed.append(new)
