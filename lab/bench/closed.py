@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median
+from threading import Event
 from typing import Any, Final
 
 from lab.bench.broker import BrokerView
@@ -60,9 +61,17 @@ class BetStock:
         self._bets = bets
         self._ready: deque[OutRecord] = deque()
 
-    def fill(self, count: int, report: Callable[[int, int], None]) -> None:
-        """Sign until so many bets are ready."""
-        while len(self._ready) < count:
+    async def fill(self, count: int, report: Callable[[int, int], None]) -> None:
+        """Sign in a thread until so many bets are ready; a cancel ends it with the present one."""
+        is_cancelled = Event()
+        try:
+            await asyncio.to_thread(self._sign, count, report, is_cancelled)
+        finally:
+            # A thread is not cancelled, and the process would wait for its end.
+            is_cancelled.set()
+
+    def _sign(self, count: int, report: Callable[[int, int], None], is_cancelled: Event) -> None:
+        while len(self._ready) < count and not is_cancelled.is_set():
             self._ready.append(next(self._bets))
             if len(self._ready) % 500 == 0:
                 report(len(self._ready), count)
@@ -302,7 +311,7 @@ class _ClosedBench:
         rate = self._rates.get((side.name, in_flight), float(_CALLS_PER_S_FIRST))
         if isinstance(side.records, BetStock):
             needed = round(rate * (WARM_UP_S + seconds) * _STOCK_SHARE) + in_flight
-            await asyncio.to_thread(side.records.fill, needed, self._progress.update)
+            await side.records.fill(needed, self._progress.update)
         gc.collect()
         gc.disable()  # a pass over a hundred thousand waiting records would be timed as a call's
         try:

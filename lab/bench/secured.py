@@ -8,7 +8,6 @@ workers do, so its own encryption is in the figures, too.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -49,7 +48,6 @@ call; that without TLS took 4 %.
 
 _CALLS_PER_S_FIRST: Final = 600
 _STOCK_SHARE: Final = 1.4
-_SIGN_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True)
@@ -247,7 +245,9 @@ class _SecuredBench:
             async with generator:
                 closed = await self._close_loop(generator, processes, side, seconds)
                 rate = self._plan.rate
-                await self._fill(side, round(rate * (seconds + RATE_WARM_UP_S)) + 1)
+                await side.stock.fill(
+                    round(rate * (seconds + RATE_WARM_UP_S)) + 1, self._progress.update
+                )
                 at_rate = await time_rate(
                     generator,
                     iter(side.stock),
@@ -268,7 +268,8 @@ class _SecuredBench:
     ) -> LoopRun:
         name, in_flight = side.loop.name, self._plan.in_flight
         rate = self._rates.get(name, float(_CALLS_PER_S_FIRST))
-        await self._fill(side, round(rate * (WARM_UP_S + seconds) * _STOCK_SHARE) + in_flight)
+        needed = round(rate * (WARM_UP_S + seconds) * _STOCK_SHARE) + in_flight
+        await side.stock.fill(needed, self._progress.update)
         gc.collect()
         gc.freeze()  # else a pass over all of them is timed as a bet's wait
         generator.start_loop(in_flight, iter(side.stock))
@@ -278,12 +279,6 @@ class _SecuredBench:
         await generator.drain()
         self._rates[name] = found.calls_per_s
         return found
-
-    async def _fill(self, side: SecuredSide, count: int) -> None:
-        # A thread cannot be cancelled, and a command that is ended must not wait for all of them.
-        for ready in range(_SIGN_AT_ONCE, count + _SIGN_AT_ONCE, _SIGN_AT_ONCE):
-            await asyncio.to_thread(side.stock.fill, min(ready, count), lambda *_: None)
-            self._progress.update(min(ready, count), count)
 
     def _start(
         self, running: ExitStack, side: SecuredSide

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -120,13 +122,37 @@ def test_outcomes_that_answer_no_bet_are_an_error():
         check_outcomes(generator, side("Pitboss"))
 
 
-def test_a_stock_gives_what_was_signed_ahead_and_no_more():
+async def test_a_stock_gives_what_was_signed_ahead_and_no_more():
     stock = BetStock(iter(map(record, "abcdef")))
-    stock.fill(2, lambda _done, _total: None)
+    await stock.fill(2, lambda _done, _total: None)
     assert [key for key, *_ in stock] == [b"a", b"b"]
     assert list(stock) == []
-    stock.fill(1, lambda _done, _total: None)
+    await stock.fill(1, lambda _done, _total: None)
     assert next(iter(stock))[0] == b"c"
+
+
+def test_a_cancel_ends_the_signing_as_ctrl_c_does():
+    """The process waits for its threads: one that signs all bets would hold it up for a minute."""
+    cancelled, total = threading.Event(), 3_000
+
+    def bets():
+        for number in range(total):
+            if number > 1_000:
+                cancelled.wait(30)
+            yield record(str(number))
+
+    async def fill_and_cancel() -> None:
+        signing = threading.Event()
+        filling = asyncio.create_task(stock.fill(total, lambda _done, _total: signing.set()))
+        await asyncio.to_thread(signing.wait, 30)
+        filling.cancel()
+        with suppress(asyncio.CancelledError):
+            await filling
+        cancelled.set()
+
+    stock = BetStock(bets())
+    asyncio.run(fill_and_cancel())
+    assert 500 <= len(list(stock)) < total
 
 
 def side(name: str) -> LoopSide:
