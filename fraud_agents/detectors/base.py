@@ -124,6 +124,9 @@ class KeyedDetector(Generic[S]):
         del state
         return False
 
+    def note_forgotten(self, key: str, state: S) -> None:
+        """Take in that an idle key is not remembered any more."""
+
     # --- for the partition -------------------------------------------------------------------
 
     def observe(self, event: Any, offset: int) -> list[FraudAlert]:
@@ -158,6 +161,8 @@ class KeyedDetector(Generic[S]):
             del self._states[key]
             if self.retain(state):
                 self._states[key] = (self.watermark_ms, state)
+            else:
+                self.note_forgotten(key, state)
         return alerts
 
     def schedule(self, key: str, tag: str, due_ms: int) -> None:

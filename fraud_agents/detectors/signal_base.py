@@ -36,10 +36,12 @@ class SignalDetector(KeyedDetector[S]):
         # a key is forgotten by the time of its next signal, not by that of the last sweep.
         states, watermark_ms = self._states, self.watermark_ms
         held = states.get(key)
-        if held is None or held[0] + self.rule.idle_ms < watermark_ms:
-            state: S = self.state_type()
+        if held is not None and held[0] + self.rule.idle_ms >= watermark_ms:
+            state: S = held[1]
         else:
-            state = held[1]
+            state = self.state_type()
+            if held is not None:
+                self.note_forgotten(key, held[1])
         states[key] = (watermark_ms, state)
         states.move_to_end(key)
         return state

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from fraud_agents.detectors import DEFAULT_RULES
+from fraud_agents.detectors.d08_multi_accounting import HUB
 from fraud_agents.detectors.global_signals import GlobalDetectors, GlobalState
 from fraud_agents.detectors.ordered import OrderedState
 from fraud_agents.detectors.partition import PartitionState
@@ -221,7 +222,9 @@ def busy_day(watch: Watch, count: int) -> None:
         player.open_deposit(at_ms, 100)
         player.set_state(at_ms, "player.blocked", "exclusion")
         player.report(at_ms, "LIMIT_RAISED", what="deposit")
-        player.report(at_ms, "LOGIN", device=f"device-{number % 40}")
+        player.report(at_ms, "LOGIN", device=f"device-{number}")
+        player.report(at_ms, "INSTRUMENT_ADDED", instrument=f"card-{number}")
+        player.report(at_ms, "REGISTERED", government_id=f"id-{number}")
         player.bonus(at_ms, "BONUS_GRANT", 100, f"welcome-{number}")
         opposite_bets(watch.stream, [player, player], at_ms)
     watch.show()
@@ -239,3 +242,55 @@ def test_one_player_needs_no_more_than_a_bound(count):
         sizes.append(watch.sizes())
     for name, size in sizes[1].items():
         assert size <= 1.2 * sizes[0][name] + 20_000, (name, sizes[0][name], size)
+
+
+def log_in(watch: Watch, players, devices, at_ms: int, every_ms: int = 1_000) -> list[FraudAlert]:
+    """Have each player log in with each device, one device after the other."""
+    for number, (device, player) in enumerate((d, p) for d in devices for p in players):
+        player.report(at_ms + number * every_ms, "LOGIN", None, device=device)
+    return watch.show()
+
+
+def d08_of(alerts) -> list[FraudAlert]:
+    return [alert for alert in alerts if alert.rule_id == "D08"]
+
+
+def test_a_card_is_known_however_many_devices_its_player_shows():
+    watch = Watch()
+    first, second = (PlayerStory(watch.stream) for _ in range(2))
+    first.report(T0, "INSTRUMENT_ADDED", None, instrument="card")
+    log_in(watch, [first], [f"device-{number}" for number in range(500)], T0 + 1)
+    second.report(T0 + DAY_MS, "INSTRUMENT_ADDED", None, instrument="card")
+    [alert] = d08_of([*watch.show(), *watch.move_on(T0 + 2 * DAY_MS)])
+    assert alert.reason == "INSTRUMENT"
+
+
+@pytest.mark.parametrize(("others", "is_found"), [(63, True), (64, False)])
+def test_of_one_player_the_devices_that_they_used_last_are_known(others, is_found):
+    watch = Watch()
+    players = [PlayerStory(watch.stream) for _ in range(3)]
+    log_in(watch, players[:2], ["shared"], T0)
+    log_in(watch, players[:1], [f"device-{number}" for number in range(others)], T0 + MINUTE_MS)
+    log_in(watch, players[2:], ["shared"], T0 + DAY_MS)
+    assert bool(d08_of(watch.move_on(T0 + 2 * DAY_MS))) == is_found
+
+
+def test_things_that_very_many_share_are_bounded_by_their_players_too():
+    sizes = []
+    for devices in (80, 160):
+        watch = Watch()
+        players = [PlayerStory(watch.stream) for _ in range(HUB + 2)]
+        log_in(watch, players, [f"device-{number}" for number in range(devices)], T0, 20)
+        watch.move_on(T0 + 60 * DAY_MS)  # the alerts are closed
+        sizes.append(watch.sizes()["D08@1"])
+    assert sizes[1] <= 1.2 * sizes[0]
+
+
+def test_a_thing_that_very_many_share_stays_one_while_it_is_used():
+    watch = Watch()
+    players = [PlayerStory(watch.stream) for _ in range(HUB + 5)]
+    log_in(watch, players[: HUB + 1], ["cafe"], T0, 20)
+    watch.move_on(T0 + MINUTE_MS)
+    for day in range(1, 100):  # the same two, who log in elsewhere as well
+        log_in(watch, players[-2:], ["cafe", f"device-{day}"], T0 + day * DAY_MS)
+    assert d08_of(watch.move_on(T0 + 101 * DAY_MS)) == []
