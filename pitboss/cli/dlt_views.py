@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from runtime.dead_letters.before_rebind import topic_today
 from runtime.dead_letters.headers import format_position
 from runtime.dead_letters.letters import Action, DeadLetterCase, Letter
 from runtime.dead_letters.park_store import OpenHold
@@ -129,7 +130,7 @@ def format_time(epoch_ms: int) -> str:
 def _redact(letter: DeadLetter, secrets: Sequence[str]) -> bytes | None:
     """Return the body as its provider's dialects redact it, and without any key that we hold."""
     try:
-        body = redact(provider_of(letter.source.topic), letter.value)
+        body = redact(provider_of(topic_today(letter.source.topic)), letter.value)
     except ValueError:
         body = letter.value  # a record of a topic of ours, which holds no secrets
     if body is None:

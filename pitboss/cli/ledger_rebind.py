@@ -125,6 +125,12 @@ def _show(report: RebindReport) -> None:
         click.echo(
             f"{opening.wallets:,} balances{proof}; {opening.unsealed:,} offsets were not sealed yet"
         )
+    if report.raw is not None and report.raw.changed:
+        click.echo(
+            f"{len(report.raw.changed):,} raw partitions have other offsets: their dead letters are"
+            f" listed as of before, and {report.raw.appended:,} records that waited behind some"
+            f" {'would be' if report.dry_run else 'are'} appended once more"
+        )
     if report.dry_run:
         click.echo("nothing was changed")
     elif opening is None:

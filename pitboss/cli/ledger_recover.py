@@ -21,7 +21,7 @@ from pitboss.ops.recovery import (
 from pitboss.ops.shared_settings import adopt_stored
 from pitboss.setting_files import configure_dialects, read_currencies
 from pitboss.settings import WorkerSettings, read_settings, read_worker_settings
-from replay.recovery.held import HoldRules
+from replay.recovery.held import HeldCounts, HoldRules
 from replay.recovery.outcomes import GivenAnswer
 from runtime.dead_letters.key_holds import ParkLimits
 from schemas.errors import UsageError
@@ -100,10 +100,7 @@ def _show(report: RecoveryReport) -> None:
         f" {parked.final:,} not found, {parked.waiting:,} wait"
     )
     if report.held is not None:
-        click.echo(
-            f"records behind dead letters: {report.held.read:,} read again, {report.held.parked:,}"
-            f" had to wait, {report.held.released:,} were released since"
-        )
+        _show_held(report.held)
     click.echo(
         f"answers: {outcomes.same:,} as they were given, {outcomes.never_given:,} never given,"
         f" {outcomes.differing:,} others than were given"
@@ -154,3 +151,16 @@ def _next_step(report: RecoveryReport) -> str:
         "not finished, and no worker of the ledger starts: look at what is listed, then run it"
         " again with --accept-differences"
     )
+
+
+def _show_held(held: HeldCounts) -> None:
+    click.echo(
+        f"records behind dead letters: {held.read:,} read again, {held.parked:,}"
+        f" had to wait, {held.released:,} were released since"
+    )
+    if held.unplaced:
+        click.echo(
+            f"{held.unplaced:,} dead letters are of before the rebind: what waited"
+            " behind them is not parked again. Compare the players' records with the ledger",
+            err=True,
+        )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
+import msgspec
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
@@ -15,7 +17,8 @@ from pitboss.ops.dead_letter_reading import read_letters
 from pitboss.ops.topic_admin import admin_client
 from pitboss.settings import Runtime
 from runtime.dead_letters.actions import ActionStore
-from runtime.dead_letters.letters import CaseState, DeadLetterCase, collect_cases
+from runtime.dead_letters.before_rebind import BeforeRebind, topic_today
+from runtime.dead_letters.letters import Action, CaseState, DeadLetterCase, collect_cases
 from runtime.dead_letters.park_store import OpenHold, ParkStore
 from runtime.dead_letters.redrive import APPEND_BYTES_MAX, OutgoingRecord, Redriver
 from runtime.dead_letters.sink import UNSIGNED_CODES
@@ -55,13 +58,37 @@ async def load_snapshot(
     Only the letters that `wants_bytes` selects keep their bytes, so that a million letters fit into
     memory. Raises Unavailable, and UsageError where the namespace was never provisioned.
     """
-    found = await read_letters(runtime, wants_bytes)
     actions = ActionStore(runtime.database_url, APPLICATION, role=Role.READER)
     try:
-        cases = collect_cases(found.letters, await actions.by_source(runtime.prefix))
+        earlier = await actions.before_rebind()
+        done: Mapping[Position, Sequence[Action]] = await actions.by_source(runtime.prefix)
     finally:
         await actions.close()
+    if earlier is None:
+        found = await read_letters(runtime, wants_bytes)
+        letters = found.letters
+    else:
+        found = await read_letters(runtime, partial(_wants_either, earlier, wants_bytes))
+        letters, done = earlier.mark_letters(found.letters), earlier.mark_actions(done)
+    cases = collect_cases(letters, done)
     return DeadLetterSnapshot(cases, await open_holds(runtime), found.foreign_records)
+
+
+def _wants_either(
+    earlier: BeforeRebind, wants_bytes: Callable[[DeadLetter], bool], letter: DeadLetter
+) -> bool:
+    """Return whether the bytes of a letter are wanted, whichever log its source is of."""
+    marked = msgspec.structs.replace(letter, source=earlier.mark(letter.source))
+    return wants_bytes(letter) or wants_bytes(marked)
+
+
+async def read_before_rebind(runtime: Runtime) -> BeforeRebind | None:
+    """Return what the last rebind left of the raw topics before it; None without a rebind."""
+    actions = ActionStore(runtime.database_url, APPLICATION, role=Role.READER)
+    try:
+        return await actions.before_rebind()
+    finally:
+        await actions.close()
 
 
 async def open_holds(runtime: Runtime) -> list[OpenHold]:
@@ -88,14 +115,15 @@ async def open_redriver(
     )
 
     async def append(source: Position, outgoing: OutgoingRecord) -> Position:
+        topic = topic_today(source.topic)
         sent = await producer.send(
-            source.topic,
+            topic,
             outgoing.key,
             outgoing.value,
             outgoing.headers,
             partition=source.partition,
         )
-        return Position(source.topic, source.partition, sent.offset)
+        return Position(topic, source.partition, sent.offset)
 
     async def read_source(source: Position) -> OutgoingRecord | None:
         topic, partition, offset = source.topic, source.partition, source.offset

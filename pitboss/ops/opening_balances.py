@@ -42,6 +42,7 @@ from pitboss.ops.rebind import (
     place_readers,
     survey_for_rebind,
 )
+from pitboss.ops.rebind_letters import prepare_raw
 from pitboss.ops.recovery_session import wait_until_alone
 from pitboss.settings import Runtime
 from replay.audit.checks import check_tables
@@ -117,8 +118,11 @@ async def rebind_with_openings(
         begin("stating the balances behind the offsets that rows name")
         bound = place_readers(runtime, source, mappings, dry_run=options.dry_run)
         opening = await opener.state_all(database, source, admin, signed)
+        raw = await prepare_raw(
+            runtime, source, database, options.actor, begin, dry_run=options.dry_run
+        )
         report = make_report(
-            survey, mappings, bound, began_s, dry_run=options.dry_run, opening=opening
+            survey, mappings, bound, began_s, raw, dry_run=options.dry_run, opening=opening
         )
         if row is not None:
             await bind(runtime, admin, database, row.id, mappings, report)

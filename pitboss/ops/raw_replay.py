@@ -10,6 +10,8 @@ import msgspec
 from ledger_sink.queries.people import read_player
 from ledger_sink.rules.journal import Wallet
 from ledger_sink.store.database import LedgerDatabase
+from pitboss.ops.dead_letters import read_before_rebind
+from pitboss.ops.periods import format_time
 from pitboss.settings import Runtime
 from replay.log.blocks import LogSource
 from replay.raw.comparison import (
@@ -21,6 +23,7 @@ from replay.raw.comparison import (
 )
 from replay.raw.corrections import AdapterChanges, Correction, PlayerCorrections, correct_players
 from runtime.postgres.roles import Role
+from schemas.errors import UsageError
 from schemas.events import WalletTransaction
 from schemas.money import exponent_of, format_minor
 from schemas.topics import TRANSACTIONS, UNRESOLVED, raw_topic
@@ -67,6 +70,7 @@ async def replay_raw(
     or the log from its beginning are neither on the broker nor in the archive, UsageError,
     Unavailable.
     """
+    await _check_places(runtime, runtime.topic(raw_topic(provider)), period[0])
     begin("reading the raw records")
     normaliser = Normaliser(dialects, keyring, brands=brands)
     log = runtime.topic(TRANSACTIONS)
@@ -82,6 +86,22 @@ async def replay_raw(
         live = await _read_wallets(runtime, changes.players)
         players = correct_players(events, changes, live, policies(dialects))
     return _result(provider, compared, changes, players), compared.originals
+
+
+async def _check_places(runtime: Runtime, topic: str, since_ms: int) -> None:
+    """Raise UsageError for a period before a rebind whose raw offsets are others than events name.
+
+    Every event of it would seem to be missing, and another one to be there without a record.
+    """
+    earlier = await read_before_rebind(runtime)
+    if earlier is None or since_ms >= earlier.bound_ms:
+        return
+    if changed := sorted(name for name in earlier.changed if name.rpartition("-")[0] == topic):
+        raise UsageError(
+            f"the records of {', '.join(changed)} have other offsets since the ledger was bound to"
+            f" another log ({format_time(earlier.bound_ms)}), so they cannot be compared with the"
+            " events of before: begin at that time"
+        )
 
 
 def _result(

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from ledger_sink.resolve.resolver import CONSUMER as RESOLVE
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import CONSUMER as LEDGER
+from pitboss.ops.rebind_letters import RawReport, move_rows, prepare_raw
 from pitboss.ops.recovery_session import raw_topics, survey_ledger, wait_until_alone
 from pitboss.settings import Runtime
 from replay.log.blocks import Bounds, LogSource
@@ -79,6 +80,8 @@ class RebindReport(msgspec.Struct, frozen=True):
     runs: int
     took_s: float
     opening: OpeningReport | None = None
+    raw: RawReport | None = None
+    """None of a release that did not look."""
 
 
 async def rebind(
@@ -98,7 +101,7 @@ async def rebind(
     SendFailed, Unavailable.
     """
     began_s = time.monotonic()
-    admin = wait_until_alone(runtime, wait_s, begin)
+    admin = wait_until_alone(runtime, wait_s, begin, (NORMALISE,))
     async with survey_for_rebind(runtime, source, admin, dry_run=dry_run) as (database, survey):
         check_rebind(survey)
         _check_raw(runtime, source, admin)
@@ -107,7 +110,8 @@ async def rebind(
         row = None if dry_run else await record.begin(database, KIND, survey, actor)
         begin("appending what is not booked behind the offsets that rows name")
         bound = place_readers(runtime, source, mappings, dry_run=dry_run)
-        report = make_report(survey, mappings, bound, began_s, dry_run=dry_run)
+        raw = await prepare_raw(runtime, source, database, actor, begin, dry_run=dry_run)
+        report = make_report(survey, mappings, bound, began_s, raw, dry_run=dry_run)
         if row is not None:
             await bind(runtime, admin, database, row.id, mappings, report)
         return report
@@ -133,6 +137,7 @@ def make_report(
     mappings: Mapping[str, Sequence[PartitionMapping]],
     bound: list[BoundPartition],
     began_s: float,
+    raw: RawReport,
     *,
     dry_run: bool,
     opening: OpeningReport | None = None,
@@ -148,6 +153,7 @@ def make_report(
         runs=sum(len(mapping.runs) for mapping in mappings[LEDGER]),
         took_s=round(time.monotonic() - began_s, 3),
         opening=opening,
+        raw=raw,
     )
 
 
@@ -295,6 +301,8 @@ async def bind(
         runs = [run for mapping in mappings[LEDGER] for run in mapping.runs]
         await connection.execute(SQL["add_runs"], {"recovery": number, **_columns(runs)})
         await _move_fraud(connection, report, mappings[LEDGER])
+        if report.raw is not None:
+            await move_rows(connection, report.raw, number)
         finished = {"id": number, "report": Jsonb(msgspec.to_builtins(report))}
         await connection.execute(SQL["finish"], finished)
 

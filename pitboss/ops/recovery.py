@@ -18,6 +18,7 @@ from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import CONSUMER as LEDGER
 from pitboss.embedded.databases import copy_database, drop_database
 from pitboss.ops.dead_letter_reading import read_letters
+from pitboss.ops.dead_letters import read_before_rebind
 from pitboss.ops.recovery_session import raw_topics, survey_ledger, wait_until_alone
 from pitboss.settings import Runtime, runtime_of
 from replay.log.blocks import LogSource
@@ -173,11 +174,23 @@ class _Recovery:
         log, group = self._topic(LEDGER), runtime.group(NORMALISE)
         since_ms = restored_ms(self._source, log, self._row.starts_of(LEDGER, log))
         ends = {topic: admin.committed_offsets(group, topic) for topic in raw_topics(runtime)}
-        letters = [one.letter for one in (await read_letters(runtime, _without_bytes)).letters]
-        read = RejectedThen(one for one in letters if one.stage == NORMALISE)
+        found = (await read_letters(runtime, _without_bytes)).letters
+        earlier = await read_before_rebind(runtime)
+        own = [one for one in found if one.letter.stage == NORMALISE]
+        before = [one for one in own if earlier is not None and earlier.is_of_before(one)]
+        places = {one.position for one in before}
+        read = RejectedThen(one.letter for one in own if one.position not in places)
         store = ParkStore(place.database_url, "pitboss.recover")
         try:
-            return await park_again(store, read, rules, self._source, ends, since_ms)
+            counts = await park_again(store, read, rules, self._source, ends, since_ms)
+            counts.unplaced = len(
+                {
+                    one.letter.source
+                    for one in before
+                    if one.letter.source_timestamp >= (since_ms or 0)
+                }
+            )
+            return counts
         finally:
             await store.close()
 

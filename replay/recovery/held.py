@@ -36,6 +36,8 @@ class HeldCounts(msgspec.Struct):
     parked: int = 0
     """Found to wait when they came; some of them were released since, or had never been lost."""
     released: int = 0
+    unplaced: int = 0
+    """Records with dead letters of before a rebind: what waits behind them cannot be found."""
 
 
 def restored_ms(source: LogSource, log_topic: str, starts: Mapping[int, int]) -> int | None:

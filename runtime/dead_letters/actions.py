@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
+
+from runtime.dead_letters.before_rebind import BeforeRebind, topic_today
 from runtime.dead_letters.database import DeadLetterDatabase, escape_like, statements
 from runtime.dead_letters.letters import Action, DeadLetterCase
 from schemas.errors import Unavailable
@@ -30,6 +33,21 @@ class ActionStore(DeadLetterDatabase):
             action = _action(row)
             found.setdefault(action.source, []).append(action)
         return found
+
+    async def before_rebind(self) -> BeforeRebind | None:
+        """Return what the last rebind left of the raw topics before it; None without a rebind.
+
+        Of a rebind by a release that noted nothing, too.
+        """
+        async with self.transaction() as connection:
+            rows = await (
+                await connection.execute(statements("actions")["before_rebind"])
+            ).fetchall()
+        for number, bound_ms, found in rows:
+            if found is not None:
+                fields = {"rebind": number, "bound_ms": bound_ms}
+                return msgspec.convert(fields | found, BeforeRebind)
+        return None
 
     async def begin(
         self,
@@ -88,6 +106,7 @@ class ActionStore(DeadLetterDatabase):
 def _action(row: Sequence[Any]) -> Action:
     """Return the action of a row, whose columns are in the order of Action's fields."""
     number, topic, partition, offset, *content, to_partition, to_offset = row
-    appended_at = None if to_offset is None else Position(topic, to_partition, to_offset)
+    today = topic_today(topic)
+    appended_at = None if to_offset is None else Position(today, to_partition, to_offset)
     fields: list[Any] = [number, Position(topic, partition, offset), *content, appended_at]
     return Action(*fields)

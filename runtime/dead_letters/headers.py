@@ -29,8 +29,8 @@ else."""
 ACTOR: Final = "redrive-by"
 REASON: Final = "redrive-why"
 PARKED_BEHIND: Final = "parked-behind"
-"""Not on any topic: added to a parked record when it is released, with the source that it waited
-for.
+"""Added to a parked record when it is released, with the source that it waited for. It is on topics
+only after a rebind: what is appended once more then cannot name its place as a redrive does.
 """
 
 OPERATOR_HEADERS: Final = frozenset(
@@ -68,6 +68,19 @@ def redrive_headers(
         ACTOR: actor,
         REASON: reason,
     }
+    kept = [(name, value) for name, value in original if name not in OPERATOR_HEADERS]
+    return [*kept, *((name, text.encode()) for name, text in added.items())]
+
+
+def append_again_headers(
+    original: HeaderList, source: Position, actor: str, reason: str
+) -> list[tuple[str, bytes | None]]:
+    """Return the headers of a record of before a rebind that is appended once more.
+
+    It comes late, and names the place of before only as what it waited for: a redrive's would be
+    that of another record.
+    """
+    added = {PARKED_BEHIND: format_position(source), ACTOR: actor, REASON: reason}
     kept = [(name, value) for name, value in original if name not in OPERATOR_HEADERS]
     return [*kept, *((name, text.encode()) for name, text in added.items())]
 

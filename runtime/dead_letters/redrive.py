@@ -18,9 +18,11 @@ import msgspec
 from msgspec.structs import replace
 
 from runtime.dead_letters.actions import ActionStore
+from runtime.dead_letters.before_rebind import is_of_before, original_source
 from runtime.dead_letters.headers import (
     DROP_MARK,
     HeaderList,
+    append_again_headers,
     drop_headers,
     format_position,
     redrive_headers,
@@ -192,15 +194,23 @@ class Redriver:
         if (
             original.value is None
         ):  # too large for an envelope, or without a value from the beginning
+            if is_of_before(case.source):
+                return (
+                    f"its bytes were left at {format_position(original_source(case.source))}, which"
+                    " is another record since the rebind: have its provider send it again, or drop"
+                    " it"
+                )
             found = await self.read_source(case.source)
             if found is None:
                 return f"its bytes were left at {format_position(case.source)}, which is gone"
             original = found
         if not original.value:
             return "it has no value: there is nothing to redrive"
-        headers = redrive_headers(original.headers, case.source, self.actor, self.reason)
+        is_before, source = is_of_before(case.source), original_source(case.source)
+        make_headers = append_again_headers if is_before else redrive_headers
+        headers = make_headers(original.headers, source, self.actor, self.reason)
         outgoing: OutgoingRecord | str = OutgoingRecord(original.key, original.value, headers)
-        if not _is_raw(case.source.topic):
+        if not _is_raw(source.topic):
             outgoing = self._event(case, original.key, original.value, headers)
         # Checked here: an error while the others are appended would leave them without their second
         # note.
@@ -223,7 +233,8 @@ class Redriver:
         except Rejected as error:
             return f"this release cannot read it either: {error.detail}"
         if event.decision_required:
-            cause = Cause(REDRIVE, format_position(case.source), self.actor, self.reason)
+            place = format_position(original_source(case.source))
+            cause = Cause(REDRIVE, place, self.actor, self.reason)
             value = codec.encoder(WalletTransaction)(replace(event, cause=cause))
         return OutgoingRecord(key, value, headers)
 

@@ -140,3 +140,43 @@ SELECT consumer, part, from_offset FROM fraud.activation WHERE topic = %(topic)s
 -- name: move_fraud_marker
 UPDATE fraud.activation SET from_offset = %(new_offset)s
  WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = %(part)s AND from_offset = %(from_offset)s
+
+-- name: forget_letters
+-- The index of dead letters: of topics of another cluster now, from which the next command reads it again.
+DELETE FROM dead_letters.letter WHERE topic LIKE %(prefix)s
+
+-- name: forget_letter_positions
+DELETE FROM dead_letters.letter_position WHERE topic LIKE %(prefix)s
+
+-- name: known_attempts_of_raw
+-- The last attempts of each raw partition, with the players that their records are keyed by.
+SELECT attempt_topic, attempt_part, attempt_offset, player_id
+  FROM (SELECT attempt_topic, attempt_part, attempt_offset, player_id,
+               row_number() OVER (PARTITION BY attempt_topic, attempt_part ORDER BY attempt_offset DESC) AS place
+          FROM entry WHERE player_id IS NOT NULL AND attempt_topic LIKE %(prefix)s) AS attempts
+ WHERE place <= %(most)s
+
+-- name: named_places
+-- Partitions whose offsets are named by what people did with dead letters, and by what waits or has waited.
+SELECT topic, part FROM dead_letters.action WHERE topic LIKE %(prefix)s AND topic NOT LIKE '%%@%%'
+UNION SELECT topic, part FROM dead_letters.jam WHERE topic LIKE %(prefix)s AND topic NOT LIKE '%%@%%'
+UNION SELECT topic, part FROM dead_letters.parked WHERE topic LIKE %(prefix)s AND topic NOT LIKE '%%@%%'
+
+-- name: waiting_raw
+-- Raw records that wait behind dead letters, in the order in which they came.
+SELECT p.topic, p.part, p.source_offset, b.waits_for, b.key, p.body, p.headers
+  FROM dead_letters.parked p JOIN dead_letters.jam b
+    ON b.topic = p.topic AND b.part = p.part AND b.from_offset = p.jam_from
+ WHERE p.released_at IS NULL AND p.topic LIKE %(prefix)s AND p.topic NOT LIKE '%%@%%'
+ ORDER BY p.topic, p.part, p.source_offset
+
+-- name: move_parked
+-- What has waited under offsets of before is kept under a name that no topic has.
+UPDATE dead_letters.parked SET topic = topic || %(mark)s, released_at = coalesce(released_at, now()), body = NULL
+ WHERE topic = %(topic)s AND part = %(part)s
+
+-- name: move_holds
+UPDATE dead_letters.jam
+   SET topic = topic || %(mark)s, until_offset = coalesce(until_offset, moved_at),
+       ended_by = coalesce(ended_by, 'EXPIRY')
+ WHERE topic = %(topic)s AND part = %(part)s

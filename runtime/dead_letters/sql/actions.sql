@@ -22,3 +22,9 @@ RETURNING id
 UPDATE dead_letters.action AS a SET is_done = true, to_part = u.to_part, to_offset = u.to_offset
   FROM unnest(%(ids)s::bigint[], %(to_parts)s::int[], %(to_offsets)s::bigint[]) AS u (id, to_part, to_offset)
  WHERE a.id = u.id
+
+-- name: before_rebind
+-- What the last rebind found of the raw topics and their dead letters.
+SELECT id, (extract(epoch FROM finished_at) * 1000)::bigint, report -> 'raw'
+  FROM recovery
+ WHERE id = (SELECT max(id) FROM recovery WHERE kind = 'REBIND' AND finished_at IS NOT NULL)
