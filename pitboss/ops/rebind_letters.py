@@ -29,7 +29,7 @@ from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from runtime.kafka.topic_reader import partition_bounds
 from schemas.events import Position
 
-KNOWN_MAX: Final = 50
+KNOWN_MAX: Final = 20
 """Records of each partition that are looked up, the last ones: a shift shows at each of them."""
 _RECORDS_AT_ONCE: Final = 500
 
