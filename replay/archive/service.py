@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from mode import Service
 
 from replay.archive.archiver import Archiver
+from runtime.certificates import ConnectionFault
 from schemas.errors import Unavailable
 
 
@@ -35,6 +36,8 @@ class ArchiveService(Service):
         while not self.should_stop:
             try:
                 await asyncio.to_thread(self._run_passes)
+            except ConnectionFault:
+                raise  # no waiting mends a refused certificate or login
             except Unavailable as error:
                 self.log.warning("%s; trying again", error)
                 await self.sleep(self._pause_s)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import pytest
+
 from replay.archive.service import ArchiveService
+from runtime.certificates import LoginRefused, UnknownAuthority
 from schemas.errors import Unavailable
 
 
@@ -70,3 +73,14 @@ async def test_passes_are_counted_when_they_have_ended():
         while service.passes < 2:  # noqa: ASYNC110 - a plain number
             await asyncio.sleep(0.01)
     await service.stop()
+
+
+@pytest.mark.parametrize("fault", [UnknownAuthority("the broker's"), LoginRefused("of ours")])
+async def test_what_no_waiting_mends_ends_it(fault):
+    def connect():
+        raise fault
+
+    service = ArchiveService(connect, lambda: ["a"], 0.01)
+    await service.start()
+    await asyncio.wait_for(service.wait_until_stopped(), 20)
+    assert service.crash_reason is fault
