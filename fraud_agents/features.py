@@ -8,7 +8,7 @@ currencies and to missing values. `pitboss fraud features` prints them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from math import asin, cos, isqrt, radians, sin, sqrt
 from typing import Any, Final
@@ -18,7 +18,7 @@ import msgspec
 from fraud_agents.windows import WindowEntry
 from schemas.errors import Rejected
 from schemas.events import Kind, Leg, WalletTransaction
-from schemas.money import exponent_of, minor_units
+from schemas.money import AMOUNT_MAX, EXPONENTS, exponent_of, minor_units
 
 REFERENCE_CURRENCY: Final = "EUR"
 RATES_VERSION: Final = "2026-11-01"
@@ -35,7 +35,8 @@ RATES: Final = {
 rate that moves would give a replay other answers than the live run."""
 
 EARTH_RADIUS_KM: Final = 6_371
-_FREE_KINDS: Final = frozenset({Kind.BET.value})
+_BET: Final = Kind.BET.value
+_FREE_KINDS: Final = frozenset({_BET})
 
 
 def leg_minor(leg: Leg) -> int | None:
@@ -60,6 +61,28 @@ def sum_legs(event: WalletTransaction, kind: str) -> tuple[int, str | None]:
     return total, currency
 
 
+def stake_of(event: WalletTransaction) -> tuple[int, str | None] | None:
+    """Return an event's stake in minor units, and its currency; None of an event without a bet."""
+    legs = event.legs
+    if len(legs) == 1:  # nearly all records; the rest is what `sum_legs` does, for a tenth of it
+        leg = legs[0]
+        if leg.kind != _BET:
+            return None
+        amount, currency = leg.amount, leg.currency
+        if (
+            amount is not None
+            and currency is not None
+            and not leg.is_free
+            and EXPONENTS.get(currency) == amount.scale
+        ):
+            return amount.unscaled, currency
+    elif not any(leg.kind == _BET for leg in legs):
+        return None
+    minor, currency = sum_legs(event, _BET)
+    # The legs fit 64 bits one by one.
+    return min(minor, AMOUNT_MAX), currency
+
+
 def reference_minor(minor: int, currency: str | None) -> int | None:
     """Return an amount in minor units of the reference currency, cut; None without a rate."""
     if currency is None or currency not in RATES:
@@ -67,6 +90,17 @@ def reference_minor(minor: int, currency: str | None) -> int | None:
     units: int = 10 ** exponent_of(currency)
     cents = abs(minor) * RATES[currency] * 100 // (units * 1_000_000)
     return cents if minor >= 0 else -cents
+
+
+def sum_currencies(sums: Mapping[str, int]) -> tuple[int | None, str | None]:
+    """Return the sum of amounts by currency: in their own if it is one, else in the reference's."""
+    if not sums:
+        return None, None
+    [(currency, minor), *others] = sums.items()
+    if others:
+        minor = sum(reference_minor(own, name) or 0 for name, own in sums.items())
+        currency = REFERENCE_CURRENCY
+    return min(minor, AMOUNT_MAX), currency  # an alert's money has 64 bits
 
 
 def sum_reference(event: WalletTransaction, kind: str) -> int:
@@ -181,7 +215,16 @@ _FULL: Final = "never null"
 FEATURES: Final = (
     Feature(leg_minor, _EVENT, _ONE, _AS_OF, _OWN, "no amount, currency or exact value: null"),
     Feature(sum_legs, _EVENT, _ONE, _AS_OF, _OWN, "a leg without an amount adds nothing"),
+    Feature(stake_of, _EVENT, _ONE, _AS_OF, _OWN, "no bet: null; a stake that is unknown: 0, null"),
     Feature(reference_minor, _EVENT, _ONE, _AS_OF, _REFERENCE, "a currency without a rate: null"),
+    Feature(
+        sum_currencies,
+        _EVENT,
+        _WINDOW,
+        _LATE,
+        f"one currency: its own; several: {_REFERENCE} each, one without a rate adds nothing",
+        "no amount at all: null",
+    ),
     Feature(sum_reference, _EVENT, _ONE, _AS_OF, _REFERENCE, "null adds nothing"),
     Feature(count_events, _EVENT, _WINDOW, _LATE, _NONE, _FULL),
     Feature(sum_values, _EVENT, _WINDOW, _LATE, _REFERENCE, "a null value is entered as 0"),

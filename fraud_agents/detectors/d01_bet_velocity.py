@@ -1,11 +1,12 @@
 """D01, bet velocity: more bets of one player in any 60 consecutive seconds than a person can place.
 
 Key: brand and player. Counted: distinct events of the log with a BET leg, whether the ledger
-refuses them later or not, since a refused bet was still sent. One alert an episode. What to
-consider before blaming a player: slots that report every line as a bet, tables with many chips in
-one round, autoplay, several tables at once. A provider that sends late after an outage raises no
-false alert as long as it sends its own times: bets older than the provider's tolerance, whose times
-the normaliser had to move, are counted as late and not checked.
+refuses them later or not, since a refused bet was still sent. The money exposed is the stakes of
+these bets, in their currency if it is one, else in euro cents; the evidence has the stakes of each.
+One alert an episode. What to consider before blaming a player: slots that report every line as a
+bet, tables with many chips in one round, autoplay, several tables at once. A provider that sends
+late after an outage raises no false alert as long as it sends its own times: bets older than the
+provider's tolerance, whose times the normaliser had to move, are counted as late and not checked.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import ClassVar, Final
 import msgspec
 
 from fraud_agents.detectors.base import NEVER, SAMPLE_EVENTS_MAX
-from fraud_agents.detectors.evidence import even_sample, evidence_of
+from fraud_agents.detectors.evidence import even_sample, evidence_of, stakes_by_currency
 from fraud_agents.detectors.observation import has_clamped_time
+from fraud_agents.features import stake_of, sum_currencies
 from fraud_agents.rules import Limit, Rule
 from fraud_agents.windows import (
     Arrival,
@@ -32,11 +34,11 @@ from fraud_agents.windows import (
     dump_windows,
     restore_windows,
 )
-from schemas.events import AlertStatus, FraudAlert, Kind, Leg, OffsetRange, WalletTransaction
+from schemas.events import AlertStatus, FraudAlert, OffsetRange, WalletTransaction
 from schemas.identity import alert_id
 from schemas.topics import TRANSACTIONS
 
-STATE_VERSION: Final = 3
+STATE_VERSION: Final = 4
 
 VERSION_1: Final = Rule(
     rule_id="D01",
@@ -87,7 +89,6 @@ RULE: Final = msgspec.structs.replace(
 REOPENED: Final = "reopened"
 """Evidence of an alert that was closed before a provider that lags behind had sent all its bets."""
 
-_BET: Final = Kind.BET.value
 # Bounds of caches: names come from outside, and their number is unknown.
 _SHARED_LABELS_MAX: Final = 65_536
 _BRANDS_MAX: Final = 1_024
@@ -120,13 +121,6 @@ class D01State(msgspec.Struct, frozen=True, array_like=True):
     timers: list[tuple[int, str]]
 
 
-def _has_bet(legs: list[Leg]) -> bool:
-    for leg in legs:  # noqa: SIM110 - any() makes a generator for every record of the log
-        if leg.kind == _BET:
-            return True
-    return False
-
-
 class BetVelocity:
     """D01 over one partition of the log.
 
@@ -156,7 +150,7 @@ class BetVelocity:
             for idle in windows.advance(at_ms):
                 self._episodes.pop(idle, None)
         player_id = event.player_id
-        if player_id is None or not _has_bet(event.legs):
+        if player_id is None or (stake := stake_of(event)) is None:
             return ()
         brand = event.brand
         key = (self._key_prefixes.get(brand) or self._key_prefix(brand)) + player_id
@@ -164,9 +158,10 @@ class BetVelocity:
         if has_clamped_time(event):
             window.late += 1
             return ()
-        label: Label = (event.provider, event.game_id or "", event.region)
+        minor, currency = stake
+        label: Label = (event.provider, event.game_id or "", event.region, currency or "")
         shared = self._labels.get(label) or self._share(label)
-        if window.add(at_ms, event.event_id, offset, shared) is not Arrival.COUNTED:
+        if window.add(at_ms, event.event_id, offset, shared, minor) is not Arrival.COUNTED:
             return ()
         episode = self._episodes.get(key) if self._episodes else None
         if episode is not None and at_ms <= episode.busy_ms + self.rule.cooldown_ms:
@@ -263,6 +258,7 @@ class BetVelocity:
         events = list(window.contributions(span.start_ms, span.end_ms))
         offsets = [event.offset for event in events]
         episode_start = events[0].at_ms
+        exposed_minor, currency = sum_currencies(stakes_by_currency(events))
         is_warning = span.size < rule.threshold
         return FraudAlert(
             alert_id=alert_id(rule.rule_id, rule.version, key, episode_start),
@@ -283,6 +279,8 @@ class BetVelocity:
             sources=[OffsetRange(TRANSACTIONS, self._partition, min(offsets), max(offsets))],
             sample_event_ids=even_sample([event.event_id for event in events], SAMPLE_EVENTS_MAX),
             evidence=evidence_of(rule, window, events),
+            exposed_minor=exposed_minor,
+            currency=currency,
         )
 
     def _key_prefix(self, brand: str) -> str:
@@ -296,8 +294,8 @@ class BetVelocity:
     def _share(self, label: Label) -> Label:
         if len(self._labels) >= _SHARED_LABELS_MAX:
             self._labels.clear()  # only sharing is lost: equal labels stay equal
-        provider, game_id, region = label
-        shared = (intern(provider), game_id, intern(region))
+        provider, game_id, region, currency = label
+        shared = (intern(provider), game_id, intern(region), intern(currency))
         self._labels[shared] = shared
         return shared
 

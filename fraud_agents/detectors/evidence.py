@@ -62,12 +62,25 @@ def counts_text(names: Iterable[str]) -> str:
     return msgspec.json.encode(counts).decode()
 
 
+def stakes_by_currency(events: Iterable[Contribution]) -> dict[str, int]:
+    """Return the stakes of a window's bets in minor units, by currency.
+
+    Of bets whose stake is known: their labels end with its currency.
+    """
+    sums: Counter[str] = Counter()
+    for event in events:
+        if currency := event.label[3]:
+            sums[currency] += event.value
+    return dict(sorted(sums.items()))
+
+
 def evidence_of(
     rule: Rule, window: SlidingWindow, events: Sequence[Contribution]
 ) -> dict[str, str]:
     """Return what a person needs in addition to the count.
 
-    `events` are those of one window, ordered by event time.
+    `events` are those of one window, ordered by event time; their labels are provider, game,
+    region, and the stake's currency.
     """
     gaps = [later.at_ms - earlier.at_ms for earlier, later in pairwise(events)]
     variation = variation_thousandths(gaps)
@@ -82,6 +95,7 @@ def evidence_of(
         "games": counts_text(f"{event.label[0]}/{event.label[1]}" for event in events),
         "providers": counts_text(event.label[0] for event in events),
         "regions": counts_text(event.label[2] for event in events),
+        "stakes_minor": msgspec.json.encode(stakes_by_currency(events)).decode(),
         "inter_arrival_p50_ms": median_text(gaps),
         "inter_arrival_cv": UNDEFINED
         if variation is None

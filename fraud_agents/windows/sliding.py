@@ -83,6 +83,17 @@ class Contribution(NamedTuple):
     offset: int
     event_id: str
     label: Label
+    value: int = 0
+
+
+class WindowBuffers(NamedTuple):
+    """The retained events of one key, column by column; all of one length."""
+
+    times: array[int]
+    offsets: array[int]
+    values: array[int]
+    ids: list[str]
+    labels: list[Label]
 
 
 class SlidingWindow:
@@ -95,6 +106,7 @@ class SlidingWindow:
         "_offsets",
         "_spec",
         "_times",
+        "_values",
         "duplicates",
         "floor_ms",
         "late",
@@ -107,6 +119,7 @@ class SlidingWindow:
         # buffer.
         self._times = array("q")
         self._offsets = array("q")
+        self._values = array("q")
         self._ids: list[str] = []
         self._labels: list[Label] = []
         self._known: set[str] = set()
@@ -118,8 +131,11 @@ class SlidingWindow:
     def __len__(self) -> int:
         return len(self._times)
 
-    def add(self, at_ms: int, event_id: str, offset: int, label: Label) -> Arrival:
-        """Add an event; one whose id is known, or that is late, is only counted as such."""
+    def add(self, at_ms: int, event_id: str, offset: int, label: Label, value: int = 0) -> Arrival:
+        """Add an event; one whose id is known, or that is late, is only counted as such.
+
+        `value` is what the events of a window are summed by: a whole number of 64 bits.
+        """
         if event_id in self._known:
             self.duplicates += 1
             return Arrival.DUPLICATE
@@ -127,6 +143,7 @@ class SlidingWindow:
         if not times or at_ms >= times[-1]:
             times.append(at_ms)
             self._offsets.append(offset)
+            self._values.append(value)
             self._ids.append(event_id)
             self._labels.append(label)
             horizon = at_ms - self._spec.dedup_horizon_ms
@@ -141,6 +158,7 @@ class SlidingWindow:
             place = bisect_right(times, at_ms)
             times.insert(place, at_ms)
             self._offsets.insert(place, offset)
+            self._values.insert(place, value)
             self._ids.insert(place, event_id)
             self._labels.insert(place, label)
         self._known.add(event_id)
@@ -190,7 +208,11 @@ class SlidingWindow:
         """Yield the retained events of [start_ms, end_ms), by event time, then by arrival."""
         for place in range(bisect_left(self._times, start_ms), bisect_left(self._times, end_ms)):
             yield Contribution(
-                self._times[place], self._offsets[place], self._ids[place], self._labels[place]
+                self._times[place],
+                self._offsets[place],
+                self._ids[place],
+                self._labels[place],
+                self._values[place],
             )
 
     def first_offset(self) -> int:
@@ -199,18 +221,17 @@ class SlidingWindow:
 
     def _drop_first(self, count: int) -> None:
         self._known.difference_update(self._ids[:count])
-        del self._times[:count], self._offsets[:count], self._ids[:count], self._labels[:count]
+        for own in (self._times, self._offsets, self._values, self._ids, self._labels):
+            del own[:count]
 
-    def buffers(self) -> tuple[array[int], array[int], list[str], list[Label]]:
-        """Return times, offsets, ids and labels, for a snapshot; not to be changed."""
-        return self._times, self._offsets, self._ids, self._labels
+    def buffers(self) -> WindowBuffers:
+        """Return what is retained, for a snapshot; not to be changed."""
+        return WindowBuffers(self._times, self._offsets, self._values, self._ids, self._labels)
 
-    def restore(
-        self, times: array[int], offsets: array[int], ids: list[str], labels: list[Label]
-    ) -> None:
+    def restore(self, buffers: WindowBuffers) -> None:
         """Take over the buffers of an equal window."""
-        self._times, self._offsets, self._ids, self._labels = times, offsets, ids, labels
-        self._known = set(ids)
+        self._times, self._offsets, self._values, self._ids, self._labels = buffers
+        self._known = set(buffers.ids)
 
 
 class KeyedWindows:
@@ -283,7 +304,7 @@ class KeyedWindows:
 class WindowState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One key's window.
 
-    Times and offsets are runs of 8-byte little-endian integers, label numbers of 4 bytes.
+    Times, offsets and values are runs of 8-byte little-endian integers, label numbers of 4 bytes.
     """
 
     key: str
@@ -295,6 +316,7 @@ class WindowState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     offsets: bytes
     ids: list[str]
     label_numbers: bytes
+    values: bytes = b""
 
 
 class KeyedState(msgspec.Struct, frozen=True, array_like=True):
@@ -331,8 +353,8 @@ def dump_windows(keyed: KeyedWindows) -> KeyedState:
     known: dict[Label, int] = {}
     windows: list[WindowState] = []
     for key, window in keyed.items():
-        times, offsets, ids, labels = window.buffers()
-        numbers = array("I", [known.setdefault(label, len(known)) for label in labels])
+        held = window.buffers()
+        numbers = array("I", [known.setdefault(label, len(known)) for label in held.labels])
         windows.append(
             WindowState(
                 key=key,
@@ -340,10 +362,11 @@ def dump_windows(keyed: KeyedWindows) -> KeyedState:
                 floor_ms=window.floor_ms,
                 late=window.late,
                 duplicates=window.duplicates,
-                times=_bytes_of(times),
-                offsets=_bytes_of(offsets),
-                ids=ids,
+                times=_bytes_of(held.times),
+                offsets=_bytes_of(held.offsets),
+                ids=held.ids,
                 label_numbers=_bytes_of(numbers),
+                values=_bytes_of(held.values),
             )
         )
     return KeyedState(keyed.watermark_ms, list(known), windows)
@@ -362,8 +385,11 @@ def _restore_window(window: SlidingWindow, saved: WindowState, labels: list[Labe
     window.touched_ms, window.floor_ms = saved.touched_ms, saved.floor_ms
     window.late, window.duplicates = saved.late, saved.duplicates
     window.restore(
-        _numbers_of("q", saved.times),
-        _numbers_of("q", saved.offsets),
-        saved.ids,
-        [labels[number] for number in _numbers_of("I", saved.label_numbers)],
+        WindowBuffers(
+            _numbers_of("q", saved.times),
+            _numbers_of("q", saved.offsets),
+            _numbers_of("q", saved.values),
+            saved.ids,
+            [labels[number] for number in _numbers_of("I", saved.label_numbers)],
+        )
     )

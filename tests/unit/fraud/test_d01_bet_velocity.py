@@ -21,10 +21,10 @@ from fraud_agents.detectors.evidence import (
     variation_thousandths,
 )
 from fraud_agents.detectors.partition import PartitionDetectors
-from fraud_agents.rules import Rule, rule_set_name
+from fraud_agents.rules import ControlGroup, Rule, rule_set_name
 from schemas import codec
 from schemas.errors import UsageError
-from schemas.events import FraudAlert, Leg, OffsetRange
+from schemas.events import Amount, FraudAlert, Leg, OffsetRange
 from schemas.identity import alert_id, event_id
 from tests.support.fraud_log import bet as a_bet
 
@@ -294,6 +294,113 @@ def test_evidence_says_what_a_person_asks():
     assert len({UUID(sample) for sample in alert.sample_event_ids}) == 50
     assert alert.title == "500 bets within 60 s by player p1"
     assert codec.decoder(FraudAlert)(codec.encoder(FraudAlert)(alert)) == alert
+
+
+def stake(minor: int | None, currency: str | None = "EUR", *, scale: int = 2, **more) -> Leg:
+    return Leg("BET", None if minor is None else Amount(minor, scale), currency, **more)
+
+
+def test_the_money_of_an_alert_is_that_of_the_bets_in_its_window():
+    log = Log()
+    log.burst(T0 - 70_000, 50, legs=[stake(99)])  # too old for the window
+    log.burst(T0, 499, legs=[stake(20)])
+    alert = log.bet(T0 + 49_900, legs=[stake(1_000)])
+    assert alert is not None
+    assert (alert.exposed_minor, alert.currency) == (499 * 20 + 1_000, "EUR")
+    assert json.loads(alert.evidence["stakes_minor"]) == {"EUR": 499 * 20 + 1_000}
+
+
+def test_an_alert_that_rises_to_a_hold_exposes_the_stakes_of_the_larger_window():
+    log = Log(D01_BET_VELOCITY)
+    warning, hold = log.burst(T0, 500, legs=[stake(10)])
+    assert [(one.severity, one.exposed_minor) for one in (warning, hold)] == [
+        ("review", 1_200),
+        ("hold", 5_000),
+    ]
+
+
+def test_stakes_of_several_legs_are_added_and_free_bets_and_wins_are_no_stakes():
+    log = Log()
+    legs = [stake(7), stake(3), Leg("WIN", Amount(900, 2), "EUR"), stake(50, is_free=True)]
+    [alert] = log.burst(T0, 500, legs=legs)
+    assert (alert.exposed_minor, alert.currency) == (5_000, "EUR")
+
+
+def test_stakes_of_several_currencies_are_summed_in_euro_cents_and_listed_each():
+    log = Log()
+    log.burst(T0, 300, legs=[stake(100)])
+    log.burst(T0 + 30_000, 199, legs=[stake(1_000, "JPY", scale=0)])
+    alert = log.bet(T0 + 49_900, legs=[stake(500, "XAF", scale=0)])  # without a rate
+    assert alert is not None
+    # 1,000 yen are 6 euros.
+    assert (alert.exposed_minor, alert.currency) == (300 * 100 + 199 * 600, "EUR")
+    assert json.loads(alert.evidence["stakes_minor"]) == {"EUR": 30_000, "JPY": 199_000, "XAF": 500}
+
+
+@pytest.mark.parametrize(
+    "legs", [BET, [stake(None)], [stake(5, None)], [stake(1, scale=3)], [stake(5, is_free=True)]]
+)
+def test_bets_whose_stake_is_unknown_expose_nothing_that_could_be_said(legs):
+    [alert] = Log().burst(T0, 500, legs=legs)
+    assert (alert.exposed_minor, alert.currency) == (None, None)
+    assert alert.evidence["stakes_minor"] == "{}"
+
+
+def test_absurd_stakes_do_not_stop_the_worker():
+    log = Log()
+    [alert] = log.burst(T0, 500, legs=[stake(2**63 - 1), stake(2**63 - 1)])
+    assert alert.exposed_minor == 2**63 - 1
+    assert codec.decoder(FraudAlert)(codec.encoder(FraudAlert)(alert)) == alert
+
+
+def test_stakes_are_carried_over_a_snapshot_and_through_stragglers():
+    log, cut = Log(), Log()
+    for one in (log, cut):
+        one.burst(T0, 200, legs=[stake(10)])
+        one.burst(T0 + 40_000, 100, legs=[stake(30)])
+        one.burst(T0 + 20_000, 100, legs=[stake(70)])
+    restored = Log()
+    restored.detector.restore(cut.detector.state())
+    assert restored.detector.state() == cut.detector.state()
+    restored.offset = cut.offset
+    log.burst(T0 + 45_000, 100, legs=[stake(1)])
+    restored.burst(T0 + 45_000, 100, legs=[stake(1)])
+    [alert], [again] = log.alerts, restored.alerts
+    assert alert == again
+    assert alert.exposed_minor == 2_000 + 3_000 + 7_000 + 100
+
+
+def test_a_snapshot_without_stakes_is_refused_so_that_the_log_is_watched_again():
+    log = Log()
+    log.burst(T0, 10, legs=[stake(10)])
+    version, windows, episodes, timers = msgspec.msgpack.decode(log.detector.state())
+    assert version == 4
+    watermark_ms, labels, rows = windows
+    old = (
+        3,
+        (watermark_ms, [one[:3] for one in labels], [one[:9] for one in rows]),
+        episodes,
+        timers,
+    )
+    with pytest.raises(ValueError, match="state version 3 of D01; this program reads 4"):
+        Log().detector.restore(msgspec.msgpack.encode(old))
+
+
+def test_a_block_of_bet_velocity_can_be_in_the_control_group():
+    """It is capped in money, so an alert without money is in no control group."""
+    control = ControlGroup(percent=50, exposed_minor_max=10_000, day_minor_max=10**9)
+    rule = changed(severity="block", control=control)
+    found = []
+    for amount in (10, 20):  # 500 bets: EUR 50, and EUR 100, which is the cap
+        watch = PartitionDetectors([rule], 5)
+        log = Log()
+        log.detector = watch.detectors[0]
+        for number in range(20):
+            log.burst(T0, 500, legs=[stake(amount)], player=f"p{number}")
+        entry = watch.rules.entries[0]
+        raised = [watch.rules.handle(alert, entry) for alert in log.alerts]
+        found.append({one.handling for one in raised if one is not None})
+    assert found == [{"control", "normal"}, {"normal"}]
 
 
 def test_sources_reach_from_the_first_to_the_last_contributing_record():

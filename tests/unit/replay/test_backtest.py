@@ -90,6 +90,8 @@ def test_figures_are_those_of_the_log():
     assert report.kept_later_ms == -3_000
     assert report.draft.cpu_us_per_event > 0
     [added] = report.added
+    # Ninety bets of a euro.
+    assert [(one.currency, one.minor) for one in added.exposed] == [("EUR", 9_000)]
     assert report.added_exposed == added.exposed
 
 
