@@ -19,6 +19,10 @@ Severity = Literal["info", "review", "hold", "block"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("info", "review", "hold", "block")
 """All severities, the mildest first."""
 
+CASE_DETECTORS: Final = frozenset({"D19"})
+"""Detectors that open a case for a person and never stop a player, whatever a rule would say:
+markers of harm are a reason to talk to a player, not to take hold of their money."""
+
 
 class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
     """One number of a rule: its unit, where it comes from, and which way makes the rule stricter.
@@ -127,7 +131,17 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise UsageError(
                 f"{name}: idle_ms {self.idle_ms} forgets a key before its episode can close"
             )
+        if self.detector_id in CASE_DETECTORS:
+            self._check_case_only(name)
         self.window_spec()
+
+    def _check_case_only(self, name: str) -> None:
+        if self.severity in ("hold", "block") or self.stops_player:
+            raise UsageError(
+                f"{name}: {self.detector_id} opens a case for a person and stops no player: "
+                f"it has severity review or info and stops_player false, not {self.severity} and "
+                f"{str(self.stops_player).lower()}"
+            )
 
     @property
     def detector_id(self) -> str:

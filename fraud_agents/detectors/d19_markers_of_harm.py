@@ -2,7 +2,8 @@
 
 Key: brand and player. Each marker is a reason; the score is the number of markers seen within 30
 days. From `markers` on a person looks, and the case is opened again when one more joins. It never
-blocks or holds anything by itself, and is not for marketing.
+blocks or holds anything by itself, and is not for marketing: a rule of it with the severity `hold`
+or `block`, or with `stops_player`, is refused.
 
 Markers: loss chasing (deposits soon after the balance is nearly gone), escalation (deposits of a
 week against the player's own weeks before), long sessions, night play in the player's own time

@@ -112,6 +112,12 @@ class TestFiles:
             ),
             (written(detector="D02", rule="D02", scope={"games": ["g"]}), "'games' was unexpected"),
             (written(parameters={"cooldown_ms": 5}), "cooldown_ms 5 is less than"),
+            (
+                written(detector="D19", rule="D19", severity="block"),
+                "rule D19 version 3: D19 opens a case for a person and stops no player.*not block",
+            ),
+            (written(detector="D19", rule="HARM", severity="hold"), "severity review or info"),
+            (written(detector="D19", rule="D19", stops_player=True), "stops_player false"),
         ],
     )
     def test_what_is_not_a_rule_is_refused_with_the_place(self, content, message):
@@ -219,6 +225,19 @@ def test_a_partition_that_begins_anywhere_obeys_the_markers_as_one_that_began_at
 
     if not markers or min(markers).from_offset == 0:
         assert positions(start) == positions(0)[start:]
+
+
+def test_markers_of_harm_stop_no_player_whoever_publishes_the_rule():
+    """A record of the topic goes by no file: the rule itself refuses."""
+    base = next(rule for rule in DEFAULT_RULES if rule.rule_id == "D19")
+    fields = msgspec.to_builtins(base) | {"version": 2, "owner": "risk"}
+    for changed in ({"severity": "hold"}, {"severity": "block"}, {"stops_player": True}):
+        text = json.dumps(fields | changed)
+        book = RuleBook(DEFAULT_RULES)
+        refused = book.apply(change(RuleChangeKind.PUBLISHED, "D19", 2, rule=text), 0)
+        assert "D19 opens a case for a person" in str(refused)
+    allowed = msgspec.structs.replace(base, version=2, severity="info")
+    assert RuleBook(DEFAULT_RULES).apply(publish(allowed), 0) is None
 
 
 class TestAlerts:
