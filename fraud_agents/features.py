@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from math import asin, cos, isqrt, radians, sin, sqrt
 from typing import Any, Final
 
 import msgspec
 
-from fraud_agents.windows import WindowEntry
+from fraud_agents.windows import EventWindow, SlidingWindow, WindowEntry
 from schemas.errors import Rejected
 from schemas.events import Kind, Leg, WalletTransaction
 from schemas.money import AMOUNT_MAX, EXPONENTS, exponent_of, minor_units
@@ -121,11 +120,6 @@ def sum_values(window: Sequence[WindowEntry]) -> int:
     return sum(entry.value for entry in window)
 
 
-def count_labels(window: Sequence[WindowEntry]) -> int:
-    """Return the different labels of a window."""
-    return len({entry.label for entry in window})
-
-
 def commonest_share_percent(window: Sequence[WindowEntry]) -> int:
     """Return the share of the most frequent label, in whole percent, cut; 0 of an empty window."""
     if not window:
@@ -169,18 +163,6 @@ def z_thousandths(observed: int, expected: int, variance: int) -> int:
     return size if observed >= expected else -size
 
 
-def longest_play_ms(times: Sequence[int], pause_ms: int) -> int:
-    """Return the longest run of ordered times without a pause of `pause_ms` or more."""
-    longest = start = 0
-    if times:
-        start = times[0]
-    for earlier, later in pairwise(times):
-        if later - earlier >= pause_ms:
-            start = later
-        longest = max(longest, later - start)
-    return longest
-
-
 class Feature(msgspec.Struct, frozen=True):
     """One line of the contract."""
 
@@ -193,8 +175,8 @@ class Feature(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Name of the feature: that of its function."""
-        return str(self.function.__name__)
+        """Name of the feature: that of its function, with the class of a window's."""
+        return str(self.function.__qualname__)
 
     @property
     def meaning(self) -> str:
@@ -204,6 +186,7 @@ class Feature(msgspec.Struct, frozen=True):
 
 _EVENT: Final = "occurred_at: the provider's clock, clamped to the append"
 _WINDOW: Final = "(end - size, end], for every end at an event"
+_SECONDS: Final = "[end - size, end), for every end at a whole second"
 _ONE: Final = "one event"
 _LATE: Final = "older than the key's newest by more than the grace: counted, in no window"
 _AS_OF: Final = "as of the event in the log's order"
@@ -228,14 +211,17 @@ FEATURES: Final = (
     Feature(sum_reference, _EVENT, _ONE, _AS_OF, _REFERENCE, "null adds nothing"),
     Feature(count_events, _EVENT, _WINDOW, _LATE, _NONE, _FULL),
     Feature(sum_values, _EVENT, _WINDOW, _LATE, _REFERENCE, "a null value is entered as 0"),
-    Feature(count_labels, _EVENT, _WINDOW, _LATE, _NONE, "an empty label is a label"),
     Feature(commonest_share_percent, _EVENT, _WINDOW, _LATE, _NONE, "an empty window: 0"),
     Feature(percent_of, _EVENT, _ONE, _AS_OF, "both sides in one currency", "of nothing: null"),
     Feature(exceeds_percent, _EVENT, _ONE, _AS_OF, "both sides in one currency", "of nothing: no"),
     Feature(distance_km, _EVENT, "two places", _LATE, _NONE, "no place: the event is skipped"),
     Feature(speed_kmh, _EVENT, "two places", _LATE, _NONE, _FULL),
     Feature(z_thousandths, _EVENT, _WINDOW, _LATE, "one currency a game", "no variance: 0"),
-    Feature(longest_play_ms, _EVENT, "[first, last] of a run", _LATE, _NONE, "no event: 0"),
+    Feature(SlidingWindow.add, _EVENT, _ONE, _LATE, _OWN, "a null value is entered as 0"),
+    Feature(SlidingWindow.peak, _EVENT, _SECONDS, _LATE, _NONE, "too few events: null"),
+    Feature(SlidingWindow.contributions, _EVENT, _SECONDS, _LATE, _OWN, _FULL),
+    Feature(EventWindow.add, _EVENT, _ONE, _LATE, _REFERENCE, "a null value is entered as 0"),
+    Feature(EventWindow.runs, _EVENT, _WINDOW, _LATE, _REFERENCE, "no event: no window"),
+    Feature(EventWindow.ending, _EVENT, _WINDOW, _LATE, _REFERENCE, "no event: empty"),
 )
-"""Every feature that a detector may use. Bet counts of D01 are `windows.SlidingWindow.peak`: whole
-seconds, [end - size, end)."""
+"""Every feature that a detector may use: functions, and the windows that events go into."""
