@@ -3,7 +3,8 @@
 Key: brand and player. Single stakes are compared with the region's limit for slots and with the
 player's own (`player.limited`), as of the event time of the bet. Deposits are summed in the
 calendar periods of the region's own time zone. Limits that hold across operators need an answer of
-a register, which the log does not have.
+a register, which the log does not have. Limits that a player sets on deposits, losses or time of
+play are not compared: no event states them, and only that of a single stake is in the log.
 
 False-positive traps: a stake exactly at the limit, a free bet, a bet placed before the limit was
 set, a game that is not a slot, a day that ends at local midnight and is 23 or 25 hours long when
