@@ -295,16 +295,30 @@ def _right_return(case: CaseWriter) -> None:
 # --- D14: results that do not follow from their seeds
 
 
-def _spin(case: CaseWriter, *, seed: str = "", **changes: Any) -> None:
-    """Send a round of the wheel, right but for the changes."""
-    seed = seed or hashlib.sha256(str(case.rng.random()).encode()).hexdigest()
+def _hash_text(seed: str) -> str:
+    return hashlib.sha256(seed.encode()).hexdigest()
+
+
+def _commit(case: CaseWriter, round_id: str, at_ms: int, digest: str, **more: Any) -> None:
+    """Publish the hash of a round's seed."""
+    fields = {"scheme": "wheel-hmac-sha256/1", "round_id": round_id, "committed_hash": digest}
+    send_result(case.stream, _result(case, "wheel-1", occurred_at=at_ms, **(fields | more)))
+
+
+def _spin(case: CaseWriter, *, published: str | None = "", **changes: Any) -> None:
+    """Send a round of the wheel, right but for the changes.
+
+    `published` is the hash that was published half a minute before it: that of the result itself
+    unless another is given; None for no hash.
+    """
+    seed = _hash_text(str(case.rng.random()))
     client, nonce = case.stream.next_name("client"), case.rng.randrange(1_000)
     digest = hmac.new(seed.encode(), f"{client}:{nonce}".encode(), hashlib.sha256).hexdigest()
     segment = int(digest[:13], 16) % 8
     payouts = (0, 0, 0, 100, 100, 150, 200, 218)
     fields: dict[str, Any] = {
         "scheme": "wheel-hmac-sha256/1",
-        "committed_hash": hashlib.sha256(seed.encode()).hexdigest(),
+        "committed_hash": _hash_text(seed),
         "server_seed": seed,
         "client_seed": client,
         "nonce": nonce,
@@ -312,15 +326,18 @@ def _spin(case: CaseWriter, *, seed: str = "", **changes: Any) -> None:
         "stake_minor": 330,
         "payout_minor": 330 * payouts[segment] // 100,
         "player_id": case.player().player_id,
+        "round_id": case.stream.next_name("wheel"),
     }
     fields |= {name: change(fields) for name, change in changes.items()}
-    result = _result(case, "wheel-1", **fields)
-    send_result(case.stream, result, money=fields["payout_minor"])
+    if published is not None:
+        published = published or fields["committed_hash"]
+        _commit(case, fields["round_id"], case.at_ms - 30_000, published)
+    send_result(case.stream, _result(case, "wheel-1", **fields), money=fields["payout_minor"])
     case.complete(case.at_ms)
 
 
 def _other_seed(case: CaseWriter) -> None:
-    _spin(case, committed_hash=lambda _: hashlib.sha256(b"another seed").hexdigest())
+    _spin(case, committed_hash=lambda _: _hash_text("another seed"))
 
 
 def _other_outcome(case: CaseWriter) -> None:
@@ -329,6 +346,51 @@ def _other_outcome(case: CaseWriter) -> None:
 
 def _other_payout(case: CaseWriter) -> None:
     _spin(case, payout_minor=lambda own: own["payout_minor"] + case.rng.choice([1, 5_000]))
+
+
+def _not_committed(case: CaseWriter) -> None:
+    """Send the hash with the seed it belongs to, and not before."""
+    _spin(case, published=None)
+
+
+def _other_commitment(case: CaseWriter) -> None:
+    _spin(case, published=_hash_text("the seed of before"))
+
+
+def _committed_late(case: CaseWriter) -> None:
+    """Publish the hash when the bets are closed: the result says that of a second before it."""
+    round_id, seed = case.stream.next_name("wheel"), _hash_text(str(case.rng.random()))
+    _commit(case, round_id, case.at_ms - 500, _hash_text(seed))
+    player = case.player().player_id
+    fields = {"scheme": "none-registered/1", "round_id": round_id, "server_seed": seed}
+    fields |= {"outcome": "5", "player_id": player, "committed_hash": _hash_text(seed)}
+    result = _result(case, "wheel-1", payout_minor=700, **fields)
+    send_result(case.stream, result, delay_ms=3_000, money=700)
+    case.complete(case.at_ms)
+
+
+def _send_unrevealed(case: CaseWriter, signature: str) -> None:
+    """Send a result whose seed is to be revealed later."""
+    _spin(
+        case,
+        server_seed=lambda _: None,
+        client_seed=lambda _: None,
+        signature=lambda _: signature,
+    )
+
+
+def _unrevealed_unsigned(case: CaseWriter) -> None:
+    _send_unrevealed(case, case.rng.choice(["NOT_CHECKED", "STALE", "MISSING_ALLOWED"]))
+
+
+def _unrevealed_signed(case: CaseWriter) -> None:
+    _send_unrevealed(case, "VALID")
+
+
+def _commitment_alone(case: CaseWriter) -> None:
+    """Publish the hash of a round that is never played."""
+    case.player()
+    _commit(case, case.stream.next_name("wheel"), case.at_ms, _hash_text("x"), signature="STALE")
 
 
 def _unsigned_result(case: CaseWriter) -> None:
@@ -392,8 +454,14 @@ CASES: Final = (
     CaseType("D14", "other outcome", _other_outcome, "block", _ONLY_OVER),
     CaseType("D14", "other payout", _other_payout, "block", _ONLY_OVER),
     CaseType("D14", "not signed", _unsigned_result, "block", _ONLY_OVER),
+    CaseType("D14", "not committed", _not_committed, "block", _ONLY_OVER),
+    CaseType("D14", "other commitment", _other_commitment, "block", _ONLY_OVER),
+    CaseType("D14", "committed late", _committed_late, "block", _ONLY_OVER),
+    CaseType("D14", "seed kept, not signed", _unrevealed_unsigned, "block", _ONLY_OVER),
     CaseType("D14", "right result", _right_spin, levels=_ONLY_NEAR),
     CaseType("D14", "hash of bytes", _hash_of_bytes, levels=_ONLY_NEAR),
     CaseType("D14", "new version", _new_version, levels=_ONLY_NEAR),
     CaseType("D14", "signed result", _signed_result, levels=_ONLY_NEAR),
+    CaseType("D14", "seed kept, signed", _unrevealed_signed, levels=_ONLY_NEAR),
+    CaseType("D14", "commitment alone", _commitment_alone, levels=_ONLY_NEAR),
 )

@@ -237,6 +237,8 @@ class PlayerStory:
         self.stream.append(PLAYER_EVENTS, self.player_id, record, delay_ms=delay_ms)
 
 
-def send_result(stream: Stream, result: GameResult, *, money: int = 0) -> None:
+def send_result(
+    stream: Stream, result: GameResult, *, delay_ms: int | None = None, money: int = 0
+) -> None:
     """Send a game's result, under the game as the key."""
-    stream.append(GAME_RESULTS, result.game_id, result, money=money)
+    stream.append(GAME_RESULTS, result.game_id, result, delay_ms=delay_ms, money=money)
