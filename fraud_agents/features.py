@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
 from math import asin, cos, isqrt, radians, sin, sqrt
 from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -154,6 +156,24 @@ def speed_kmh(distance: int, elapsed_ms: int) -> int:
     return distance * 3_600_000 // max(1, elapsed_ms)
 
 
+def of_age_ms(born_on: str, years: int, zone: str) -> int | None:
+    """Return when a person comes of an age: local midnight; None of an unreadable date.
+
+    `born_on` is YYYY-MM-DD. A zone that is not known counts as UTC. Who is born on a 29 February
+    comes of age on 1 March.
+    """
+    try:
+        born = date.fromisoformat(born_on)
+        month, day = (3, 1) if (born.month, born.day) == (2, 29) else (born.month, born.day)
+        try:
+            where = ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            where = ZoneInfo("UTC")
+        return int(datetime(born.year + years, month, day, tzinfo=where).timestamp()) * 1_000
+    except (ValueError, OverflowError):
+        return None
+
+
 def z_thousandths(observed: int, expected: int, variance: int) -> int:
     """Return a deviation in thousandths of its standard deviation, cut toward zero."""
     if variance <= 0:
@@ -194,6 +214,7 @@ _OWN: Final = "the leg's own currency, minor units"
 _REFERENCE: Final = f"{REFERENCE_CURRENCY} cents at the rates of {RATES_VERSION}, cut"
 _NONE: Final = "none is involved"
 _FULL: Final = "never null"
+_NO_DATE: Final = "a date that cannot be read: null"
 
 FEATURES: Final = (
     Feature(leg_minor, _EVENT, _ONE, _AS_OF, _OWN, "no amount, currency or exact value: null"),
@@ -216,6 +237,7 @@ FEATURES: Final = (
     Feature(exceeds_percent, _EVENT, _ONE, _AS_OF, "both sides in one currency", "of nothing: no"),
     Feature(distance_km, _EVENT, "two places", _LATE, _NONE, "no place: the event is skipped"),
     Feature(speed_kmh, _EVENT, "two places", _LATE, _NONE, _FULL),
+    Feature(of_age_ms, _EVENT, "[local midnight of the birthday, ...)", _LATE, _NONE, _NO_DATE),
     Feature(z_thousandths, _EVENT, _WINDOW, _LATE, "one currency a game", "no variance: 0"),
     Feature(SlidingWindow.add, _EVENT, _ONE, _LATE, _OWN, "a null value is entered as 0"),
     Feature(SlidingWindow.peak, _EVENT, _SECONDS, _LATE, _NONE, "too few events: null"),

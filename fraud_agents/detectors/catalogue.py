@@ -29,6 +29,7 @@ from fraud_agents.detectors import (
     d16_win_without_bet,
     d17_past_posting,
     d18_excluded_play,
+    d18b_under_age_play,
     d19_markers_of_harm,
     d20_limit_breach,
 )
@@ -58,6 +59,7 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
     d16_win_without_bet.RULE,
     d17_past_posting.RULE,
     d18_excluded_play.RULE,
+    d18b_under_age_play.RULE,
     d19_markers_of_harm.RULE,
     d20_limit_breach.RULE,
 )
@@ -96,6 +98,7 @@ DETECTORS: Final[Mapping[str, tuple[DetectorType, ...]]] = MappingProxyType(
         "D16": (d16_win_without_bet.WinWithoutBet,),
         "D17": (d17_past_posting.PastPosting,),
         "D18": (d18_excluded_play.ExcludedPlay,),
+        "D18B": (),
         "D19": (),
         "D20": (d20_limit_breach.LimitBreach,),
     }
@@ -108,6 +111,7 @@ SIGNAL_DETECTORS: Final[Mapping[str, type[SignalDetector[Any]]]] = MappingProxyT
         "D08": d08_multi_accounting.MultiAccounting,
         "D10": d10_opposite_bets.OppositeBets,
         "D12": d12_geofence.Geofence,
+        "D18B": d18b_under_age_play.UnderAgePlay,
         "D19": d19_markers_of_harm.MarkersOfHarm,
     }
 )

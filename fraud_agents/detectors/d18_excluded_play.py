@@ -1,10 +1,10 @@
 """D18, play or deposit while excluded or under age.
 
 Key: brand and player. The log says who is excluded and from when: a PLAYER_STATE `player.blocked`
-whose cause is an exclusion or an identity check (which also refuses minors), until the same cause
-releases the player. Bets and openings of deposits are joined with the status as of their own event
-time, so one that was placed before and arrives after is right, and one that arrives before the news
-of the exclusion but was placed after it is found.
+whose cause is an exclusion or an identity check (which also refuses minors; D18B goes by the date
+of birth), until the same cause releases the player. Bets and openings of deposits are joined with
+the status as of their own event time, so one that was placed before and arrives after is right, and
+one that arrives before the news of the exclusion but was placed after it is found.
 
 False-positive traps: a bet placed before the exclusion and settled after it (wins are not looked
 at), a payment that completes after it (the opening counts), a block by an operator or an alert

@@ -1,10 +1,12 @@
-"""Cases about people and places: D08 and D12."""
+"""Cases about people and places: D08, D12 and D18B."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
-from lab.fraud.story import DAY_MS, MINUTE_MS
+from lab.fraud.story import DAY_MS, HOUR_MS, MINUTE_MS
 from lab.fraud.truth import CaseType, CaseWriter, Level
 
 _ONLY_OVER: Final = (Level.OVER,)
@@ -122,6 +124,92 @@ def _back_inside(case: CaseWriter) -> None:
     player.bet(case.at_ms + MINUTE_MS + 500, 500)
 
 
+# --- D18B: play while under age, 18 years but for Ontario (19) and New Jersey (21)
+
+
+_ZONES: Final = {
+    "MT": "Europe/Malta",
+    "GB": "Europe/London",
+    "SE": "Europe/Stockholm",
+    "CA-ON": "America/Toronto",
+    "US-NJ": "America/New_York",
+}
+
+
+def _birth_date(at_ms: int, region: str, years: int, days: int) -> str:
+    """Return the date of birth of a person who becomes so many years old in so many days."""
+    local = datetime.fromtimestamp(at_ms // 1_000, ZoneInfo(_ZONES[region])).date()
+    birthday = local + timedelta(days=days)
+    if (birthday.month, birthday.day) == (2, 29):
+        birthday += timedelta(days=1)
+    return birthday.replace(year=birthday.year - years).isoformat()
+
+
+def _bet_young(case: CaseWriter, region: str, years: int, late_ms: int | None = None) -> None:
+    """Bet at most five years too young; at the edge, or short of it, some months off a birthday."""
+    player = case.player(region)
+    days = {
+        Level.OVER: case.rng.randint(400, 1_800),
+        Level.EDGE: case.rng.randint(1, 300),
+        Level.NEAR: case.rng.choice([0, 0, -1, -300]),
+    }[case.level]
+    born_on = _birth_date(case.at_ms, region, years, days)
+    player.report(case.at_ms - 4_000, "REGISTERED", late_ms, born_on=born_on)
+    player.report(case.at_ms - 2_000, "LOCATED", jurisdiction=region)
+    player.bet(case.at_ms, 100, money=100, delay_ms=late_ms and 50)
+    case.complete(case.at_ms)
+
+
+def _too_young(case: CaseWriter) -> None:
+    _bet_young(case, case.rng.choice(["MT", "GB", "SE"]), 18)
+
+
+def _young_in_ontario(case: CaseWriter) -> None:
+    _bet_young(case, "CA-ON", 19)
+
+
+def _young_in_new_jersey(case: CaseWriter) -> None:
+    _bet_young(case, "US-NJ", 21)
+
+
+def _registered_late(case: CaseWriter) -> None:
+    _bet_young(case, "MT", 18, 9_000)
+
+
+def _deposit_young(case: CaseWriter) -> None:
+    player = case.player("SE")
+    born_on = _birth_date(case.at_ms, "SE", 18, 700)
+    player.report(case.at_ms - DAY_MS, "REGISTERED", born_on=born_on)
+    player.open_deposit(case.at_ms, 5_000, money=5_000)
+    case.complete(case.at_ms)
+
+
+def _midnight_of_birthday(case: CaseWriter) -> None:
+    """Bet at the first second of the birthday, which is the day before in UTC."""
+    zone = ZoneInfo(_ZONES["SE"])
+    day = datetime.fromtimestamp(case.at_ms // 1_000, zone).date()
+    midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+    midnight_ms = int(midnight.timestamp()) * 1_000
+    player = case.player("SE")
+    born_on = _birth_date(midnight_ms, "SE", 18, 0)
+    player.report(midnight_ms - HOUR_MS, "REGISTERED", born_on=born_on)
+    player.bet(midnight_ms, 1_000)
+
+
+def _date_corrected(case: CaseWriter) -> None:
+    player = case.player()
+    for number, born_on in enumerate(("2018-05-01", "1981-05-01")):
+        player.report(case.at_ms + number * MINUTE_MS, "REGISTERED", born_on=born_on)
+    player.bet(case.at_ms + 2 * MINUTE_MS, 1_000)
+
+
+def _date_unknown(case: CaseWriter) -> None:
+    for words in ({}, {"born_on": ""}, {"born_on": "unknown"}):
+        player = case.player()
+        player.report(case.at_ms, "REGISTERED", None, affiliate="", **words)
+        player.bet(case.at_ms + MINUTE_MS, 1_000)
+
+
 CASES: Final = (
     CaseType("D08", "one card", _one_card, levels=(Level.OVER, Level.EDGE)),
     CaseType("D08", "one card in Germany", _one_card_in_germany, "hold", _ONLY_OVER),
@@ -140,4 +228,12 @@ CASES: Final = (
     CaseType("D12", "location comes late", _location_comes_late, levels=_ONLY_NEAR),
     CaseType("D12", "same moment", _same_moment, levels=_ONLY_NEAR),
     CaseType("D12", "back inside", _back_inside, levels=_ONLY_NEAR),
+    CaseType("D18B", "too young", _too_young, "block"),
+    CaseType("D18B", "in Ontario", _young_in_ontario, "block"),
+    CaseType("D18B", "in New Jersey", _young_in_new_jersey, "block"),
+    CaseType("D18B", "registered late", _registered_late, "block", _ONLY_OVER),
+    CaseType("D18B", "deposit", _deposit_young, "block", _ONLY_OVER),
+    CaseType("D18B", "midnight of a birthday", _midnight_of_birthday, levels=_ONLY_NEAR),
+    CaseType("D18B", "date corrected", _date_corrected, levels=_ONLY_NEAR),
+    CaseType("D18B", "date unknown", _date_unknown, levels=_ONLY_NEAR),
 )

@@ -21,7 +21,7 @@ from schemas.events import AlertStatus, FraudAlert
 from schemas.topics import PLAYER_EVENTS, SIGNALS
 
 PARTITIONS: Final = 4
-CATALOGUE: Final = ("D01", "D01B", *(f"D{number:02}" for number in range(2, 21)))
+CATALOGUE: Final = tuple(sorted([*(f"D{number:02}" for number in range(1, 21)), "D01B", "D18B"]))
 """The detectors of the definitions; one without a rule is None in a score."""
 
 

@@ -69,7 +69,7 @@ def test_the_records_of_one_topic_raise_the_alert_again(rule_id):
         assert explain(alert, records, DEFAULT_RULES).differences == []
 
 
-@pytest.mark.parametrize("rule_id", ["D12", "D19"])
+@pytest.mark.parametrize("rule_id", ["D12", "D18B", "D19"])
 def test_both_topics_of_a_player_raise_the_alert_again(rule_id):
     topics = Topics(rule_id)
     for alert in topics.alerts:

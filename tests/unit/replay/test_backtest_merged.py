@@ -25,7 +25,7 @@ from schemas.topics import DAY_MS, PLAYER_EVENTS, SIGNALS, TRANSACTIONS
 from tests.support.memory_log import MemoryLog, MemoryRecord
 
 PARTITIONS = 2
-OF_ONE_PLAYER = ("D12", "D19")
+OF_ONE_PLAYER = ("D12", "D18B", "D19")
 OF_ALL = ("D03", "D08", "D10")
 RULES = {rule.rule_id: rule for rule in DEFAULT_RULES}
 
