@@ -7,6 +7,11 @@ hour of the week, the share that is not confirmed, the share of one amount. `unc
 exposure cap: whatever else the detector does, an affiliate's unconfirmed money is blocked once it
 is above it.
 
+The alert about the affiliate is the case: it names no player to stop, and lists those concerned.
+Each of them has an alert of their own, which stops them: who has unconfirmed money, who paid the
+one amount, or for a burst all who deposited in it; at once for all of the window, and later at the
+deposit that makes them one of them.
+
 False-positive traps: a campaign or payday (the usual number of that hour of the week, and different
 amounts), a few deposits of one size (`shared_deposits`), an affiliate with few deposits
 (`share_deposits`), players without an affiliate (not looked at).
@@ -14,9 +19,10 @@ amounts), a few deposits of one size (`shared_deposits`), an affiliate with few 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from sys import intern
+from types import MappingProxyType
 from typing import ClassVar, Final
 
 import msgspec
@@ -42,6 +48,8 @@ _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 60 * _MINUTE_MS
 _DAY_MS: Final = 24 * _HOUR_MS
 _WEEK_HOURS: Final = 7 * 24
+PLAYERS_NAMED_MAX: Final = 50
+"""Players that the case lists; all of those concerned have alerts of their own."""
 
 RULE: Final = make_rule(
     "D03",
@@ -107,7 +115,9 @@ class AffiliateBurst(SignalDetector[AffiliateState]):
         del offset
         amount = reference_minor(event.minor, event.currency) or 0
         label = f"{event.minor} {event.currency}"
-        entry = WindowEntry(event.at_ms, event.offset, event.event_id, amount, label)
+        entry = WindowEntry(
+            event.at_ms, event.offset, event.event_id, amount, label, event.player_id
+        )
         if state.deposits.add(entry, self._spec) is not Arrival.COUNTED:
             return
         self._count_hour(state, event.at_ms)
@@ -115,22 +125,24 @@ class AffiliateBurst(SignalDetector[AffiliateState]):
             state.unconfirmed.add(entry, self._spec)
             unconfirmed = state.unconfirmed.ending(event.at_ms, _DAY_MS)
             if sum_values(unconfirmed) > self.rule.limit("unconfirmed"):
-                yield self._finding(event, "UNCONFIRMED", unconfirmed, severity="block")
+                yield from self._report_all(event, "UNCONFIRMED", unconfirmed, severity="block")
         recent = state.deposits.ending(event.at_ms, 10 * _MINUTE_MS)
         if count_events(recent) > self._most_usual(state, event.at_ms):
-            yield self._finding(event, "DEPOSITS", recent)
+            yield from self._report_all(event, "DEPOSITS", recent)
         yield from self._find_shares(state, event)
 
     def _find_shares(self, state: AffiliateState, event: Signal) -> Iterator[Finding]:
         day = state.deposits.ending(event.at_ms, _DAY_MS)
-        unconfirmed = count_events(state.unconfirmed.ending(event.at_ms, _DAY_MS))
+        unconfirmed = state.unconfirmed.ending(event.at_ms, _DAY_MS)
         if count_events(day) >= self.rule.limit("share_deposits") and exceeds_percent(
-            unconfirmed, count_events(day), self.rule.limit("share")
+            count_events(unconfirmed), count_events(day), self.rule.limit("share")
         ):
-            yield self._finding(event, "SHARE_UNCONFIRMED", day)
+            yield from self._report_all(event, "SHARE_UNCONFIRMED", day, unconfirmed)
         is_many = count_events(day) >= self.rule.limit("shared_deposits")
         if is_many and commonest_share_percent(day) > self.rule.limit("one_amount"):
-            yield self._finding(event, "ONE_AMOUNT", day)
+            [(amount, _)] = Counter(entry.label for entry in day).most_common(1)
+            same = [entry for entry in day if entry.label == amount]
+            yield from self._report_all(event, "ONE_AMOUNT", day, same)
 
     def _is_confirmed(self, event: Signal) -> bool:
         provider = event.attributes["provider"]
@@ -156,18 +168,53 @@ class AffiliateBurst(SignalDetector[AffiliateState]):
         usual = state.usual_thousandths.get(at_ms // _HOUR_MS % _WEEK_HOURS, 0)
         return max(self.rule.limit("deposits"), self.rule.limit("usual") * usual // 6_000)
 
+    def _report_all(
+        self,
+        event: Signal,
+        reason: str,
+        window: Sequence[WindowEntry],
+        concerned: Sequence[WindowEntry] | None = None,
+        severity: Severity | None = None,
+    ) -> Iterator[Finding]:
+        """Yield the case, and for each player concerned who has no alert yet the one that stops.
+
+        `concerned` are the deposits of these players; None for all of the window.
+        """
+        severity = severity or self.rule.severity
+        by_player: dict[str, list[WindowEntry]] = {}
+        for entry in window if concerned is None else concerned:
+            by_player.setdefault(entry.subject, []).append(entry)
+        players = {
+            "players_concerned": str(len(by_player)),
+            "players": msgspec.json.encode([*by_player][:PLAYERS_NAMED_MAX]).decode(),
+        }
+        title = f"{count_events(window)} deposits of one affiliate: {reason}"
+        yield self._finding(event, reason, window, severity, title=title, evidence=players)
+        if severity not in ("hold", "block") or not self.rule.stops_player:
+            return
+        for player_id, own in by_player.items():
+            has_alert = escape_key(self.key, reason, escape_key(player_id)) in self._cases
+            if player_id == event.player_id or not has_alert:
+                title = f"Deposits of an affiliate whose deposits raised an alert: {reason}"
+                yield self._finding(event, reason, own, severity, title=title, player_id=player_id)
+
     def _finding(
         self,
         event: Signal,
         reason: str,
         window: Sequence[WindowEntry],
-        severity: Severity | None = None,
+        severity: Severity,
+        *,
+        title: str,
+        player_id: str | None = None,
+        evidence: Mapping[str, str] = MappingProxyType({}),
     ) -> Finding:
         return Finding(
             reason=reason,
-            severity=severity or self.rule.severity,
-            title=f"{count_events(window)} deposits of one affiliate: {reason}",
-            player_id=None,
+            severity=severity,
+            title=title,
+            player_id=player_id,
+            key_suffix="" if player_id is None else escape_key(player_id),
             at_ms=event.at_ms,
             window=(window[0].at_ms, event.at_ms),
             observed=count_events(window),
@@ -175,7 +222,7 @@ class AffiliateBurst(SignalDetector[AffiliateState]):
             unit="deposits",
             places=[event.place],
             event_ids=[entry.event_id for entry in window],
-            evidence={"operator": ">", "eur_cents": str(sum_values(window))},
+            evidence={"operator": ">", "eur_cents": str(sum_values(window)), **evidence},
             exposed_minor=sum_values(window),
             currency="EUR",
         )

@@ -20,13 +20,17 @@ _at_ms = attrgetter("at_ms")
 
 
 class WindowEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One event of a window: `value` is summed, `label` is compared."""
+    """One event of a window: `value` is summed, `label` is compared.
+
+    `subject` is whose event it is, where a key has those of several.
+    """
 
     at_ms: int
     offset: int
     event_id: str
     value: int = 0
     label: str = ""
+    subject: str = ""
 
 
 class ExactSpec(msgspec.Struct, frozen=True):

@@ -48,6 +48,8 @@ class DetectorScore(msgspec.Struct):
     injections: int
     near_misses: int
     alerts: int
+    cases_alerted: int
+    """Cases with an alert that is right: several of one case are one for the precision."""
     missed: list[str]
     false_alerts: list[str]
 
@@ -160,12 +162,12 @@ def score(
         has_rule = any(rule.rule_id == name for rule in rules)
         truths = [truth for truth in traffic.truths if truth.detector == name]
         detectors[name] = _score_one(traffic, truths, by_rule[name], truth_of) if has_rule else None
-    total = sum(one.alerts for one in detectors.values() if one)
+    right = sum(one.cases_alerted for one in detectors.values() if one)
     wrong = sum(len(one.false_alerts) for one in detectors.values() if one)
     return FraudScore(
         seed=seed,
         records=len(traffic.sent),
-        precision=_ratio(total - wrong, total),
+        precision=_ratio(right, right + wrong),
         detectors=detectors,
         hard_negative_alerts=sorted(
             f"{alerts[0].alert.rule_id} {traffic.hard_negatives[alerts[0].alert.player_id or '']}"
@@ -188,6 +190,7 @@ def _score_one(
 ) -> DetectorScore:
     found: dict[int, Raised] = {}
     false_alerts: list[str] = []
+    right: set[int] = set()
     skipped = 0
     for records in alerts.values():
         truth = _truth_of(records[0].alert, truth_of)
@@ -197,6 +200,7 @@ def _score_one(
         if truth is None or truth not in truths or not _is_right(truth, records):
             false_alerts.append(_describe(records[-1].alert, truth))
             continue
+        right.add(truth.number)
         for one in records:
             if _rank(one.alert.severity) >= _rank(truth.severity or "info"):
                 found.setdefault(truth.number, one)
@@ -209,20 +213,26 @@ def _score_one(
     ]
     return DetectorScore(
         recall=_ratio(len(found), len(expected)),
-        precision=_ratio(len(alerts) - skipped - len(false_alerts), len(alerts) - skipped),
+        precision=_ratio(len(right), len(right) + len(false_alerts)),
         seconds_to_alert=round(median(seconds), 3) if seconds else None,
-        exposed_minor=sum(
-            sent.money
-            for sent in traffic.sent
-            if sent.case in found and sent.append_ms <= found[sent.case].append_ms
-        ),
+        exposed_minor=_exposed_before(traffic, found),
         injections=len(expected),
         near_misses=len(truths) - len(expected),
         alerts=len(alerts) - skipped,
+        cases_alerted=len(right),
         missed=sorted(
             f"{truth.name} {truth.level}" for truth in expected if truth.number not in found
         ),
         false_alerts=sorted(false_alerts),
+    )
+
+
+def _exposed_before(traffic: Traffic, found: dict[int, Raised]) -> int:
+    """Return the money of the cases found that was at stake before their alerts."""
+    return sum(
+        sent.money
+        for sent in traffic.sent
+        if sent.case in found and sent.append_ms <= found[sent.case].append_ms
     )
 
 
