@@ -3,7 +3,8 @@
 The signals are records of `risk.signals.v1` under one key, so of one partition: the order in which
 they were written there is recorded. Each says where it comes from. A signal that was written again
 after a restart is known by its place, and how far each partition has come is a signal as well. The
-detectors see the signals in the order of event time.
+detectors see the signals in the order of event time. Signals of the normaliser need no merge, and
+are seen as they were written.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 
 from fraud_agents.detectors.catalogue import SIGNAL_DETECTORS
 from fraud_agents.detectors.ordered import OrderedDetectors
+from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.detectors.signal_base import Scope
 from fraud_agents.rule_set import RuleSet, rule_set_of
 from fraud_agents.rules import Rule
@@ -28,7 +30,7 @@ from schemas.events import FraudAlert, Kind, Position, RiskSignal, SignalKind
 from schemas.identity import signal_id
 from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, SIGNALS, TRANSACTIONS
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
 SIGNAL_KEY: Final = b"fraud.detect"
 """Key of all partial signals and watermarks."""
 
@@ -133,11 +135,12 @@ def newest_signal_ms(values: Iterable[bytes]) -> int:
 
 
 class GlobalState(msgspec.Struct, frozen=True, array_like=True):
-    """Snapshot: the merges by their topics, and the last offset of each input."""
+    """Snapshot: the merges by their topics, the last offset of each input, and what needs none."""
 
     version: int
     merges: list[bytes]
     seen: dict[str, dict[int, int]]
+    arriving: bytes = b""
 
 
 class GlobalDetectors:
@@ -160,6 +163,7 @@ class GlobalDetectors:
             for topics in TOPIC_SETS
         ]
         self._seen: dict[str, dict[int, int]] = {}
+        self._arriving = PartitionDetectors(self._rules, partition, SIGNALS)
 
     def rule_set_of(self, topic: str) -> str:
         """Return the name of the rules in force."""
@@ -171,11 +175,15 @@ class GlobalDetectors:
         return self._merges[0].may_stop(alert)
 
     def observe(self, topic: str, record: RiskSignal, offset: int) -> list[FraudAlert]:
-        """Take in a record, each offset once and in order; others than these signals are skipped.
+        """Take in a record, each offset once and in order.
 
-        One that is not readable, or of a partition beyond `count`, is skipped as well.
+        A partial signal that is not readable, or of a partition beyond `count`, is skipped.
         """
-        del topic, offset
+        del topic
+        alerts = self._arriving.observe(record, offset)
+        return alerts + self._merge(record)
+
+    def _merge(self, record: RiskSignal) -> list[FraudAlert]:
         source: InputId = (record.source.topic, record.source.partition)
         if source[1] >= self._count:
             return []
@@ -223,13 +231,15 @@ class GlobalDetectors:
         """Go on under other rules; return the ends of alerts that their rules no longer raise."""
         del topic
         self._rules = rules
-        return [alert for merge in self._merges for alert in merge.switch_rules(rules)]
+        merged = [alert for merge in self._merges for alert in merge.switch_rules(rules)]
+        return merged + self._arriving.switch_rules(rules)
 
     def states(self) -> dict[str, bytes]:
         """Return a snapshot by topic; equal states give equal bytes."""
         merges = [merge.state() for merge in self._merges]
         seen = {topic: dict(sorted(own.items())) for topic, own in sorted(self._seen.items())}
-        return {SIGNALS: msgspec.msgpack.encode(GlobalState(STATE_VERSION, merges, seen))}
+        state = GlobalState(STATE_VERSION, merges, seen, self._arriving.state())
+        return {SIGNALS: msgspec.msgpack.encode(state)}
 
     def restore(
         self, states: Mapping[str, bytes], rules_of_log: Callable[[int], RuleSet] | None = None
@@ -244,3 +254,4 @@ class GlobalDetectors:
         for merge, own in zip(self._merges, saved.merges, strict=True):
             merge.restore(own)
         self._seen = saved.seen
+        self._arriving.restore(saved.arriving)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from fraud_agents.rules import Rule
-from schemas.events import FraudAlert, GameResult, PlayerEvent, WalletTransaction
+from schemas.events import FraudAlert, GameResult, PlayerEvent, RiskSignal, WalletTransaction
 
-Observation: TypeAlias = WalletTransaction | PlayerEvent | GameResult
+Observation: TypeAlias = WalletTransaction | PlayerEvent | GameResult | RiskSignal
 """A record of a topic that detectors read."""
 
 
-def has_clamped_time(event: Observation) -> bool:
+def has_clamped_time(event: WalletTransaction | PlayerEvent | GameResult) -> bool:
     """Return whether the normaliser moved the event's time forward: the event is older.
 
     Its clock's time was further before the append than the provider's tolerance, so the normaliser

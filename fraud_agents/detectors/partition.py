@@ -14,7 +14,7 @@ from fraud_agents.detectors.repeats import RepeatFilter, RepeatState
 from fraud_agents.detectors.versions import RuleVersions
 from fraud_agents.rule_set import RuleSet, rule_set_of
 from fraud_agents.rules import Rule, RuleScope
-from schemas.events import FraudAlert, GameResult, PlayerEvent, WalletTransaction
+from schemas.events import FraudAlert, GameResult, PlayerEvent, RiskSignal, WalletTransaction
 from schemas.topics import TRANSACTIONS
 
 STATE_VERSION: Final = 4
@@ -81,7 +81,8 @@ class PartitionDetectors:
             self.watermark_ms = event.occurred_at
             if self.watermark_ms >= self._next_due_ms:
                 alerts += self._advance()
-        self.is_repeat = self._repeats.is_repeat(event.event_id, self.watermark_ms)
+        event_id = event.signal_id if isinstance(event, RiskSignal) else event.event_id
+        self.is_repeat = self._repeats.is_repeat(event_id, self.watermark_ms)
         kinds = (kinds_of(event), self.is_repeat)
         watching = self._by_kinds.get(kinds)
         if watching is None:
@@ -162,13 +163,17 @@ class PartitionDetectors:
 
 
 def _is_within(scope: RuleScope, event: Observation) -> bool:
+    if isinstance(event, RiskSignal):
+        return scope.includes("", event.brand, None)  # it names no region
     game_id = event.game_id if isinstance(event, WalletTransaction | GameResult) else None
     return scope.includes(event.region, event.brand, game_id)
 
 
 def kinds_of(event: Observation) -> tuple[str, ...]:
-    """Return the kinds of a record: of its legs, its type, or that it is a result."""
+    """Return the kinds of a record: of its legs, its type, its own, or that it is a result."""
     if isinstance(event, WalletTransaction):
         legs = event.legs
         return (legs[0].kind,) if len(legs) == 1 else tuple([leg.kind for leg in legs])
+    if isinstance(event, RiskSignal):
+        return (event.kind,)
     return (event.type,) if isinstance(event, PlayerEvent) else (RESULT,)

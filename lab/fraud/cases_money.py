@@ -1,4 +1,4 @@
-"""Cases about money that comes and goes: D01, D02, D04 to D07.
+"""Cases about money that comes and goes: D01, D02, D02B, D04 to D07.
 
 Numbers are those of the definitions.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from lab.fraud.story import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, PlayerStory
+import msgspec
+
+from lab.fraud.story import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, PlayerStory, send_signal
 from lab.fraud.truth import CaseType, CaseWriter, Level
 from schemas.events import Reference
 
@@ -111,6 +113,58 @@ def _refund_failed(case: CaseWriter) -> None:
         provider="adyen",
         reference=Reference("AUTHORISATION", "earlier"),
     )
+
+
+# --- D02B: 20 wrong signatures of a provider, or 5 that name one player, in ten minutes
+
+
+def _forge(case: CaseWriter, times: list[int], player_id: str | None = None) -> None:
+    """Send wrong signatures of a provider of its own: one is looked at as a whole."""
+    provider = case.stream.next_name("psp")
+    case.truth.keys.append(f"aurora:{provider}")
+    for at_ms in times:
+        send_signal(case.stream, at_ms, "BAD_SIGNATURE", provider, player_id)
+
+
+def _forged_records(case: CaseWriter) -> None:
+    count = case.above(20, far=3)
+    times = sorted(case.at_ms + case.rng.randrange(9 * MINUTE_MS) for _ in range(count))
+    _forge(case, times)
+    case.complete(times[min(20, count) - 1])
+
+
+def _forged_in_time(case: CaseWriter) -> None:
+    times = _spread(case, 20, 10 * MINUTE_MS)
+    _forge(case, times)
+    case.complete(times[-1])
+
+
+def _forged_for_one(case: CaseWriter) -> None:
+    times = _spread(case, 7 if case.level is Level.OVER else 5, 10 * MINUTE_MS)
+    _forge(case, times, case.player().player_id)
+    case.complete(times[4])
+
+
+def _forged_read_again(case: CaseWriter) -> None:
+    """Read one wrong record thirty times, as a normaliser does that is killed again and again."""
+    _forge(case, [case.at_ms])
+    sent = case.stream.sent[-1]
+    for number in range(1, 30):
+        at_ms = sent.append_ms + number * SECOND_MS
+        case.stream.sent.append(msgspec.structs.replace(sent, append_ms=at_ms))
+
+
+def _forged_of_two(case: CaseWriter) -> None:
+    for _ in range(2):
+        _forge(case, [case.at_ms + number * SECOND_MS for number in range(12)])
+
+
+def _stale_signatures(case: CaseWriter) -> None:
+    """Send right signatures from outside their window: a queue that was stuck."""
+    provider = case.stream.next_name("psp")
+    for number in range(30):
+        at_ms = case.at_ms + number * SECOND_MS
+        send_signal(case.stream, at_ms, "STALE_SIGNATURE", provider)
 
 
 # --- D04: payments of 70 % to 100 % of what has to be reported
@@ -328,6 +382,12 @@ CASES: Final = (
     CaseType("D02", "opened too late", _opened_late, "hold"),
     CaseType("D02", "notice sent again", _notice_sent_again, levels=_ONLY_NEAR),
     CaseType("D02", "refund failed", _refund_failed, levels=_ONLY_NEAR),
+    CaseType("D02B", "of a provider", _forged_records),
+    CaseType("D02B", "within ten minutes", _forged_in_time, levels=(Level.EDGE, Level.NEAR)),
+    CaseType("D02B", "for one player", _forged_for_one),
+    CaseType("D02B", "read again", _forged_read_again, levels=_ONLY_NEAR),
+    CaseType("D02B", "of two providers", _forged_of_two, levels=_ONLY_NEAR),
+    CaseType("D02B", "stale", _stale_signatures, levels=_ONLY_NEAR),
     CaseType("D04", "in a day", _one_day),
     CaseType("D04", "in a week", _one_week),
     CaseType("D04", "in Ontario", _ontario),

@@ -21,7 +21,9 @@ from schemas.events import AlertStatus, FraudAlert
 from schemas.topics import PLAYER_EVENTS, SIGNALS
 
 PARTITIONS: Final = 4
-CATALOGUE: Final = tuple(sorted([*(f"D{number:02}" for number in range(1, 21)), "D01B", "D18B"]))
+CATALOGUE: Final = tuple(
+    sorted([*(f"D{number:02}" for number in range(1, 21)), "D01B", "D02B", "D18B"])
+)
 """The detectors of the definitions; one without a rule is None in a score."""
 
 
@@ -105,6 +107,8 @@ class Watch:
         return alerts
 
     def _append(self, topic: str, partition: int, record: Any) -> list[FraudAlert]:
+        if topic == SIGNALS:
+            return self._everywhere.observe(topic, record, self._next_offset(topic, 0))
         offset, shard = self._next_offset(topic, partition), self._shards[partition]
         alerts = shard.observe(topic, record, offset)
         for signal in shard.take_signals(topic, offset + 1):

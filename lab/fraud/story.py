@@ -14,12 +14,14 @@ from schemas.events import (
     GameResult,
     Leg,
     PlayerEvent,
+    Position,
     Reference,
+    RiskSignal,
     WalletTransaction,
 )
-from schemas.identity import event_id, fingerprint
+from schemas.identity import event_id, fingerprint, signal_id
 from schemas.money import exponent_of
-from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, TRANSACTIONS
+from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, SIGNALS, TRANSACTIONS
 
 SECOND_MS: Final = 1_000
 MINUTE_MS: Final = 60_000
@@ -235,6 +237,26 @@ class PlayerStory:
             signature="VALID",
         )
         self.stream.append(PLAYER_EVENTS, self.player_id, record, delay_ms=delay_ms)
+
+
+def send_signal(
+    stream: Stream, at_ms: int, kind: str, provider: str, player_id: str | None = None
+) -> RiskSignal:
+    """Send what the normaliser says about a record's signature, under the provider as the key."""
+    source = Position(f"provider.{provider}.raw.v1", 0, len(stream.sent))
+    record = RiskSignal(
+        signal_id=signal_id(kind, source, None),
+        kind=kind,
+        provider=provider,
+        brand="aurora",
+        source=source,
+        record_index=None,
+        player_id=player_id,
+        occurred_at=at_ms,
+        attributes={"detail": "the signature is wrong", "connector": "c-1"},
+    )
+    stream.append(SIGNALS, provider, record)
+    return record
 
 
 def send_result(

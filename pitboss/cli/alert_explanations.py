@@ -70,8 +70,9 @@ async def _explain_from(
     runtime: Runtime, alert: FraudAlert, first_offset: int, rules: Sequence[Rule]
 ) -> Explanation:
     [source] = alert.sources
-    # The key is the player, so only these records need to be decoded; of results it is the game.
-    is_keyed = alert.player_id is not None and source.topic != GAME_RESULTS
+    # The key is the player, so only these records need to be decoded; of results it is the game, of
+    # wrong signatures the provider.
+    is_keyed = alert.player_id is not None and source.topic not in (GAME_RESULTS, SIGNALS)
     key = (alert.player_id or "").encode() if is_keyed else None
     bounds = (first_offset, source.last_offset)
     events = await _read(runtime, source.topic, source.partition, bounds, key)

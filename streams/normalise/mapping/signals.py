@@ -45,7 +45,13 @@ def signal_for(record: RawRecord, item: ItemResult) -> RiskSignal | None:
 
 
 def signal_key(signal: RiskSignal) -> bytes:
-    """Return the key of the signal's record: the player, else the provider."""
+    """Return the key of the signal's record: the provider for a wrong signature, else the player.
+
+    All wrong signatures of a provider are in one partition, where they are counted; the player that
+    such a record names is not to be believed. Without a player it is the provider.
+    """
+    if signal.kind == SignalKind.BAD_SIGNATURE:
+        return signal.provider.encode()
     return (signal.player_id or signal.provider).encode()
 
 

@@ -34,7 +34,7 @@ async def append(runtime, traffic) -> int:
 
     The worker writes its own where it sees that none came.
     """
-    encoders = {topic: codec.encoder(RECORD_TYPES[topic]) for topic in WATCHED}
+    encoders = {topic: codec.encoder(RECORD_TYPES[topic]) for topic in (*WATCHED, SIGNALS)}
     count = 0
     producer = AIOKafkaProducer(**runtime.broker.aiokafka_options(), acks="all")
     await producer.start()

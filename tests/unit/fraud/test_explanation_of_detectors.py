@@ -37,11 +37,16 @@ class Topics:
         alerts = []
         for sent in traffic.sent:
             own = partition_for(sent.key.encode(), PARTITIONS)
+            # All signals of this run are in the partition that one detector reads.
+            own = 0 if sent.topic == SIGNALS else own
             for partition in [own] if sent.key else range(PARTITIONS):
                 place = (sent.topic, partition)
                 offset = len(self.records[place])
                 self.records[place].append((offset, sent.record))
                 self.keys[place].append(sent.key)
+                if sent.topic == SIGNALS:
+                    alerts += everywhere.observe(SIGNALS, sent.record, offset)
+                    continue
                 alerts += shards[partition].observe(sent.topic, sent.record, offset)
                 for signal in shards[partition].take_signals(sent.topic, offset + 1):
                     self.signals.append((len(self.signals), signal))
@@ -64,7 +69,8 @@ def test_the_records_of_one_topic_raise_the_alert_again(rule_id):
     topics = Topics(rule_id)
     for alert in topics.alerts:
         [source] = alert.sources
-        player_id = None if source.topic == GAME_RESULTS else alert.player_id
+        is_keyed = source.topic not in (GAME_RESULTS, SIGNALS)
+        player_id = alert.player_id if is_keyed else None
         records = topics.of_player(source.topic, source.partition, player_id)
         assert explain(alert, records, DEFAULT_RULES).differences == []
 

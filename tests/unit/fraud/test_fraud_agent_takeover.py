@@ -42,7 +42,7 @@ __all__ = ["log"]
 
 T0 = 1_788_739_200_000
 RULES = {rule.rule_id: rule for rule in DEFAULT_RULES}
-OTHER_KEYS = {"D03", "D08", "D10"}
+OTHER_KEYS = {"D02B", "D03", "D08", "D10"}
 UNREADABLE = {
     "of another version": msgspec.msgpack.encode([99, {}, 0, [0, b"", b""]]),
     "that is none": b"\xc1",
@@ -55,7 +55,7 @@ def undisturbed(log) -> Servers:
     """What both agents have written and saved after the whole log."""
     servers = Servers(None)
     asyncio.run(run(log, servers))
-    asyncio.run(run_signals(servers))
+    asyncio.run(run_signals(log, servers))
     return servers
 
 
@@ -76,7 +76,7 @@ async def test_an_unreadable_snapshot_is_built_again_from_the_log(
     old = servers.rows[topic, 0]
     servers.rows[topic, 0] = old._replace(state=UNREADABLE[state])
     with caplog.at_level(logging.WARNING):
-        await (run_signals(servers) if topic == SIGNALS else run(log, servers))
+        await (run_signals(log, servers) if topic == SIGNALS else run(log, servers))
     assert f"{topic}-0@{old.next_offset}" in caplog.text
     assert "built again" in caplog.text
     alerts, orders = published(servers)

@@ -15,7 +15,7 @@ from fraud_agents.detectors.ordered import OrderedState
 from fraud_agents.detectors.partition import PartitionState
 from fraud_agents.detectors.player_memory import KNOWN_MS
 from fraud_agents.detectors.shard import InputState, ShardDetectors
-from lab.fraud.story import DAY_MS, MINUTE_MS, PlayerStory, Stream, send_result
+from lab.fraud.story import DAY_MS, MINUTE_MS, PlayerStory, Stream, send_result, send_signal
 from schemas.events import Attempt, FraudAlert, GameResult
 from schemas.heartbeats import player_heartbeat
 from schemas.topics import PLAYER_EVENTS, SIGNALS, TRANSACTIONS
@@ -89,6 +89,9 @@ class Watch:
         return [*self.show(), *self._show(PLAYER_EVENTS, beat)]
 
     def _show(self, topic: str, record) -> list[FraudAlert]:
+        if topic == SIGNALS:
+            self.offset += 1
+            return self.everywhere.observe(SIGNALS, record, self.offset)
         alerts = self.shard.observe(topic, record, self.offset)
         for signal in self.shard.take_signals(topic, self.offset + 1):
             alerts += self.everywhere.observe(SIGNALS, signal, self.offset)
@@ -110,8 +113,10 @@ class Watch:
             if own.merged:
                 yield from decode(own.merged, type=OrderedState).detectors.items()
         [state] = self.everywhere.states().values()
-        for merge in decode(state, type=GlobalState).merges:
+        everywhere = decode(state, type=GlobalState)
+        for merge in everywhere.merges:
             yield from decode(merge, type=OrderedState).detectors.items()
+        yield from decode(everywhere.arriving, type=PartitionState).detectors.items()
 
 
 def live(stream: Stream, at_ms: int, number: int) -> None:
@@ -130,6 +135,7 @@ def live(stream: Stream, at_ms: int, number: int) -> None:
     bet = player.bet(at_ms + 9, 100, game="slot-1")
     player.win(at_ms + 10, 50, bet.round_id or "")
     player.withdraw(at_ms + MINUTE_MS, 100)
+    send_signal(stream, at_ms, "BAD_SIGNATURE", f"psp-{number}", name)
     for selection, stake in (("red", 100), ("even", 200)):
         own = {"player_id": name, "game_id": "table-1", "payout_minor": 0}
         own |= {"selection": selection, "stake_minor": stake}
@@ -227,6 +233,7 @@ def busy_day(watch: Watch, count: int) -> None:
         player.report(at_ms, "REGISTERED", government_id=f"id-{number}")
         player.bonus(at_ms, "BONUS_GRANT", 100, f"welcome-{number}")
         opposite_bets(watch.stream, [player, player], at_ms)
+        send_signal(watch.stream, at_ms, "BAD_SIGNATURE", "psp", player.player_id)
     watch.show()
 
 

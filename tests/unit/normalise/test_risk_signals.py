@@ -6,15 +6,16 @@ import hmac
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from schemas import codec
 from schemas.errors import RejectCode
-from schemas.events import Position, RiskSignal
+from schemas.events import Position, RiskSignal, SignalKind
 from schemas.topics import SIGNALS, TRANSACTIONS
 from streams.normalise.batch import NormalisedBatch
 from streams.normalise.mapping.normaliser import Normaliser
-from streams.normalise.mapping.signals import ATTRIBUTE_CHARACTERS_MAX
+from streams.normalise.mapping.signals import ATTRIBUTE_CHARACTERS_MAX, signal_key
 from streams.normalise.stats import NormaliseStats
 from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import APPENDED_AT, raw_record
@@ -68,6 +69,16 @@ def test_a_wrong_signature_is_a_dead_letter_and_a_signal() -> None:
     assert signal.attributes == {"detail": rejection.detail, "connector": "c-7"}
     [(key, _, headers, timestamp)] = batch.outgoing[SIGNALS]
     assert (key, headers, timestamp) == (b"house", (), None)
+
+
+def test_wrong_signatures_of_a_provider_are_in_one_partition_whomever_they_name() -> None:
+    """They are counted by provider, and nothing that a forged record names is believed."""
+    [forged] = signals_of(batch_of(x_house_signature="00"))
+    forged = msgspec.structs.replace(forged, player_id="p-1")
+    assert signal_key(forged) == b"house"
+    stale = msgspec.structs.replace(forged, kind=SignalKind.STALE_SIGNATURE.value)
+    assert signal_key(stale) == b"p-1"
+    assert signal_key(msgspec.structs.replace(stale, player_id=None)) == b"house"
 
 
 def test_a_right_one_a_missing_one_and_a_broken_body_are_none() -> None:
