@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     "slices",
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of raw records by `replay record`, for two versions; may be repeated.",
+    help="Folder by `replay record`: raw records, player events or game results; for two versions;"
+    " may be repeated.",
 )
 @click.option(
     "--raw", "providers", multiple=True, type=PROVIDER, help="Or this provider's raw topic."
@@ -68,8 +69,9 @@ def compare(
 
     With --slice or --raw, both name versions: git revisions, virtual environments, or folders of
     sources. Each version reads the same raw records by its adapters, books them by its rules into
-    an empty ledger, and shows the events to its detectors; events, outcomes, balances, alerts and
-    dead letters are compared. Signatures are not checked.
+    an empty ledger, and shows the events to its detectors; wallet transactions, player events,
+    settlements, outcomes, balances, alerts and dead letters are compared. Signatures are not
+    checked.
 
     Without them, rows of two exports are matched by event and attempt, alert and revision, or
     place. Exits with 1 where the sides differ; sums of money that differ are shown.

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
@@ -13,15 +14,20 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from fraud_agents.facts import PlayerFact
 from pitboss.cli.main import cli
 from pitboss.ops.code_versions import VersionFailed, open_version
 from replay.archive.record import record_slice
 from replay.archive.store import LocalStore
 from replay.export.plan import plan_export
 from replay.export.request import ExportRequest
+from replay.versions import runner
 from replay.versions.comparison import VersionOutput, compare_versions
+from schemas import codec
 from schemas.errors import UsageError
-from schemas.topics import raw_topic
+from schemas.events import Attempt, GameResult, PlayerEvent
+from schemas.identity import event_id
+from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, raw_topic
 from tests.support.dialect_records import vectors
 from tests.support.memory_log import MemoryLog, MemoryRecord
 
@@ -32,9 +38,13 @@ HUB88 = raw_topic("hub88")
 
 def output(**rows) -> VersionOutput:
     kinds: dict[str, list] = {
-        name: [] for name in ("events", "outcomes", "balances", "alerts", "rejected")
+        name: []
+        for name in (
+            *("events", "player_events", "settlements"),
+            *("outcomes", "balances", "alerts", "rejected"),
+        )
     }
-    return VersionOutput(10, 1_000, 500, {"p50": 5, "p99": 9}, **{**kinds, **rows})
+    return VersionOutput(10, 10, 1_000, 500, {"p50": 5, "p99": 9}, **{**kinds, **rows})
 
 
 def event(tx: str, unscaled: int, *, kind="BET", currency="EUR") -> dict:
@@ -142,6 +152,180 @@ def test_a_change_of_an_adapter_is_shown_with_its_money(slice_of_raw_records, tm
     [leg], [again] = example["first"]["legs"], example["second"]["legs"]
     assert (leg["amount"]["scale"], again["amount"]["scale"]) == (5, 4)
     assert {one["of"] for one in result["sums"]} >= {"events"}
+
+
+SUMSUB, UOF = raw_topic("sumsub"), raw_topic("uof")
+START_MS = 1_790_000_000_000
+LOGINS = 3
+"""Accounts on one device, of which the third is D08's; after each, its player bets from Ontario."""
+
+
+def bet_from_ontario(number: int) -> MemoryRecord:
+    body = {"user": f"p-{number}", "transaction_uuid": f"b-{number}", "round": f"r-{number}"}
+    body |= {"game_code": "slot", "amount": 100_000, "currency": "EUR"}
+    headers = [("http-path", b"/transaction/bet"), ("region", b"CA-ON")]
+    value, at_ms = json.dumps(body).encode(), START_MS + 30_000 * number
+    return MemoryRecord(number, at_ms, b"p-%d" % number, value, headers)
+
+
+def login(number: int) -> MemoryRecord:
+    """An event that the casino's own systems have written, not an adapter."""
+    name, at_ms = f"l-{number}", START_MS + 30_000 * number
+    event = PlayerEvent(
+        event_id(*("acme", "house", "login", name)),
+        *("acme", "house", "1", "CA-ON", "login", name),
+        attempt=Attempt("cms", 0, number),
+        player_id=f"p-{number}",
+        type=PlayerFact.LOGIN.value,
+        attributes={"device": "one-and-the-same"},
+        occurred_at=at_ms,
+        time_source="CONNECTOR",
+        provider_at=None,
+        received_at=at_ms,
+        appended_at=at_ms,
+        signature="VALID",
+    )
+    value = codec.encoder(PlayerEvent)(event)
+    return MemoryRecord(number, at_ms, b"p-%d" % number, value)
+
+
+def false_result() -> MemoryRecord:
+    """A spin whose segment is not that of its seeds: what D14 is about."""
+    event = GameResult(
+        event_id(*("acme", "house", "result", "g-1")),
+        *("acme", "house", "1", "CA-ON", "result", "g-1"),
+        attempt=Attempt("games", 0, 0),
+        round_id="r-1",
+        game_id="wheel-1",
+        game_version="1",
+        player_id="p-1",
+        stake_minor=100,
+        payout_minor=218,
+        currency="EUR",
+        selection=None,
+        outcome="7",
+        scheme="wheel-hmac-sha256/1",
+        committed_hash=sha256(b"seed").hexdigest(),
+        server_seed="seed",
+        client_seed="player",
+        nonce=1,
+        bets_closed_at=None,
+        outcome_known_at=START_MS,
+        occurred_at=START_MS,
+        time_source="CONNECTOR",
+        provider_at=None,
+        received_at=START_MS,
+        appended_at=START_MS,
+        signature="VALID",
+    )
+    return MemoryRecord(0, START_MS, b"wheel", codec.encoder(GameResult)(event))
+
+
+def slice_of(folder: Path, records: dict[str, list[MemoryRecord]]) -> Path:
+    log = MemoryLog({topic: {0: rows} for topic, rows in records.items()})
+    for topic in records:
+        record_slice(log, plan_export(log, ExportRequest(topic), topic), LocalStore(folder))
+    return folder
+
+
+@pytest.fixture
+def slice_of_everything(tmp_path) -> Path:
+    """Records whose meaning is no wallet transaction, or which detectors see only together."""
+    review = {
+        "applicantId": "a1",
+        "inspectionId": "i1",
+        "correlationId": "c1",
+        "applicantType": "individual",
+        "levelName": "basic",
+        "externalUserId": "p-1001",
+        "type": "applicantReviewed",
+        "reviewStatus": "completed",
+        "reviewResult": {"reviewAnswer": "GREEN"},
+        "createdAtMs": "2026-11-22 10:15:30.123",
+    }
+    settled = (
+        f'<bet_settlement product="1" event_id="sr:match:700001" timestamp="{START_MS}" certainty="2">'
+        '<outcomes><market id="1"><outcome id="1" result="1"/></market></outcomes></bet_settlement>'
+    )
+    return slice_of(
+        tmp_path / "everything",
+        {
+            SUMSUB: [MemoryRecord(0, START_MS, b"p-1001", json.dumps(review).encode())],
+            UOF: [MemoryRecord(0, START_MS, b"sr:match:700001", settled.encode())],
+            HUB88: [bet_from_ontario(number) for number in range(LOGINS)],
+            PLAYER_EVENTS: [login(number) for number in range(LOGINS)],
+            GAME_RESULTS: [false_result()],
+        },
+    )
+
+
+ADAPTERS = {
+    "player_events": ("sumsub", '"applicantReviewed": "KYC_REVIEWED"', "type"),
+    "settlements": ("uof", '_SETTLEMENT: "SETTLED"', "action"),
+}
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_a_change_of_what_is_no_transaction_is_shown(slice_of_everything, tmp_path, kind):
+    provider, wording, field = ADAPTERS[kind]
+    changed = copy_of_sources(tmp_path / "changed")
+    adapter = changed / "streams" / "providers" / f"{provider}.py"
+    text = adapter.read_text()
+    assert text.count(wording) == 1
+    adapter.write_text(text.replace(wording, wording[:-1] + '_ANEW"'))
+    done = compare(ROOT, changed, "--slice", slice_of_everything)
+    assert done.exit_code == 1, (done.output, done.exception)
+    [difference] = [one for one in json.loads(done.stdout)["differences"] if one["changed"]]
+    assert (difference["kind"], difference["first_rows"]) == (kind, 1)
+    assert difference["changed_fields"] == {field: 1}
+    [example] = difference["examples"]
+    assert example["second"][field] == example["first"][field] + "_ANEW"
+
+
+RULES = {
+    # Over a player's records of two topics, over those of all players, over game results.
+    "D12": ("d12_geofence", '"regions": ["CA-ON", "US-NJ"]', '"regions": ["US-NJ"]', LOGINS),
+    "D08": ("d08_multi_accounting", "Limit(3, ", "Limit(4, ", 1),
+    "D14": ("d14_result_integrity", "expected != event.outcome:", "event.outcome is None:", 1),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_change_of_a_detector_over_several_topics_is_shown(slice_of_everything, tmp_path, rule):
+    module, wording, other, dropped = RULES[rule]
+    changed = copy_of_sources(tmp_path / "changed")
+    detector = changed / "fraud_agents" / "detectors" / f"{module}.py"
+    text = detector.read_text()
+    assert text.count(wording) == 1
+    detector.write_text(text.replace(wording, other))
+    done = compare(ROOT, changed, "--slice", slice_of_everything)
+    assert done.exit_code == 1, (done.output, done.exception)
+    result = json.loads(done.stdout)
+    [alerts] = [one for one in result["differences"] if one["dropped"] or one["changed"]]
+    assert alerts["kind"] == "alerts"
+    assert (alerts["added"], alerts["dropped"], alerts["changed"]) == (0, dropped, 0)
+
+
+def test_what_an_adapter_makes_again_is_not_read_from_a_recorded_topic(tmp_path):
+    """A recorded player event whose raw record is in the slices would hide that the adapter has changed."""
+    copied = msgspec.structs.replace(
+        codec.decoder(PlayerEvent)(login(0).value), attempt=Attempt(f"acme.{SUMSUB}", 0, 0)
+    )
+    rows = [
+        [SUMSUB, 0, 0, START_MS, b"p", b"{", []],
+        *(
+            [PLAYER_EVENTS, 0, n, START_MS, b"p", codec.encoder(PlayerEvent)(one), []]
+            for n, one in enumerate(
+                [copied, msgspec.structs.replace(copied, attempt=Attempt("cms", 0, 0))]
+            )
+        ),
+        [PLAYER_EVENTS, 0, 2, START_MS, b"p", b"not Avro", []],
+    ]
+    split = runner.split_records(rows)
+    assert [row[0] for row in split.raw] == [SUMSUB]
+    assert [one.attempt.topic for one in split.watched[PLAYER_EVENTS]] == ["cms"]
+    [unreadable] = split.unreadable
+    assert unreadable["place"] == f"{PLAYER_EVENTS}-0@2"
 
 
 def test_a_version_that_fails_says_why(slice_of_raw_records, tmp_path):
