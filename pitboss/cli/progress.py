@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -27,6 +28,8 @@ from rich.progress import (
 from pitboss.cli import screen
 
 LINE_EVERY_S: Final = 1.0
+RATE_OVER_S: Final = 30.0
+"""What a resumed step finds done at its beginning is no part of its speed after so long."""
 T = TypeVar("T")
 
 
@@ -43,6 +46,8 @@ class StepProgress:
         self._clock = clock
         self._step = self._stage = ""
         self._start_s = self._shown_s = clock()
+        self._counts: deque[tuple[float, int]] = deque()
+        """Seconds of the clock, and how far the step was."""
         self._lock = threading.Lock()
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -70,11 +75,29 @@ class StepProgress:
             self.note(step)
 
     def update(self, count: int, total: int) -> None:
-        """Show how far the step is, at most once an interval."""
+        """Show how far the step is, how fast it goes and how long it will take.
+
+        A line comes at most once an interval.
+        """
+        elapsed_s = self._due_s()
+        if elapsed_s is not None:
+            per_s = self._rate(count)
+            if self._bar is None:
+                line = f"{self._step} {count:,} of {total:,}, {elapsed_s:.0f} s"
+                self.note(line + _format_rate(per_s, total - count))
+            else:
+                self._bar.update(self._task, rate=_format_speed(per_s))
         if self._bar is not None:
             self._bar.update(self._task, completed=count, total=total)
-        elif (elapsed_s := self._due_s()) is not None:
-            self.note(f"{self._step} {count:,} of {total:,}, {elapsed_s:.0f} s")
+
+    def _rate(self, count: int) -> float:
+        """Return what is done a second of late, and remember how far the step is now."""
+        now_s = self._clock()
+        while len(self._counts) > 1 and self._counts[1][0] <= now_s - RATE_OVER_S:
+            self._counts.popleft()
+        self._counts.append((now_s, count))
+        then_s, before = self._counts[0]
+        return max(0.0, (count - before) / (now_s - then_s)) if now_s > then_s else 0.0
 
     def end(self, result: str) -> None:
         """Show the step's result, which stays on the screen."""
@@ -119,10 +142,11 @@ class StepProgress:
         with self._lock:
             self._step, self._stage = step, ""
             self._start_s = self._shown_s = self._clock()
+            self._counts = deque([(self._start_s, 0)])
         if self._bar is not None:
             for task in self._bar.task_ids:
                 self._bar.remove_task(task)
-            self._task = self._bar.add_task(step, total=None)
+            self._task = self._bar.add_task(step, total=None, rate="")
 
     def _due_s(self) -> float | None:
         """Return the seconds of the step if a line is due, and count it as shown; else None."""
@@ -140,9 +164,21 @@ def _columns() -> Iterable[ProgressColumn]:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
+
+
+def _format_speed(per_s: float) -> str:
+    if not per_s:
+        return ""
+    return f"{per_s:,.0f}/s" if per_s >= 10 else f"{per_s:.2g}/s"
+
+
+def _format_rate(per_s: float, left: int) -> str:
+    """Return speed and time left as the end of a line; nothing for a step that stands still."""
+    return f", {_format_speed(per_s)}, {left / per_s:,.0f} s left" if per_s else ""
 
 
 @contextmanager

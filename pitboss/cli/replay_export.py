@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -133,15 +132,7 @@ def _write_result(
         source = on_exit.enter_context(open_log(runtime, rate))
         progress = on_exit.enter_context(StepProgress())
         progress.begin(f"export of {name} to {out}")
-        start_s = time.monotonic()
-
-        def show(count: int, total: int) -> None:
-            per_s = count / max(0.001, time.monotonic() - start_s)
-            left_s = (total - count) / max(1.0, per_s)
-            progress.report(f"{per_s:,.0f} records/s, {left_s:.0f} s left,", count, total)
-            progress.update(count, total)
-
-        return export_to(source, request, name, out, resume=resume, progress=show)
+        return export_to(source, request, name, out, resume=resume, progress=progress.update)
 
 
 def _print_rows(

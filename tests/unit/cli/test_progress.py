@@ -36,9 +36,9 @@ def test_a_pipe_gets_one_line_a_second():
     show_steps(Console(file=stream, markup=False, highlight=False, emoji=False, width=10))
     assert stream.getvalue().splitlines() == [
         "run [/x]",
-        "run [/x] 10 of 30, 1 s",
-        "run [/x] 20 of 30, 2 s",
-        "run [/x] 30 of 30, 3 s",
+        "run [/x] 10 of 30, 1 s, 10/s, 2 s left",
+        "run [/x] 20 of 30, 2 s, 10/s, 1 s left",
+        "run [/x] 30 of 30, 3 s, 10/s, 0 s left",
         "run [/x]: 30/s",
     ]
 
@@ -59,10 +59,38 @@ def test_a_terminal_gets_a_bar_that_leaves_only_the_result():
     show_steps(terminal(stream))
     text = stream.getvalue()
     assert "30/30" in text
+    assert "10/s" in text
     assert "━" * 20 in text
     # What a bar has drawn is erased: the last thing that stays is the result.
     assert "run [/x]: 30/s" in text
     assert text.rstrip().endswith(("\x1b[2K", "\x1b[?25h"))
+
+
+def test_what_was_done_before_does_not_count_as_speed_for_long():
+    """A resumed export begins with what it finds done; then the rate is that of the last half minute."""
+    clock, stream = Clock(), StringIO()
+    progress = StepProgress(Console(file=stream, width=80, highlight=False), clock)
+    progress.begin("export")
+    for second in range(1, 61):
+        clock.now_s = second
+        progress.update(1_000_000 + 4_000 * second, 1_400_000)
+    assert stream.getvalue().splitlines()[-1] == (
+        "export 1,240,000 of 1,400,000, 60 s, 4,000/s, 40 s left"
+    )
+
+
+def test_a_step_that_stands_still_has_no_time_left():
+    clock, stream = Clock(), StringIO()
+    progress = StepProgress(Console(file=stream, width=80, highlight=False), clock)
+    progress.begin("export")
+    for second, count in ((1, 0), (2, 1)):
+        clock.now_s = second
+        progress.update(count, 3)
+    assert stream.getvalue().splitlines() == [
+        "export",
+        "export 0 of 3, 1 s",
+        "export 1 of 3, 2 s, 0.5/s, 4 s left",
+    ]
 
 
 @pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}])
