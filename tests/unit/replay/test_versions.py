@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import venv
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -152,6 +154,34 @@ def test_a_change_of_an_adapter_is_shown_with_its_money(slice_of_raw_records, tm
     [leg], [again] = example["first"]["legs"], example["second"]["legs"]
     assert (leg["amount"]["scale"], again["amount"]["scale"]) == (5, 4)
     assert {one["of"] for one in result["sums"]} >= {"events"}
+
+
+def virtual_environment(folder: Path, sources: Path) -> Path:
+    """An environment whose Pitboss are these sources, with the libraries that are installed here."""
+    venv.create(folder, with_pip=False, symlinks=True)
+    [packages] = (folder / "lib").glob("python*/site-packages")
+    installed = [path for path in sys.path if path.endswith("site-packages")]
+    (packages / "pitboss.pth").write_text("\n".join([str(sources), *installed]))
+    return folder
+
+
+def test_the_version_of_a_virtual_environment_is_the_one_that_runs(slice_of_raw_records, tmp_path):
+    changed = copy_of_sources(tmp_path / "changed")
+    adapter = changed / "streams" / "providers" / "hub88.py"
+    text = adapter.read_text()
+    adapter.write_text(text.replace("AMOUNT_SCALE: Final = 5", "AMOUNT_SCALE: Final = 4"))
+    old, new = (
+        virtual_environment(tmp_path / name, sources)
+        for name, sources in (("old", ROOT), ("new", changed))
+    )
+    same = compare(old, ROOT, "--slice", slice_of_raw_records)
+    assert same.exit_code == 0, (same.output, same.exception)
+    other = compare(old, new, "--slice", slice_of_raw_records)
+    assert other.exit_code == 1, (other.output, other.exception)
+    result = json.loads(other.stdout)
+    assert (result["first"]["name"], result["second"]["name"]) == (str(old), str(new))
+    [events] = [one for one in result["differences"] if one["kind"] == "events"]
+    assert events["changed_fields"]["legs"] == events["changed"] > 0
 
 
 SUMSUB, UOF = raw_topic("sumsub"), raw_topic("uof")
