@@ -104,3 +104,31 @@ def test_only_what_changes_is_planned():
     bos = Pause("fraud", "1970-01-01T00:00:00Z", "bo", "why")
     assert plan(ControlCommand.PAUSE) == [("ledger", anas, None), ("fraud", bos, "fraud")]
     assert plan(ControlCommand.RESUME) == [("ledger", None, "ledger"), ("fraud", None, None)]
+
+
+@pytest.mark.parametrize(
+    ("target", "is_ok", "detail"),
+    [
+        ("archive", True, "archive holds 2 files"),
+        ("nosuch://bucket/archive", False, "the archive nosuch://bucket/archive cannot be opened"),
+    ],
+)
+def test_the_archive_is_checked_where_one_is_set(
+    pitboss, tmp_path, monkeypatch, target, is_ok, detail
+):
+    assert "archive" not in [
+        check["name"] for check in json.loads(pitboss("doctor", "--json").stdout)["checks"]
+    ]
+    folder = tmp_path / "archive" / "wallet.transactions.v1" / "p=00"
+    folder.mkdir(parents=True)
+    for suffix in ("json", "parquet"):
+        (folder / f"000000000000-000000000007.{suffix}").touch()
+    (folder / ".half-written.new").touch()
+    monkeypatch.setenv("PITBOSS_ARCHIVE", target)
+    done = pitboss("doctor", "--json")
+    [finding] = [one for one in json.loads(done.stdout)["checks"] if one["name"] == "archive"]
+    assert finding["is_ok"] is is_ok
+    assert detail in finding["detail"]
+    if not is_ok:
+        assert done.exit_code == 1
+        assert finding["way_out"] == "correct PITBOSS_ARCHIVE"
