@@ -29,7 +29,7 @@ from pitboss.cli import screen
 
 LINE_EVERY_S: Final = 1.0
 RATE_OVER_S: Final = 30.0
-"""What a resumed step finds done at its beginning is no part of its speed after so long."""
+"""What a resumed step finds done at its beginning does not count as its speed after so long."""
 T = TypeVar("T")
 
 
