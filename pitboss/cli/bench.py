@@ -30,6 +30,7 @@ from lab.bench.processes import ProcessCommand
 from lab.bench.raw_records import hub88_records
 from lab.sandbox.keys import SandboxKeys
 from ledger_sink.store.migrate import migrate
+from pitboss.cli.bench_balance import balance_command
 from pitboss.cli.bench_environment import (
     PARTITIONS,
     BenchRun,
@@ -68,6 +69,7 @@ def bench() -> None:
     """Measure Pitboss against its peers, in turns, on this machine."""
 
 
+bench.add_command(balance_command)
 bench.add_command(latency_command)
 bench.add_command(pipeline_command)
 bench.add_command(gateway_command)
