@@ -2,7 +2,8 @@
 
     python -m tests.support.golden_slices
 
-writes them anew, after a change that is meant: read the difference of the outcomes first.
+writes those of Hub88 anew, after a change that is meant: read the difference of the outcomes first.
+The others are recorded from real workers: see `recorded_slices`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 from pathlib import Path
 
 from replay.archive.archived_log import ArchivedLog
+from replay.archive.files import spans_of
 from replay.archive.outcomes import ExpectedOutcome, order_of, outcomes_file, write_outcomes
 from replay.archive.record import in_time_order, record_slice
 from replay.archive.store import LocalStore
@@ -95,7 +97,8 @@ def write(name: str, requests: list[tuple[str, bytes]]) -> None:
 
 def outcomes_now(folder: Path) -> list[ExpectedOutcome]:
     """The outcomes that a slice's records come to with this code."""
-    log = ArchivedLog(LocalStore(folder))
+    store = LocalStore(folder)
+    log = ArchivedLog(store)
     bodies = [
         RawBody(
             f"{topic}-{one.partition}@{one.offset}",
@@ -107,7 +110,7 @@ def outcomes_now(folder: Path) -> list[ExpectedOutcome]:
             one.key,
             one.partition,
         )
-        for topic in (HOUSE, HUB88)
+        for topic in sorted({span.topic for span in spans_of(store.list())})
         for one in in_time_order(log, topic)
     ]
     bodies.sort(key=lambda body: body.timestamp)
