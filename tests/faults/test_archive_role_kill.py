@@ -11,7 +11,7 @@ import json
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -135,12 +135,10 @@ def digests(folder: Path) -> dict[str, str]:
 
 async def verify(runtime: Runtime, folder: Path) -> dict[str, object]:
     command = ["archive", "verify", "--target", str(folder), "--json"]
-    run: Awaitable[object] = asyncio.to_thread(
-        CliRunner().invoke, cli, command, env=worker_environment(runtime)
-    )
-    done = await run
-    assert done.exit_code == 0, (done.stdout, done.stderr)  # type: ignore[attr-defined]
-    return json.loads(done.stdout)  # type: ignore[attr-defined]
+    env = worker_environment(runtime)
+    done = await asyncio.to_thread(CliRunner().invoke, cli, command, env=env)
+    assert done.exit_code == 0, (done.stdout, done.stderr)
+    return json.loads(done.stdout)
 
 
 async def test_ten_kills_of_the_role_leave_the_same_files(runtime, tmp_path):
@@ -150,7 +148,8 @@ async def test_ten_kills_of_the_role_leave_the_same_files(runtime, tmp_path):
     with psycopg.connect(runtime.database_url, autocommit=True) as connection:
 
         def look() -> tuple[int, int]:
-            return connection.execute(PLANNED).fetchone()
+            [(planned, unfinished)] = connection.execute(PLANNED).fetchall()
+            return planned, unfinished
 
         try:
             async with records_coming(runtime) as appended:

@@ -76,7 +76,7 @@ async def append(runtime, count: int) -> Sums:
     sums, encode, records = Counter[tuple[str, str]](), codec.encoder(WalletTransaction), []
     async with BatchProducer(ProducerSettings(runtime.broker, "pitboss.test")) as producer:
         for number, event in enumerate(make_events(count, sums), 1):
-            records.append((event.player_id.encode(), encode(event), (), event.appended_at))
+            records.append(((event.player_id or "").encode(), encode(event), (), event.appended_at))
             if len(records) == CHUNK or number == count:
                 await producer.send_keyed(runtime.topic(TRANSACTIONS), records)
                 records = []

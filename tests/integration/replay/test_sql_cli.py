@@ -48,7 +48,7 @@ async def test_queries_and_a_file_of_statements(runtime):
     staked: Counter[str] = Counter()
     for event in events:
         for leg in event.legs:
-            if leg.kind == "BET":
+            if leg.kind == "BET" and leg.currency and leg.amount:
                 bets[leg.currency] += 1
                 staked[leg.currency] += leg.amount.unscaled
     scales = {leg.currency: leg.amount.scale for one in events for leg in one.legs if leg.amount}

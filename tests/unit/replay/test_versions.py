@@ -191,8 +191,14 @@ LOGINS = 3
 
 
 def bet_from_ontario(number: int) -> MemoryRecord:
-    body = {"user": f"p-{number}", "transaction_uuid": f"b-{number}", "round": f"r-{number}"}
-    body |= {"game_code": "slot", "amount": 100_000, "currency": "EUR"}
+    body = {
+        "user": f"p-{number}",
+        "transaction_uuid": f"b-{number}",
+        "round": f"r-{number}",
+        "game_code": "slot",
+        "amount": 100_000,
+        "currency": "EUR",
+    }
     headers = [("http-path", b"/transaction/bet"), ("region", b"CA-ON")]
     value, at_ms = json.dumps(body).encode(), START_MS + 30_000 * number
     return MemoryRecord(number, at_ms, b"p-%d" % number, value, headers)
@@ -339,7 +345,7 @@ def test_a_change_of_a_detector_over_several_topics_is_shown(slice_of_everything
 def test_what_an_adapter_makes_again_is_not_read_from_a_recorded_topic(tmp_path):
     """A recorded player event whose raw record is in the slices would hide that the adapter has changed."""
     copied = msgspec.structs.replace(
-        codec.decoder(PlayerEvent)(login(0).value), attempt=Attempt(f"acme.{SUMSUB}", 0, 0)
+        codec.decoder(PlayerEvent)(login(0).value or b""), attempt=Attempt(f"acme.{SUMSUB}", 0, 0)
     )
     rows = [
         [SUMSUB, 0, 0, START_MS, b"p", b"{", []],
