@@ -2,127 +2,111 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
-import orjson
 
-from fraud_agents.snapshots import TABLES as FRAUD_TABLES
-from ledger_sink.store.migrate import TABLES, Migration, list_migrations, migrate
-from pitboss.cli import screen
-from pitboss.cli.ledger_audit import AUDIT
-from pitboss.cli.ledger_corrections import CORRECTIONS
-from pitboss.cli.ledger_months import months_group
-from pitboss.cli.ledger_open import OPEN_WORK
-from pitboss.cli.ledger_quarantine import quarantine
-from pitboss.cli.ledger_rebind import rebind_command
-from pitboss.cli.ledger_reconcile import reconcile
-from pitboss.cli.ledger_recover import recover
-from pitboss.cli.ledger_report import report
-from pitboss.cli.ledger_rounds import ROUNDS
-from pitboss.cli.ledger_views import VIEWS
-from pitboss.cli.suggestions import SuggestingGroup
-from pitboss.embedded.databases import create_database, database_exists
-from pitboss.embedded.state import resolve_runtime
-from pitboss.settings import read_settings
-from runtime.postgres.migrations import read_later
-from schemas.errors import UsageError
+from pitboss.cli.lazy_group import CommandTable, LazyGroup
+
+COMMANDS: Final[CommandTable] = {
+    "balance": (
+        "pitboss.cli.ledger_views:balance",
+        "Show a player's wallets, now or when the log was booked up to a time or an offset.",
+    ),
+    "history": (
+        "pitboss.cli.ledger_views:history_command",
+        "List a wallet's movements, newest first, with the balances after each and its source.",
+    ),
+    "entry": (
+        "pitboss.cli.ledger_entry:entry",
+        "Show every decision about an event, its transfers, what closed it, and its repeats.",
+    ),
+    "round": (
+        "pitboss.cli.ledger_views:round_command",
+        "List the events of a round and their outcomes.",
+    ),
+    "report": (
+        "pitboss.cli.ledger_report:report",
+        "Report bets, wins, jackpots, bonus cost and gross gaming revenue.",
+    ),
+    "reconcile": (
+        "pitboss.cli.ledger_reconcile:reconcile",
+        "Compare the ledger with its topics, and with a provider's statement.",
+    ),
+    "months": (
+        "pitboss.cli.ledger_months:months_group",
+        "List, create and move the monthly partitions of the transfers.",
+    ),
+    "seal": (
+        "pitboss.cli.ledger_audit:seal",
+        "Seal the booked rows; publish a signed checkpoint to audit.checkpoints.v1 and to a file.",
+    ),
+    "verify": (
+        "pitboss.cli.ledger_audit:verify",
+        (
+            "Check seals, checkpoints, sums, versions and positions; name each partition's first"
+            " bad row."
+        ),
+    ),
+    "adjust": (
+        "pitboss.cli.ledger_corrections:adjust",
+        "Add AMOUNT to a player's cash, or subtract it if it is negative.",
+    ),
+    "approve": (
+        "pitboss.cli.ledger_corrections:approve",
+        "Approve another person's proposal; `pitboss ledger proposals` lists them.",
+    ),
+    "proposals": (
+        "pitboss.cli.ledger_corrections:proposals",
+        "List what waits for a second person, oldest first: corrections, suspense, limits.",
+    ),
+    "debts": (
+        "pitboss.cli.ledger_corrections:debts",
+        "List wallets with a negative account: chargebacks, corrections, rollbacks of spent wins.",
+    ),
+    "limit": (
+        "pitboss.cli.ledger_limits:limit",
+        "Show and set what one person may move alone, by currency.",
+    ),
+    "open": (
+        "pitboss.cli.ledger_open:open_command",
+        "List what waits for a person: unresolved, suspense, quarantine, parked, barriers.",
+    ),
+    "answer": (
+        "pitboss.cli.ledger_open:answer",
+        "Close what waits for a person and holds no money: they have dealt with it.",
+    ),
+    "suspense": (
+        "pitboss.cli.ledger_open:suspense",
+        "Move money out of suspense: to its player, or back to the payment provider.",
+    ),
+    "quarantine": (
+        "pitboss.cli.ledger_quarantine:quarantine",
+        "Let the ledger go on behind a record of the log that it cannot book.",
+    ),
+    "rounds": (
+        "pitboss.cli.ledger_rounds:rounds",
+        "List rounds with a bet that nothing has closed, oldest first.",
+    ),
+    "sweep": (
+        "pitboss.cli.ledger_rounds:sweep",
+        "Propose an end for rounds that are open for longer than their provider's policy allows.",
+    ),
+    "recover": (
+        "pitboss.cli.ledger_recover:recover",
+        "Book again what a database lacks that was restored to an earlier moment.",
+    ),
+    "rebind": (
+        "pitboss.cli.ledger_rebind:rebind_command",
+        "Bind the ledger to a log on another cluster: a mirror of its own, or an empty one.",
+    ),
+    "migrate": (
+        "pitboss.cli.ledger_migrate:migrate_group",
+        "List and apply the numbered SQL files, each once, in order.",
+    ),
+}
 
 
-@click.group(cls=SuggestingGroup)
+@click.group(cls=LazyGroup, table=COMMANDS)
 def ledger() -> None:
     """Query, check and correct the ledger."""
-
-
-for command in (
-    *(*VIEWS, report, reconcile, months_group, *AUDIT, *CORRECTIONS),
-    *(*OPEN_WORK, quarantine, *ROUNDS, recover, rebind_command),
-):
-    ledger.add_command(command)
-
-
-@ledger.group("migrate", cls=SuggestingGroup)
-def migrate_group() -> None:
-    """List and apply the numbered SQL files, each once, in order."""
-
-
-@migrate_group.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
-def list_command(*, as_json: bool) -> None:
-    """List each file and whether it is applied."""
-    _show(list_migrations(_database_url()), as_json=as_json)
-
-
-@migrate_group.command("up")
-@click.option("--dry-run", is_flag=True, help="Only print what would be applied.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
-def up(*, dry_run: bool, as_json: bool) -> None:
-    """Apply what is missing, and create the database if needed."""
-    runtime = resolve_runtime(read_settings())
-    if not database_exists(runtime):
-        if dry_run:
-            raise UsageError(
-                f"database {runtime.database} does not exist: run it without --dry-run to create it"
-            )
-        create_database(runtime)
-    _show(migrate(runtime.database_url, dry_run=dry_run), as_json=as_json, empty="nothing to apply")
-
-
-@migrate_group.command("check")
-@click.option(
-    "--can-roll-back",
-    is_flag=True,
-    help="Check that this release works on tables that a later release has migrated.",
-)
-def check(*, can_roll_back: bool) -> None:
-    """Exit with 1 if a file of this release is not applied, or was changed after it was applied.
-
-    With --can-roll-back, run by the release to go back to: exit with 1 if a later release has
-    applied a file that does more than add to the tables.
-    """
-    if can_roll_back:
-        _check_roll_back()
-        return
-    missing = [
-        migration.name for migration in list_migrations(_database_url()) if not migration.is_applied
-    ]
-    if missing:
-        click.echo(f"not applied: {', '.join(missing)}; run `pitboss ledger migrate up`", err=True)
-        raise SystemExit(1)
-
-
-def _check_roll_back() -> None:
-    url = _database_url()
-    later = [one for tables in (TABLES, FRAUD_TABLES) for one in read_later(tables, url)]
-    blocking = [one.name for one in later if not one.is_additive]
-    if blocking:
-        click.echo(
-            f"a later release has applied {', '.join(blocking)}, which this release cannot work on:"
-            " stay with the later release, or restore the database to a moment before it",
-            err=True,
-        )
-        raise SystemExit(1)
-    names = ", ".join(one.name for one in later)
-    click.echo(
-        f"this release works on what a later one has added: {names}"
-        if later
-        else "no later release has changed the tables"
-    )
-
-
-def _database_url() -> str:
-    return resolve_runtime(read_settings()).database_url
-
-
-def _show(found: list[Migration], *, as_json: bool, empty: str = "no migrations") -> None:
-    if as_json:
-        rows = [
-            {"name": one.name, "checksum": one.checksum, "applied": one.is_applied} for one in found
-        ]
-        click.echo(orjson.dumps(rows))
-        return
-    if not found:
-        click.echo(empty)
-        return
-    table = screen.table("migration", "applied", "SHA-256")
-    for one in found:
-        table.add_row(one.name, "yes" if one.is_applied else "no", one.checksum[:16])
-    screen.show(table)

@@ -263,6 +263,3 @@ async def _check_tables(runtime: Runtime) -> Sequence[Check]:
         return await check_tables(database)
     finally:
         await database.close()
-
-
-AUDIT: tuple[click.Command, ...] = (seal, verify)

@@ -14,7 +14,7 @@ from ledger_sink.queries.people import read_open_proposals
 from ledger_sink.rules.journal import Proposal
 from ledger_sink.rules.two_people import ACTS
 from pitboss.cli import screen
-from pitboss.cli.ledger_limits import limit, needs_second_person, print_how_to_approve
+from pitboss.cli.ledger_limits import needs_second_person, print_how_to_approve
 from pitboss.cli.ledger_queries import show_rows
 from pitboss.cli.operator_commands import (
     brand_option,
@@ -165,5 +165,4 @@ def debts(*, as_json: bool) -> None:
     show_rows(table, "no wallet is in debt", found)
 
 
-CORRECTIONS = (adjust, approve, proposals, debts, limit)
 """Commands that `pitboss ledger` adds."""

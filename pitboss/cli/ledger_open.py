@@ -277,5 +277,4 @@ def _amount(item: OpenEntry) -> str:
     return format_money(item.amount_minor or 0, item.currency or "")
 
 
-OPEN_WORK: tuple[click.Command, ...] = (open_command, answer, suspense)
 """Commands that `pitboss ledger` adds."""

@@ -161,5 +161,4 @@ def sweep(*, provider: str | None, actor: str, wait_s: float, dry_run: bool, as_
     click.echo(f"{len(events)} {'would be proposed' if dry_run else 'proposed'}")
 
 
-ROUNDS = (rounds, sweep)
 """Commands that `pitboss ledger` adds."""

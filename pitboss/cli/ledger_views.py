@@ -13,7 +13,6 @@ from ledger_sink.queries import history
 from ledger_sink.rules.accounts import purse_of
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli import screen
-from pitboss.cli.ledger_entry import entry
 from pitboss.cli.ledger_queries import (
     UnknownPlayer,
     format_moment,
@@ -315,9 +314,6 @@ def round_command(
             format_place(runtime, event),
         )
     show_rows(table, f"no event names the round {round_id}", found)
-
-
-VIEWS: tuple[click.Command, ...] = (balance, history_command, entry, round_command)
 
 
 async def _only_currency(database: LedgerDatabase, player: str) -> str:

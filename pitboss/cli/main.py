@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
-from click.shell_completion import CompletionItem
 
 from pitboss.cli.client_log import CLIENT_LOG, write_library_logs_to
 from pitboss.cli.files import file_failure
-from pitboss.cli.suggestions import SuggestingGroup, narrow_options
-from pitboss.lab_package import requiring_lab
+from pitboss.cli.lazy_group import CommandTable, LazyGroup
+from pitboss.cli.suggestions import narrow_options
 from pitboss.settings import home_of, read_settings, read_values, read_worker_settings
 from schemas.errors import PitbossError, Unavailable, UsageError
 
-# Name → module:command, and its line in `pitboss --help`, in the order of that help. The help
-# imports no command.
-COMMANDS = {
+COMMANDS: Final[CommandTable] = {
     "up": ("pitboss.cli.stack:up", "Start Kafka and PostgreSQL in the background."),
     "down": ("pitboss.cli.stack:down", "Stop them; the data stays."),
     "status": ("pitboss.cli.stack:status", "Show whether they run, and where."),
@@ -75,41 +71,8 @@ COMMANDS = {
 }
 
 
-class LazyGroup(SuggestingGroup):
-    """Command group that imports a command's module on use."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names in the order of `COMMANDS`."""
-        return list(COMMANDS)
-
-    def get_command(
-        self,
-        ctx: click.Context,  # noqa: ARG002 - click's signature
-        cmd_name: str,
-    ) -> click.Command | None:
-        """Import one command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        with requiring_lab(f"`pitboss {cmd_name}`"):
-            command = getattr(import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete the name of a command without importing any."""
-        if incomplete.startswith("-"):
-            return super().shell_complete(ctx, incomplete)
-        return [
-            CompletionItem(name, help=COMMANDS[name][1])
-            for name in self.list_commands(ctx)
-            if name.startswith(incomplete)
-        ]
+class MainGroup(LazyGroup):
+    """The group of all commands, which ends with the exit code of the error that ends one."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a PitbossError ends it with its message and exit code, not a traceback.
@@ -155,7 +118,8 @@ def _end(ctx: click.Context, error: PitbossError) -> NoReturn:
 
 
 @click.group(
-    cls=LazyGroup,
+    cls=MainGroup,
+    table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="pitboss")

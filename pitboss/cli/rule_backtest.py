@@ -16,6 +16,7 @@ from pitboss.cli.ledger_queries import format_money, print_json, read_ledger
 from pitboss.cli.option_types import DURATION, TIME, invocation_time_ms, rate_option
 from pitboss.cli.progress import StepProgress
 from pitboss.cli.rule_changes import json_option, rule_named
+from pitboss.cli.suggestions import NameChoice
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.archive_settings import open_log
 from pitboss.ops.exports import missing_packages
@@ -63,7 +64,7 @@ _SCREEN_SUBJECTS = 20
 @click.option(
     "--segments",
     "members_of",
-    type=click.Choice(["now", "then"]),
+    type=NameChoice(["now", "then"]),
     default="now",
     show_default=True,
     help="Players of the segments in a rule's scope: as they are, or as at each record.",

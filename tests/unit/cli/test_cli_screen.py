@@ -32,9 +32,9 @@ from ledger_sink.store.months import Month
 from pitboss.cli import (
     alerts,
     dlt,
-    ledger,
     ledger_corrections,
     ledger_entry,
+    ledger_migrate,
     ledger_months,
     ledger_reconcile,
     ledger_refusals,
@@ -265,7 +265,9 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "ledger months list": of_calls(
         lambda: ledger_months._show([Month(1, NASTY, 1, 1)], as_json=False)
     ),
-    "ledger migrate list": of_calls(lambda: ledger._show([Migration(NASTY, "")], as_json=False)),
+    "ledger migrate list": of_calls(
+        lambda: ledger_migrate._show([Migration(NASTY, "")], as_json=False)
+    ),
     "player show": lambda patch: of_asking(
         patch,
         player,

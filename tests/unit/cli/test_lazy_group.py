@@ -1,0 +1,44 @@
+"""Groups that import a command's module on use: what they say without the command is what the command says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from pitboss.cli import ledger as ledger_group
+from pitboss.cli.main import cli
+
+TABLE = ledger_group.COMMANDS
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_line_of_the_help_is_the_commands_own(name):
+    context = click.Context(cli, info_name="pitboss")
+    command = ledger_group.ledger.get_command(context, name)
+    assert command is not None
+    assert command.name == name
+    assert command.get_short_help_str(500) == TABLE[name][1]
+
+
+def test_help_and_an_unknown_name_import_no_command():
+    script = (
+        "import sys\nfrom click.testing import CliRunner\nfrom pitboss.cli.main import cli\n"
+        "runner = CliRunner()\n"
+        "assert runner.invoke(cli, ['ledger', '--help']).exit_code == 0\n"
+        "assert runner.invoke(cli, ['ledger', 'ballance']).exit_code == 2\n"
+        "print(*(name for name in sys.modules if name.startswith('pitboss.cli.ledger_')))\n"
+        "print('faust' in sys.modules, 'psycopg' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["", "False False"]
+
+
+def test_a_mistyped_name_gets_the_nearest():
+    done = CliRunner().invoke(cli, ["ledger", "ballance"])
+    assert "balance" in done.stderr
