@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from fraud_agents.features import FEATURES
-from lab.fraud import traffic
+from lab.fraud import leakage, traffic
 from lab.fraud.scoring import CATALOGUE
 from pitboss.cli.main import cli
 
@@ -31,6 +31,17 @@ def test_the_contract_says_of_each_feature_its_clock_bounds_and_rules():
     text = pitboss("features")
     assert text.exit_code == 0
     assert all(feature.name in text.stdout for feature in FEATURES)
+
+
+def test_the_check_of_leaks_fails_where_the_score_ranks_the_marked_otherwise(monkeypatch):
+    fair = pitboss("leakage", "--marked", "150", "--json")
+    found = json.loads(fair.stdout)
+    assert (found["marked"], found["others"], fair.exit_code) == (150, 150, 0)
+    assert 0.45 <= found["auc"] <= 0.55
+    monkeypatch.setattr(leakage, "measure_leakage", partial(leakage.measure_leakage, leak=75))
+    unfair = pitboss("leakage", "--marked", "150")
+    assert unfair.exit_code == 1
+    assert "fair from 0.45 to 0.55" in unfair.stdout
 
 
 @pytest.fixture
