@@ -117,12 +117,14 @@ class FraudAgent:
         """Newest event time of any record, as far as this worker knows."""
         self._look_elsewhere_at_s = 0.0
         self._alert_counts: Counter[tuple[str, str]] = Counter()
+        self._late_counts: Counter[tuple[str, str]] = Counter()
         self.observe_alert: Callable[[FraudAlert, RawRecord], None] | None = None
         """Takes each alert with the record that raised it; to be set before the start."""
 
     def samples(self) -> Iterator[MetricSample]:
-        """Yield how many alerts and revisions were raised since the start."""
-        return count_samples("pitboss.fraud.alerts", self._alert_counts)
+        """Yield how many alerts and revisions, and late records, there were since the start."""
+        yield from count_samples("pitboss.fraud.alerts", self._alert_counts)
+        yield from count_samples("pitboss.fraud.late", self._late_counts)
 
     def _rule_set_at(self, position: int) -> RuleSet:
         found = self._rule_sets.get(position)
@@ -226,6 +228,7 @@ class FraudAgent:
             saved_at_s,
             enforcement=self._enforcement,
             alert_counts=self._alert_counts,
+            late_counts=self._late_counts,
             observe_alert=self.observe_alert,
         )
 

@@ -21,7 +21,14 @@ from runtime.kafka.producer import OutRecord
 from runtime.kafka.records import RawRecord
 from schemas import codec
 from schemas.errors import OffsetHole, PartitionStuck, Rejected
-from schemas.events import FraudAlert, GameResult, PlayerEvent, RiskSignal, WalletTransaction
+from schemas.events import (
+    FraudAlert,
+    GameResult,
+    PlayerEvent,
+    RiskSignal,
+    SignalKind,
+    WalletTransaction,
+)
 from schemas.registry import UnknownSchema, describe_newer
 from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, SIGNALS, TRANSACTIONS
 
@@ -107,6 +114,8 @@ class OwnedShard:
     rejections: list[Rejection] = field(default_factory=list)
     alert_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Of the whole worker, by rule and severity."""
+    late_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Of the whole worker: late records by topic and by what they are late for."""
     observe_alert: Callable[[FraudAlert, RawRecord], None] | None = None
     """Takes each alert with the record that raised or ended it; None where telemetry is off."""
     is_consistent: bool = True
@@ -174,6 +183,11 @@ class OwnedShard:
     def add_signals(self, signals: Sequence[RiskSignal]) -> None:
         """Add signals to what is to be sent."""
         if signals:
+            self.late_counts.update(
+                (one.source.topic, one.attributes["after"])
+                for one in signals
+                if one.kind == SignalKind.LATE
+            )
             encode = codec.encoder(RiskSignal)
             self.signals += [(SIGNAL_KEY, encode(signal), (), None) for signal in signals]
 

@@ -72,13 +72,12 @@ class SignalKind(StrEnum):
     """Subject of a risk signal."""
 
     BAD_SIGNATURE = "BAD_SIGNATURE"  # a record its provider did not sign; a dead letter too
-    STALE_SIGNATURE = (
-        "STALE_SIGNATURE"  # a signed record from outside the replay window; its event is in the log
-    )
+    STALE_SIGNATURE = "STALE_SIGNATURE"  # signed outside the replay window; its event is in the log
     OTHER_OPERATION = "OTHER_OPERATION"  # an id that is known under another operation; not booked
     OTHER_BRAND = "OTHER_BRAND"  # an event whose player belongs to another brand; nothing is booked
     PARTIAL = "PARTIAL"  # what detectors with another key than the player need of a record
     WATERMARK = "WATERMARK"  # how far a partition has come, in event time
+    LATE = "LATE"  # a record that came too late for detectors over several partitions
 
 
 class Outcome(StrEnum):

@@ -1,8 +1,10 @@
 """D01, bet velocity: more bets of one player in any 60 consecutive seconds than a person can place.
 
 Key: brand and player. Counted: distinct events of the log with a BET leg, whether the ledger
-refuses them later or not, since a refused bet was still sent. The money exposed is the stakes of
-these bets, in their currency if it is one, else in euro cents; the evidence has the stakes of each.
+refuses them later or not, since a refused bet was still sent: the log does not know yet.
+`pitboss alerts explain` joins the ledger's outcomes and tells the refused ones apart, by reason.
+The money exposed is the stakes of these bets, in their currency if it is one, else in euro cents;
+the evidence has the stakes of each.
 One alert an episode. What to consider before blaming a player: slots that report every line as a
 bet, tables with many chips in one round, autoplay, several tables at once. A provider that sends
 late after an outage raises no false alert as long as it sends its own times: bets older than the

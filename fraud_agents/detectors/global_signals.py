@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
@@ -98,6 +99,32 @@ def watermark_signal(place: tuple[str, int, int], newest_ms: int) -> RiskSignal:
     )
 
 
+class LateAfter(StrEnum):
+    """Whether a record is behind its partition's newest one, or behind what was said of it."""
+
+    NEWEST = "newest"
+    IDLE = "idle"
+
+
+def late_signal(signal: Signal, provider: str, after: LateAfter) -> RiskSignal:
+    """Return the record which says that detectors over several partitions did not see another.
+
+    It names the player, the event and its place: one that matters can be looked at by hand.
+    """
+    source = Position(*signal.place)
+    return RiskSignal(
+        signal_id=signal_id(SignalKind.LATE, source, None),
+        kind=SignalKind.LATE.value,
+        provider=provider,
+        brand=signal.brand,
+        source=source,
+        record_index=None,
+        player_id=signal.player_id,
+        occurred_at=signal.at_ms,
+        attributes={"event_id": signal.event_id, "after": after.value},
+    )
+
+
 def read_partial(record: RiskSignal) -> Signal | None:
     """Return the signal of a record that `partial_signal` made; None of another one."""
     own, source = record.attributes, record.source
@@ -153,12 +180,15 @@ class GlobalDetectors:
         self.partition = partition
         self._rules = rule_set_of(rules)
         self._count = count
+        self._late: list[Signal] = []
+        self._signals: list[RiskSignal] = []
         self._merges = [
             OrderedDetectors(
                 self._rules,
                 [(topic, number) for topic in topics for number in range(count)],
                 Scope.ALL,
                 topics,
+                self._late.append,
             )
             for topics in TOPIC_SETS
         ]
@@ -199,6 +229,9 @@ class GlobalDetectors:
             for merge in merges:
                 if signal is not None and signal.kind in merge.kinds:
                     alerts += merge.take(signal)
+            if self._late:  # for each merge that would have seen it
+                self._signals.append(late_signal(self._late[0], record.provider, LateAfter.IDLE))
+                self._late.clear()
         return alerts
 
     def _is_new(self, source: InputId, offset: int) -> bool:
@@ -218,9 +251,10 @@ class GlobalDetectors:
         return 0
 
     def take_signals(self, topic: str, next_offset: int) -> list[RiskSignal]:
-        """Return nothing: these detectors give no signals."""
+        """Return which partial signals came too late, since the last call."""
         del topic, next_offset
-        return []
+        signals, self._signals = self._signals, []
+        return signals
 
     def plan_switches(
         self, switches: Sequence[tuple[int, int]], rule_set_at: Callable[[int], RuleSet]

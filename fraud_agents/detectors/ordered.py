@@ -48,7 +48,10 @@ class OrderedState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class OrderedDetectors:
-    """The signal detectors of one scope over the same topics, and their inputs."""
+    """The signal detectors of one scope over the same topics, and their inputs.
+
+    `on_late` is called with each signal that comes too late to be shown.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class OrderedDetectors:
         inputs: Sequence[InputId],
         scope: Scope,
         topics: Sequence[str],
+        on_late: Callable[[Signal], None] | None = None,
     ) -> None:
         def make(rule: Rule) -> list[SignalDetector[Any]]:
             own = SIGNAL_DETECTORS.get(rule.detector_id)
@@ -64,6 +68,7 @@ class OrderedDetectors:
 
         self._versions: RuleVersions[SignalDetector[Any]] = RuleVersions(rule_set_of(rules), make)
         self._merge: OrderedMerge[Signal] = OrderedMerge(inputs, GRACE_MS)
+        self._on_late = on_late
         self._next_due_ms = 0
         self.judged_offset = -1
         """Highest offset of the log at which rules were changed: see `plan_switches`."""
@@ -118,7 +123,9 @@ class OrderedDetectors:
 
     def _push(self, source: InputId, at_ms: int, offset: int, signals: Sequence[Signal]) -> None:
         if self._merge.push(source, at_ms, offset, signals) is Arrival.LATE:
-            self._merge.take_late()  # counted; nothing else is done with them
+            for released in self._merge.take_late():
+                if self._on_late is not None:
+                    self._on_late(released.item)
 
     def beat(self, source: InputId, at_ms: int) -> list[FraudAlert]:
         """Take in that an input has come to an event time."""
@@ -192,14 +199,8 @@ class OrderedDetectors:
 
     # --- snapshots ---------------------------------------------------------------------------
 
-    @property
-    def late_counts(self) -> dict[InputId, int]:
-        """Records of each input that came too late to be looked at."""
-        return self._merge.late_counts
-
     def state(self) -> bytes:
         """Return a snapshot; equal states give equal bytes."""
-        self._merge.take_late()
         merge, waiting = self._merge.dump()
         states = self._versions.states()
         return msgspec.msgpack.encode(

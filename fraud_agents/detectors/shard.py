@@ -12,13 +12,19 @@ from typing import Final
 
 import msgspec
 
-from fraud_agents.detectors.global_signals import GLOBAL_KINDS, partial_signal, watermark_signal
+from fraud_agents.detectors.global_signals import (
+    GLOBAL_KINDS,
+    LateAfter,
+    late_signal,
+    partial_signal,
+    watermark_signal,
+)
 from fraud_agents.detectors.ordered import GRACE_MS, OrderedDetectors, judged_offset_of
 from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.detectors.signal_base import Scope
 from fraud_agents.rule_set import RuleSet, rule_set_of
 from fraud_agents.rules import Rule
-from fraud_agents.signals import signals_of
+from fraud_agents.signals import Signal, signals_of
 from schemas.events import FraudAlert, PlayerEvent, RiskSignal, WalletTransaction
 from schemas.heartbeats import Watched, is_heartbeat, player_heartbeat
 from schemas.topics import GAME_RESULTS, PLAYER_EVENTS, TRANSACTIONS
@@ -59,16 +65,15 @@ class ShardDetectors:
             topic: PartitionDetectors(by_topic.get(topic, first), partition, topic)
             for topic in WATCHED
         }
+        self._late: list[Signal] = []
         self.merged = self._make_merged(by_topic.get(TRANSACTIONS, first))
         self._sent_ms = dict.fromkeys(WATCHED, 0)
         self._newest: tuple[WalletTransaction, int] | None = None
         self._signals: list[RiskSignal] = []
-        self.late_signals = 0
-        """Records since the start that were too late for the detectors over several partitions."""
 
     def _make_merged(self, rules: RuleSet) -> OrderedDetectors:
         inputs = [(topic, self.partition) for topic in MERGED]
-        return OrderedDetectors(rules, inputs, Scope.PLAYER, MERGED)
+        return OrderedDetectors(rules, inputs, Scope.PLAYER, MERGED, self._late.append)
 
     def rule_set_of(self, topic: str) -> str:
         """Return the name of the rules in force over a topic."""
@@ -94,11 +99,11 @@ class ShardDetectors:
 
     def _collect(self, topic: str, event: Watched, offset: int, newest_ms: int) -> None:
         signals = signals_of(event, topic, self.partition, offset, GLOBAL_KINDS[topic])
-        if not signals:
-            return
         # Decided here, where every record of the partition is seen.
         if event.occurred_at < newest_ms - GRACE_MS:
-            self.late_signals += 1
+            if missed := [*self._late, *signals]:
+                self._signals.append(late_signal(missed[0], event.provider, LateAfter.NEWEST))
+            self._late.clear()
             return
         self._signals += [partial_signal(signal, event.provider) for signal in signals]
 

@@ -20,11 +20,26 @@ _DEPOSITS: Final = {
 }
 
 
-def send_ordinary(stream: Stream, count: int, start_ms: int, span_ms: int) -> None:
-    """Send `count` ordinary players: deposits, sessions of play, a withdrawal after them."""
+_MARKER_SHARE: Final = 0.3
+
+
+def send_ordinary(
+    stream: Stream,
+    count: int,
+    start_ms: int,
+    span_ms: int,
+    new_player: Callable[[str], PlayerStory] | None = None,
+) -> list[str]:
+    """Send `count` ordinary players: deposits, sessions of play, a withdrawal after them.
+
+    Some show one marker of harm, which is not yet a case. `new_player` makes one of a region.
+    Returns who they are.
+    """
+    players: list[str] = []
     for _ in range(count):
         region = stream.rng.choice(sorted(_STAKES))
-        player = PlayerStory(stream, region)
+        player = PlayerStory(stream, region) if new_player is None else new_player(region)
+        players.append(player.player_id)
         stake = _STAKES[region]
         at_ms = start_ms + stream.rng.randrange(max(1, span_ms - 3 * DAY_MS))
         for _ in range(stream.rng.randint(1, 2)):
@@ -39,6 +54,27 @@ def send_ordinary(stream: Stream, count: int, start_ms: int, span_ms: int) -> No
             needed = _DEPOSITS[region] * 3
             player.play(at_ms, 1, needed)
             player.withdraw(at_ms + HOUR_MS, _DEPOSITS[region])
+        if stream.rng.random() < _MARKER_SHARE:
+            stream.rng.choice(_ONE_MARKER)(player, at_ms + 2 * HOUR_MS)
+    return players
+
+
+def _cancel_withdrawals(player: PlayerStory, at_ms: int) -> None:
+    for number in range(2):
+        player.report(at_ms + number * HOUR_MS, "WITHDRAWAL_CANCELLED", withdrawal=f"w{number}")
+
+
+def _raise_limits(player: PlayerStory, at_ms: int) -> None:
+    for number in range(3):
+        player.report(at_ms + number * HOUR_MS, "LIMIT_RAISED", what="deposit")
+
+
+def _fail_deposits(player: PlayerStory, at_ms: int) -> None:
+    for number in range(3):
+        player.report(at_ms + number * HOUR_MS, "DEPOSIT_FAILED", instrument="card")
+
+
+_ONE_MARKER: Final = (_cancel_withdrawals, _raise_limits, _fail_deposits)
 
 
 def _high_roller(stream: Stream, at_ms: int) -> PlayerStory:

@@ -44,6 +44,8 @@ class Traffic(msgspec.Struct, frozen=True):
     truths: list[Truth]
     hard_negatives: dict[str, str]
     """Name of the hard negative by player."""
+    marked: dict[str, bool] = {}
+    """Players whom a check of leaks compares: whether they were marked at random."""
 
 
 def make_traffic(
@@ -52,8 +54,13 @@ def make_traffic(
     detectors: Sequence[str] = (),
     ordinary: int = 120,
     injections: int = INJECTIONS_MIN,
+    marked: int = 0,
 ) -> Traffic:
-    """Make the traffic of a seed, of all detectors or of some, with so many cases of each."""
+    """Make the traffic of a seed, of all detectors or of some, with so many cases of each.
+
+    `marked` players more are ordinary ones whom it writes as if they were cases, and as many are
+    not marked.
+    """
     stream = Stream(seed)
     truths: list[Truth] = []
     names = sorted({case.detector for case in ALL_CASES})
@@ -69,8 +76,32 @@ def make_traffic(
         write(stream, START_MS + stream.rng.randrange(SPAN_MS))
         hard_negatives |= {sent.key: name for sent in stream.sent[len(before) :]}
     send_ordinary(stream, ordinary, START_MS, SPAN_MS)
+    is_marked = _send_marked(stream, marked, len(truths))
     _send_heartbeats(stream, truths)
-    return Traffic(stream.in_order(), truths, hard_negatives)
+    return Traffic(stream.in_order(), truths, hard_negatives, is_marked)
+
+
+def _send_marked(stream: Stream, marked: int, first_number: int) -> dict[str, bool]:
+    """Send ordinary players, half of them as players of a case; return by player whether."""
+    labels = [True] * marked + [False] * marked
+    stream.rng.shuffle(labels)
+    is_marked: dict[str, bool] = {}
+    for number, label in enumerate(labels, first_number):
+        truth = Truth(
+            number=number,
+            detector="D19",
+            name="marked at random",
+            level=Level.OVER,
+            players=[],
+            severity="review",
+        )
+        stream.case = number if label else None
+        case = CaseWriter(stream, Level.OVER, START_MS, truth)
+        new_player = case.player if label else None
+        [player] = send_ordinary(stream, 1, START_MS, SPAN_MS, new_player)
+        is_marked[player] = label
+    stream.case = None
+    return is_marked
 
 
 def _plan(detector: str, injections: int) -> Iterator[tuple[CaseType, Level]]:

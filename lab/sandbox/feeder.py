@@ -1,4 +1,7 @@
-"""Appends generated records to the raw topics: in order, at a rate or as fast as possible."""
+"""Appends generated records to the raw topics: in order, at a rate or as fast as possible.
+
+Results of games go to their own topic meanwhile, in step with the records of the same times.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ from lab.load.pacing import SPAN_MAX, Timetable, send_on_time
 from lab.sandbox.records import RawEvent
 from lab.sandbox.writing import ReportProgress
 from runtime.kafka.producer import OutRecord
+from schemas import codec
 from schemas.errors import UsageError
-from schemas.topics import qualified_name, raw_topic
+from schemas.events import GameResult
+from schemas.topics import GAME_RESULTS, qualified_name, raw_topic
 
 CHUNK_MAX: Final = SPAN_MAX
 """Records that are appended side by side: enough to hide the broker's answer, few enough to keep
@@ -42,6 +47,7 @@ async def feed_records(
     records: Sequence[RawEvent],
     sender: Sender,
     *,
+    results: Sequence[GameResult] = (),
     namespace: str = "",
     rate: float | None = None,
     before_phase: BeforePhase | None = None,
@@ -57,17 +63,48 @@ async def feed_records(
     """
     if rate is not None and not rate > 0:
         raise UsageError("the rate must be above zero; leave it out to feed as fast as possible")
-    fed = 0
+    fed, beside = 0, _ResultFeed(results, sender, namespace)
     for phase, group in groupby(records, key=lambda record: record.phase):
         if phase and before_phase is not None:
             await before_phase(phase)
         members = list(group)
-        feed = _PhaseFeed(members, sender, namespace, fed, len(records), progress, on_due)
+        feed = _PhaseFeed(members, sender, namespace, fed, len(records), progress, on_due, beside)
         if rate is None:
             await feed.send_in_chunks()
         else:
             await feed.send_at(rate)
         fed += len(members)
+    await beside.send_rest()
+
+
+@dataclass
+class _ResultFeed:
+    """Results in the order of their times, and how many of them are sent."""
+
+    results: Sequence[GameResult]
+    sender: Sender
+    namespace: str
+    sent: int = 0
+
+    async def send_until(self, at_ms: int) -> None:
+        """Send the results up to a time."""
+        first, results = self.sent, self.results
+        while self.sent < len(results) and results[self.sent].occurred_at <= at_ms:
+            self.sent += 1
+        await self._send(results[first : self.sent])
+
+    async def send_rest(self) -> None:
+        """Send what is left."""
+        first, self.sent = self.sent, len(self.results)
+        await self._send(self.results[first:])
+
+    async def _send(self, results: Sequence[GameResult]) -> None:
+        if results:
+            encode = codec.encoder(GameResult)
+            records: list[OutRecord] = [
+                (one.game_id.encode(), encode(one), (), None) for one in results
+            ]
+            await self.sender.send_keyed(qualified_name(GAME_RESULTS, self.namespace), records)
 
 
 @dataclass(frozen=True)
@@ -80,6 +117,7 @@ class _PhaseFeed:
     total: int
     progress: ReportProgress | None
     on_due: ReportDue | None
+    beside: _ResultFeed
 
     async def send_in_chunks(self) -> None:
         for first in range(0, len(self.records), CHUNK_MAX):
@@ -87,18 +125,20 @@ class _PhaseFeed:
             now_s = time.monotonic()
             for index in range(first, after):
                 self._report_due(index, now_s)
-            await _append(self.records[first:after], self.sender, self.namespace)
+            await self._append(first, after)
             self._report(after)
 
     async def send_at(self, rate: float) -> None:
         timetable = Timetable(rate, time.monotonic())
 
-        async def send(first: int, after: int) -> None:
-            await _append(self.records[first:after], self.sender, self.namespace)
-
         for index in range(len(self.records)):
             self._report_due(index, timetable.due_s(index))
-        await send_on_time(timetable, len(self.records), send, self._report)
+        await send_on_time(timetable, len(self.records), self._append, self._report)
+
+    async def _append(self, first: int, after: int) -> None:
+        chunk = self.records[first:after]
+        await _append(chunk, self.sender, self.namespace)
+        await self.beside.send_until(max(record.event_time_ms for record in chunk))
 
     def _report(self, done: int) -> None:
         if self.progress is not None:

@@ -15,7 +15,7 @@ from pitboss.cli.option_types import FiniteFloat
 from pitboss.cli.suggestions import NameChoice
 from pitboss.demo.display import DemoDisplay, check_lines, figures_table, next_steps
 from pitboss.demo.expectations import ChecksFailed
-from pitboss.demo.fake_deposits import run_fake_deposits
+from pitboss.demo.fake_deposits import BLOCK_TARGET_MS, FakeDepositFigures, run_fake_deposits
 from pitboss.demo.report import check_report_library, write_report
 from pitboss.demo.run import RATE_DEFAULT, DemoSettings, run_demo
 from pitboss.embedded.files import display_path
@@ -133,28 +133,37 @@ def demo(
 
 
 def _show_fake_deposits(*, as_json: bool, keep: bool, use_given_servers: bool) -> None:
-    """Run the scenario and print its figures. Exit code 1 if money was missed or could leave."""
+    """Run the scenario and print its figures.
+
+    Exit code 1 if money was missed or could leave, or a block came too late.
+    """
     console = screen.console(stderr=True)
     with unwind_on_termination(), DemoDisplay(console) as display:
         found = run_fake_deposits(
             read_settings(), display, use_given_servers=use_given_servers, keep=keep
         )
     if as_json:
-        click.echo(msgspec.json.encode(found))
+        verdicts = {"target_block_ms": BLOCK_TARGET_MS, "holds": found.holds}
+        click.echo(msgspec.json.encode({**msgspec.to_builtins(found), **verdicts}))
     else:
-        refusals = ", ".join(f"{name} {count}" for name, count in found.refusals.items())
-        screen.show_pairs(
-            [
-                ("credited by false notices", _money(found.credited_minor, found.currency)),
-                ("exposed, by the alerts", _money(found.exposed_minor, found.currency)),
-                ("players blocked", f"{found.blocked_players} of {found.players}"),
-                ("slowest block", f"{found.slowest_block_ms} ms after its notice"),
-                ("withdrawals refused", f"{found.withdrawals_refused}: {refusals}"),
-                ("paid out", _money(found.paid_minor, found.currency)),
-            ]
-        )
+        screen.show_pairs(_fake_deposit_rows(found))
     if not found.holds:
         raise SystemExit(1)
+
+
+def _fake_deposit_rows(found: FakeDepositFigures) -> list[tuple[str, str]]:
+    verdict = "met" if found.is_block_in_time else "MISSED"
+    refusals = ", ".join(f"{name} {count}" for name, count in found.refusals.items())
+    slowest = f"{found.slowest_block_ms} ms after its notice"
+    return [
+        ("credited by false notices", _money(found.credited_minor, found.currency)),
+        ("exposed, by the alerts", _money(found.exposed_minor, found.currency)),
+        ("players blocked", f"{found.blocked_players} of {found.players}"),
+        ("slowest block", f"{slowest}; target {BLOCK_TARGET_MS:,} ms: {verdict}"),
+        ("not blocked yet, at most", _money(found.unblocked_minor_max, found.currency)),
+        ("withdrawals refused", f"{found.withdrawals_refused}: {refusals}"),
+        ("paid out", _money(found.paid_minor, found.currency)),
+    ]
 
 
 def _money(minor: int, currency: str) -> str:

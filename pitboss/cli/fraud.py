@@ -88,8 +88,8 @@ def _cells(one: Any) -> list[str]:
 def leakage_command(context: click.Context, *, seed: int, marked: int, as_json: bool) -> None:
     """Check that labelled traffic does not give its labels away, in this process.
 
-    Players marked at random, whose lives are drawn like everybody else's, and as many others: the
-    score of the markers of harm has to rank them alike. Exit code 1 if it does not.
+    Ordinary players of the traffic that `fraud score` uses, marked at random, and as many others:
+    the score of the markers of harm has to rank them alike. Exit code 1 if it does not.
     """
     with requiring_lab("`pitboss fraud leakage`"):
         from lab.fraud.leakage import AUC_BOUNDS, measure_leakage

@@ -222,7 +222,7 @@ def status(*, as_json: bool) -> None:
     table = screen.table("version", "title", "state", "by", "reason")
     for (rule_id, number), one in sorted(book.versions.items()):
         by = one.actor or "the release"
-        table.add_row(f"{rule_id}:{number}", one.rule.title, _state_text(one), by, one.reason)
+        table.add_row(f"{rule_id}:{number}", one.rule.title, state_text(one), by, one.reason)
     screen.show(table)
     for name, own in sorted(book.segments.items()):
         click.echo(f"segment {name}: {len(own)} players")
@@ -259,7 +259,8 @@ def _status_of(book: RuleBook) -> dict[str, object]:
     }
 
 
-def _state_text(one: VersionStatus) -> str:
+def state_text(one: VersionStatus) -> str:
+    """Return the state of a version as a person writes it."""
     return f"canary:{one.percent}" if one.state is RuleState.CANARY else one.state.value
 
 
@@ -340,6 +341,18 @@ def rule_named(text: str) -> Rule:
         known = [f"{rule_id}:{number}" for rule_id, number in book.versions]
         raise UsageError(f"{text} is not published{suggest(text, known)}")
     return found.rule
+
+
+def read_known_book() -> RuleBook:
+    """Return the rules of the installation; without servers those of the release, with a note.
+
+    Raises Unavailable where servers are named that do not answer.
+    """
+    try:
+        return asyncio.run(read_book(_runtime()))
+    except UsageError as error:
+        click.echo(f"note: the rules of the release: {error}", err=True)
+        return RuleBook(DEFAULT_RULES)
 
 
 def _runtime() -> Runtime:

@@ -18,6 +18,7 @@ from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.feeder import feed_records
 from lab.sandbox.keys import SandboxKeys, merge_keyrings, unknown_to
 from lab.sandbox.records import RawEvent, json_lines
+from lab.sandbox.results import make_results
 from lab.sandbox.scenario import Scenario, duration_ms
 from lab.sandbox.scenario import generate as generate_records
 from lab.sandbox.writing import ReportProgress
@@ -32,7 +33,8 @@ from pitboss.setting_files import read_keyring
 from pitboss.settings import Runtime, StackSettings, read_settings, read_worker_settings
 from pitboss.workers.role_locks import list_running
 from schemas.errors import UsageError
-from schemas.topics import raw_topic
+from schemas.events import GameResult
+from schemas.topics import GAME_RESULTS, raw_topic
 
 _MARGIN_MS = 1_000  # between the last simulated moment and now
 _START_MS_MAX = 32_503_680_000_000
@@ -140,6 +142,9 @@ def generate(out: Path, keys_file: Path | None, **numbers: Any) -> None:
 def feed(rate: float | None, may_use_given: bool, keys_file: Path | None, **numbers: Any) -> None:
     """Play a scenario into the raw topics of a running installation.
 
+    Results of its rounds go to `game.results.v1`: those that a provider signs, and commitments and
+    seeds of a provably fair wheel.
+
     Its workers verify signatures if PITBOSS_KEYS_FILE names the keyring that this command writes
     beside the secrets. Where they have a keyring of their own, `pitboss sandbox keyring` makes one
     of both.
@@ -153,13 +158,17 @@ def feed(rate: float | None, may_use_given: bool, keys_file: Path | None, **numb
     scenario, keys = _make_scenario(**numbers), _load_keys(settings, keys_file)
     _check_signatures(settings, keys, scenario.providers)
     records, _ = _generate(scenario, keys)
+    results = make_results(scenario)
     _check_topics(runtime, records)
     start_s = time.monotonic()
     with StepProgress() as progress:
         progress.begin("feeding")
-        asyncio.run(_append(runtime, records, rate, progress.update))
+        asyncio.run(_append(runtime, records, results, rate, progress.update))
     took_s = time.monotonic() - start_s
-    click.echo(f"{len(records)} records fed in {took_s:.1f} s ({len(records) / took_s:,.0f}/s)")
+    click.echo(
+        f"{len(records)} records and {len(results)} results of games fed in {took_s:.1f} s"
+        f" ({len(records) / took_s:,.0f}/s)"
+    )
 
 
 @sandbox.command()
@@ -222,6 +231,7 @@ def _check_signatures(
 def _check_topics(runtime: Runtime, records: Sequence[RawEvent]) -> None:
     """Raise UsageError if a topic is missing: nothing is fed then."""
     topics = {runtime.topic(raw_topic(name)): name for name in {one.provider for one in records}}
+    topics[runtime.topic(GAME_RESULTS)] = GAME_RESULTS
     missing = asyncio.run(find_missing_topics(runtime.broker, topics))
     if missing:
         raise UsageError(
@@ -231,7 +241,11 @@ def _check_topics(runtime: Runtime, records: Sequence[RawEvent]) -> None:
 
 
 async def _append(
-    runtime: Runtime, records: Sequence[RawEvent], rate: float | None, progress: ReportProgress
+    runtime: Runtime,
+    records: Sequence[RawEvent],
+    results: Sequence[GameResult],
+    rate: float | None,
+    progress: ReportProgress,
 ) -> None:
     from runtime.kafka.producer import BatchProducer, ProducerSettings
 
@@ -241,6 +255,7 @@ async def _append(
         await feed_records(
             records,
             producer,
+            results=results,
             namespace=runtime.namespace,
             rate=rate,
             progress=progress,

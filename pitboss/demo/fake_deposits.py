@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -41,6 +42,8 @@ CURRENCY: Final = "USD"
 BRAND: Final = "aurora"
 WITHDRAWAL_AFTER_S: Final = 5.0
 """Time from the last notice to the first request for a withdrawal: a person at the cashier."""
+BLOCK_TARGET_MS: Final = 1_000
+"""An alert reaches the ledger's decisions through the log within this time."""
 
 
 class FakeDepositFigures(msgspec.Struct, frozen=True):
@@ -59,16 +62,24 @@ class FakeDepositFigures(msgspec.Struct, frozen=True):
     refusals: dict[str, int]
     slowest_block_ms: int | None
     """From the append of a false notice to that of its player's block, the longest of all."""
+    unblocked_minor_max: int
+    """Most money at one time that was credited to players who were not blocked yet."""
+
+    @property
+    def is_block_in_time(self) -> bool:
+        """Whether the slowest block came within the target."""
+        return self.slowest_block_ms is not None and self.slowest_block_ms <= BLOCK_TARGET_MS
 
     @property
     def holds(self) -> bool:
-        """Whether all money was found and none could leave."""
+        """Whether all money was found, in time, and none could leave."""
         whole = PLAYERS * CREDITED_MINOR
         return (
             self.credited_minor == self.exposed_minor == whole
             and self.paid_minor == 0
             and self.blocked_players == self.withdrawals_refused == self.players == PLAYERS
             and self.refusals == {"REFUSED_BLOCKED": PLAYERS}
+            and self.is_block_in_time
         )
 
 
@@ -205,7 +216,17 @@ def measure_fake_deposits(topics: TopicEvidence) -> FakeDepositFigures:
         withdrawals_refused=len(reasons),
         refusals={reason: reasons.count(reason) for reason in sorted(set(reasons))},
         slowest_block_ms=max(waits) if waits else None,
+        unblocked_minor_max=_most_unblocked(booked, blocks),
     )
+
+
+def _most_unblocked(deposits: Sequence[WalletTransaction], blocks: Mapping[str | None, int]) -> int:
+    """Return the most money at one time of deposits whose players had no block yet."""
+    steps = [(e.appended_at, _amount_of(e)) for e in deposits]
+    steps += [(blocks[e.player_id], -_amount_of(e)) for e in deposits if e.player_id in blocks]
+    # Of one millisecond the deposits first: it may have been in their order.
+    steps.sort(key=lambda step: (step[0], -step[1]))
+    return max(accumulate(minor for _, minor in steps), default=0)
 
 
 def _latest_alerts(topics: TopicEvidence) -> dict[str, int]:

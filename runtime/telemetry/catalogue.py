@@ -235,6 +235,17 @@ METRICS: Final = (
         roles=("fraud",),
     ),
     _counter(
+        "pitboss.fraud.late",
+        "{record}",
+        "Records that came too late for the detectors over several partitions, each a LATE record "
+        "of risk.signals.v1: behind the newest of their own partition, or behind the announcement "
+        "that it was idle",
+        labels=("topic", "after"),
+        series_max=6,
+        bound="the watched topics, times the two reasons",
+        roles=("fraud",),
+    ),
+    _counter(
         "pitboss.gateway.calls",
         "{call}",
         "Calls of providers",

@@ -5,33 +5,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from fraud_agents.detectors import DEFAULT_RULES
-from fraud_agents.detectors.partition import PartitionDetectors
+from fraud_agents.detectors.catalogue import SIGNAL_DETECTORS
+from lab.fraud.scoring import run_detectors
+from lab.fraud.traffic import Traffic
 from pitboss.settings import worker_environment
 from replay.audit.rerun import name_record
-from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
-from schemas import codec
-from schemas.events import FraudAlert, WalletTransaction
-from schemas.topics import TRANSACTIONS
-from tests.support import fraud_log
+from replay.log.broker import BrokerLog
+from schemas.events import FraudAlert
+from tests.support import fraud_log, labelled_log
 from tests.support.fix_stack import SEED
-from tests.support.fraud_log import PARTITIONS, T0, append, bet, burst, read_alerts, settings_of
+from tests.support.fraud_log import T0, append, bet, burst, read_alerts, settings_of
+from tests.support.labelled_log import append_sent, findings, interleave, small_traffic
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
@@ -73,14 +72,14 @@ def running(worker, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
     assert ended in (None, 0, -signal.SIGKILL), log_file.read_text()[-4_000:]
 
 
-async def straight(runtime) -> list[FraudAlert]:
-    """What the detectors say of the log as it is, read once and without any interruption."""
-    decode = codec.decoder(WalletTransaction)
-    watches = [PartitionDetectors(DEFAULT_RULES, part) for part in range(PARTITIONS)]
-    alerts = []
-    for record in await fraud_log.read_all(runtime, TRANSACTIONS):
-        alerts += watches[record.partition].observe(decode(record.value), record.offset)
-    return alerts
+async def replayed(runtime) -> dict[str, FraudAlert]:
+    """The alerts of the topics as they are, by the code of the audit, which nothing interrupts."""
+
+    def rerun() -> dict[str, FraudAlert]:
+        with BrokerLog(runtime.broker) as broker:
+            return labelled_log.rerun(broker, runtime.prefix)
+
+    return await asyncio.to_thread(rerun)
 
 
 def by_id(alerts: list[FraudAlert]) -> dict[str, FraudAlert]:
@@ -108,7 +107,7 @@ async def test_killed_in_the_middle_of_a_burst(log, worker, tmp_path):
         await fraud_log.wait_until_processed(log)
         process.send_signal(signal.SIGTERM)
         assert process.wait(EXIT_WITHIN_S) == 0
-    expected = by_id(await straight(log))
+    expected = await replayed(log)
     assert [alert.observed for alert in expected.values()] == [120, 500]
     assert by_id(await read_alerts(log)) == expected
 
@@ -127,98 +126,59 @@ async def test_killed_in_the_middle_of_a_burst(log, worker, tmp_path):
 
 @pytest.mark.prove
 async def test_killed_over_and_over_while_catching_up(log, tmp_path):
-    """A long log with bursts everywhere, six kills at arbitrary points of it, snapshots after every batch."""
-    rng = random.Random(SEED)
-    events = [bet(f"quiet-{rng.randrange(300)}", T0 + n * 10, f"q{n}") for n in range(40_000)]
-    for n in range(24):
-        # Up to 600 a burst, so some reach the threshold and some do not; stragglers and copies among them.
-        own = burst(f"fast-{n}", T0 + rng.randrange(330_000), rng.choice([480, 560, 600]))
-        events += own + rng.sample(own, 20)
-    events.sort(key=lambda event: (event.occurred_at + rng.randrange(20_000), event.event_id))
-    await append(log, events)
-    expected = by_id(await straight(log))
-    assert 4 <= sum(alert.severity == "hold" for alert in expected.values()) < 24
+    """Six kills at arbitrary points of a log with cases of every detector, snapshots after every batch."""
+    rng, traffic = random.Random(SEED), small_traffic()
+    total = await append_sent(log, interleave(traffic, 40_000, SEED))
+    output, kills = tmp_path / "worker.log", 0
+    for share in sorted(rng.uniform(0.02, 0.8) for _ in range(6)):
+        with running(saving_worker(log), output) as process:
 
-    output, total, kills = tmp_path / "worker.log", len(events), 0
-    with psycopg.connect(log.database_url, autocommit=True) as connection:
+            async def is_saved(share: float = share) -> bool:
+                assert process.poll() is None
+                return saved(log) >= share * total
 
-        def saved() -> int:
-            if connection.execute("SELECT to_regclass('fraud.snapshot')").fetchone() == (None,):
-                return 0
-            [[offsets]] = connection.execute(
-                "SELECT coalesce(sum(next_offset), 0) FROM fraud.snapshot"
-            ).fetchall()
-            return int(offsets)
+            await fraud_log.wait_until(is_saved, f"snapshots of {share:.0%} of the log")
+            process.send_signal(signal.SIGKILL)
+            process.wait(EXIT_WITHIN_S)
+        kills += saved(log) < total
+    assert kills == 6, f"seed {SEED}: the worker was at the end before it was killed"
+    await finish(log, saving_worker(log), output)
+    await check_alerts(log, traffic)
 
-        for share in sorted(rng.uniform(0.02, 0.8) for _ in range(6)):
-            with running(saving_worker(log), output) as process:
-                deadline = time.monotonic() + 60
-                while saved() < share * total:
-                    assert time.monotonic() < deadline, f"{saved()} of {total} after 60 s"
-                    assert process.poll() is None
-                process.send_signal(signal.SIGKILL)
-                process.wait(EXIT_WITHIN_S)
-            kills += saved() < total
-        assert kills == 6, f"seed {SEED}: the worker was at the end before it was killed"
 
-    # The group's offsets would not do: a kill between a last snapshot and its commit leaves them behind until more comes.
-    goal = await fraud_log.ends(log)
-    with running(saving_worker(log), output) as process:
+def saved(runtime) -> int:
+    """Records of the log before the snapshots."""
+    return sum(fraud_log.snapshots(runtime).values())
 
-        async def at_the_end() -> bool:
-            return fraud_log.snapshots(log) == goal
 
-        await fraud_log.wait_until(at_the_end, f"snapshots at {goal}")
+async def finish(runtime, worker, output: Path) -> None:
+    """Let a worker read everything and write what it has to say of idle partitions, and end it."""
+    with running(worker, output) as process:
+        await labelled_log.wait_until_quiet(runtime, timeout_s=600)
         process.send_signal(signal.SIGTERM)
         assert process.wait(EXIT_WITHIN_S) == 0
-    assert by_id(await read_alerts(log)) == expected
+
+
+async def check_alerts(runtime, traffic: Traffic) -> dict[str, FraudAlert]:
+    """Compare the alerts id for id with those of the replay, and their findings with a run without Kafka.
+
+    The replay reads the signals that the worker wrote: one that a kill had lost would be missing in both.
+    """
+    published = by_id(await read_alerts(runtime))
+    assert published == await replayed(runtime)
+    raised = await asyncio.to_thread(run_detectors, traffic)
+    assert findings(published.values()) == findings(one.alert for one in raised)
+    rules = {alert.rule_id for alert in published.values()}
+    assert len(rules) >= DETECTORS_MIN
+    assert rules >= SIGNAL_DETECTORS.keys()
+    assert {alert.rule_id for alert in published.values() if alert.key.startswith("default:")} == {
+        "D01"
+    }
+    return published
 
 
 EVENTS = 1_000_000
-CHUNK = 20_000
-
-
-def long_log(rng: random.Random, count: int) -> Iterator[WalletTransaction]:
-    """Bets of many players, among them bursts over and under the threshold, and copies; in order of time."""
-    bursts: dict[str, int] = {}
-    at_ms = T0
-    for number in range(count):
-        at_ms += rng.randrange(4)
-        if rng.random() < 0.00004:
-            bursts[f"fast-{number}"] = rng.choice([100, 130, 480, 520, 600])
-        player = f"quiet-{rng.randrange(20_000)}"
-        if bursts and rng.random() < 0.4:
-            player = rng.choice(sorted(bursts))
-            bursts[player] -= 1
-            if not bursts[player]:
-                del bursts[player]
-        # One in a hundred is sent again later, under the same id.
-        tx = f"t{number - rng.randrange(1, 500)}" if rng.random() < 0.01 else f"t{number}"
-        yield bet(player, at_ms, tx)
-
-
-async def append_and_watch(runtime, count: int) -> dict[str, FraudAlert]:
-    """Append the log in chunks; return what the detectors say of it, read once and undisturbed."""
-    watches = [PartitionDetectors(DEFAULT_RULES, part) for part in range(PARTITIONS)]
-    offsets, alerts = [0] * PARTITIONS, []
-    encode, topic = codec.encoder(WalletTransaction), runtime.topic(TRANSACTIONS)
-    async with BatchProducer(ProducerSettings(runtime.broker, "pitboss.test")) as producer:
-        for chunk in batched(long_log(random.Random(SEED), count), CHUNK):
-            records: list[list[OutRecord]] = [[] for _ in range(PARTITIONS)]
-            for event in chunk:
-                part = fraud_log.partition_of(event.player_id or "")
-                alerts += watches[part].observe(event, offsets[part])
-                offsets[part] += 1
-                records[part].append(((event.player_id or "").encode(), encode(event), (), None))
-            for part, own in enumerate(records):
-                await producer.send_batch(topic, part, own)
-    assert await fraud_log.ends(runtime) == dict(enumerate(offsets))
-    return by_id(alerts)
-
-
-def batched(events: Iterator[WalletTransaction], size: int) -> Iterator[list[WalletTransaction]]:
-    while chunk := list(islice(events, size)):
-        yield chunk
+DETECTORS_MIN = 12
 
 
 @pytest.mark.prove
@@ -226,27 +186,20 @@ def batched(events: Iterator[WalletTransaction], size: int) -> Iterator[list[Wal
 async def test_a_million_events_and_two_kills(log, tmp_path):
     """The production worker with its own snapshots: the alerts are those of a run that nothing disturbed."""
     count = int(os.environ.get("PITBOSS_TEST_FRAUD_EVENTS", EVENTS))
-    expected = await append_and_watch(log, count)
-    assert len(expected) >= count // 50_000
+    traffic = small_traffic()
+    total = await append_sent(log, interleave(traffic, count, SEED))
+    assert total > count
     output, kills = tmp_path / "worker.log", 0
     for share in (0.3, 0.65):
         with running(production_worker(log), output) as process:
 
             async def is_there(share: float = share) -> bool:
-                return sum((await fraud_log.committed_offsets(log)).values()) >= share * count
+                return sum((await fraud_log.committed_offsets(log)).values()) >= share * total
 
             await fraud_log.wait_until(is_there, f"{share:.0%} of the log", timeout_s=600)
             process.send_signal(signal.SIGKILL)
             process.wait(EXIT_WITHIN_S)
-        kills += sum((await fraud_log.committed_offsets(log)).values()) < count
+        kills += sum((await fraud_log.committed_offsets(log)).values()) < total
     assert kills == 2, "the worker was at the end before it was killed"
-    with running(production_worker(log), output) as process:
-        goal = await fraud_log.ends(log)
-
-        async def is_through() -> bool:
-            return await fraud_log.committed_offsets(log) == goal
-
-        await fraud_log.wait_until(is_through, f"the group at {goal}", timeout_s=600)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(EXIT_WITHIN_S) == 0
-    assert by_id(await read_alerts(log)) == expected
+    await finish(log, production_worker(log), output)
+    await check_alerts(log, traffic)

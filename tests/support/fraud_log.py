@@ -138,15 +138,20 @@ async def read_alerts(runtime: Runtime) -> list[FraudAlert]:
 
 
 def snapshots(runtime: Runtime) -> dict[int, int]:
-    """Return the offset of each partition's snapshot; empty while the table does not exist."""
+    """Return the offset of each snapshot of the log; empty while the table does not exist."""
+    saved = _saved_offsets(runtime)
+    return {part: offset for (topic, part), offset in saved.items() if topic == TRANSACTIONS}
+
+
+def _saved_offsets(runtime: Runtime) -> dict[tuple[str, int], int]:
     with psycopg.connect(runtime.database_url) as connection:
         try:
             rows = connection.execute(
-                "SELECT part, next_offset FROM fraud.snapshot WHERE topic = %s", (TRANSACTIONS,)
+                "SELECT topic, part, next_offset FROM fraud.snapshot"
             ).fetchall()
         except psycopg.errors.UndefinedTable:
             return {}
-    return dict(rows)
+    return {(topic, part): offset for topic, part, offset in rows}
 
 
 async def wait_until(
@@ -182,6 +187,22 @@ async def committed(
         return {tp: await consumer.committed(tp) or 0 for tp in partitions}
     finally:
         await consumer.stop()
+
+
+async def reached(
+    runtime: Runtime, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """Return how far each partition was read: the group's offset, or the snapshot's.
+
+    A kill between a snapshot and its commit leaves the group behind until more comes.
+    """
+    found = await committed(runtime, partitions)
+    saved = _saved_offsets(runtime)
+    prefix = runtime.prefix
+    return {
+        tp: max(offset, saved.get((tp.topic.removeprefix(prefix), tp.partition), 0))
+        for tp, offset in found.items()
+    }
 
 
 async def ends(runtime: Runtime) -> dict[int, int]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from fraud_agents.activations import Timeline, rerun_shard, rerun_signals
 from fraud_agents.detectors import DEFAULT_RULES
@@ -14,43 +15,21 @@ from fraud_agents.detectors.shard import WATCHED
 from fraud_agents.owned import RECORD_TYPES
 from fraud_agents.rule_book import RuleBook
 from fraud_agents.snapshots import migrate
-from lab.fraud.traffic import make_traffic
+from lab.fraud.scoring import run_detectors
 from pitboss.cli.alert_explanations import explain_alert
 from pitboss.ops.topic_admin import create_topics
 from pitboss.workers.fraud import create_enforcement
 from replay.audit.rerun import name_record
 from schemas import codec
-from schemas.events import AlertStatus, FraudAlert
-from schemas.topics import ALERTS, SIGNALS, TRANSACTIONS, raw_topic
+from schemas.events import AlertStatus
+from schemas.topics import SIGNALS, raw_topic
+from tests.faults.test_fraud_kill import EXIT_WITHIN_S, by_id, finish, production_worker, running
 from tests.support import fraud_log
-from tests.support.fraud_log import PARTITIONS, partition_of, running_agent, settings_of
+from tests.support.fraud_log import PARTITIONS, read_alerts
+from tests.support.labelled_log import append_sent, findings, small_traffic, wait_until_quiet
 
-pytestmark = [pytest.mark.integration, pytest.mark.prove]
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.prove]
 BOTH = frozenset({"block", "hold"})
-
-
-async def append(runtime, traffic) -> int:
-    """Append the traffic to its topics in its order, but for heartbeats of player events.
-
-    The worker writes its own where it sees that none came.
-    """
-    encoders = {topic: codec.encoder(RECORD_TYPES[topic]) for topic in (*WATCHED, SIGNALS)}
-    count = 0
-    producer = AIOKafkaProducer(**runtime.broker.aiokafka_options(), acks="all")
-    await producer.start()
-    try:
-        for sent in traffic.sent:
-            if not sent.key and sent.topic != TRANSACTIONS:
-                continue
-            value, topic = encoders[sent.topic](sent.record), runtime.topic(sent.topic)
-            # A record without a key is a heartbeat of every partition.
-            for partition in [partition_of(sent.key)] if sent.key else range(PARTITIONS):
-                await producer.send(topic, value, sent.key.encode(), partition)
-                count += 1
-        await producer.flush()
-    finally:
-        await producer.stop()
-    return count
 
 
 async def expect(runtime, enforcement):
@@ -79,38 +58,43 @@ async def expect(runtime, enforcement):
     return alerts, orders
 
 
-async def wait_until_quiet(runtime) -> None:
-    """Wait until the worker has read all topics, what it wrote itself included."""
-    topics = [runtime.topic(topic) for topic in (*WATCHED, SIGNALS)]
-
-    async def is_through() -> bool:
-        ends = await fraud_log.all_ends(runtime, topics)
-        return await fraud_log.committed(runtime, [*ends]) == ends
-
-    await fraud_log.wait_until(is_through, "the worker at the end of every topic")
+def enforcing_worker(runtime):
+    command, environment = production_worker(runtime)
+    return command, {**environment, "PITBOSS_FRAUD_ENFORCE": ",".join(BOTH)}
 
 
-async def test_one_seed_through_kafka_raises_the_alerts_of_the_run_in_process(runtime):
+async def test_one_seed_through_kafka_raises_the_alerts_of_the_run_in_process(runtime, tmp_path):
+    """The production worker is killed when it has read all there is, and in the middle, and goes on."""
     migrate(runtime.database_url)
     await create_topics(runtime.broker, runtime.namespace, ["hub88", "house"], PARTITIONS)
-    traffic = make_traffic(1, ordinary=30, injections=8)
-    assert await append(runtime, traffic) > 5_000
+    traffic, output = small_traffic(), tmp_path / "worker.log"
+    third = len(traffic.sent) // 3
+    first = await append_sent(runtime, traffic.sent[:third])
+    with running(enforcing_worker(runtime), output) as process:
+        await wait_until_quiet(runtime)
+        process.send_signal(signal.SIGKILL)
+        process.wait(EXIT_WITHIN_S)
+    second = await append_sent(runtime, traffic.sent[third : 2 * third])
+
+    async def is_in_the_middle() -> bool:
+        read = sum((await fraud_log.committed_offsets(runtime)).values())
+        return read > first + second // 4
+
+    with running(enforcing_worker(runtime), output) as process:
+        await fraud_log.wait_until(is_in_the_middle, "a part of the second third")
+        process.send_signal(signal.SIGKILL)
+        process.wait(EXIT_WITHIN_S)
+    await append_sent(runtime, traffic.sent[2 * third :])
+    await finish(runtime, enforcing_worker(runtime), output)
+
     enforcement = create_enforcement(BOTH, {})
     assert enforcement is not None
-    settings = settings_of(
-        runtime, rules=DEFAULT_RULES, enforcement=enforcement, snapshot_records=500
-    )
-    for _ in range(2):  # the second worker continues at the snapshots of the first
-        async with running_agent(settings):
-            await fraud_log.wait_until_processed(runtime)
-            await wait_until_quiet(runtime)
     alerts, orders = await expect(runtime, enforcement)
-    decode = codec.decoder(FraudAlert)
-    published: dict[str, FraudAlert] = {}
-    for record in await fraud_log.read_all(runtime, ALERTS):
-        alert = decode(record.value)
-        assert published.setdefault(name_record(alert), alert) == alert
+    published = by_id(await read_alerts(runtime))
     assert published == alerts
+    # The run in process reads none of the signals that the worker wrote, nor its heartbeats.
+    raised = await asyncio.to_thread(run_detectors, traffic)
+    assert findings(published.values()) == findings(one.alert for one in raised)
     assert {alert.rule_id for alert in alerts.values()} == {rule.rule_id for rule in DEFAULT_RULES}
     house = await fraud_log.read_all(runtime, raw_topic("house"))
     assert {(record.key, record.value) for record in house} == orders

@@ -12,6 +12,8 @@ from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.detectors.partition import PartitionDetectors
 from lab.sandbox.keys import SandboxKeys
 from pitboss.demo.fake_deposits import (
+    BLOCK_TARGET_MS,
+    CREDITED_MINOR,
     PLAYERS,
     deposit_records,
     make_players,
@@ -105,6 +107,31 @@ def test_every_dollar_is_found_and_none_is_paid(log):
     assert found.credited_minor == found.exposed_minor == 25_000_000
     assert found.refusals == {"REFUSED_BLOCKED": PLAYERS}
     assert found.slowest_block_ms == 40
+    # All notices are of one millisecond, and the blocks 40 later.
+    assert found.unblocked_minor_max == 25_000_000
+
+
+def test_a_block_that_comes_after_a_second_does_not_hold(log):
+    found = measure_fake_deposits(topics_of(*enforced(log)))
+    late = msgspec.structs.replace(found, slowest_block_ms=BLOCK_TARGET_MS + 1)
+    in_time = msgspec.structs.replace(found, slowest_block_ms=BLOCK_TARGET_MS)
+    assert (in_time.holds, late.holds) == (True, False)
+
+
+def test_money_is_exposed_from_its_deposit_to_the_block_of_its_player(log):
+    whole, alerts = enforced(log)
+    deposits = [event for event in whole if event.operation == "AUTHORISATION"]
+    times = {event.event_id: NOW_MS + 100 * n for n, event in enumerate(deposits)}
+    blocks = {event.player_id: times[event.event_id] + 250 for event in deposits}
+    moved = []
+    for event in whole:
+        at_ms = times.get(event.event_id, event.appended_at)
+        if event.operation == "player.blocked":
+            at_ms = blocks[event.player_id]
+        moved.append(msgspec.structs.replace(event, appended_at=at_ms))
+    found = measure_fake_deposits(topics_of(moved, alerts))
+    assert found.slowest_block_ms == 250
+    assert found.unblocked_minor_max == 3 * CREDITED_MINOR
 
 
 def test_without_blocks_the_money_leaves_and_the_demo_fails(log):
@@ -113,3 +140,4 @@ def test_without_blocks_the_money_leaves_and_the_demo_fails(log):
     assert not found.holds
     assert found.paid_minor == 25_000_000
     assert (found.blocked_players, found.slowest_block_ms) == (0, None)
+    assert found.unblocked_minor_max == 25_000_000

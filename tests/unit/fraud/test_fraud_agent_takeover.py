@@ -13,7 +13,7 @@ from aiokafka.structs import TopicPartition
 from fraud_agents import agent as agents
 from fraud_agents.activations import Marker
 from fraud_agents.detectors import DEFAULT_RULES
-from fraud_agents.detectors.global_signals import GlobalDetectors
+from fraud_agents.detectors.global_signals import GlobalDetectors, watermark_signal
 from fraud_agents.detectors.shard import WATCHED
 from fraud_agents.owned import RECORD_TYPES
 from fraud_agents.rule_book import encode_rule
@@ -217,3 +217,40 @@ async def test_a_worker_that_reads_records_asks_no_other(log):
         await agent.handle(RecordBatch(TRANSACTIONS, 0, first, first + 100, records, 1))
         await agent.announce_idle()
     assert asked == []
+
+
+async def test_late_records_are_written_to_the_signals_and_counted():
+    """One behind its own partition's newest record; one behind what was said of its idle partition."""
+    servers, stream = Servers(None), Stream(3)
+    agent = agent_of(servers, Rules(servers))
+    await agent.claim([TopicPartition(topic, 0) for topic in WATCHED])
+    for at_ms in (T0 + 11_000, T0, T0 + 999):  # the grace is 10 s
+        PlayerStory(stream).report(at_ms, "LOGIN", device="d")
+    await agent.handle(batch_of(stream, PLAYER_EVENTS, 0))
+    decode = codec.decoder(RiskSignal)
+    said = [decode(one.value) for one in servers.signals()]
+    late = [one.source.offset for one in said if one.kind == SignalKind.LATE]
+    assert late == [1, 2]
+    counts = {
+        sample.labels: sample.value
+        for sample in agent.samples()
+        if sample.name == "pitboss.fraud.late"
+    }
+    assert counts == {(PLAYER_EVENTS, "newest"): 2}
+
+    reader = agent_of(servers, Rules(servers), (SIGNALS,))
+    await reader.claim([TopicPartition(SIGNALS, 0)])
+    [partial] = [one for one in said if one.kind == SignalKind.PARTIAL]
+    ahead = watermark_signal((PLAYER_EVENTS, 0, 0), T0 + 60_000)
+    encode = codec.encoder(RiskSignal)
+    records = [
+        SimpleNamespace(offset=offset, value=encode(one))
+        for offset, one in enumerate((ahead, partial))
+    ]
+    before = len(servers.signals())
+    await reader.handle(RecordBatch(SIGNALS, 0, 0, 2, records, 1))
+    [written] = [decode(one.value) for one in servers.signals()[before:]]
+    assert (written.kind, written.source) == (SignalKind.LATE, partial.source)
+    assert [(sample.labels, sample.value) for sample in reader.samples()] == [
+        ((PLAYER_EVENTS, "idle"), 1)
+    ]

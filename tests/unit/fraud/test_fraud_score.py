@@ -152,7 +152,19 @@ def test_players_marked_at_random_cannot_be_told_apart_by_their_markers_of_harm(
     found = measure_leakage(TUNED_ON, marked=300)
     assert found.is_fair, found
     assert min(sum(counts) for counts in found.scores.values()) > 10
-    assert set(found.scores) == {0, 1, 2}
+    assert set(found.scores) == {0, 1}
+
+
+def test_the_marked_are_ordinary_players_of_the_traffic_that_is_scored():
+    marked, plain = make_traffic(TUNED_ON, marked=40), make_traffic(TUNED_ON)
+    assert marked.truths == plain.truths
+    own = [sent for sent in marked.sent if sent.key in marked.marked]
+    assert len(own) > 40 * 40
+    assert sum(marked.marked.values()) == 40
+    numbers = {truth.number for truth in plain.truths}
+    assert {sent.case is not None for sent in own if marked.marked[sent.key]} == {True}
+    assert {sent.case for sent in own if not marked.marked[sent.key]} == {None}
+    assert not numbers & {sent.case for sent in own}
 
 
 def test_a_leak_is_noticed():

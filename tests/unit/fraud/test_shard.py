@@ -13,7 +13,7 @@ from fraud_agents.detectors.shard import IDLE_MS, WATCHED, ShardDetectors
 from lab.fraud.story import DAY_MS, HOUR_MS, PlayerStory, Stream
 from lab.fraud.traffic import make_traffic
 from replay.audit.rerun import name_record
-from schemas.events import RiskSignal, SignalKind
+from schemas.events import Position, RiskSignal, SignalKind
 from schemas.topics import PLAYER_EVENTS, SIGNALS, TRANSACTIONS
 
 T0 = 1_788_739_200_000
@@ -170,15 +170,35 @@ def test_a_signal_that_is_not_ours_is_skipped(missing):
     assert GlobalDetectors([RULES["D08"]], 0, 1).observe(SIGNALS, signal, 0) == []
 
 
-def test_a_late_record_gives_no_signal_and_is_counted():
+def test_a_late_record_gives_no_partial_signal_but_one_that_says_so():
     stream, shard = Stream(5), ShardDetectors([RULES["D08"]], 0)
     PlayerStory(stream).report(T0 + 11_000, "LOGIN", device="d")
     PlayerStory(stream).report(T0, "LOGIN", device="d")
     for offset, sent in enumerate(stream.sent):
         shard.observe(PLAYER_EVENTS, sent.record, offset)
     signals = shard.take_signals(PLAYER_EVENTS, 2)
-    assert [signal.kind for signal in signals] == [SignalKind.PARTIAL, SignalKind.WATERMARK]
-    assert shard.late_signals == 1
+    kinds = [SignalKind.PARTIAL, SignalKind.LATE, SignalKind.WATERMARK]
+    assert [signal.kind for signal in signals] == kinds
+    late, own = signals[1], stream.sent[1].record
+    assert (late.source, late.occurred_at) == (Position(PLAYER_EVENTS, 0, 1), T0)
+    assert (late.player_id, late.provider) == (own.player_id, own.provider)
+    assert late.attributes == {"event_id": own.event_id, "after": "newest"}
+    # No detector takes it for a signal of its own.
+    assert GlobalDetectors([RULES["D08"]], 0, 1).observe(SIGNALS, late, 0) == []
+
+
+def test_a_record_behind_the_announcement_of_its_partition_is_late_for_all_partitions():
+    stream, shard = Stream(5), ShardDetectors([RULES["D08"]], 0)
+    PlayerStory(stream).report(T0, "LOGIN", device="d")
+    shard.observe(PLAYER_EVENTS, stream.sent[0].record, 0)
+    [partial, _] = shard.take_signals(PLAYER_EVENTS, 1)
+    everywhere = GlobalDetectors([RULES["D08"], RULES["D10"]], 0, 1)
+    everywhere.observe(SIGNALS, shard.idle_signal(PLAYER_EVENTS, 0, T0 + 10_001), 0)
+    everywhere.observe(SIGNALS, partial, 1)
+    [late] = everywhere.take_signals(SIGNALS, 2)
+    assert (late.kind, late.source) == (SignalKind.LATE, partial.source)
+    assert late.attributes == {"event_id": partial.attributes["event_id"], "after": "idle"}
+    assert everywhere.take_signals(SIGNALS, 2) == []
 
 
 def test_a_snapshot_of_every_topic_belongs_together():
@@ -192,5 +212,8 @@ def test_late_records_are_counted_and_not_kept():
         PlayerStory(stream, "US-NJ").bet(T0 + (20_000 if number == 0 else 0), 100)
     for offset, sent in enumerate(stream.sent):
         shard.observe(TRANSACTIONS, sent.record, offset)
-    assert shard.merged.late_counts[TRANSACTIONS, 0] == 19
+    assert shard.merged._merge.late_counts[TRANSACTIONS, 0] == 19
     assert shard.merged._merge.take_late() == []
+    signals = shard.take_signals(TRANSACTIONS, 20)
+    late = [signal.source.offset for signal in signals if signal.kind == SignalKind.LATE]
+    assert late == [*range(1, 20)]

@@ -120,7 +120,7 @@ def feed(pitboss, monkeypatch):
         fed.append(True)
 
     async def find_missing(_broker, topics):
-        return sorted(topics)[:1] if "missing" in fed else []
+        return sorted(topics)[:2] if "missing" in fed else []
 
     runtime = runtime_of(BrokerAddress("b:1"), "postgresql://u@h/d", "")
     monkeypatch.setattr(command, "resolve_runtime", lambda _: runtime)
@@ -157,6 +157,8 @@ def test_feed_refuses_workers_with_other_keys_and_names_the_way_to_both(
 def test_feed_checks_all_topics_before_the_first_record(feed):
     fed, run = feed
     fed.append("missing")
-    with pytest.raises(UsageError, match=r"no topic provider\.adyen\.raw\.v1: run `pitboss prov"):
+    with pytest.raises(
+        UsageError, match=r"no topic game\.results\.v1, provider\.adyen\.raw\.v1: run `pitboss prov"
+    ):
         run()
     assert fed == ["missing"]
