@@ -75,6 +75,8 @@ def phase_events(phase: int, count: int):
 
 EVENTS = int(os.environ.get("DRILL_EVENTS", "150"))
 """Bets of a phase. More of them make the figures of docs/howto/restore.md."""
+HELD_BACK = 10
+"""Events of a phase that come after its moment."""
 
 
 async def play(scene: Scene, phase: int, count: int = EVENTS) -> None:
@@ -97,14 +99,24 @@ async def test_a_database_restored_to_three_earlier_moments(runtime, tmp_path):
     backups = []
     with scene.worker("ledger-1") as ledger, scene.worker("resolve-1", role="resolve") as resolve:
         for phase in (1, 2, 3):
-            await play(scene, phase)
+            events, notices = phase_events(phase, EVENTS)
+            half = len(events) // 2
+            await scene.append(events[:half])
+            await scene.published(processes=(ledger, resolve))
             # While the workers are at it: a moment in the middle of the traffic.
-            backups.append(await asyncio.to_thread(take_backup, runtime, f"b{phase}"))
+            _, backup = await asyncio.gather(
+                scene.append(events[half:-HELD_BACK]),
+                asyncio.to_thread(take_backup, runtime, f"b{phase}"),
+            )
+            backups.append(backup)
+            await scene.append(events[-HELD_BACK:])
+            await scene.append(notices, UNRESOLVED)
         await settle(scene, 3, (ledger, resolve))
         for process in (ledger, resolve):
             process.terminate()
             assert await scene.ended(process) == 0, scene.logs()
     undisturbed = booked_rows(runtime)
+    rebooked = []
     for backup in backups:
         restore_backup(runtime, backup)
         assert booked_rows(runtime) != undisturbed
@@ -117,7 +129,8 @@ async def test_a_database_restored_to_three_earlier_moments(runtime, tmp_path):
         assert (done["finished"], done["outcomes"]["differing"]) == (True, 0)
         assert done["outcomes"]["never_given"] == 0
         assert done["outcomes"] == dry["outcomes"]
-        assert done["events"] == dry["events"] > 0
+        assert done["events"] == dry["events"] >= HELD_BACK
+        rebooked.append(done["events"])
         assert done["lost"] == 0
         assert done["rebooking"]["events_per_s"] > 0
         assert done["rebooking"]["cpu_s"] > 0
@@ -125,6 +138,7 @@ async def test_a_database_restored_to_three_earlier_moments(runtime, tmp_path):
         assert done["parked"]["waiting"] == 0
         again = await command(runtime, "recover", "--to-log", "--by", "ann")
         assert again["events"] == 0
+    assert rebooked == sorted({*rebooked}, reverse=True), "three moments, one after the other"
     with scene.worker("ledger-2") as ledger, scene.worker("resolve-2", role="resolve") as resolve:
         await play(scene, 4)
         await settle(scene, 4, (ledger, resolve))
