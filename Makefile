@@ -61,7 +61,7 @@ check: $(STAMP) lint ## Style, types, layers, and every test that needs no serve
 
 .PHONY: test
 test: $(STAMP) ## All tests but the long proofs, on the real broker and database
-	$(BIN)/pytest -m 'not prove' --numprocesses $(PROCESSES) --dist worksteal
+	$(BIN)/pytest -m 'not prove' --numprocesses $(PROCESSES) --dist worksteal --durations 25 --durations-min 4
 
 .PHONY: prove
 prove: $(STAMP) ## The long proofs: chaos at full size, many seeds, all examples of each property
