@@ -80,6 +80,11 @@ class SettingValue:
 SettingValues = Mapping[str, SettingValue]
 
 
+def read_foreign(variable: str, environ: Mapping[str, str] | None = None) -> str:
+    """Return a variable of another project's, which is no setting of ours; empty if not set."""
+    return (os.environ if environ is None else environ).get(variable, "")
+
+
 def read_values(environ: Mapping[str, str] | None = None) -> SettingValues:
     """Read every setting, by its name.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Final
 
 from pitboss.gateway_settings import PORT_MAX
 from pitboss.setting_table import BY_NAME
-from pitboss.settings import read_values
+from pitboss.settings import read_foreign, read_values
 from pitboss.workers import ALL_ROLES
 from runtime.telemetry.settings import TelemetrySettings
 from schemas.errors import UsageError
@@ -37,7 +36,7 @@ def read_telemetry_settings(environ: Mapping[str, str] | None = None) -> Telemet
         raise UsageError(f"{given['otlp'].place} is {otlp!r}: write it as http://127.0.0.1:4318")
     settings = TelemetrySettings(port, otlp, given["trace_sample"].value)
     if settings.is_on:
-        _check_opt_in((os.environ if environ is None else environ).get(OPT_IN, ""))
+        _check_opt_in(read_foreign(OPT_IN, environ))
     return settings
 
 

@@ -120,6 +120,7 @@ PARSED_ONLY = {
     "pitboss bench ledger": "loads the servers for minutes",
     "pitboss bench latency": "loads the servers for minutes",
     "pitboss bench replay": "loads the servers for minutes; test_bench_replay.py runs it at a small size",
+    "pitboss bench balance": "loads the servers for minutes; test_bench_balance.py runs it at a small size",
     "pitboss bench pipeline": "loads the servers for minutes; test_bench_pipeline.py runs it at a small size",
     "mkdir": "makes the reader's own folder",
     "make": "its targets run the linters, the tests and the demo themselves; .ci/run runs them",

@@ -225,12 +225,12 @@ def login(number: int) -> MemoryRecord:
     return MemoryRecord(number, at_ms, b"p-%d" % number, value)
 
 
-def false_result() -> MemoryRecord:
-    """A spin whose segment is not that of its seeds: what D14 is about."""
-    event = GameResult(
+def false_result() -> list[MemoryRecord]:
+    """A spin whose segment is not that of its seeds, which is what D14 is about, and the hash before it."""
+    reveal = GameResult(
         event_id(*("acme", "house", "result", "g-1")),
         *("acme", "house", "1", "CA-ON", "result", "g-1"),
-        attempt=Attempt("games", 0, 0),
+        attempt=Attempt("games", 0, 1),
         round_id="r-1",
         game_id="wheel-1",
         game_version="1",
@@ -246,15 +246,32 @@ def false_result() -> MemoryRecord:
         client_seed="player",
         nonce=1,
         bets_closed_at=None,
-        outcome_known_at=START_MS,
-        occurred_at=START_MS,
+        outcome_known_at=START_MS + 1_000,
+        occurred_at=START_MS + 1_000,
         time_source="CONNECTOR",
         provider_at=None,
-        received_at=START_MS,
-        appended_at=START_MS,
+        received_at=START_MS + 1_000,
+        appended_at=START_MS + 1_000,
         signature="VALID",
     )
-    return MemoryRecord(0, START_MS, b"wheel", codec.encoder(GameResult)(event))
+    commitment = msgspec.structs.replace(
+        reveal,
+        event_id=event_id(*("acme", "house", "commitment", "g-1")),
+        operation="commitment",
+        attempt=Attempt("games", 0, 0),
+        outcome=None,
+        server_seed=None,
+        payout_minor=None,
+        outcome_known_at=None,
+        occurred_at=START_MS,
+        received_at=START_MS,
+        appended_at=START_MS,
+    )
+    encode = codec.encoder(GameResult)
+    return [
+        MemoryRecord(number, result.occurred_at, b"wheel", encode(result))
+        for number, result in enumerate((commitment, reveal))
+    ]
 
 
 def slice_of(folder: Path, records: dict[str, list[MemoryRecord]]) -> Path:
@@ -290,7 +307,7 @@ def slice_of_everything(tmp_path) -> Path:
             UOF: [MemoryRecord(0, START_MS, b"sr:match:700001", settled.encode())],
             HUB88: [bet_from_ontario(number) for number in range(LOGINS)],
             PLAYER_EVENTS: [login(number) for number in range(LOGINS)],
-            GAME_RESULTS: [false_result()],
+            GAME_RESULTS: false_result(),
         },
     )
 
@@ -322,7 +339,12 @@ RULES = {
     # Over a player's records of two topics, over those of all players, over game results.
     "D12": ("d12_geofence", '"regions": ["CA-ON", "US-NJ"]', '"regions": ["US-NJ"]', LOGINS),
     "D08": ("d08_multi_accounting", "Limit(3, ", "Limit(4, ", 1),
-    "D14": ("d14_result_integrity", "expected != event.outcome:", "event.outcome is None:", 1),
+    "D14": (
+        "d14_result_integrity",
+        "expected and expected != event.outcome:",
+        "event.outcome is None:",
+        1,
+    ),
 }
 
 
