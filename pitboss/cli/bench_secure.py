@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import uvloop
+
 from lab.bench.closed import BetStock
 from lab.bench.secured import SecuredLatencyFigures, SecuredLatencyPlan, SecuredSide, run
 from schemas.errors import UsageError
@@ -37,7 +39,9 @@ def measure_secured(
         plan = SecuredLatencyPlan(one, other, pairs, seconds, plain.opened.origin)
         if rates:
             plan = replace(plan, rate=rates[0])
-        return asyncio.run(run(plan, progress))
+        # As the workers: the TLS of the generator, whose cores a provider has, takes less of these.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(run(plan, progress))
 
 
 @contextmanager
