@@ -127,7 +127,10 @@ async def _first_after(runtime: Runtime, partition: int, at_ms: int) -> int:
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             await start_client(consumer, runtime.broker)
+            # Paused: a fetch that waits at the end of the log holds back what is asked behind it,
+            # for half a second, as a broker answers a connection's requests in their order.
             consumer.assign([tp])
+            consumer.pause(tp)
             ends = await consumer.end_offsets([tp])
             begin = (await consumer.beginning_offsets([tp]))[tp]
             later = (await consumer.offsets_for_times({tp: at_ms + 1}))[tp]

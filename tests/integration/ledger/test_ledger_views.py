@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
+from aiokafka import AIOKafkaConsumer
 from click.testing import CliRunner
 
 from ledger_sink.booking.positions import claim_positions
@@ -24,6 +25,7 @@ from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
 from pitboss.ops.periods import format_time
+from pitboss.ops.topic_admin import create_topics
 from pitboss.settings import worker_environment
 from schemas.events import Leg
 from schemas.identity import event_id
@@ -117,6 +119,21 @@ async def test_the_commands_say_the_same(book_events, runtime):
     await run(runtime, "balance", "p-1", "--at", "wallet.transactions.v1-7@0", code=2)
     await run(runtime, "balance", "p-1", "--at", "last week", code=2)
     assert await run(runtime, "balance", "nobody", code=1) is None
+
+
+async def test_a_time_is_looked_up_without_a_fetch_in_front(book_events, runtime, monkeypatch):
+    """A broker answers a connection's requests in their order, and a fetch at the end waits for half a second."""
+
+    class Watched(AIOKafkaConsumer):
+        async def offsets_for_times(self, timestamps):
+            assert self.assignment() == self.paused() == frozenset(timestamps)
+            return await super().offsets_for_times(timestamps)
+
+    await create_topics(
+        runtime.broker, runtime.namespace, ["hub88"], partitions=1, raw_partitions=1
+    )
+    monkeypatch.setattr("pitboss.ops.log_positions.AIOKafkaConsumer", Watched)
+    await run(runtime, "balance", "p-1", "--at", "now", code=1)  # the topic is empty
 
 
 async def test_a_history_is_a_chain_that_can_be_paged(book_events, runtime):
