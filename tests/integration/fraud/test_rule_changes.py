@@ -123,5 +123,10 @@ async def test_a_rule_goes_through_its_life_while_the_worker_is_killed(runtime, 
     [own] = [one for one in status["versions"] if (one["rule"], one["version"]) == ("D01", 3)]
     assert (own["state"], own["by"]) == ("paused", "kim")
     with psycopg.connect(runtime.database_url) as connection:
-        [(count,)] = connection.execute("SELECT count(*) FROM fraud.activation").fetchall()
-    assert count >= 5 * 4 * PARTITIONS
+        [(count,)] = connection.execute(
+            "SELECT count(*) FROM fraud.activation WHERE topic = %s",
+            [TRANSACTIONS],
+        ).fetchall()
+    # Of changes with no record between them the last one stays: the pause and the snooze may be one,
+    # and a topic without records has one in all.
+    assert count >= 4 * PARTITIONS
