@@ -81,7 +81,7 @@ SettingValues = Mapping[str, SettingValue]
 
 
 def read_foreign(variable: str, environ: Mapping[str, str] | None = None) -> str:
-    """Return a variable of another project's, which is no setting of ours; empty if not set."""
+    """Return a variable that another project defines, or an empty text if it is not set."""
     return (os.environ if environ is None else environ).get(variable, "")
 
 
