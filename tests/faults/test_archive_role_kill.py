@@ -97,7 +97,7 @@ async def kill_ten_times(worker: WorkerProcess, look: Look) -> int:
         planned, _ = look()
         wanted = planned + rng.randrange(1, PARTITIONS * len(TOPICS))
         worker.start()
-        await reach(worker, lambda wanted=wanted: look()[0] >= wanted)  # type: ignore[misc]
+        await reach(worker, lambda wanted=wanted: look()[0] >= wanted)  # type: ignore[misc]  # of a default in a lambda
         await asyncio.sleep(rng.random() * 0.005)  # anywhere within a file
         worker.kill()
         assert worker.exit_code == -signal.SIGKILL, "it had ended before the kill"

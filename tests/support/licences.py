@@ -35,7 +35,7 @@ def find_obliging() -> dict[str, str]:
     """Return the licence of each installed distribution that has such a one, by name."""
     found = {}
     for one in importlib.metadata.distributions():
-        metadata: Message = one.metadata  # type: ignore[assignment]
+        metadata: Message = one.metadata  # type: ignore[assignment]  # its stub hides the mapping
         if licence := next(filter(_OBLIGING.search, _licences(metadata)), None):
             found[normalise(str(metadata["Name"]))] = licence
     return found
