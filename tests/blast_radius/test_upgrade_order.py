@@ -97,10 +97,10 @@ async def test_a_fraud_worker_of_before_waits_and_its_successor_raises_the_alert
     values = [*map(encode, fast[:250]), *map(encode_newer, fast[250:])]
     await append_bytes(runtime, [("fast", value) for value in values])
     async with running_agent(settings_of(runtime)) as app:
-        [intake] = [one for one in app.intakes if one.status()]
 
         async def is_waiting() -> bool:
-            waiting = [str(one.waiting) for one in intake.status().values()]
+            partitions = [one for intake in app.intakes for one in intake.status().values()]
+            waiting = [str(one.waiting) for one in partitions]
             return any("PARTITION_STUCK" in one and "@250 " in one for one in waiting)
 
         await fraud_log.wait_until(is_waiting, "the worker of before waits")
