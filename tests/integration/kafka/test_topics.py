@@ -227,6 +227,7 @@ async def test_what_a_group_never_committed_is_unread_and_held_by_no_member(
         held_topic,
         **runtime.broker.aiokafka_options(),
         group_id=group,
+        enable_auto_commit=False,
     ) as consumer:
         async with asyncio.timeout(20):
             while not consumer.assignment():
