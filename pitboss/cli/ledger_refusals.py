@@ -15,7 +15,7 @@ from ledger_sink.queries.history import RefusedEvent
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import print_json, read_ledger, show_rows
-from pitboss.ops.log_positions import read_events
+from pitboss.ops.log_events import read_events
 from pitboss.ops.periods import format_time
 from pitboss.settings import Runtime
 from schemas.errors import Unavailable

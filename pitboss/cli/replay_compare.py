@@ -128,7 +128,7 @@ def _compare_versions(
 def _recorded(folder: Path) -> Iterator[RawRow]:
     with missing_packages("replay compare"):
         from replay.archive.archived_log import ArchivedLog
-        from replay.archive.files import spans_of
+        from replay.archive.manifest import spans_of
         from replay.archive.record import in_time_order
         from replay.archive.store import LocalStore
 

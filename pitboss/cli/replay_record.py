@@ -98,7 +98,7 @@ def play(*, folder: Path, into: str, speed: float) -> None:
     """
     with missing_packages("replay play"):
         from replay.archive.archived_log import ArchivedLog
-        from replay.archive.files import spans_of
+        from replay.archive.manifest import spans_of
         from replay.archive.record import check_play_target, in_time_order
         from replay.archive.record import play as play_records
         from replay.archive.store import LocalStore

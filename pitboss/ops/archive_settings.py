@@ -48,13 +48,34 @@ def check_target(target: str | None) -> str:
 
 def open_archive(runtime: Runtime) -> ArchivedLog | None:
     """Open the installation's archive; None where none is set. Raises UsageError."""
+    archive = _open(runtime, "")
+    if archive is not None:
+        with missing_packages("archive"):
+            import replay.archive.files  # noqa: F401 - it reads the records
+    return archive
+
+
+def open_archive_index(runtime: Runtime, topic: str, partition: int) -> ArchivedLog | None:
+    """Open the archive's files of one partition, to ask for offsets and times.
+
+    Packages that read records are not imported before records are read: a manifest suffices.
+    Returns None where no archive is set. Raises UsageError.
+    """
+    from replay.archive.manifest import partition_folder
+
+    return _open(runtime, partition_folder(topic, partition))
+
+
+def _open(runtime: Runtime, folder: str) -> ArchivedLog | None:
     target = read_archive_settings().target
     if target is None:
         return None
     with missing_packages("archive"):
         from replay.archive.archived_log import ArchivedLog
         from replay.archive.store import open_store
-    return ArchivedLog(open_store(target), runtime.prefix)
+
+        store = open_store(target)
+    return ArchivedLog(store, runtime.prefix, folder=folder)
 
 
 @contextmanager

@@ -1,11 +1,9 @@
-"""Places in the log: their offsets, by time or by a record's full name, and the events there."""
+"""Places in the log: their offsets, by time or by a record's full name."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection
-from itertools import groupby
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,14 +11,13 @@ from aiokafka.errors import KafkaError
 
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
-from pitboss.ops.archive_settings import open_archive
+from pitboss.ops.archive_settings import open_archive_index
+from pitboss.ops.exports import missing_packages
 from pitboss.ops.periods import format_time
 from pitboss.settings import Runtime
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
-from schemas import codec
 from schemas.errors import Unavailable, UsageError
-from schemas.events import WalletTransaction
 from schemas.topics import TRANSACTIONS
 
 _PLACE: Final = re.compile(
@@ -73,54 +70,6 @@ async def offset_after(
     return offset + 1
 
 
-async def read_events(
-    runtime: Runtime, places: Collection[tuple[int, int]]
-) -> dict[tuple[int, int], WalletTransaction]:
-    """Return the log's events at some places, which are pairs of partition and offset.
-
-    A place that the log no longer holds is left out. Raises Unavailable without a broker.
-    """
-    log = runtime.topic(TRANSACTIONS)
-    found: dict[tuple[int, int], WalletTransaction] = {}
-    decode = codec.decoder(WalletTransaction)
-    if not places:
-        return {}
-    consumer = AIOKafkaConsumer(
-        **runtime.broker.aiokafka_options(),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-    )
-    try:
-        await start_client(consumer, runtime.broker)
-        for partition, group in groupby(sorted(places), key=lambda place: place[0]):
-            tp = TopicPartition(log, partition)
-            offsets = [offset for _, offset in group]
-            async with asyncio.timeout(_TIMEOUT_S):
-                values = await _read_values(consumer, tp, offsets)
-            found |= {(partition, offset): decode(value) for offset, value in values.items()}
-    except (TimeoutError, KafkaError) as error:
-        raise Unavailable(f"{log}: the broker does not return the events: {error!r}") from error
-    finally:
-        await stop_client(consumer)
-    return found
-
-
-async def _read_values(
-    consumer: AIOKafkaConsumer, tp: TopicPartition, offsets: Collection[int]
-) -> dict[int, bytes]:
-    consumer.assign([tp])
-    start = (await consumer.beginning_offsets([tp]))[tp]
-    end = (await consumer.end_offsets([tp]))[tp]
-    found = {}
-    for offset in offsets:
-        if start <= offset < end:
-            consumer.seek(tp, offset)
-            record = await consumer.getone(tp)
-            if record.offset == offset:
-                found[offset] = record.value
-    return found
-
-
 async def _first_after(runtime: Runtime, partition: int, at_ms: int) -> int:
     tp = TopicPartition(runtime.topic(TRANSACTIONS), partition)
     consumer = AIOKafkaConsumer(**runtime.broker.aiokafka_options(), enable_auto_commit=False)
@@ -153,7 +102,7 @@ def _first_in_archive(runtime: Runtime, partition: int, at_ms: int, held_from: i
     Raises LogGap where the archive does not hold all of them behind that time.
     """
     log = runtime.topic(TRANSACTIONS)
-    archive = open_archive(runtime)
+    archive = open_archive_index(runtime, TRANSACTIONS, partition)
     end = 0
     if archive is not None and archive.has_topic(log):
         _, end = archive.bounds(log).get(partition, (0, 0))
@@ -166,4 +115,5 @@ def _first_in_archive(runtime: Runtime, partition: int, at_ms: int, held_from: i
             "to an archive of this installation, or name the place, as in "
             f"{TRANSACTIONS}-{partition}@{held_from}"
         )
-    return min(held_from, archive.first_in(log, partition, at_ms))
+    with missing_packages("ledger balance --at"):
+        return min(held_from, archive.first_in(log, partition, at_ms))

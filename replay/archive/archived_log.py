@@ -7,7 +7,13 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Final
 
-from replay.archive.files import FileManifest, FileSpan, decode_manifest, read_records, spans_of
+from replay.archive.manifest import (
+    FileManifest,
+    FileSpan,
+    decode_manifest,
+    spans_of,
+    unpack_times,
+)
 from replay.archive.store import ArchiveStore
 from replay.log.blocks import Bounds, LogBlock, LogGap, LogSource
 from schemas.errors import UsageError, suggest
@@ -18,17 +24,22 @@ _UNORDERED_FILES: Final = 8
 
 
 class ArchivedLog:
-    """A `LogSource` over the files of an archive; `prefix` is that of the broker's names."""
+    """A `LogSource` over the files of an archive; `prefix` is that of the broker's names.
 
-    def __init__(self, store: ArchiveStore, prefix: str = "") -> None:
+    With a `folder`, that of a topic or of a partition, only the files below it are there. Parquet's
+    packages are imported where records are read.
+    """
+
+    def __init__(self, store: ArchiveStore, prefix: str = "", *, folder: str = "") -> None:
         self._store = store
         self._prefix = prefix
+        self._folder = folder
         self._manifests: dict[str, FileManifest] = {}
 
     @cached_property
     def _spans(self) -> dict[str, dict[int, list[FileSpan]]]:
         found: dict[str, dict[int, list[FileSpan]]] = {}
-        for span in spans_of(self._store.list()):
+        for span in spans_of(self._store.list(self._folder)):
             found.setdefault(span.topic, {}).setdefault(span.partition, []).append(span)
         return found
 
@@ -55,18 +66,28 @@ class ArchivedLog:
         """Return the first offset at or after a time of one partition; its end where none is.
 
         Some twenty manifests are read, of however many files: times of the log rise from file to
-        file, but for records out of order by less than a few files.
+        file, but for records out of order by less than a few files. The records themselves are read
+        only where their manifest does not have their times, as those of before.
         """
         spans = self._of(topic)[partition]
         first = bisect_left(spans, at_ms, key=self._last_ms)
         for span in spans[max(0, first - _UNORDERED_FILES) :]:
             if self._last_ms(span) < at_ms:
                 continue
-            for block in read_records(self._store.get(span.path), topic, span):
-                for offset, timestamp_ms in zip(block.offsets, block.timestamps_ms, strict=True):
-                    if timestamp_ms >= at_ms:
-                        return offset
+            offset = self._first_of_file(span, topic, at_ms)
+            if offset is not None:
+                return offset
         return spans[-1].to_offset
+
+    def _first_of_file(self, span: FileSpan, topic: str, at_ms: int) -> int | None:
+        times = unpack_times(self._manifest(span))
+        if times is not None:
+            return times.first_at(at_ms)
+        for block in self._read_file(span, topic):
+            for offset, timestamp_ms in zip(block.offsets, block.timestamps_ms, strict=True):
+                if timestamp_ms >= at_ms:
+                    return offset
+        return None
 
     def has_append_time(self, topic: str) -> bool:
         """Return False: an archive does not say which clock the times are from."""
@@ -83,7 +104,7 @@ class ArchivedLog:
                 continue
             if span.from_offset > position:
                 break
-            for block in read_records(self._store.get(span.path), topic, span):
+            for block in self._read_file(span, topic):
                 wanted = [
                     index
                     for index, offset in enumerate(block.offsets)
@@ -96,6 +117,11 @@ class ArchivedLog:
             raise LogGap(
                 f"{topic}-{partition}@{position}: the archive has no file that begins there"
             )
+
+    def _read_file(self, span: FileSpan, topic: str) -> Iterator[LogBlock]:
+        from replay.archive.files import read_records
+
+        return read_records(self._store.get(span.path), topic, span)
 
     def _of(self, topic: str) -> dict[int, list[FileSpan]]:
         name = topic.removeprefix(self._prefix)

@@ -15,7 +15,8 @@ from typing import Any, Final, Protocol
 import psycopg
 
 from replay.archive.cut import CutRule, FileCut
-from replay.archive.files import FileMaker, FileSpan
+from replay.archive.files import FileMaker
+from replay.archive.manifest import FileSpan
 from replay.archive.store import ArchiveStore
 from replay.log.blocks import LogBlock, LogSource
 from runtime.connection_faults import unreachable_database

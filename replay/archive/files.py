@@ -1,4 +1,4 @@
-"""One file of the archive: its name, its columns, its manifest, and its records again.
+"""One file of the archive: its columns, and its records again.
 
 A file holds the records `[from, to)` of one partition: the fields of the topic's schema as columns,
 `_topic` to `_headers` as in an export, and `_value` with the exact bytes. `_raw_key` is set where a
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -21,71 +20,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from replay.archive.manifest import FileManifest, FileSpan, rising_times
 from replay.columns.avro_reader import TIME
 from replay.columns.topic_table import PROVENANCE, TableStats, TopicTable, provenance
 from replay.export.request import ExportRequest
 from replay.export.writers import parquet_options
 from replay.log.blocks import LogBlock
-from schemas.errors import UsageError
 
-_NAME: Final = re.compile(
-    r"(?P<topic>[^/]+)/p=(?P<partition>\d+)/(?P<begin>\d+)-(?P<end>\d+)\.parquet"
-)
 _RAW_COLUMNS: Final = ["_offset", "_append_at", "_key", "_raw_key", "_headers", "_value"]
 _READ_ROWS: Final = 8_192
-
-
-class FileSpan(msgspec.Struct, frozen=True, order=True):
-    """The records `[from_offset, to_offset)` of a partition, which one file holds."""
-
-    topic: str
-    """Without the namespace, so that an archive can be restored into another."""
-    partition: int
-    from_offset: int
-    to_offset: int
-
-    @property
-    def path(self) -> str:
-        """Path of the file in the archive."""
-        offsets = f"{self.from_offset:012}-{self.to_offset:012}"
-        return f"{self.topic}/p={self.partition:02}/{offsets}.parquet"
-
-    @property
-    def manifest_path(self) -> str:
-        """Path of its manifest, beside it."""
-        return self.path.removesuffix(".parquet") + ".json"
-
-
-def parse_path(path: str) -> FileSpan | None:
-    """Return what a file's name says; None for another file."""
-    match = _NAME.fullmatch(path)
-    if match is None:
-        return None
-    return FileSpan(match["topic"], int(match["partition"]), int(match["begin"]), int(match["end"]))
-
-
-class FileManifest(msgspec.Struct, frozen=True):
-    """What stands beside a file."""
-
-    topic: str
-    partition: int
-    from_offset: int
-    to_offset: int
-    records: int
-    sha256: str
-    schema_ids: list[int]
-    first_append_ms: int | None
-    last_append_ms: int | None
-    unreadable: list[tuple[str, str]]
-    """Records whose fields are empty, since no schema reads them; their bytes are there."""
-    unreadable_headers: list[int]
-    """Offsets of records whose headers no client can decode: they are not in the file."""
-    code_version: str
-
-    @property
-    def span(self) -> FileSpan:
-        """The records that the file holds."""
-        return FileSpan(self.topic, self.partition, self.from_offset, self.to_offset)
 
 
 @dataclass(frozen=True)
@@ -145,6 +88,7 @@ class FileMaker:
             unreadable=stats.unreadable,
             unreadable_headers=sorted(block.unreadable_headers),
             code_version=version("pitboss"),
+            rising_times=rising_times(named.offsets, times).pack(),
         )
         return MadeFile(content, manifest)
 
@@ -214,16 +158,3 @@ def _to_block(batch: pa.RecordBatch, topic: str, partition: int) -> LogBlock:
             if pairs:
                 block.headers[index] = [(pair["name"], pair["value"]) for pair in pairs]
     return block
-
-
-def decode_manifest(content: bytes, path: str) -> FileManifest:
-    """Parse a manifest. Raises UsageError for one that is damaged."""
-    try:
-        return msgspec.json.decode(content, type=FileManifest)
-    except msgspec.DecodeError as error:
-        raise UsageError(f"{path} is not a manifest of the archive: {error}") from error
-
-
-def spans_of(paths: Iterable[str]) -> list[FileSpan]:
-    """Return the spans that files' names say, in the order of topics, partitions and offsets."""
-    return sorted(span for path in paths if (span := parse_path(path)) is not None)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from replay.archive.archived_log import ArchivedLog
-from replay.archive.files import FileManifest
+from replay.archive.manifest import FileManifest
 from replay.log.blocks import LogSource
 from schemas import codec
 from schemas.errors import Rejected

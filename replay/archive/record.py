@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 from replay.archive.archived_log import ArchivedLog
 from replay.archive.cut import CutRule, FileCut
-from replay.archive.files import FileMaker, FileManifest, FileSpan
+from replay.archive.files import FileMaker
+from replay.archive.manifest import FileManifest, FileSpan
 from replay.archive.store import ArchiveStore
 from replay.export.plan import ExportPlan
 from replay.log.blocks import LogBlock, LogSource, RecordHeaders

@@ -63,11 +63,11 @@ class LocalStore:
 
     def list(self, folder: str = "") -> list[str]:
         """Return the paths of all files, without those that are being written."""
-        return sorted(
-            file.relative_to(self._folder).as_posix()
-            for file in (self._folder / folder).rglob("*")
-            if file.is_file() and not file.name.startswith(".")
-        )
+        found = []
+        for parent, _, names in os.walk(self._folder / folder):
+            place = Path(parent).relative_to(self._folder)
+            found += [(place / name).as_posix() for name in names if not name.startswith(".")]
+        return sorted(found)
 
 
 class FsspecStore:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from itertools import groupby, pairwise
-from typing import Any
 
 import msgspec
 import pyarrow.lib
 
-from replay.archive.files import FileSpan, decode_manifest, parse_path, read_records
+from replay.archive.files import read_records
+from replay.archive.manifest import (
+    FileManifest,
+    FileSpan,
+    decode_manifest,
+    parse_path,
+    rising_times,
+    unpack_times,
+)
 from replay.archive.store import ArchiveStore
 from schemas.errors import UsageError
 
@@ -39,8 +46,8 @@ def verify_archive(
 ) -> ArchiveReport:
     """Check names, digests, manifests and contents of all files, or of one topic's.
 
-    A hole or an overlap shows in the names; a file must have the digest and the count of its
-    manifest, and offsets that rise within its span.
+    A hole or an overlap shows in the names; a file must have the digest, the count and the times of
+    its manifest, and offsets that rise within its span.
     """
     paths = store.list(topic or "")
     if topic is not None:
@@ -88,15 +95,29 @@ def _verify_file(store: ArchiveStore, span: FileSpan) -> tuple[int, list[Archive
         # A damaged file can say anything about itself, so it is not read.
         return 0, [*faults, ArchiveFault(span.path, "its SHA-256 is not that of its manifest")]
     try:
-        offsets: list[Any] = [
-            offset for block in read_records(content, span.topic, span) for offset in block.offsets
+        records = [
+            (offset, time_ms)
+            for block in read_records(content, span.topic, span)
+            for offset, time_ms in zip(block.offsets, block.timestamps_ms, strict=True)
         ]
     except (pyarrow.lib.ArrowException, OSError, KeyError) as error:
         return 0, [*faults, ArchiveFault(span.path, f"it cannot be read: {error}")]
+    found = _compare(manifest, [offset for offset, _ in records], [at for _, at in records])
+    return len(records), [*faults, *(ArchiveFault(span.path, what) for what in found)]
+
+
+def _compare(manifest: FileManifest, offsets: list[int], times_ms: list[int]) -> Iterator[str]:
+    """Yield how the records of a file differ from its manifest."""
     if len(offsets) != manifest.records:
-        what = f"it holds {len(offsets)} records, its manifest says {manifest.records}"
-        faults.append(ArchiveFault(span.path, what))
+        yield f"it holds {len(offsets)} records, its manifest says {manifest.records}"
+    span = manifest.span
     in_span = all(span.from_offset <= offset < span.to_offset for offset in offsets)
     if not in_span or any(one >= two for one, two in pairwise(offsets)):
-        faults.append(ArchiveFault(span.path, "its offsets do not rise within its name's"))
-    return len(offsets), faults
+        yield "its offsets do not rise within its name's"
+    try:
+        stated = unpack_times(manifest)
+    except UsageError as error:
+        yield f"no usable manifest: {error}"
+        return
+    if stated is not None and stated != rising_times(offsets, times_ms):
+        yield "its manifest has the times of other records"

@@ -23,7 +23,7 @@ from pitboss.cli.main import cli
 from pitboss.ops.topic_admin import create_topics
 from pitboss.settings import Runtime, worker_environment
 from pitboss.workers.supervisor import WorkerProcess
-from replay.archive.files import spans_of
+from replay.archive.manifest import spans_of
 from replay.archive.store import LocalStore
 from replay.log.broker import BrokerLog
 from runtime.kafka.producer import BatchProducer, ProducerSettings

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from replay.archive.files import FileSpan
+from replay.archive.manifest import FileSpan
 
 
 class FileBooks:

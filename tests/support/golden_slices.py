@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from replay.archive.archived_log import ArchivedLog
-from replay.archive.files import spans_of
+from replay.archive.manifest import spans_of
 from replay.archive.outcomes import ExpectedOutcome, order_of, outcomes_file, write_outcomes
 from replay.archive.record import in_time_order, record_slice
 from replay.archive.store import LocalStore

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import fsspec
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -17,7 +19,15 @@ from hypothesis import strategies as st
 from replay.archive.archived_log import ArchivedLog, JoinedLog
 from replay.archive.archiver import Archiver
 from replay.archive.cut import CutRule, FileCut
-from replay.archive.files import FileMaker, FileSpan, parse_path, read_records
+from replay.archive.files import FileMaker, read_records
+from replay.archive.manifest import (
+    FileManifest,
+    FileSpan,
+    decode_manifest,
+    parse_path,
+    rising_times,
+    unpack_times,
+)
 from replay.archive.restore import RestoreOptions, plan_restore
 from replay.archive.store import FsspecStore, LocalStore, open_store
 from replay.archive.verify import find_holes, verify_archive
@@ -381,3 +391,88 @@ def test_a_time_is_found_without_reading_the_whole_archive(tmp_path):
         )
         assert len(read) < 30
     assert archive.first_in(TRANSACTIONS, 0, LATER_MS) == log.bounds(TRANSACTIONS)[0][1]
+
+
+def manifest_of(times_ms: list[int]) -> FileManifest:
+    block = LogBlock("t", 0)
+    block.offsets = [3 * number for number in range(len(times_ms))]
+    block.timestamps_ms = times_ms
+    block.keys = block.values = [b"x"] * len(times_ms)
+    return FileMaker("t").make(FileSpan("t", 0, 0, 3 * len(times_ms)), block).manifest
+
+
+@given(st.lists(st.integers(-1, 50) | st.integers(START_MS, LATER_MS), max_size=30), st.data())
+def test_a_manifest_says_which_record_is_the_first_of_a_time(times_ms, data):
+    manifest = manifest_of(times_ms)
+    times = unpack_times(decode_manifest(msgspec.json.encode(manifest), "m"))
+    asked = data.draw(st.integers(-2, 52) | st.sampled_from([*times_ms, LATER_MS + 1]))
+    expected = next((3 * n for n, time_ms in enumerate(times_ms) if time_ms >= asked), None)
+    assert times.first_at(asked) == expected
+
+
+def test_the_times_of_a_full_file_do_not_make_its_manifest_large():
+    """Some twenty manifests are read for one time."""
+    rule = CutRule()
+    times_ms = [START_MS + number * number % 7 + 4 * number for number in range(rule.records_max)]
+    times = rising_times(range(rule.records_max), times_ms)
+    assert len(times.offsets) > rule.records_max // 3
+    assert len(times.pack()) < rule.records_max
+
+
+def forget_times(store: LocalStore) -> None:
+    """Make the manifests those of a release that did not write times."""
+    for path in [path for path in store.list() if path.endswith(".json")]:
+        fields = json.loads(store.get(path))
+        assert fields.pop("rising_times")
+        store.put(path, json.dumps(fields).encode())
+
+
+class ReadStore(LocalStore):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.read: list[str] = []
+        self.listed: list[str] = []
+
+    def get(self, path: str) -> bytes:
+        self.read.append(path)
+        return super().get(path)
+
+    def list(self, folder: str = "") -> list[str]:
+        self.listed.append(folder)
+        return super().list(folder)
+
+
+@pytest.mark.parametrize("has_times", [True, False])
+def test_a_time_is_found_in_the_manifest_where_that_has_times(log, tmp_path, has_times):
+    """Reading its Parquet file, and importing what reads it, took longer than all else."""
+    archived(log, tmp_path)
+    store = ReadStore(tmp_path / "files")
+    if not has_times:
+        forget_times(store)
+    archive = ArchivedLog(store, folder=f"{TRANSACTIONS}/p=01")
+    for at_ms in (START_MS, START_MS + 95 * 60_000, START_MS + 95 * 60_000 + 1, LATER_MS):
+        store.read.clear()
+        assert archive.first_in(TRANSACTIONS, 1, at_ms) == log.first_at(TRANSACTIONS, at_ms)[1]
+        parquet = [path for path in store.read if path.endswith(".parquet")]
+        assert len(parquet) == (0 if has_times or at_ms == LATER_MS else 1)
+    assert store.listed[-1] == f"{TRANSACTIONS}/p=01"
+    assert verify_archive(store).faults == []
+    assert archive.bounds(TRANSACTIONS) == {1: log.bounds(TRANSACTIONS)[1]}
+
+
+@pytest.mark.parametrize(
+    ("packed", "what"),
+    [
+        (rising_times([40], [START_MS]).pack(), "the times of other records"),
+        (b"not compressed", "has damaged times"),
+        (zlib.compress(b"not times"), "has damaged times"),
+    ],
+)
+def test_verify_finds_times_that_are_not_those_of_the_records(log, tmp_path, packed, what):
+    store = archived(log, tmp_path)
+    path = next(path for path in store.list() if path.endswith(".json"))
+    manifest = decode_manifest(store.get(path), path)
+    wrong = msgspec.structs.replace(manifest, rising_times=packed)
+    store.put(path, msgspec.json.encode(wrong))
+    [fault] = verify_archive(store).faults
+    assert what in fault.what
