@@ -10,7 +10,7 @@ from pitboss.cli.lazy_group import CommandTable, LazyGroup
 
 COMMANDS: Final[CommandTable] = {
     "balance": (
-        "pitboss.cli.ledger_views:balance",
+        "pitboss.cli.ledger_balance:balance",
         "Show a player's wallets, now or when the log was booked up to a time or an offset.",
     ),
     "history": (

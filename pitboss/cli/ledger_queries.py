@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
 
 import click
 import msgspec
-from rich.table import Table
 
 from ledger_sink.store.database import LedgerDatabase
-from pitboss.cli import screen
 from pitboss.settings import Runtime
 from runtime.postgres.roles import Role
 from schemas.errors import PitbossError
 from schemas.money import exponent_of, format_minor
 from schemas.topics import TRANSACTIONS
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 T = TypeVar("T")
 
@@ -71,6 +72,8 @@ def show_rows(
     for index in as_numbers:
         table.columns[index].justify = "right"
     if rows:
+        from pitboss.cli import screen
+
         screen.show(table)
     else:
         click.echo(if_empty, err=True)

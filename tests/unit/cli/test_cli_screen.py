@@ -32,6 +32,7 @@ from ledger_sink.store.months import Month
 from pitboss.cli import (
     alerts,
     dlt,
+    ledger_balance,
     ledger_corrections,
     ledger_entry,
     ledger_migrate,
@@ -229,8 +230,8 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "ledger rounds": lambda patch: of_asking(patch, ledger_rounds, ledger_rounds.rounds, [ROUND]),
     "ledger balance": lambda patch: of_reading(
         patch,
-        ledger_views,
-        ledger_views.balance,
+        ledger_balance,
+        ledger_balance.balance,
         [filled(history.WalletAt, currency="EUR", scale=2)],
         "p",
     ),

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pitboss.cli.ledger_views import TimeOrPlace
+from pitboss.cli.ledger_balance import TimeOrPlace
 from pitboss.cli.main import COMMANDS, cli
 from pitboss.cli.option_types import TIME, RenamedOption, Time, period_options
 from pitboss.ops.log_positions import is_place
