@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -109,6 +107,8 @@ def read_values(environ: Mapping[str, str] | None = None) -> SettingValues:
 
 
 def _read_file(file: Path) -> dict[str, SettingValue]:
+    import tomllib
+
     try:
         text = file.read_text(encoding="utf-8")
         table = tomllib.loads(text)
@@ -477,5 +477,7 @@ def worker_environment(runtime: Runtime, worker: str = "") -> dict[str, str]:
 
 def _worker_id(worker: str) -> str:
     """Return an id that differs between hosts, in the characters that Kafka takes."""
+    import socket
+
     host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())
     return f"{read_values()['worker_id'].value or host}-{worker}"

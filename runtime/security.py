@@ -8,16 +8,18 @@ and those of sslmode libpq's (https://www.postgresql.org/docs/current/libpq-ssl.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from runtime.certificates import check_authority, check_own_certificate
 from schemas.errors import UsageError
+
+if TYPE_CHECKING:  # every command would import OpenSSL, also one that asks no server
+    import ssl
 
 SCRAM_SHA_512: Final = "SCRAM-SHA-512"
 SASL_MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256")
@@ -184,6 +186,8 @@ def strict_context(
     Chains are checked strictly (RFC 5280) on each version of Python, which does so by itself from
     3.13 on. Raises UsageError for a file that cannot be read.
     """
+    import ssl
+
     try:
         context = ssl.create_default_context(cafile=ca_file)
         if certificate_file:

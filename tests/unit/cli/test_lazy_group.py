@@ -39,6 +39,19 @@ def test_help_and_an_unknown_name_import_no_command():
     assert done.stdout.splitlines() == ["", "False False"]
 
 
+def test_the_group_of_all_commands_imports_no_client_of_a_server():
+    """Help, completion and a mistyped name pay for what it imports, and so does every command."""
+    script = (
+        "import sys\nimport pitboss.cli.main\n"
+        "heavy = ('ssl', 'socket', 'asyncio', 'tomllib', 'rich', 'psycopg', 'aiokafka')\n"
+        "print(*(name for name in heavy if name in sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
 def test_a_balance_imports_only_what_its_answer_needs():
     """Tables, codecs and Parquet were two thirds of the time that a balance of the archive took."""
     script = (
