@@ -405,6 +405,7 @@ def manifest_of(times_ms: list[int]) -> FileManifest:
 def test_a_manifest_says_which_record_is_the_first_of_a_time(times_ms, data):
     manifest = manifest_of(times_ms)
     times = unpack_times(decode_manifest(msgspec.json.encode(manifest), "m"))
+    assert times is not None
     asked = data.draw(st.integers(-2, 52) | st.sampled_from([*times_ms, LATER_MS + 1]))
     expected = next((3 * n for n, time_ms in enumerate(times_ms) if time_ms >= asked), None)
     assert times.first_at(asked) == expected
