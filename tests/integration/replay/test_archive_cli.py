@@ -207,7 +207,7 @@ async def balances_are_those_of_the_log(runtime, folder, first_held) -> None:
         at_ms: f"{TRANSACTIONS}-{partition}@{behind - 1}"
         for (_, at_ms), (behind, _) in pairwise(later)
     }
-    players = sorted({key.decode() for key in block.keys})
+    players = sorted({key.decode() for key in block.keys if key})
     balance = await question_of_change(runtime, folder, players, [*places.values()])
     answers = set()
     for at_ms, place in places.items():
