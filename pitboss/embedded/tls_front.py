@@ -11,7 +11,7 @@ those of https://www.postgresql.org/docs/current/protocol-message-formats.html.
 from __future__ import annotations
 
 import contextlib
-import selectors
+import select
 import socket
 import ssl
 import struct
@@ -25,6 +25,7 @@ HANDSHAKE_S = 10.0
 CHUNK_BYTES = 64 * 1024
 PENDING_BYTES_MAX = 1024 * 1024
 """Of one direction: no more is read until its receiver has taken some."""
+WAITS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 def serve(port: int, certificate: str, key: str, server: str) -> None:
@@ -86,67 +87,68 @@ def _refusal() -> bytes:
 
 
 class _Direction:
-    """What one side has sent and the other has not taken yet."""
+    """The bytes of one side on their way to the other, which may not take them at once.
+
+    An exchange costs one call of each side: the kernel says what is ready, so nothing is asked
+    until it refuses, and an exception for each answer would cost more than the encryption.
+    """
 
     def __init__(self, source: socket.socket, target: socket.socket) -> None:
         self.source, self.target = source, target
         self.pending = bytearray()
         self.is_at_end = False
 
+    @property
+    def reads(self) -> bool:
+        """Whether more is to be read from the source."""
+        return not self.is_at_end and len(self.pending) < PENDING_BYTES_MAX
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the source has ended and all that it sent is passed on."""
+        return self.is_at_end and not self.pending
+
     def read(self) -> None:
-        """Read what is there. Inside TLS it may be more than the socket shows."""
-        while len(self.pending) < PENDING_BYTES_MAX:
-            try:
-                chunk = self.source.recv(CHUNK_BYTES)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return
-            if not chunk:
-                self.is_at_end = True
-                return
-            self.pending += chunk
+        """Read what is there, once, and send it."""
+        try:
+            chunk = self.source.recv(CHUNK_BYTES)
+            # Bytes that are decrypted already are no longer seen by the kernel.
+            while isinstance(self.source, ssl.SSLSocket) and self.source.pending():
+                chunk += self.source.recv(CHUNK_BYTES)
+        except WAITS:
+            return
+        self.is_at_end = not chunk
+        self.pending += chunk
+        self.write()
 
     def write(self) -> None:
         """Send what the receiver takes now."""
-        while self.pending:
-            try:
-                sent = self.target.send(self.pending)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return
-            del self.pending[:sent]
+        with contextlib.suppress(*WAITS):
+            while self.pending:
+                del self.pending[: self.target.send(self.pending)]
 
 
 def _pass_on(tls: ssl.SSLSocket, behind: socket.socket) -> None:
     """Pass bytes both ways until either side has ended and its bytes are sent."""
-    directions = (_Direction(tls, behind), _Direction(behind, tls))
-    with selectors.DefaultSelector() as selector:
-        for one in (tls, behind):
-            selector.register(one, selectors.EVENT_READ)
-        ready: set[object] = {tls, behind}
-        while True:
-            for direction in directions:
-                if direction.source in ready:
-                    direction.read()
-                direction.write()
-            if any(one.is_at_end and not one.pending for one in directions):
-                return
-            ready = _wait(selector, directions, tls)
-
-
-def _wait(
-    selector: selectors.BaseSelector, directions: tuple[_Direction, ...], tls: ssl.SSLSocket
-) -> set[object]:
-    """Return the sockets that have something to read, or room for what is pending."""
-    if tls.pending() and len(directions[0].pending) < PENDING_BYTES_MAX:
-        return {tls}
-    for direction, other in zip(directions, reversed(directions), strict=True):
-        reads = len(direction.pending) < PENDING_BYTES_MAX and not direction.is_at_end
-        events = selectors.EVENT_READ if reads else 0
-        events |= selectors.EVENT_WRITE if other.pending else 0
-        # A side that is not to be read or written is watched for nothing but its end.
-        events = events or selectors.EVENT_READ
-        if selector.get_key(direction.source).events != events:
-            selector.modify(direction.source, events)
-    return {key.fileobj for key, _ in selector.select()}
+    inward, outward = _Direction(tls, behind), _Direction(behind, tls)
+    from_to = {tls.fileno(): (inward, outward), behind.fileno(): (outward, inward)}
+    with select.epoll() as ready:
+        watched = dict.fromkeys(from_to, select.EPOLLIN)
+        for file, events in watched.items():
+            ready.register(file, events)
+        inward.read()  # what came with the handshake is no longer seen by the kernel either
+        while not inward.has_ended and not outward.has_ended:
+            for file, events in ready.poll():
+                source, target = from_to[file]
+                if events & select.EPOLLOUT:
+                    target.write()
+                if events & ~select.EPOLLOUT and source.reads:
+                    source.read()
+            for file, (source, target) in from_to.items():
+                wanted = source.reads * select.EPOLLIN | bool(target.pending) * select.EPOLLOUT
+                if wanted != watched[file]:
+                    watched[file] = wanted
+                    ready.modify(file, wanted)
 
 
 if __name__ == "__main__":
