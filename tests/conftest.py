@@ -10,6 +10,7 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from pitboss.embedded import ports
 from tests.support.examples import ALL, SOME
 
 pytest_plugins = ["tests.support.fix_stack"]
@@ -33,6 +34,15 @@ ALONE = ("faults", "prove")
 
 SLOW = ("tests/acceptance/test_new_provider.py", "tests/seeded_bugs/")
 """Tests without servers that run whole commands on copies of the project."""
+
+
+def pytest_configure() -> None:
+    """Give each of xdist's processes ports of its own: two that choose at once could choose the same one."""
+    worker, processes = (os.environ.get(f"PYTEST_XDIST_WORKER{name}") for name in ("", "_COUNT"))
+    if worker is not None and processes is not None:
+        size = len(ports.PORTS) // int(processes)
+        first = int(worker.removeprefix("gw")) * size
+        ports.PORTS = ports.PORTS[first : first + size]
 
 
 @pytest.hookimpl(trylast=True)

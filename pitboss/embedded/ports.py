@@ -13,6 +13,8 @@ PORTS = range(20_000, 32_000)
 """Below the ephemeral ports of Linux and macOS, so that a client's outgoing connection cannot take
 the port of a server that is down for a moment."""
 
+_chosen: set[int] = set()
+
 
 def is_free(port: int) -> bool:
     """Return whether a server could listen there now."""
@@ -35,11 +37,17 @@ def accepts_connections(port: int) -> bool:
 
 
 def choose_port(preferred: int | None = None) -> int:
-    """Return the preferred port if it is free, else any. Raises StackError if none is free."""
+    """Return the preferred port if it is free, else any. Raises StackError if none is free.
+
+    A port that is not the preferred one is given once in the life of this process: who has chosen
+    it may not listen there yet, or be down for a moment.
+    """
     if preferred is not None and is_free(preferred):
+        _chosen.add(preferred)
         return preferred
     for _ in range(200):
         port = PORTS[secrets.randbelow(len(PORTS))]
-        if is_free(port):
+        if port not in _chosen and is_free(port):
+            _chosen.add(port)
             return port
     raise StackError(f"no free port between {PORTS.start} and {PORTS.stop}: see `ss -ltn`")
