@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,6 +15,9 @@ from tests.support.fix_stack import Servers
 from tests.support.operator_limits import set_limit
 
 PARTITIONS = 6
+
+note = logging.getLogger(__name__).info
+"""Takes the lines of supervisors: printed, they would be among what the commands of a test print."""
 
 
 @pytest.fixture(scope="package")
@@ -36,7 +40,7 @@ def installation(
         raw_partitions=PARTITIONS,
         providers=(*PROVIDERS, "hundredhp"),
     )
-    with running_workers(runtime, tmp_path_factory.mktemp("installation"), print):
+    with running_workers(runtime, tmp_path_factory.mktemp("installation"), note):
         set_limit(runtime, "EUR", "50")
         yield runtime
     leftovers.append(runtime)

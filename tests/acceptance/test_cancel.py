@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 BET = {"content-type": "application/json", "http-path": "/transaction/bet"}
 WIN = {**BET, "http-path": "/transaction/win"}
 ROLLBACK = {**BET, "http-path": "/transaction/rollback"}
-PATIENT_S = 60.0
+PATIENT_S = 180.0
 START_MINOR = 1_000
 STAKE_UNITS = 150_000  # 1.50
 STAKE_MINOR = 150
@@ -131,7 +131,7 @@ async def race(connector: Any, players: list[str], rng: random.Random) -> dict[s
     return raced
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(
     runtime, tmp_path, connector_class
 ):

@@ -200,13 +200,13 @@ def test_the_commands_of_each_page_run_on_the_shared_installation(installation: 
     for shown in (shown for shown in SHOWN if starts_with(shown, ON_THE_STACK)):
         if not PLAYERS.isdisjoint(shown.words) and shown.page not in players:
             players[shown.page] = f"p-shown-{len(players)}"
-            booked = ["ledger", "adjust", players[shown.page], "10", "EUR", "--wait", "60"]
+            booked = ["ledger", "adjust", players[shown.page], "10", "EUR", "--wait", "180"]
             booked += ["--by", "ann", "--reason", "opening"]
             assert CliRunner().invoke(cli, booked, env=environment).exit_code == 0
         player = players.get(shown.page, "")
         words = [player if word in PLAYERS else word for word in shown.words[1:]]
         if words[0] in ("ledger", "player") and "--by" in words:
-            words += ["--wait", "60"]
+            words += ["--wait", "180"]
         result = CliRunner().invoke(cli, words, env=environment | shown.variables)
         assert result.exit_code == 0, f"{title(shown)}\n{result.output}"
 

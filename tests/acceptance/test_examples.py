@@ -49,7 +49,7 @@ def run_example(document: str, file: Path, runtime: Runtime, argument: str = str
         argument,
         runtime.namespace,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -72,10 +72,10 @@ def test_the_first_connector_answers_as_its_page_shows(installation: Runtime, tm
         if shown.words[:3] == ["pitboss", "ledger", "adjust"]
     ]
     environment = worker_environment(installation) | adjust.variables
-    proposed = CliRunner().invoke(cli, [*adjust.words[1:], "--wait", "60"], env=environment)
+    proposed = CliRunner().invoke(cli, [*adjust.words[1:], "--wait", "180"], env=environment)
     assert proposed.exit_code == 0, proposed.output
     [approve] = re.findall(r"pitboss (ledger approve \S+)", proposed.output)
-    approval = [*approve.split(), "--by", "ben", "--wait", "60"]
+    approval = [*approve.split(), "--by", "ben", "--wait", "180"]
     paid = CliRunner().invoke(cli, approval, env=environment)
     assert paid.exit_code == 0, paid.output
     shown = [

@@ -29,7 +29,7 @@ from tests.support.ledger_events import deposit, transaction
 
 pytestmark = pytest.mark.integration
 
-WAIT_S = 60.0
+WAIT_S = 180.0
 WHO = ["--by", "kim", "--reason", "a test", "--wait", str(WAIT_S)]
 
 

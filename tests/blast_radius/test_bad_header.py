@@ -24,7 +24,7 @@ from tests.acceptance.conftest import PARTITIONS
 from tests.blast_radius.steady_bets import steady_bets
 from tests.integration.kafka.test_intake import append_with_header_name
 
-pytestmark = [pytest.mark.integration, pytest.mark.prove, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.prove, pytest.mark.timeout(900)]
 
 PLAYER = "steady"
 

@@ -23,7 +23,7 @@ from tests.support.ledger_events import deposit
 
 pytestmark = pytest.mark.integration
 
-PATIENCE_S = 20
+PATIENCE_S = 120
 
 
 def notice(tx_id="psp-1", provider="adyen"):

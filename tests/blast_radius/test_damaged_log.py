@@ -17,7 +17,7 @@ from schemas.events import Position
 from tests.blast_radius.steady_bets import ANSWER_MAX_S
 from tests.support.intake_cluster import Cluster, Worker, running, until
 
-pytestmark = [pytest.mark.integration, pytest.mark.prove, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.prove, pytest.mark.timeout(900)]
 
 
 def damage(stack: Stack, topic: str, value: bytes) -> None:

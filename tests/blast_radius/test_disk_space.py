@@ -20,7 +20,7 @@ from pitboss.settings import read_settings
 from runtime.telemetry.catalogue import BY_NAME
 from tests.support.stack_faults import kill_server
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 
 class Usage(NamedTuple):

@@ -91,7 +91,7 @@ async def fill_and_free(stack: Stack, at: int, settling: QuiescenceMonitor, log:
     assert await asyncio.to_thread(poll, stack.postgres.is_ready, SETTLE_S)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_a_disk_that_is_full_and_freed_twice_changes_nothing(
     small_disk: Stack, namespace: str, tmp_path: Path
 ):

@@ -59,7 +59,7 @@ def test_a_worker_above_its_limit_drains_and_ends(more_mb, code, output):
         [sys.executable, __file__, more_mb],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         cwd=Path(__file__).parents[2],
     )

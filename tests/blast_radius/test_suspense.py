@@ -17,12 +17,13 @@ from pitboss.demo.environment import running_workers
 from pitboss.ops.provision import deprovision, provision
 from pitboss.settings import Runtime, worker_environment
 from runtime.kafka.producer import BatchProducer, ProducerSettings
+from tests.acceptance.conftest import note
 from tests.support.fix_stack import Servers
 from tests.support.operator_limits import set_limit
 
 pytestmark = pytest.mark.integration
 
-WAIT_S = 60.0
+WAIT_S = 180.0
 WHY = ["--reason", "a letter from the bank", "--wait", str(WAIT_S)]
 
 
@@ -32,7 +33,7 @@ def casino(
 ) -> Iterator[Runtime]:
     runtime = stack.runtime(namespaces())
     provision(runtime, partitions=3, raw_partitions=3, providers=PROVIDERS)
-    with running_workers(runtime, tmp_path_factory.mktemp("casino"), print):
+    with running_workers(runtime, tmp_path_factory.mktemp("casino"), note):
         yield runtime
     deprovision(runtime)
 

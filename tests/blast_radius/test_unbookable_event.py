@@ -22,7 +22,7 @@ from tests.blast_radius.steady_bets import steady_bets
 from tests.faults.ledger_scene import PARTITIONS, PATIENCE_S, Scene, new_scene, traffic
 from tests.support.ledger_events import bet, call, deposit, leg, quarantine, transaction, win
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 STUCK = "p-1"
 STUCK_PARTITION = partition_for(STUCK.encode(), PARTITIONS)

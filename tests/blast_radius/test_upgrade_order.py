@@ -22,7 +22,7 @@ from tests.support.fraud_log import T0, append_bytes, burst, read_alerts, runnin
 from tests.support.ledger_events import bet, deposit, house, leg
 from tests.support.newer_release import POINT, encode_newer, upgraded
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 MINE = "SELECT provider_tx_id, outcome FROM entry WHERE provider_tx_id IN ({}) ORDER BY 1"
 NAMES = "'after', 'before', 'newer', 'notice'"

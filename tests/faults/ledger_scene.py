@@ -35,7 +35,7 @@ from tests.support.fix_stack import SEED
 from tests.support.ledger_events import bet, deposit, leg, rollback, transaction, win
 
 PARTITIONS = 4
-PATIENCE_S = 90
+PATIENCE_S = 180
 PROVIDERS = ("adyen", "house", "hub88")
 
 

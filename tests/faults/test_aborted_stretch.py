@@ -10,7 +10,7 @@ from schemas.topics import TRANSACTIONS
 from tests.faults.ledger_scene import PARTITIONS, new_scene
 from tests.support.ledger_events import deposit
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(900)]
 
 ABORTED = 5_000
 HELD = partition_for(b"p-1", PARTITIONS)

@@ -17,7 +17,7 @@ from schemas.topics import UNRESOLVED
 from tests.faults.ledger_scene import PATIENCE_S, new_scene, traffic
 from tests.support.ledger_events import bet, deposit, house, leg, transaction
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(900)]
 
 LEDGER_POINTS = (
     "inside the claim",
@@ -108,7 +108,7 @@ async def test_a_ledger_worker_is_killed_in_the_only_round_trip_of_a_group(scene
 
 
 @pytest.mark.prove
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("point", LEDGER_POINTS)
 async def test_a_ledger_worker_is_killed_again_and_again(scene, point):
     await ledger_killed_at(scene, [point] * ROUNDS)
@@ -180,7 +180,7 @@ async def test_a_resolver_is_killed_at_every_point(scene):
 
 
 @pytest.mark.prove
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("point", RESOLVER_POINTS)
 async def test_a_resolver_is_killed_again_and_again(scene, point):
     await resolver_killed_at(scene, [point] * ROUNDS)

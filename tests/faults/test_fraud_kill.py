@@ -34,7 +34,7 @@ from tests.support.labelled_log import append_sent, findings, interleave, small_
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
-EXIT_WITHIN_S = 60
+EXIT_WITHIN_S = 120
 LIFELINE = [sys.executable, "-m", "pitboss.workers.lifeline"]
 
 

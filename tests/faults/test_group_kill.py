@@ -208,7 +208,7 @@ async def run(runtime, folder: Path, count: int, kills: int, seed: int) -> None:
     await prove(scene, calls)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 async def test_calls_are_booked_as_a_whole_while_workers_are_killed(runtime, tmp_path):
     await run(runtime, tmp_path, count=250, kills=3, seed=SEED)
 

@@ -12,7 +12,7 @@ from schemas.events import Amount, Leg
 from tests.faults.ledger_scene import new_scene, traffic
 from tests.support.ledger_events import transaction
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

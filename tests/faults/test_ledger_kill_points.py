@@ -16,7 +16,7 @@ from replay.audit.evidence import read_all_topics
 from schemas.errors import Fenced
 from tests.faults.ledger_scene import PARTITIONS, PATIENCE_S, PROVIDERS, new_scene, traffic
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.support.fraud_log import wait_until
 from tests.support.ledger_events import deposit, house, leg
 from tests.support.stack_faults import kill_server, restart_server
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(900)]
 
 
 async def play(scene) -> None:

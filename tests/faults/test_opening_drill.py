@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.faults,
     pytest.mark.prove,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
 ]
 
 OPENING = "balance.opened"

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.faults,
     pytest.mark.prove,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
 ]
 
 EVENTS = 80

@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.faults,
     pytest.mark.prove,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
 ]
 
 TOPICS = (TRANSACTIONS, UNRESOLVED, OUTCOMES, BALANCES)

@@ -23,7 +23,7 @@ from tests.faults.ledger_scene import Scene, new_scene, traffic
 from tests.support.ledger_events import deposit, house, leg
 from tests.support.restore_points import booked_rows, restore_backup, take_backup
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(900)]
 
 
 async def command(runtime, *arguments: str, code: int = 0, settings=()):

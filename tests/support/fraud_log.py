@@ -155,7 +155,7 @@ def _saved_offsets(runtime: Runtime) -> dict[tuple[str, int], int]:
 
 
 async def wait_until(
-    condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 60
+    condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 180
 ) -> None:
     deadline = time.monotonic() + timeout_s
     while not await condition():

@@ -135,7 +135,7 @@ def findings(alerts: Iterable[FraudAlert]) -> set[Finding]:
     return {one for one in found if not one[1].startswith("default:")}  # the brand of the bets
 
 
-async def wait_until_quiet(runtime: Runtime, timeout_s: float = 120) -> None:
+async def wait_until_quiet(runtime: Runtime, timeout_s: float = 240) -> None:
     """Wait until the worker has read all topics, and writes no more to them itself."""
     topics = [runtime.topic(topic) for topic in TOPICS]
     since_s = time.monotonic()

@@ -9,7 +9,7 @@ from typing import Any
 from pitboss.ops import operator_events
 from pitboss.settings import Runtime, WorkerSettings
 
-WAIT_S = 60.0
+WAIT_S = 180.0
 
 
 def set_limit(runtime: Runtime, currency: str, amount: str, keys_file: Path | None = None) -> None:

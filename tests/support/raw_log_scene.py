@@ -39,7 +39,7 @@ PARTITIONS = 4
 PROVIDERS = ["adyen", "house", "hub88", "playngo"]  # those of the sandbox
 
 
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 
 
 START_MS = 1_790_000_000_000

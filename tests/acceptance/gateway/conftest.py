@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import socket
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +26,11 @@ from pitboss.embedded.ports import choose_port
 from pitboss.embedded.processes import poll
 from pitboss.ops.provision import provision
 from pitboss.settings import Runtime
+from pitboss.telemetry_settings import PORT_VARIABLE, worker_port
 from pitboss.workers import GATEWAY
 from pitboss.workers.supervisor import WorkerProcess
 from streams.providers.registry import DIALECTS
+from tests.acceptance.conftest import note
 from tests.support.fix_stack import Servers
 from tests.support.operator_limits import set_limit
 
@@ -34,7 +39,8 @@ PROVIDERS = ("hub88", "hundredhp", "microgaming", "pgsoft", "playngo", "pragmati
 OTHERS = ("house", "adyen", "stripe", "sumsub", "uof")
 FILES = ("camt", "lga_report")
 SESSION_KEY = SessionKey(bytes(range(32)))
-PATIENT_MS, IMPATIENT_MS = 20_000, 1_500
+PATIENT_MS, IMPATIENT_MS = 60_000, 5_000
+"""On a busy machine an append alone may take a second or two; what is late has been appended."""
 ENDS_S = 4_000_000_000
 SESSION_KEY_FILE = "session-key"
 
@@ -52,6 +58,8 @@ class Door:
     workers: dict[str, WorkerProcess]
     gateways: list[WorkerProcess]
     folder: Path
+    telemetry_port: int = 0
+    """Of the first gateway."""
 
     def url(self, provider: str, path: str, port: int = 0) -> str:
         return f"http://127.0.0.1:{port or self.port}/{provider}{path}"
@@ -102,10 +110,30 @@ class Client:
         return await self.send(provider, request, port)
 
 
+def count_calls(telemetry_port: int, provider: str) -> int:
+    """Return how many calls of a provider a gateway has taken up by now."""
+    page = f"http://127.0.0.1:{telemetry_port}/metrics"
+    with urllib.request.urlopen(page, timeout=60) as answer:
+        text = answer.read().decode()
+    series = rf'^pitboss_gateway_calls_total\{{.*provider="{provider}".*\}} (\d+)'
+    return sum(map(int, re.findall(series, text, re.MULTILINE)))
+
+
+async def wait_for_calls(telemetry_port: int, provider: str, count: int) -> None:
+    """Wait until a gateway has taken up so many calls of a provider."""
+
+    def are_there() -> bool:
+        return count_calls(telemetry_port, provider) >= count
+
+    assert await asyncio.to_thread(poll, are_there, 120)
+
+
 def gateway_environment(
-    folder: Path, runtime: Runtime, port: int, patience_ms: int
+    folder: Path, runtime: Runtime, port: int, patience_ms: int, number: int, telemetry_port: int
 ) -> dict[str, str]:
     return {
+        # `worker_port` counts up from this base.
+        PORT_VARIABLE: str(telemetry_port - worker_port(1, GATEWAY, number) + 1),
         "PITBOSS_KEYS_FILE": str(folder / runtime.namespace / "keys.json"),
         "PITBOSS_GATEWAY_PORT": str(port),
         "PITBOSS_GATEWAY_PATIENCE_MS": str(patience_ms),
@@ -127,15 +155,18 @@ def open_door(
     )
     keys, foreign = SandboxKeys.generate(), SandboxKeys.generate()
     (folder / SESSION_KEY_FILE).write_text(bytes(range(32)).hex())
-    with running_workers(runtime, folder, print, keys=keys, **settings) as workers:
+    with running_workers(runtime, folder, note, keys=keys, **settings) as workers:
         ports = [choose_port() for _ in patiences_ms]
+        telemetry_ports = [choose_port() for _ in patiences_ms]
         gateways = [
             WorkerProcess(
                 GATEWAY,
                 runtime,
                 home=folder,
                 number=number,
-                environment=gateway_environment(folder, runtime, port, patience_ms),
+                environment=gateway_environment(
+                    folder, runtime, port, patience_ms, number, telemetry_ports[number - 1]
+                ),
             )
             for number, (port, patience_ms) in enumerate(zip(ports, patiences_ms, strict=True), 1)
         ]
@@ -143,9 +174,10 @@ def open_door(
             process.start()
         try:
             for port, process in zip(ports, gateways, strict=True):
-                assert poll(partial(listens, port), timeout_s=60), process.last_error()
+                assert poll(partial(listens, port), timeout_s=180), process.last_error()
             set_limit(runtime, "EUR", "100", folder / runtime.namespace / "keys.json")
-            yield Door(runtime, keys, foreign, ports[0], ports[-1], workers, gateways, folder)
+            found = (runtime, keys, foreign, ports[0], ports[-1], workers, gateways, folder)
+            yield Door(*found, telemetry_ports[0])
         finally:
             for process in gateways:
                 process.stop()

@@ -37,6 +37,6 @@ async def test_a_body_that_is_too_large_is_not_read(client: Client):
 async def test_a_body_that_never_ends_costs_its_sender_the_connection(client: Client):
     reader, writer = await asyncio.open_connection("127.0.0.1", client.door.port)
     writer.write(b"POST /playngo HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n<reserve>")
-    answer = await asyncio.wait_for(reader.read(), 15)
+    answer = await asyncio.wait_for(reader.read(), 180)
     assert answer.startswith(b"HTTP/1.1 408 ")
     writer.close()

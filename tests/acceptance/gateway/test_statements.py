@@ -43,13 +43,13 @@ def test_a_statement_that_is_put_there_twice_is_booked_once(door: Door):
     for name in ("monday.xml", "again.xml"):
         (folder / name).write_bytes(body)
     (folder / "invoice.xml").write_bytes(b"<invoice/>")
-    assert poll(lambda: {"monday.xml", "again.xml"} <= names_in(folder / "done"), timeout_s=60)
-    assert poll(lambda: "invoice.xml" in names_in(folder / "failed"), timeout_s=60)
+    assert poll(lambda: {"monday.xml", "again.xml"} <= names_in(folder / "done"), timeout_s=180)
+    assert poll(lambda: "invoice.xml" in names_in(folder / "failed"), timeout_s=180)
     reason = (folder / "failed" / "invoice.xml.reason.txt").read_text()
     assert reason.startswith("UNKNOWN_OPERATION: ")
     assert sum(asyncio.run(raw_ends(door, "camt")).values()) == 2
     both = "SELECT count(*) = 2 FROM parked WHERE provider = 'camt' AND appended"
-    assert poll(lambda: read(door, both) == [(True,)], timeout_s=60)
+    assert poll(lambda: read(door, both) == [(True,)], timeout_s=180)
     entries = "SELECT count(*) FROM entry WHERE provider = 'camt'"
-    assert poll(lambda: read(door, entries) != [(0,)], timeout_s=60)
+    assert poll(lambda: read(door, entries) != [(0,)], timeout_s=180)
     assert read(door, entries) == [(1,)]

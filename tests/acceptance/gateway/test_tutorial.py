@@ -55,9 +55,9 @@ def test_the_commands_of_the_page_run_and_a_bet_is_answered(
         words = shown.words[1:]
         if words[:2] == ["ledger", "adjust"]:
             # Nobody waits at a terminal here, and this installation may let one person act alone.
-            proposed = run([*words, "--wait", "60"], environment)
+            proposed = run([*words, "--wait", "180"], environment)
             for approve in re.findall(r"pitboss (ledger approve \S+)", proposed.output):
-                run([*approve.split(), "--by", "ben", "--wait", "60"], environment)
+                run([*approve.split(), "--by", "ben", "--wait", "180"], environment)
             ran.append((shown, ""))
             continue
         ran.append((shown, run(words, environment).output))
@@ -84,7 +84,9 @@ def answer_of(ran: list[tuple[Shown, str]], call: str) -> str:
 def again_by_curl(output: str) -> None:
     """The line of curl that is printed is the call: pasted, it gets the same answer."""
     line, answer = output.strip().splitlines()
-    done = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(
+        shlex.split(line), capture_output=True, text=True, check=True, timeout=180
+    )
     assert answer == f"200 application/json {done.stdout}"
 
 

@@ -15,7 +15,14 @@ from lab.conformance.calls import CallOrder
 from lab.conformance.intents import Verb
 from runtime.kafka.topic_reader import read_topics
 from schemas.topics import raw_topic
-from tests.acceptance.gateway.conftest import PARTITIONS, PROVIDERS, Client, Door
+from tests.acceptance.gateway.conftest import (
+    PARTITIONS,
+    PROVIDERS,
+    Client,
+    Door,
+    count_calls,
+    wait_for_calls,
+)
 from tests.acceptance.gateway.golden import Answer, check_golden
 
 pytestmark = pytest.mark.integration
@@ -161,6 +168,8 @@ async def test_a_bet_that_comes_again_while_it_waits_is_one_attempt(client: Clie
     player = "twice"
     await fund(client, player)
     before = await raw_ends(client.door, "hundredhp")
+    telemetry_port = client.door.telemetry_port
+    calls_before = count_calls(telemetry_port, "hundredhp")
     with frozen_ledger(client.door):
         calls = [
             asyncio.ensure_future(
@@ -168,7 +177,8 @@ async def test_a_bet_that_comes_again_while_it_waits_is_one_attempt(client: Clie
             )
             for sending in (1, 2, 3)
         ]
-        await asyncio.sleep(0.5)
+        # A call that came when the ledger goes on would be an attempt of its own.
+        await wait_for_calls(telemetry_port, "hundredhp", calls_before + len(calls))
         assert not any(call.done() for call in calls)
     answers = await asyncio.gather(*calls)
     assert {answer[0] for answer in answers} == {200}
