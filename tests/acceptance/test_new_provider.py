@@ -47,7 +47,8 @@ def files_of_the_how_to() -> dict[str, str]:
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """Copy the project without leftovers of tests; compiled files stay valid, by the files' times."""
-    ignored = shutil.ignore_patterns(".hypothesis")
+    # Python compiles into a file of another name and renames it: tests that run beside are just doing so.
+    ignored = shutil.ignore_patterns(".hypothesis", "*.pyc.*")
     for folder in COPIED:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"):
