@@ -52,7 +52,8 @@ from schemas.topics import (
 REPLICAS_WANTED: Final = 3
 """One copy may be lost and another be away while `acks=all` still means two copies; fewer brokers
 get fewer copies."""
-_SETTLE_TIMEOUT_S: Final = 30.0
+_SETTLE_TIMEOUT_S: Final = 120.0
+"""As long as the broker may take to start: making some hundred partitions is the same work."""
 _POLL_S: Final = 0.02
 _UNAVAILABLE: Final = (
     KafkaConnectionError,
@@ -158,7 +159,8 @@ async def create_topics(
             else:
                 created.append(name)
         if created and not dry_run:
-            async with asyncio.timeout(_SETTLE_TIMEOUT_S):
+            waits = "made the topics, and not all of their partitions take records"
+            async with _settling(broker, waits):
                 await _wait_until_usable(broker, admin, created, report)
     return TopicCreation(tuple(created), tuple(existing))
 
@@ -229,12 +231,30 @@ async def _wait_until_usable(
         )
 
 
-async def _wait_until_deleted(admin: AIOKafkaAdminClient, names: Collection[str]) -> None:
-    async with asyncio.timeout(_SETTLE_TIMEOUT_S):
+async def _wait_until_deleted(
+    broker: BrokerAddress, admin: AIOKafkaAdminClient, names: Collection[str]
+) -> None:
+    async with _settling(broker, "deleted the topics, and still lists them"):
         while True:
             if not set(names).intersection(await admin.list_topics()):
                 return
             await asyncio.sleep(_POLL_S)
+
+
+@asynccontextmanager
+async def _settling(broker: BrokerAddress, waits: str) -> AsyncIterator[None]:
+    """Bound the wait for what the broker has accepted; `waits` says what it did and what not.
+
+    Raises Unavailable: not as for a broker that does not answer, since it did.
+    """
+    try:
+        async with asyncio.timeout(_SETTLE_TIMEOUT_S):
+            yield
+    except TimeoutError as error:
+        raise Unavailable(
+            f"the broker at {broker} has {waits} after {_SETTLE_TIMEOUT_S:.0f} s: it or its disk is"
+            " overloaded; look at its log, and run this again"
+        ) from error
 
 
 @contextmanager
@@ -410,5 +430,5 @@ async def delete_topics(broker: BrokerAddress, namespace: str) -> tuple[str, ...
             for name, error_code in response.topic_error_codes:
                 if error_code:
                     raise TopicRefused(f"{name}: not deleted, error {error_code}")
-            await _wait_until_deleted(admin, names)
+            await _wait_until_deleted(broker, admin, names)
     return tuple(names)
