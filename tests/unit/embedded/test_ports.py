@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
 
 from pitboss.embedded import ports
@@ -15,7 +17,7 @@ def drawn(monkeypatch):
     numbers = iter([0, 0, 0, 1])
     monkeypatch.setattr(ports, "_chosen", set())
     monkeypatch.setattr(ports, "is_free", lambda _: True)
-    monkeypatch.setattr(ports.secrets, "randbelow", lambda _: next(numbers, 1))
+    monkeypatch.setattr(secrets, "randbelow", lambda _: next(numbers, 1))
 
 
 def test_no_port_is_chosen_twice(drawn):
