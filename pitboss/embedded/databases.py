@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg import Connection, sql
@@ -13,6 +14,9 @@ from pitboss.settings import Runtime
 from runtime.connection_faults import unreachable_database
 from runtime.postgres.roles import RightsMissing
 from schemas.errors import UsageError
+
+_DROP_S: Final = 60.0
+"""For how long sessions that were told to end are waited for."""
 
 
 def create_database(runtime: Runtime) -> bool:
@@ -63,9 +67,19 @@ def copy_database(runtime: Runtime, copy: Runtime) -> None:
 
 def drop_database(runtime: Runtime) -> None:
     """Drop the namespace's database if it exists, and disconnect its users. Raises Unavailable."""
+    statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+    deadline = time.monotonic() + _DROP_S
     with _connect(runtime) as connection:
-        name = sql.Identifier(runtime.database)
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+        while True:
+            try:
+                connection.execute(statement.format(sql.Identifier(runtime.database)))
+            except psycopg.errors.ObjectInUse:
+                # It ends the sessions, and waits for 5 s until they are gone: on a busy machine
+                # that takes longer.
+                if time.monotonic() >= deadline:
+                    raise
+            else:
+                return
 
 
 def database_exists(runtime: Runtime) -> bool:
