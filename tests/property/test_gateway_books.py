@@ -27,30 +27,13 @@ from streams.providers.answers import Answers
 from streams.providers.dialect import Draft
 from streams.providers.registry import DIALECTS
 from tests.support.examples import examples
+from tests.support.virtual_time import VirtualLoop
 from tests.unit.gateway.scene import AT_MS, SECRETS, Scene, outcome_of, signed_call
 
 STAKE, START = 150, 10_000
 PATIENCE_MS = 1_000
 PROVIDER_TIMEOUT_S = 4.0
 SUCCESS = b"<statusCode>0</statusCode>"
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock jumps to the next timer when nothing else is to be done."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._now_s = 0.0
-        select = self._selector.select  # type: ignore[attr-defined]
-
-        def jump(timeout: float | None) -> Any:
-            self._now_s += timeout or 0.0
-            return select(0)
-
-        self._selector.select = jump  # type: ignore[attr-defined]
-
-    def time(self) -> float:
-        return self._now_s
 
 
 @dataclass

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import functools
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from gateway.appender import AppendRefused, PendingAppend, Place
 from gateway.attempts import Attempts
@@ -24,6 +29,7 @@ from schemas.errors import RejectCode
 from schemas.events import Attempt, WalletOutcome
 from streams.providers.answers import Answers
 from streams.providers.registry import DIALECTS
+from tests.support import virtual_time
 
 AT_MS = 1_790_000_000_000
 SECRETS = {
@@ -40,6 +46,23 @@ SECRETS = {
 KEY = SessionKey(bytes(range(32)))
 TABLE = RouteTable(DIALECTS)
 TX7 = "019318f2-0000-7000-8000-00000000000"
+
+
+def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test whose desk's patience, rates and circuit go by the clock of a virtual loop.
+
+    A patience of milliseconds ends when the test waits for it, however busy the machine is.
+    """
+
+    @virtual_time.in_virtual_time
+    @functools.wraps(test)
+    async def run(*arguments: Any, **named: Any) -> None:
+        clock = SimpleNamespace(monotonic=asyncio.get_running_loop().time, time_ns=time.time_ns)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("gateway.calls.time", clock)
+            await test(*arguments, **named)
+
+    return run
 
 
 class FakeAppender:

@@ -14,7 +14,7 @@ from lab.conformance.intents import Verb
 from runtime.telemetry.spans import FinishedSpan, SpanQueue
 from runtime.telemetry.traces import parse_traceparent
 from schemas.events import Outcome
-from tests.unit.gateway.scene import SECRETS, Scene, signed_call
+from tests.unit.gateway.scene import SECRETS, Scene, in_virtual_time, signed_call
 
 BET = CallOrder(Verb.BET, "p-1", "11", 150)
 
@@ -98,7 +98,7 @@ async def answer(scene: Scene, trace: CallTrace, *, outcome: str = "", **more: A
         while not len(scene.attempts):  # noqa: ASYNC110
             await asyncio.sleep(0)
         scene.decide(0, outcome, "R")
-    await asyncio.wait_for(call, 20)
+    await asyncio.wait_for(call, 60)
 
 
 async def test_a_decided_call_notes_its_outcome_and_its_record_has_our_header():
@@ -117,6 +117,7 @@ async def test_a_forged_call_notes_why_it_is_refused():
     assert not scene.appender.records
 
 
+@in_virtual_time
 async def test_a_late_call_is_taken_back_in_its_own_trace():
     scene, trace = Scene(patience_ms=30), trace_of("")
     await answer(scene, trace)
@@ -132,7 +133,7 @@ async def test_the_same_call_again_points_to_the_first():
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     scene.decide(0, "POSTED")
-    await asyncio.wait_for(asyncio.gather(*calls), 20)
+    await asyncio.wait_for(asyncio.gather(*calls), 60)
     assert (first.ending, second.ending) == ("decided", "joined")
     assert second.first is first
     assert second.outcomes == ["POSTED"]

@@ -8,7 +8,7 @@ import pytest
 
 from lab.conformance.calls import CallOrder
 from lab.conformance.intents import Verb
-from tests.unit.gateway.scene import SECRETS, TX7, Scene, signed_call
+from tests.unit.gateway.scene import SECRETS, TX7, Scene, in_virtual_time, signed_call
 
 BET = CallOrder(Verb.BET, "p-1", TX7 + "1", 150)
 WIN = CallOrder(Verb.WIN, "p-1", TX7 + "1", 200, bet_id=TX7 + "1")
@@ -20,6 +20,7 @@ async def settle(times: int = 20) -> None:
         await asyncio.sleep(0)
 
 
+@in_virtual_time
 async def test_the_answer_is_the_decision():
     scene = Scene()
     call = scene.start("hundredhp", BET)
@@ -31,6 +32,7 @@ async def test_the_answer_is_the_decision():
     assert scene.stats.endings == {"decided": 1}
 
 
+@in_virtual_time
 async def test_a_refusal_is_a_decision_too():
     scene = Scene()
     call = scene.start("hundredhp", BET)
@@ -39,6 +41,7 @@ async def test_a_refusal_is_a_decision_too():
     assert (await call).status == 603
 
 
+@in_virtual_time
 async def test_an_outcome_may_be_faster_than_the_acknowledgement():
     scene = Scene()
     scene.appender.is_holding = True
@@ -52,6 +55,7 @@ async def test_an_outcome_may_be_faster_than_the_acknowledgement():
     assert not scene.attempts._early
 
 
+@in_virtual_time
 async def test_early_outcomes_of_others_are_kept_no_longer_than_the_appends_before_them():
     scene = Scene()
     scene.appender.is_holding = True
@@ -80,6 +84,7 @@ def outcome(provider: str, offset: int) -> bytes:
     return outcome_of(f"provider.{provider}.raw.v1", offset, "p-9", "POSTED", "BOOKED")
 
 
+@in_virtual_time
 async def test_the_same_bet_again_joins_the_first_attempt():
     scene = Scene()
     first, second = scene.start("hundredhp", BET), scene.start("hundredhp", BET, nonce=7)
@@ -90,6 +95,7 @@ async def test_the_same_bet_again_joins_the_first_attempt():
     assert scene.stats.endings == {"decided": 1, "joined": 1}
 
 
+@in_virtual_time
 async def test_a_joined_call_repeats_its_own_request():
     scene = Scene()
     calls = [
@@ -103,6 +109,7 @@ async def test_a_joined_call_repeats_its_own_request():
     assert b'seq="00000000-0000-4000-8000-000000000002"' in other
 
 
+@in_virtual_time
 async def test_the_same_id_with_another_amount_waits_and_is_an_attempt_of_its_own():
     scene = Scene()
     first = scene.start("hundredhp", BET)
@@ -118,6 +125,7 @@ async def test_the_same_id_with_another_amount_waits_and_is_an_attempt_of_its_ow
     assert (await other).status == 607
 
 
+@in_virtual_time
 async def test_a_win_does_not_wait_for_its_bet():
     scene = Scene()
     bet, win = scene.start("hundredhp", BET), scene.start("hundredhp", WIN)
@@ -129,6 +137,7 @@ async def test_a_win_does_not_wait_for_its_bet():
 
 
 @pytest.mark.parametrize("provider", ["hundredhp", "playngo"])
+@in_virtual_time
 async def test_a_bet_that_is_late_is_taken_back_before_its_error(provider):
     scene = Scene(patience_ms=30)
     call = scene.start(provider, BET if provider == "hundredhp" else PLAY)
@@ -149,6 +158,7 @@ async def test_a_bet_that_is_late_is_taken_back_before_its_error(provider):
     assert scene.stats.endings == {"taken back": 1}
 
 
+@in_virtual_time
 async def test_what_joined_a_late_bet_gets_its_error_too():
     scene = Scene(patience_ms=30)
     calls = [scene.start("hundredhp", BET, nonce=nonce) for nonce in (1, 2)]
@@ -156,12 +166,14 @@ async def test_what_joined_a_late_bet_gets_its_error_too():
     assert len(scene.appender.records) == 2  # one attempt, one cancel
 
 
+@in_virtual_time
 async def test_a_late_win_is_not_taken_back():
     scene = Scene(patience_ms=30)
     assert (await scene.start("hundredhp", WIN)).status == 702
     assert len(scene.appender.records) == 1
 
 
+@in_virtual_time
 async def test_a_record_that_was_not_sent_in_time_is_withdrawn():
     scene = Scene(patience_ms=30)
     scene.appender.is_holding = True
@@ -172,6 +184,7 @@ async def test_a_record_that_was_not_sent_in_time_is_withdrawn():
     assert not scene.attempts._appending
 
 
+@in_virtual_time
 async def test_what_was_sent_is_not_answered_before_its_place_is_known():
     scene = Scene(patience_ms=30)
     scene.appender.is_holding = True
@@ -187,6 +200,7 @@ async def test_what_was_sent_is_not_answered_before_its_place_is_known():
     assert "cancel" in scene.appender.records[1][3]
 
 
+@in_virtual_time
 async def test_a_refused_append_is_an_error_and_no_attempt():
     scene = Scene()
     scene.appender.refuses = 1
@@ -198,6 +212,7 @@ async def test_a_refused_append_is_an_error_and_no_attempt():
     assert (await again).status == 200
 
 
+@in_virtual_time
 async def test_where_a_cancel_is_refused_the_decision_is_waited_for():
     scene = Scene(patience_ms=30)
     call = scene.start("hundredhp", BET)
@@ -209,6 +224,7 @@ async def test_where_a_cancel_is_refused_the_decision_is_waited_for():
     assert (await call).status == 200
 
 
+@in_virtual_time
 async def test_nothing_is_appended_without_a_signature():
     scene = Scene()
     secrets = dict.fromkeys(SECRETS["hundredhp"], "x" * 64)
@@ -218,6 +234,7 @@ async def test_nothing_is_appended_without_a_signature():
     assert scene.stats.endings == {"refused, not signed by its provider": 1}
 
 
+@in_virtual_time
 async def test_more_calls_than_may_be_in_flight_are_answered_at_once():
     scene = Scene(in_flight_max=1)
     first = scene.start("hundredhp", BET)
@@ -231,6 +248,7 @@ async def test_more_calls_than_may_be_in_flight_are_answered_at_once():
     assert (await third).status == 200
 
 
+@in_virtual_time
 async def test_a_stop_refuses_new_calls_and_waits_for_answers():
     scene = Scene(drain_timeout_s=5.0)
     first = scene.start("hundredhp", BET)
@@ -244,6 +262,7 @@ async def test_a_stop_refuses_new_calls_and_waits_for_answers():
     await stopping
 
 
+@in_virtual_time
 async def test_a_stop_takes_back_what_stays_undecided():
     scene = Scene(drain_timeout_s=0.2, cancel_share_s=0.1)
     first = scene.start("hundredhp", BET)
@@ -253,6 +272,7 @@ async def test_a_stop_takes_back_what_stays_undecided():
     assert "cancel" in scene.appender.records[1][3]
 
 
+@in_virtual_time
 async def test_a_player_bets_no_faster_than_allowed_and_is_still_paid():
     scene = Scene(player_rate=1.0, player_burst=2.0)
     bets = [scene.start("hundredhp", BET._replace(tx_id=TX7 + str(n))) for n in range(4)]
@@ -267,6 +287,7 @@ async def test_a_player_bets_no_faster_than_allowed_and_is_still_paid():
     assert scene.stats.endings["refused, above the rate of a player"] == 2
 
 
+@in_virtual_time
 async def test_a_provider_sends_no_faster_than_allowed():
     scene = Scene(provider_rate=2.0)
     calls = [scene.start("hundredhp", BET._replace(tx_id=TX7 + str(n))) for n in range(3)]
@@ -277,6 +298,7 @@ async def test_a_provider_sends_no_faster_than_allowed():
     assert sorted([(await call).status for call in calls]) == [200, 200, 702]
 
 
+@in_virtual_time
 async def test_while_nothing_is_decided_calls_are_answered_at_once_and_one_is_tried():
     scene = Scene(patience_ms=30, late_max=2, trial_s=0.2)
     for number in (1, 2):
@@ -296,6 +318,7 @@ async def test_while_nothing_is_decided_calls_are_answered_at_once_and_one_is_tr
     assert (await after).status == 200
 
 
+@in_virtual_time
 async def test_above_so_many_undecided_attempts_the_providers_take_turns():
     scene = Scene(undecided_max=2)
     bets = [scene.start("hundredhp", BET._replace(tx_id=TX7 + str(n))) for n in range(5)]
@@ -321,6 +344,7 @@ async def test_above_so_many_undecided_attempts_the_providers_take_turns():
     assert scene.stats.endings == {"decided": 6}
 
 
+@in_virtual_time
 async def test_a_call_whose_turn_does_not_come_is_not_appended_and_gives_its_place_back():
     scene = Scene(undecided_max=1, patience_ms=400)
     first = scene.start("hundredhp", BET)
@@ -343,6 +367,7 @@ async def test_a_call_whose_turn_does_not_come_is_not_appended_and_gives_its_pla
     }
 
 
+@in_virtual_time
 async def test_a_stop_answers_what_waits_for_its_turn():
     scene = Scene(undecided_max=1, drain_timeout_s=0.3, cancel_share_s=0.1)
     calls = [scene.start("hundredhp", BET._replace(tx_id=TX7 + str(n))) for n in range(3)]

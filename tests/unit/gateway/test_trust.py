@@ -22,7 +22,7 @@ from lab.conformance.writers.find import find_writers
 from runtime.telemetry.traces import TRACEPARENT
 from streams.providers.answers import Answers
 from streams.providers.registry import DIALECTS
-from tests.unit.gateway.scene import AT_MS, KEY, SECRETS, TX7, Scene, signed_call
+from tests.unit.gateway.scene import AT_MS, KEY, SECRETS, TX7, Scene, in_virtual_time, signed_call
 
 ROOT = Path(__file__).parents[3]
 CONNECTORS = (
@@ -109,6 +109,7 @@ def shown_by(scene: Scene, caplog: pytest.LogCaptureFixture, replies: list[bytes
 
 
 @pytest.mark.parametrize("provider", BETS)
+@in_virtual_time
 async def test_no_secret_is_in_a_log_or_an_error(
     provider: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
