@@ -9,6 +9,7 @@ import pytest
 from runtime.kafka.intake import linger as linger_module
 from runtime.kafka.intake.linger import LINGER_MAX_S, Linger
 from tests.support.intake_harness import A, harness
+from tests.support.virtual_time import in_virtual_time
 
 __all__ = ["harness"]
 
@@ -42,6 +43,7 @@ async def test_nothing_waits_behind_a_lone_record(harness, monkeypatch):
 
 
 @pytest.mark.parametrize("reader", [None, offsets_of])
+@in_virtual_time
 async def test_what_gathered_is_one_batch_and_no_more_than_fits(harness, reader, monkeypatch):
     monkeypatch.setattr(linger_module, "LINGER_MAX_S", 0.5)
     monkeypatch.setattr(linger_module, "LINGER_S_PER_RECORD", 0.5)
