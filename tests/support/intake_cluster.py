@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,8 +20,14 @@ from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.stalls import LagSample, Stall, StallDetector
 from runtime.kafka.watchdog import WatchdogSettings
+from tests.support.topics import make_topics
 
 PARTITIONS = 4
+PATIENCE_S = 120.0
+"""Nothing waits for it but a test that fails: a group that is joined on a busy machine takes its time."""
+
+LOOK_MS_MAX = 250
+"""So much time passes at most between two looks of a watchdog whose clock `Looks` has."""
 
 
 class Cluster:
@@ -34,9 +40,8 @@ class Cluster:
         self.group = runtime.group("work")
 
     async def create(self, *names: str, partitions: int = PARTITIONS) -> None:
-        await self.admin.create_topics(
-            [NewTopic(self.runtime.topic(name), partitions, 1) for name in names]
-        )
+        topics = [NewTopic(self.runtime.topic(name), partitions, 1) for name in names]
+        await make_topics(self.runtime.broker, *topics)
 
     async def fill(self, name: str, count: int, first: int = 0) -> None:
         records = [(b"k%d" % (i % 50), b"%d" % i, (), None) for i in range(first, first + count)]
@@ -107,8 +112,8 @@ async def running(*workers: Worker) -> AsyncIterator[None]:
             await worker.app.stop()
 
 
-async def until(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
-    async with asyncio.timeout(timeout_s):
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             met = condition()
             if await met if asyncio.iscoroutine(met) else met:
@@ -117,32 +122,44 @@ async def until(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
 
 
 class Looks:
-    """When each watchdog looked, by its own clock: only after a while does it show that it ends no worker."""
+    """The clock of all watchdogs: it stands still but for the times that a test lets pass.
+
+    A watchdog ends a worker that does not move for so long. Limits of a second are short enough for a test to
+    wait for, and no busy machine is to be taken for a stall: while a worker joins its group no time passes, and
+    a look that comes late is counted as one.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._at_ms: defaultdict[StallDetector, list[int]] = defaultdict(list)
+        self._looked_at_ms: dict[StallDetector, int] = {}
+        self._passed_ms: Counter[StallDetector] = Counter()
+        self._is_running = False
         observe = StallDetector.observe
 
-        def record(
+        def observe_by_this_clock(
             detector: StallDetector, now_ms: int, samples: Mapping[TopicPartition, LagSample]
         ) -> list[Stall]:
-            stalls = observe(detector, now_ms, samples)
-            self._at_ms[detector].append(now_ms)
-            return stalls
+            if self._is_running:
+                since_ms = now_ms - self._looked_at_ms.get(detector, now_ms)
+                self._passed_ms[detector] += min(since_ms, LOOK_MS_MAX)
+            self._looked_at_ms[detector] = now_ms
+            return observe(detector, self._passed_ms[detector], samples)
 
-        monkeypatch.setattr(StallDetector, "observe", record)
+        monkeypatch.setattr(StallDetector, "observe", observe_by_this_clock)
 
     async def go_on_for(self, passed_ms: int, *workers: Worker) -> None:
-        """Until each worker's watchdog has seen twice so long a time pass, from now on, or one was ended by it."""
-        before = {detector: len(looks) for detector, looks in self._at_ms.items()}
+        """Let twice so long a time pass for each worker's watchdog, from now on, or until one has ended its worker."""
+        before = self._passed_ms.copy()
 
-        def have_looked() -> bool:
-            since = [looks[before.get(detector, 0) :] for detector, looks in self._at_ms.items()]
-            spans = [looks[-1] - looks[0] for looks in since if looks]
+        def has_passed() -> bool:
+            spans = [passed - before[detector] for detector, passed in self._passed_ms.items()]
             has_ended = any(worker.app.crashed for worker in workers)
             return has_ended or (len(spans) == len(workers) and min(spans) >= 2 * passed_ms)
 
-        await until(have_looked)
+        self._is_running = True
+        try:
+            await until(has_passed)
+        finally:
+            self._is_running = False
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from signal import SIGKILL
 import psycopg
 import pytest
 from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from click.testing import CliRunner
 
 from pitboss.cli.main import cli
@@ -37,6 +37,7 @@ from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.topic_reader import read_topics
 from runtime.security import BrokerAddress
 from tests.support.certificates import Authority
+from tests.support.topics import make_topics
 
 pytestmark = pytest.mark.integration
 
@@ -72,10 +73,7 @@ async def intake_fails(broker: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_what_one_client_appends_another_library_reads(runtime):
-    admin = AIOKafkaAdminClient(**runtime.broker.aiokafka_options())
-    await admin.start()
-    await admin.create_topics([NewTopic(runtime.topic("t.v1"), 1, 1)])
-    await admin.close()
+    await make_topics(runtime.broker, NewTopic(runtime.topic("t.v1"), 1, 1))
     async with BatchProducer(ProducerSettings(runtime.broker, "test")) as producer:
         await producer.send(runtime.topic("t.v1"), b"k", b"value")
     read = [record.value async for record in read_topics(runtime.broker, [runtime.topic("t.v1")])]

@@ -13,6 +13,7 @@ from gateway.appender import AppendRefused, RawAppender
 from runtime.kafka.topic_reader import read_topics
 from schemas.errors import PitbossError
 from tests.support.fix_stack import Servers
+from tests.support.topics import make_topics
 
 pytestmark = pytest.mark.integration
 
@@ -29,7 +30,7 @@ async def appender_on(stack: Servers, name: str) -> AsyncIterator[tuple[RawAppen
         "max.message.bytes": str(LIMIT_BYTES),
         "message.timestamp.type": "LogAppendTime",
     }
-    await admin.create_topics([NewTopic(topic, 2, 1, topic_configs=configs)])
+    await make_topics(stack.kafka, NewTopic(topic, 2, 1, topic_configs=configs))
     appender = RawAppender(stack.kafka, "test", {topic})
     try:
         await appender.start()

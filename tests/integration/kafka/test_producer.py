@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 
 from pitboss.settings import Runtime
 from runtime.kafka.app import AppSettings, create_app
 from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import BatchProducer, ProducerSettings, TooLarge
 from schemas.errors import RejectCode, SendFailed, Unavailable
+from tests.support.topics import make_topics
 
 pytestmark = pytest.mark.integration
 
 PARTITIONS = 6
+PATIENCE_S = 120
 
 
 @pytest.fixture
@@ -28,14 +30,8 @@ async def topic(runtime: Runtime) -> str:
 
 
 async def create(runtime: Runtime, name: str, **configs: str) -> str:
-    admin = AIOKafkaAdminClient(**runtime.broker.aiokafka_options())
-    await admin.start()
-    try:
-        await admin.create_topics(
-            [NewTopic(runtime.topic(name), PARTITIONS, 1, topic_configs=configs)]
-        )
-    finally:
-        await admin.close()
+    topic = NewTopic(runtime.topic(name), PARTITIONS, 1, topic_configs=configs)
+    await make_topics(runtime.broker, topic)
     return runtime.topic(name)
 
 
@@ -55,7 +51,7 @@ async def read_all(runtime: Runtime, topic: str) -> dict[int, list]:
         consumer.assign(tps)
         ends = await consumer.end_offsets(tps)
         found: dict[int, list[Any]] = defaultdict(list)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             for tp, end in ends.items():
                 while await consumer.position(tp) < end:
                     for records in (await consumer.getmany(tp, timeout_ms=200)).values():
@@ -160,7 +156,7 @@ async def test_a_topic_that_is_not_there_is_waited_for_with_word_of_what_to_do(r
         with pytest.raises(Unavailable, match="pitboss topics create"):
             await producer.send_keyed(runtime.topic("nowhere"), [(b"k", b"v", (), None)])
         topic = await create(runtime, "nowhere")
-        async with asyncio.timeout(30):  # a busy broker names a new topic a moment later
+        async with asyncio.timeout(PATIENCE_S):  # a busy broker names a new topic a moment later
             while True:
                 with suppress(Unavailable):
                     await producer.send_keyed(topic, [(b"k", b"v", (), None)])

@@ -13,10 +13,11 @@ from click.testing import CliRunner
 from pitboss.cli.main import cli
 from pitboss.ops.provision import provision
 from pitboss.ops.raw_topics import RawTopics, read_stored, resolve_raw_topics
-from pitboss.ops.topic_admin import admin_client, create_topics, partition_counts
+from pitboss.ops.topic_admin import create_topics, partition_counts
 from pitboss.settings import Runtime, WorkerSettings, worker_environment
 from schemas.errors import UsageError
 from schemas.topics import raw_pattern, raw_topic
+from tests.support.topics import make_topics
 
 pytestmark = pytest.mark.integration
 
@@ -30,8 +31,7 @@ def pitboss(runtime: Runtime, tmp_path):
 
 
 async def append(runtime: Runtime, *names: str) -> None:
-    async with admin_client(runtime.broker) as admin:
-        await admin.create_topics([NewTopic(runtime.topic(name), 1, 1) for name in names])
+    await make_topics(runtime.broker, *[NewTopic(runtime.topic(name), 1, 1) for name in names])
     async with AIOKafkaProducer(**runtime.broker.aiokafka_options()) as producer:
         for name in names:
             await producer.send_and_wait(runtime.topic(name), b"{}", partition=0)

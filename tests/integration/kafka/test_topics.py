@@ -27,11 +27,13 @@ from runtime.security import BrokerAddress
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import catalogue, qualified_name
 from streams.providers.registry import DIALECTS
+from tests.support.topics import make_topics
 
 pytestmark = pytest.mark.integration
 
 PROVIDERS = ("adyen", "hub88")
 PARTITIONS = 6
+PATIENCE_S = 120
 LOG = "wallet.transactions.v1"
 
 
@@ -99,8 +101,7 @@ async def test_differences_are_named_one_by_one(runtime):
             "message.timestamp.type": "LogAppendTime",
         },
     )
-    async with admin_client(runtime.broker) as admin:
-        await admin.create_topics([wrong])
+    await make_topics(runtime.broker, wrong)
     await create_topics(runtime.broker, runtime.namespace, PROVIDERS, PARTITIONS, PARTITIONS)
     found = await check_topics(
         runtime.broker, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS, PARTITIONS
@@ -142,7 +143,7 @@ async def test_a_raw_topic_that_was_made_by_others_gets_its_dead_letter_topic(ru
 
 
 async def until_there(runtime: Runtime, names: set[str]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not names <= await names_on_broker(runtime):  # noqa: ASYNC110  # the broker does not notify
             await asyncio.sleep(0.05)
 
@@ -229,7 +230,7 @@ async def test_what_a_group_never_committed_is_unread_and_held_by_no_member(
         group_id=group,
         enable_auto_commit=False,
     ) as consumer:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not consumer.assignment():
                 await consumer.getmany(timeout_ms=100)
         # Of a group that has members, partitions without a reader count with nothing in them, too.

@@ -104,15 +104,13 @@ async def test_a_failed_append_ends_the_feeding_with_its_own_error(records):
 @pytest.mark.integration
 async def test_a_real_broker_gets_the_very_bytes_in_the_order_of_each_key(records, runtime):
     from aiokafka import AIOKafkaConsumer, TopicPartition
-    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+    from aiokafka.admin import NewTopic
 
     from runtime.kafka.producer import BatchProducer, ProducerSettings
+    from tests.support.topics import make_topics
 
     wanted = expected_topics(records, runtime.namespace)
-    admin = AIOKafkaAdminClient(**runtime.broker.aiokafka_options())
-    await admin.start()
-    await admin.create_topics([NewTopic(name, 4, 1) for name in wanted])
-    await admin.close()
+    await make_topics(runtime.broker, *[NewTopic(name, 4, 1) for name in wanted])
     producer = BatchProducer(ProducerSettings(runtime.broker, "test"))
     await producer.start()
     try:
@@ -125,7 +123,7 @@ async def test_a_real_broker_gets_the_very_bytes_in_the_order_of_each_key(record
     try:
         consumer.assign([TopicPartition(name, number) for name in wanted for number in range(4)])
         got, count = defaultdict(list), 0
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while count < len(records):
                 for tp, batch in (await consumer.getmany(timeout_ms=500)).items():
                     count += len(batch)
