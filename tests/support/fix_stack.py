@@ -84,7 +84,7 @@ def stack(guard: StackGuard) -> Iterator[Servers]:
 @pytest.fixture(scope="session")
 def namespaces() -> Callable[[], str]:
     """Names that no other test uses, on servers that other sessions may use too."""
-    source = random.Random(SEED)
+    source = random.SystemRandom()
     return lambda: f"t{os.getpid()}_{source.getrandbits(24):06x}"
 
 

@@ -24,6 +24,7 @@ from schemas.events import Attempt, Cause
 from schemas.identity import ENTRY
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
+from tests.support.fix_stack import SEED
 from tests.support.ledger_events import (
     bet,
     call,
@@ -336,9 +337,9 @@ def test_new_seals_do_not_fit_the_checkpoint(owner):
 
 
 def test_any_column_of_any_row_matters(owner):
-    """Drawn anew each time: one column of one row is changed, and found."""
+    """Drawn by the seed of the run: one column of one row is changed, and found."""
     seal_partitions(owner, TRANSACTIONS, offsets_max=30)
-    rng = random.Random()
+    rng = random.Random(SEED)
     columns = {
         "transfer": (
             "debit",
