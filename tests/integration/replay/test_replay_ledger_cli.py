@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from itertools import count
 
 import psycopg
 import pytest
@@ -65,7 +66,10 @@ CHANGES = {
 
 
 @pytest.mark.timeout(240)
-async def test_the_ledger_of_any_moment_is_rebuilt_and_a_changed_row_is_named(runtime):
+async def test_the_ledger_of_any_moment_is_rebuilt_and_a_changed_row_is_named(runtime, monkeypatch):
+    # Databases of this test alone are counted: others on the same server replay beside it.
+    names = (f"{runtime.namespace}_{number}" for number in count())
+    monkeypatch.setattr("pitboss.ops.ledger_replay.secrets.token_hex", lambda _: next(names))
     story = await tell_story(runtime, SEED, EVENTS)
     rng = random.Random(SEED)
     seen = []
@@ -107,9 +111,11 @@ async def test_the_ledger_of_any_moment_is_rebuilt_and_a_changed_row_is_named(ru
             connection.execute("DROP TABLE saved")
         assert (await run(runtime))["identical"] is True
         left = connection.execute(
-            "SELECT count(*) FROM pg_database WHERE datname LIKE 'pitboss_replay_%'"
+            "SELECT count(*) FROM pg_database WHERE starts_with(datname, %s)",
+            (f"pitboss_replay_{runtime.namespace}_",),
         )
         assert left.fetchall() == [(0,)]
+        assert next(names) == f"{runtime.namespace}_10"
 
 
 @pytest.mark.timeout(240)
