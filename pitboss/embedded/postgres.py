@@ -316,7 +316,8 @@ def database_answers(url: str) -> bool:
     import psycopg
 
     try:
-        with psycopg.connect(url, connect_timeout=2) as connection:
+        # As long as a broker has: a server that is only busy does not count as away.
+        with psycopg.connect(url, connect_timeout=5) as connection:
             return connection.execute("SELECT 1").fetchone() == (1,)
     except psycopg.OperationalError:
         return False

@@ -54,14 +54,18 @@ def test_a_usage_error_of_a_worker_ends_run_with_its_sentence(runtime, tmp_path)
     assert sum("is not started again" in line for line in lines) == 1
 
 
-def statuses(environ: dict[str, str], *command: str):
+def shown(environ: dict[str, str], *command: str) -> str:
     """The answer of a command; a server that is busy, and so counts as away (3), is asked again."""
     deadline, code = time.monotonic() + 60, 3
     while code == 3 and time.monotonic() < deadline:
-        done = CliRunner().invoke(cli, [*command, "--json"], env=environ)
+        done = CliRunner().invoke(cli, command, env=environ)
         code = done.exit_code
     assert code in {0, 1}, (done.output, done.exception)
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+def statuses(environ: dict[str, str], *command: str):
+    return json.loads(shown(environ, *command, "--json"))
 
 
 async def append_raw(runtime) -> None:
@@ -95,16 +99,15 @@ def test_all_roles_have_the_archive_where_one_is_set(runtime, tmp_path):
         workers = statuses(environ, "status")["workers"]
         assert {one["role"] for one in workers} == {*ROLES, ARCHIVE}
         assert [one["workers"] for one in workers if one["role"] == ARCHIVE] == [1]
-        shown = CliRunner().invoke(cli, ["status"], env=environ).stdout
-        assert "archive   runs" in shown
-        assert "no worker runs" not in shown
+        text = shown(environ, "status")
+        assert "archive   runs" in text
+        assert "no worker runs" not in text
         archived = statuses(environ, "archive", "status")
         assert archived["target"] == str(folder)
         assert sum(one["records"] for one in archived["partitions"]) > 0
     finally:
         running.send_signal(signal.SIGTERM)
-        code = running.wait(60)
+        code = running.wait(120)
     assert code == 0, log.read_text()
     assert "draining 6 workers" in log.read_text()
-    shown = CliRunner().invoke(cli, ["status"], env=environ).stdout
-    assert f"of: {', '.join((*ROLES, ARCHIVE))}" in shown
+    assert f"of: {', '.join((*ROLES, ARCHIVE))}" in shown(environ, "status")
