@@ -112,7 +112,10 @@ async def row(runtime, tmp_path, monkeypatch):
         for table, column in (("barrier", "raised_at"), ("parked", "parked_at")):
             older = f"UPDATE {table} SET {column} = {column} - %s * interval '1 second'"
             assert connection.execute(older.encode(), (2 * OLD_AFTER_S,)).rowcount == 1
-    day = datetime.now(UTC).date() + timedelta(days=21)
+    # By a clock that stands still: midnight may come while the command runs.
+    today = datetime(2026, 11, 22, tzinfo=UTC)
+    monkeypatch.setattr(installation, "datetime", SimpleNamespace(now=lambda _: today))
+    day = today.date() + timedelta(days=21)
     version = VersionRow(
         provider="adyen",
         version="1",

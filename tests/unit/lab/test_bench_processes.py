@@ -20,7 +20,7 @@ def python(code: str, tmp_path: Path) -> MeasuredProcess:
     )
 
 
-def wait_until(condition, deadline_s: float = 20.0) -> None:
+def wait_until(condition, deadline_s: float = 120.0) -> None:
     end_s = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end_s, "the deadline is over"
@@ -34,10 +34,11 @@ def test_cpu_time_is_that_of_the_process_with_all_its_threads(tmp_path):
     with python(busy, tmp_path) as process:
         before_s = process.cpu_s()
         wait_until(lambda: process.cpu_s() >= before_s + 0.2)
-    with python("import time; time.sleep(60)", tmp_path) as process:
-        began_s = time.monotonic()
+    with python("import time; print('asleep', flush=True); time.sleep(600)", tmp_path) as process:
+        wait_until(lambda: "asleep" in process.log_tail())
+        before_s, began_s = process.cpu_s(), time.monotonic()
         wait_until(lambda: time.monotonic() > began_s + 0.3)
-        assert process.cpu_s() < 0.25
+        assert process.cpu_s() - before_s < 0.2, "the time that passes is not that of the CPU"
 
 
 def test_the_machine_spends_at_least_what_a_process_does(tmp_path):
