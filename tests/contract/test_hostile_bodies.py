@@ -31,7 +31,7 @@ SUBJECTS = {
     f"{version.row.provider}-{version.row.version}": adapter_of(version.dialect)
     for version in registered_versions()
 }
-SECONDS = 5.0
+SECONDS = 20.0
 SIZE = 900_000
 TEXT = " - at `$" + "a" * SIZE
 BEGINNINGS = 250_000

@@ -100,10 +100,10 @@ def base() -> Iterator[str]:
 
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    asyncio.run_coroutine_threadsafe(start(), loop).result(20)
-    assert started.wait(20)
+    asyncio.run_coroutine_threadsafe(start(), loop).result(60)
+    assert started.wait(60)
     yield f"http://127.0.0.1:{servers[0].port}/house"
-    asyncio.run_coroutine_threadsafe(servers[0].stop(), loop).result(20)
+    asyncio.run_coroutine_threadsafe(servers[0].stop(), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
@@ -118,7 +118,7 @@ def send(base: str, case: Any, *, checks: list[Any], fields: dict[str, Any] | No
     text = body if isinstance(body, bytes) else json.dumps(body, default=str).encode()
     signature = hmac.digest(bytes.fromhex(SECRET), text, "sha256").hex()
     headers = {"content-type": "application/json", "x-house-signature": signature}
-    response = requests.post(base + case.path, data=text, headers=headers, timeout=30)
+    response = requests.post(base + case.path, data=text, headers=headers, timeout=60)
     COUNTS[f"{case.path} {response.status_code}"] += 1
     case.validate_response(response, checks=checks)
     return response.status_code
@@ -170,7 +170,7 @@ def test_each_operation_is_taken_and_decided(base: str):
         text = json.dumps(body | {"operation": operation}).encode()
         signature = hmac.digest(bytes.fromhex(SECRET), text, "sha256").hex()
         headers = {"x-house-signature": signature}
-        response = requests.post(f"{base}/v1", data=text, headers=headers, timeout=30)
+        response = requests.post(f"{base}/v1", data=text, headers=headers, timeout=60)
         assert response.status_code == 200, (operation, response.text)
 
 
@@ -191,7 +191,7 @@ def test_every_class_of_answer_was_seen(base: str):
 def test_a_message_without_a_signature_is_401(base: str):
     for path in ("/v1", "/v1/balance"):
         for headers in ({}, {"x-house-signature": "00"}):
-            response = requests.post(base + path, data=b"{}", headers=headers, timeout=30)
+            response = requests.post(base + path, data=b"{}", headers=headers, timeout=60)
             assert response.status_code == 401
             SCHEMA[path]["POST"].validate_response(response)
 

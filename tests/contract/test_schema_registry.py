@@ -51,7 +51,7 @@ def in_thread(app: web.Application) -> Iterator[str]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     yield urls[0]
     loop.call_soon_threadsafe(stop.set)
     thread.join(10)

@@ -41,6 +41,7 @@ from streams.providers.registry import by_provider
 from tests.support.sandbox_keys import shared_keys
 
 PARTITIONS = 2
+PATIENCE_S = 120
 
 
 PROVIDERS = ["adyen", "hub88", "playngo"]
@@ -148,7 +149,7 @@ def ledger(runtime: Runtime) -> Any:
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - counters and tables know no event
             await asyncio.sleep(0.02)
 
@@ -185,7 +186,7 @@ async def run_ledger(runtime: Runtime, count: int) -> dict[str, WalletOutcome]:
     decode = codec.decoder(WalletOutcome)
     outcomes: dict[str, WalletOutcome] = {}
     app = ledger(runtime)
-    async with running(app), asyncio.timeout(60):
+    async with running(app), asyncio.timeout(PATIENCE_S):
         while len(outcomes) < count:
             async for record in read_topics(runtime.broker, {runtime.topic(OUTCOMES)}):
                 outcome = decode(record.value)

@@ -336,7 +336,7 @@ def test_garbage_on_the_log_is_redriven_only_if_it_can_be_read_by_now(installati
         return bool([record async for record in read_topics(installation.broker, {dead})])
 
     async def wait_for_letter() -> None:
-        async with running(ledger(installation)), asyncio.timeout(60):
+        async with running(ledger(installation)), asyncio.timeout(120):
             while not await has_letter():  # noqa: ASYNC110 - topics know no event
                 await asyncio.sleep(0.05)
 

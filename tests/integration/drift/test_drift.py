@@ -31,7 +31,7 @@ from streams.providers.registry import DIALECTS
 
 pytestmark = pytest.mark.integration
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 COPIES = 3
 
 

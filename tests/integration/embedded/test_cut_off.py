@@ -16,7 +16,7 @@ from tests.support.stack_guard import ROOT
 
 pytestmark = pytest.mark.integration
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 RUN = """
 import signal, sys, time

@@ -158,7 +158,7 @@ def test_a_launched_process_is_nobodys_child_and_known_before_it_runs(tmp_path):
         f"import json; print(json.load(open({str(pid_file)!r}))['pid'])",
     ]
     process = launch(program, log=tmp_path / "log", pid_file=pid_file, cwd=tmp_path, environ={})
-    assert process.wait(10)
+    assert process.wait(60)
     assert (tmp_path / "log").read_text().strip() == str(process.pid)
 
 

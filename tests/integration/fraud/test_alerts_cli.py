@@ -150,7 +150,7 @@ def test_watch_shows_each_alert_once_and_ends_with_ctrl_c(alerts, runtime):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=True,
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -163,7 +163,7 @@ def test_watch_shows_each_alert_once_and_ends_with_ctrl_c(alerts, runtime):
             assert json.loads(process.stdout.readline())["rule_id"] == "D01"
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == ""
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_case_is_assigned_and_closed_with_a_verdict(alerts, pitboss):

@@ -74,7 +74,7 @@ def test_the_peer_writes_the_bytes_of_our_normaliser(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr
     found = [

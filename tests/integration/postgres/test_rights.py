@@ -312,7 +312,7 @@ def test_a_real_worker_with_a_superusers_login_stops_where_the_writer_may_not(ru
         env=worker_environment(runtime),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert done.returncode == RightsMissing.exit_code, done.stderr

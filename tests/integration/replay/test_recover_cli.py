@@ -37,7 +37,6 @@ async def recover(runtime, *arguments: str, code: int = 0):
     return json.loads(result.stdout) if result.stdout else result.stderr
 
 
-@pytest.mark.timeout(120)
 async def test_a_database_in_the_middle_of_its_log_is_booked_to_the_end(runtime, monkeypatch):
     monkeypatch.setattr("pitboss.ops.recovery.policies", lambda: POLICIES)
     story = await tell_story(runtime, SEED, EVENTS)

@@ -70,7 +70,7 @@ def test_a_full_disk_behind_stdout_is_reported_once_with_the_exit_code(unbuffere
             text=True,
             cwd=ROOT,
             check=False,
-            timeout=60,
+            timeout=120,
             env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
     assert (done.returncode, done.stderr) == (

@@ -50,7 +50,7 @@ def test_it_cleans_up_and_ends_with_the_code_of_the_signal(number, then, signal_
             printed.append(process.stdout.readline().decode().strip())
         process.send_signal(number)
         printed += process.stdout.read().decode().split()
-        assert process.wait(30) == 128 + number
+        assert process.wait(60) == 128 + number
     assert printed[-1] == "stopped"
     assert "".join(printed).count("started") == 2, (
         "what was starting was not waited for, and would outlive the clean-up"
@@ -69,4 +69,4 @@ def test_what_nohup_ignores_is_ignored_still():
         process.stdout.readline()
         process.send_signal(signal.SIGHUP)
         assert process.stdout.read().decode().split()[-1] == "stopped"
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0

@@ -54,7 +54,7 @@ def test_bash_completes_what_is_typed_with_the_script_itself(tmp_path):
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     assert done.stdout.strip() == "history", done.stderr

@@ -97,7 +97,7 @@ async def test_any_other_error_ends_the_agent_and_nothing_is_done(journal, batch
         await asyncio.Event().wait()
 
     with pytest.raises(type(error)) as raised:
-        await asyncio.wait_for(process_batches(journal, endless(), handle), 2)
+        await asyncio.wait_for(process_batches(journal, endless(), handle), 60)
     assert raised.value is error
     assert journal.of("done") == []
 
@@ -119,7 +119,7 @@ async def test_a_batch_that_becomes_stale_while_it_waits_is_given_up(journal, ba
         journal.stale.add(str(given))
         raise Unavailable("down")
 
-    await asyncio.wait_for(process_batches(journal, stream(batch(0, 0)), handle), 2)
+    await asyncio.wait_for(process_batches(journal, stream(batch(0, 0)), handle), 60)
     assert journal.of("done") == []
 
 
@@ -134,7 +134,7 @@ async def test_a_partition_keeps_its_order_and_holds_up_no_other(journal, batch)
             release.set()
 
     batches = [batch(partition, begin) for begin in range(5) for partition in (0, 1)]
-    await asyncio.wait_for(process_batches(journal, stream(*batches), handle, records_max=0), 2)
+    await asyncio.wait_for(process_batches(journal, stream(*batches), handle, records_max=0), 60)
     assert handled[:5] == [(1, begin) for begin in range(5)], "partition 1 was done while 0 waited"
     assert handled[5:] == [(0, begin) for begin in range(5)]
 
@@ -175,7 +175,7 @@ async def test_what_gathers_while_a_batch_is_in_work_is_handled_as_one(journal, 
             yield batch(0, begin)
         gathered.set()
 
-    await asyncio.wait_for(process_batches(journal, gather(), handle), 2)
+    await asyncio.wait_for(process_batches(journal, gather(), handle), 60)
     assert handled == ["t-0@[0,5)", "t-0@[5,9)"]
     assert journal.of("done") == [f"t-0@[{begin},{begin + 1})" for begin in range(9)]
 

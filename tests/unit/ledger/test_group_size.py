@@ -153,7 +153,7 @@ async def test_every_partition_is_booked_in_order_by_what_the_database_takes(eve
     committer = Committer(store, sink, events_max=50)
     running = asyncio.create_task(committer.run())
     slices = [slice_of(partition, 40) for partition in range(6)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         errors = await asyncio.gather(*(submit_until_committed(committer, one) for one in slices))
     running.cancel()
     assert store.ends == dict.fromkeys(range(6), 40)

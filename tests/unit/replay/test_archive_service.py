@@ -28,7 +28,7 @@ class Scripted:
                 break
             self.topics.append(topic)
             self.entered.set()
-            assert self.let_go.wait(20)
+            assert self.let_go.wait(60)
         return 0
 
 
@@ -36,13 +36,13 @@ async def test_a_stop_ends_between_two_topics_and_closes():
     archiver, closed = Scripted(), threading.Event()
     service = ArchiveService(lambda: (archiver, closed.set), lambda: ["b", "a", "c"], 30)  # type: ignore[arg-type,return-value]
     await service.start()
-    await asyncio.to_thread(archiver.entered.wait, 20)
+    await asyncio.to_thread(archiver.entered.wait, 60)
     stopping = asyncio.ensure_future(service.stop())
-    assert await asyncio.to_thread(service._stopping.wait, 20)
+    assert await asyncio.to_thread(service._stopping.wait, 60)
     archiver.let_go.set()
-    await asyncio.wait_for(stopping, 20)
+    await asyncio.wait_for(stopping, 60)
     assert archiver.topics == ["a"]
-    assert await asyncio.to_thread(closed.wait, 20)
+    assert await asyncio.to_thread(closed.wait, 60)
 
 
 async def test_a_server_that_is_away_is_tried_again():
@@ -57,8 +57,8 @@ async def test_a_server_that_is_away_is_tried_again():
 
     service = ArchiveService(connect, lambda: ["a"], 0.01)
     await service.start()
-    await asyncio.to_thread(archiver.entered.wait, 20)
-    await asyncio.wait_for(service.stop(), 20)
+    await asyncio.to_thread(archiver.entered.wait, 60)
+    await asyncio.wait_for(service.stop(), 60)
     assert len(attempts) == 3
 
 
@@ -66,10 +66,10 @@ async def test_passes_are_counted_when_they_have_ended():
     archiver = Scripted()
     service = ArchiveService(lambda: (archiver, lambda: None), lambda: ["a"], 0.01)  # type: ignore[arg-type,return-value]
     await service.start()
-    await asyncio.to_thread(archiver.entered.wait, 20)
+    await asyncio.to_thread(archiver.entered.wait, 60)
     assert service.passes == 0
     archiver.let_go.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while service.passes < 2:  # noqa: ASYNC110 - a plain number
             await asyncio.sleep(0.01)
     await service.stop()
@@ -82,5 +82,5 @@ async def test_what_no_waiting_mends_ends_it(fault):
 
     service = ArchiveService(connect, lambda: ["a"], 0.01)
     await service.start()
-    await asyncio.wait_for(service.wait_until_stopped(), 20)
+    await asyncio.wait_for(service.wait_until_stopped(), 60)
     assert service.crash_reason is fault

@@ -233,7 +233,7 @@ def connect(port: int, security: DatabaseSecurity) -> Exception:
 
 def fault_of_database(own: Issued, security: DatabaseSecurity, tmp_path: Path) -> Unavailable:
     with front(own, tmp_path / "absent") as port:
-        assert poll(lambda: is_listening(port), 30)
+        assert poll(lambda: is_listening(port), 60)
         return unreachable_database("the database", connect(port, security))
 
 

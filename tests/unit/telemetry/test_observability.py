@@ -112,7 +112,7 @@ def run_promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     if promtool is None:
         pytest.skip("needs promtool of Debian's package prometheus")
     return subprocess.run(
-        [promtool, *arguments], check=False, capture_output=True, text=True, timeout=60
+        [promtool, *arguments], check=False, capture_output=True, text=True, timeout=120
     )
 
 

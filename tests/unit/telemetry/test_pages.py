@@ -48,7 +48,7 @@ class Pages:
         await self.service.stop()
 
     async def get(self, path: str) -> tuple[int, str]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.service._listener is None:  # noqa: ASYNC110 - no event says so
                 await asyncio.sleep(0.01)
         async with (
@@ -101,7 +101,7 @@ async def test_a_port_that_is_taken_is_tried_again_and_stops_nothing(monkeypatch
         port = taken.getsockname()[1]
         pages = Pages(port)
         await pages.service.start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "no health pages on port" not in caplog.text:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert pages.service.crash_reason is None
