@@ -18,7 +18,6 @@ from gateway.connections import (
 )
 from pitboss.embedded.processes import poll
 
-PATIENCE_S = 60
 REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi"
 
 
@@ -41,6 +40,9 @@ async def serving(answer: bytes = b"ok", **limits: Any) -> AsyncIterator[tuple[i
     finally:
         listener.close()
         await server.shutdown(1.0)
+
+
+PATIENCE_S = 60
 
 
 async def read_answer(reader: asyncio.StreamReader) -> bytes:
