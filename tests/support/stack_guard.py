@@ -15,7 +15,10 @@ import subprocess
 import sys
 from pathlib import Path
 from signal import SIGQUIT
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from pitboss.embedded.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +56,12 @@ def end_stack(home: Path) -> None:
     from pitboss.embedded.stack import Stack
     from pitboss.settings import read_settings
 
-    stack = Stack.open(replace(read_settings({}), home=home))
+    end_servers(Stack.open(replace(read_settings({}), home=home)))
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def end_servers(stack: Stack) -> None:
+    """Stop the servers of a stack without regard for their data."""
     if stack.kafka.is_recording and not stack.kafka._start_up_cache().exists():
         stack.kafka.stop()  # in its own time, so that the next broker on this machine starts faster
     for server, signals in ((stack.kafka, []), (stack.postgres, [(SIGQUIT, 10.0)])):
@@ -61,7 +69,6 @@ def end_stack(home: Path) -> None:
         if running is not None:
             running.stop(signals)
     stack.postgres._stop_front()
-    shutil.rmtree(home, ignore_errors=True)
 
 
 def main() -> None:
