@@ -13,7 +13,7 @@ from fraud_agents.rules import Rule
 from lab.bench.fraud_seeds import HELD_OUT_SEEDS, TUNING_SEEDS
 from lab.fraud.leakage import area_under_curve, measure_leakage
 from lab.fraud.scoring import CATALOGUE, Watch, run_detectors, score
-from lab.fraud.traffic import ALL_CASES, make_traffic
+from lab.fraud.traffic import ALL_CASES, INJECTIONS_MIN, make_traffic
 from lab.fraud.truth import Level
 
 HARD_INVARIANTS = {"D01", "D02", "D02B", "D12", "D14", "D15", "D16", "D18", "D18B", "D20"}
@@ -22,14 +22,14 @@ QUICK = {"D02", "D02B", "D05", "D17", "D18B", "D20"}
 """Detectors whose numbers are tried in every run; those of the others in `make prove`."""
 
 
-def hold_up(found):
+def hold_up(found, injections=INJECTIONS_MIN):
     for name, one in found.detectors.items():
         if one is None:
             continue
         at_least = 1.0 if name in HARD_INVARIANTS else 0.9
         assert one.recall >= at_least, (name, one.missed)
         assert one.precision >= 0.8, (name, one.false_alerts)
-        assert one.injections >= 20, name
+        assert one.injections >= injections, name
         # A near-miss has to be silent, whatever the precision allows.
         assert [text for text in one.false_alerts if text.endswith(Level.NEAR)] == [], name
         assert one.near_misses > 0, name
@@ -52,9 +52,13 @@ def scored(seed, rules=DEFAULT_RULES, **more):
     return score(traffic, run_detectors(traffic, rules), rules, seed)
 
 
-def test_every_case_is_found_and_nothing_else():
-    found = scored(TUNED_ON)
-    hold_up(found)
+@pytest.mark.parametrize(
+    ("injections", "ordinary"),
+    [(6, 30), pytest.param(INJECTIONS_MIN, 120, marks=pytest.mark.prove)],
+)
+def test_every_case_is_found_and_nothing_else(injections, ordinary):
+    found = scored(TUNED_ON, injections=injections, ordinary=ordinary)
+    hold_up(found, injections)
     assert tuple(found.detectors) == CATALOGUE
     made = {rule.rule_id for rule in DEFAULT_RULES}
     assert {name for name, one in found.detectors.items() if one is not None} == made

@@ -220,10 +220,9 @@ def test_one_player_on_both_sides_is_not_two_linked_players():
     assert "D10" not in {alert.rule_id for alert in alerts}
 
 
-def busy_day(watch: Watch, count: int) -> None:
-    """One player who opens, registers, is excluded and raises limits again and again."""
-    player = PlayerStory(watch.stream)
-    for number in range(count):
+def be_busy(watch: Watch, player: PlayerStory, numbers: range) -> None:
+    """One player opens, registers, is excluded and raises limits again and again."""
+    for number in numbers:
         at_ms = T0 + number * 20
         player.open_deposit(at_ms, 100)
         player.set_state(at_ms, "player.blocked", "exclusion")
@@ -242,10 +241,10 @@ def busy_day(watch: Watch, count: int) -> None:
 )
 def test_one_player_needs_no_more_than_a_bound(count):
     """Two days of such a player are no larger than one."""
-    sizes = []
-    for rounds in (count, 2 * count):
-        watch = Watch()
-        busy_day(watch, rounds)
+    watch, sizes = Watch(), []
+    player = PlayerStory(watch.stream)
+    for day in range(2):
+        be_busy(watch, player, range(day * count, (day + 1) * count))
         sizes.append(watch.sizes())
     for name, size in sizes[1].items():
         assert size <= 1.2 * sizes[0][name] + 20_000, (name, sizes[0][name], size)

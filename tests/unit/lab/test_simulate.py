@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from lab.simulator.run import EVENTS_MIN, FAULTS_MIN, simulate
 from pitboss.cli.main import cli
 
-SEEDS = 12
+SEEDS = 5
 
 
 def run_simulate(*arguments: str):
