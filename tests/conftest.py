@@ -35,6 +35,9 @@ ALONE = ("faults", "prove")
 SLOW = ("tests/acceptance/test_new_provider.py", "tests/seeded_bugs/")
 """Tests without servers that run whole commands on copies of the project."""
 
+LONG = ("tests/unit/fraud/", "tests/unit/lab/test_simulate.py", "tests/property/")
+"""Tests without servers of which some compute for many seconds: begun last, one would be the end of the whole run."""
+
 
 def pytest_configure() -> None:
     """Give each of xdist's processes ports of its own: two that choose at once could choose the same one."""
@@ -58,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     together: dict[str, list[pytest.Item]] = defaultdict(list)
     light: list[pytest.Item] = []
     for item in items:
-        if _is_any(item, "integration", "prove") or item.nodeid.startswith(SLOW):
+        if _is_any(item, "integration", "prove") or item.nodeid.startswith(SLOW + LONG):
             together[_group_of(item)].append(item)
         else:
             light.append(item)
