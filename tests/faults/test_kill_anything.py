@@ -138,7 +138,8 @@ async def play(
 
 
 @pytest.mark.timeout(900)
-async def test_every_worker_is_killed_under_traffic(runtime, tmp_path):
+@pytest.mark.parametrize("events", [8_000, pytest.param(12_000, marks=pytest.mark.prove)])
+async def test_every_worker_is_killed_under_traffic(runtime, tmp_path, events):
     await asyncio.to_thread(
         provision, runtime, partitions=PARTITIONS, raw_partitions=PARTITIONS, providers=PROVIDERS
     )
@@ -150,7 +151,7 @@ async def test_every_worker_is_killed_under_traffic(runtime, tmp_path):
         return [(at, kill_worker(workers[role])) for at, role in zip(times, victims, strict=True)]
 
     # As fast as the broker takes it: every worker always has full batches in work, and is killed inside one.
-    await play(runtime, tmp_path, kills_of, events=12_000, rate=None, seed=SEED)
+    await play(runtime, tmp_path, kills_of, events=events, rate=None, seed=SEED)
 
 
 @pytest.mark.prove
