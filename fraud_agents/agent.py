@@ -19,8 +19,7 @@ import msgspec
 from aiokafka.structs import TopicPartition
 
 from fraud_agents.activations import Marker, Timeline
-from fraud_agents.detectors.global_signals import SIGNAL_KEY, newest_signal_ms
-from fraud_agents.detectors.shard import ShardDetectors
+from fraud_agents.announcer import Announcer
 from fraud_agents.enforcement import Enforcement
 from fraud_agents.owned import OwnedShard, WatchDetectors, WatchedInput
 from fraud_agents.rule_feed import ReleaseRules, RuleSource
@@ -30,14 +29,12 @@ from fraud_agents.snapshots import SnapshotClaim, SnapshotStore
 from runtime.dead_letters.sink import KafkaDeadLetterSink
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.start_offsets import LOG_START
-from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import BatchProducer
 from runtime.kafka.records import RawRecord
 from runtime.telemetry.samples import MetricSample, count_samples
-from schemas import codec
 from schemas.errors import Fenced, Unavailable
-from schemas.events import FraudAlert, PlayerEvent
-from schemas.topics import PLAYER_EVENTS, SIGNALS, TRANSACTIONS
+from schemas.events import FraudAlert
+from schemas.topics import TRANSACTIONS
 
 SNAPSHOT_STAGGER: Final = 16
 """Partitions claimed together take their first snapshots at this many different points of the
@@ -49,8 +46,6 @@ kill they are read again within seconds. Beyond that it waits.
 """
 
 DATABASE_RETRY_S: Final = 5.0
-ELSEWHERE_S: Final = 1.0
-"""A worker whose partitions are all idle asks this often how far the others have come."""
 
 logger = logging.getLogger(__name__)
 
@@ -106,16 +101,14 @@ class FraudAgent:
         self._producer = producer
         self._dead_letters = dead_letters
         self._topics = topics
-        self._names = {topic: name for name, topic in topics.watched.items()}
         self._watch_of = {topic: watch for watch in watches for topic in watch.topics}
         self._enforcement = enforcement
         self._interval_s = snapshot_interval_ms / 1_000
         self._records = snapshot_records
         self._owned: dict[ShardKey, OwnedShard] = {}
         self._database_away_until_s = 0.0
-        self._newest_ms = 0
-        """Newest event time of any record, as far as this worker knows."""
-        self._look_elsewhere_at_s = 0.0
+        names = {topic: name for name, topic in topics.watched.items()}
+        self._announcer = Announcer(self._source, producer, names, topics.signals, self._send)
         self._alert_counts: Counter[tuple[str, str]] = Counter()
         self._late_counts: Counter[tuple[str, str]] = Counter()
         self.observe_alert: Callable[[FraudAlert, RawRecord], None] | None = None
@@ -303,75 +296,8 @@ class FraudAgent:
         )
 
     async def announce_idle(self) -> None:
-        """Say of partitions that have nothing to read how far the others have come.
-
-        The detectors over several partitions would wait for them. What is said are records, which a
-        replay reads; the clock only decides when.
-        """
-        shards = list(self._owned.values())
-        newest_ms = await self._find_newest_ms(shards)
-        behind = {
-            (one.topic, one.partition): (owned, owned.detectors)
-            for owned in shards
-            if isinstance(owned.detectors, ShardDetectors)
-            for one in owned.inputs.values()
-            if owned.detectors.is_waited_for(one.topic, newest_ms)
-        }
-        if not behind:
-            return
-        try:
-            ends = await self._source.end_offsets(behind)
-            await asyncio.gather(
-                *(
-                    self._announce(*behind[place], place[0], end, newest_ms)
-                    for place, end in ends.items()
-                )
-            )
-        except Unavailable as error:
-            logger.debug("not said which partitions are idle: %s", error)
-
-    async def _find_newest_ms(self, shards: Sequence[OwnedShard]) -> int:
-        """Return the newest event time: of this worker's records, or of all where it reads none.
-
-        Another worker may have all the partitions that are not idle. What it reads shows in the
-        signals.
-        """
-        own_ms = max((one.newest_ms for one in shards), default=0)
-        now_s = asyncio.get_running_loop().time()
-        if own_ms > self._newest_ms:
-            self._newest_ms = own_ms
-            self._look_elsewhere_at_s = now_s + ELSEWHERE_S
-        elif shards and now_s >= self._look_elsewhere_at_s:
-            self._look_elsewhere_at_s = now_s + ELSEWHERE_S
-            try:
-                count = await self._producer.partition_count(self._topics.signals)
-                place = (SIGNALS, partition_for(SIGNAL_KEY, count))
-                found = newest_signal_ms(await self._source.last_values(place))
-                self._newest_ms = max(self._newest_ms, found)
-            except Unavailable as error:
-                logger.debug("what other workers have read is not known: %s", error)
-        return self._newest_ms
-
-    async def _announce(
-        self,
-        owned: OwnedShard,
-        detectors: ShardDetectors,
-        topic: str,
-        end_offset: int,
-        newest_ms: int,
-    ) -> None:
-        one = owned.inputs[topic]
-        async with owned.lock:
-            if end_offset > max(0, one.next_offset):
-                return  # it is not idle
-            beat = detectors.heartbeat() if topic == PLAYER_EVENTS else None
-            if beat is not None:
-                record = (None, codec.encoder(PlayerEvent)(beat), (), None)
-                name = self._names[PLAYER_EVENTS]
-                await self._producer.send_batch(name, one.partition, [record])
-            elif detectors.is_waited_for(topic, newest_ms):
-                owned.add_signals([detectors.idle_signal(topic, end_offset, newest_ms)])
-                await self._send(owned)
+        """Write how far partitions have come that others wait for: see `Announcer`."""
+        await self._announcer.announce(list(self._owned.values()))
 
     async def handle(self, batch: RecordBatch) -> None:
         """Watch a batch, and return when its alerts and dead letters are acknowledged.

@@ -23,7 +23,9 @@ from schemas.topics import qualified_name
 Place: TypeAlias = tuple[str, int]
 """Topic, as the catalogue names it, and partition."""
 
-POLL_MS: Final = 200
+POLL_MS: Final = 250
+"""Part of the time to an alert of the detectors over several partitions, which each poll lets go
+on; while signals wait, it writes a record of every partition that is idle."""
 LAST_RECORDS: Final = 32
 REACH_S: Final = 30.0
 """A marker's position is in the topic before the marker is written, so it is read at once."""

@@ -245,6 +245,22 @@ class GlobalDetectors:
         own[source[1]] = offset
         return True
 
+    def next_releases(self, topic: str) -> list[int]:
+        """Return for what event times of a topic's partitions a signal waits, if one does.
+
+        Where all inputs have come to one of these, at least one signal is shown.
+        """
+        return [
+            merge.next_release_ms
+            for merge, topics in zip(self._merges, TOPIC_SETS, strict=True)
+            if topic in topics and merge.next_release_ms is not None
+        ]
+
+    @property
+    def newest_read_ms(self) -> int:
+        """The newest event time that the signals say of any partition; 0 before the first."""
+        return max([0, *(merge.newest_ms for merge in self._merges)])
+
     def newest_ms(self, topic: str) -> int:
         """Return 0: nothing waits for the time of this topic."""
         del topic

@@ -98,6 +98,20 @@ class OrderedDetectors:
         """Topics and partitions that are merged."""
         return self._merge.inputs
 
+    @property
+    def newest_ms(self) -> int:
+        """The newest event time of any input; negative before the first."""
+        return self._merge.newest_ms
+
+    @property
+    def next_release_ms(self) -> int | None:
+        """Event time that all inputs must come to for the next signal to be shown.
+
+        None where none waits.
+        """
+        first_ms = self._merge.first_waiting_ms
+        return None if first_ms is None else first_ms + GRACE_MS + 1
+
     def may_stop(self, alert: FraudAlert) -> bool:
         """Return whether an alert may block or hold its player, by its rule and its handling."""
         return self._versions.may_stop(alert)

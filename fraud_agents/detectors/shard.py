@@ -7,8 +7,8 @@ partial signal; those of all partitions are read together elsewhere (`global_sig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -34,9 +34,11 @@ MERGED: Final = (PLAYER_EVENTS, TRANSACTIONS)
 """Topics with the player as their key: a player's records have one partition number in both. Of
 records of one time, what is known of the player comes before what they do."""
 IDLE_MS: Final = 1_000
-"""How far a topic without records may be behind the others, in event time, before that is said."""
+"""How far a topic without records may be behind the others, in event time, before that is said,
+where no signal waits for it."""
 WATERMARK_STEP_MS: Final = 500
-"""Least difference of two watermarks of a partition on `risk.signals.v1`."""
+"""Least difference of two watermarks of a partition on `risk.signals.v1`, where no signal waits for
+the second one."""
 
 
 class InputState(msgspec.Struct, frozen=True, array_like=True):
@@ -45,6 +47,13 @@ class InputState(msgspec.Struct, frozen=True, array_like=True):
     single: bytes
     sent_ms: int
     merged: bytes = b""
+
+
+class Announcement(NamedTuple):
+    """What says how far a topic's partition has come: to the detectors over all, and to its own."""
+
+    signal: RiskSignal | None
+    heartbeat: PlayerEvent | None
 
 
 class ShardDetectors:
@@ -127,32 +136,64 @@ class ShardDetectors:
     def heartbeat(self) -> PlayerEvent | None:
         """Return a heartbeat for player events that are idle; None while the log waits for none.
 
-        To be written to their partition only if all of it has been read.
+        It waits for one where it is far ahead, or where a signal could be shown but for them. To be
+        written to their partition only if all of it has been read.
         """
         if self._newest is None:
             return None
         event, offset = self._newest
-        if event.occurred_at < self.newest_ms(PLAYER_EVENTS) + IDLE_MS:
+        events_ms, release_ms = self.newest_ms(PLAYER_EVENTS), self.merged.next_release_ms
+        holds_back = release_ms is not None and events_ms < release_ms <= event.occurred_at
+        if event.occurred_at < events_ms + IDLE_MS and not holds_back:
             return None
         return player_heartbeat(event, f"{TRANSACTIONS}-{self.partition}@{offset}")
 
-    def is_waited_for(self, topic: str, newest_ms: int) -> bool:
-        """Return whether a topic is far behind others, which have come to `newest_ms`.
+    def is_waited_for(
+        self, topic: str, newest_ms: int, releases: Collection[int] | None = ()
+    ) -> bool:
+        """Return whether a topic is to be announced, where others have come to `newest_ms`.
 
-        Player events are also if the log of their own number is ahead.
+        It is where it is far behind, or where a signal waits for it: one of `releases` is the event
+        time that it has to come to. None is for a worker that does not know what waits; it
+        announces in the steps of the watermarks. Player events are also if the log waits for them.
         """
         if topic == PLAYER_EVENTS and self.heartbeat() is not None:
             return True
-        return newest_ms >= max(self.newest_ms(topic), self._sent_ms[topic]) + IDLE_MS
+        step_ms = WATERMARK_STEP_MS if releases is None else IDLE_MS
+        if newest_ms >= max(self.newest_ms(topic), self._sent_ms[topic]) + step_ms:
+            return True
+        return self._holds_back(topic, newest_ms, releases)
 
-    def idle_signal(self, topic: str, next_offset: int, newest_ms: int) -> RiskSignal:
-        """Return the signal that an idle topic has nothing before `newest_ms`.
+    def _holds_back(self, topic: str, newest_ms: int, releases: Collection[int] | None) -> bool:
+        """Return whether a signal waits until it is announced that a topic is at `newest_ms`."""
+        sent_ms = self._sent_ms[topic]
+        return any(sent_ms < release_ms <= newest_ms for release_ms in releases or ())
 
-        To be written only if all of the topic's partition before `next_offset` has been read, and
-        no more is there.
+    def announce(
+        self,
+        topic: str,
+        next_offset: int,
+        newest_ms: int,
+        releases: Collection[int] | None = (),
+        *,
+        is_idle: bool = True,
+    ) -> Announcement:
+        """Return what to write of a topic that `is_waited_for`; the signal is written first.
+
+        `is_idle` is whether all of its partition has been read, to `next_offset`. Else it can say
+        no more than its own newest event time, and only where a signal waits for that.
         """
+        if not is_idle:
+            newest_ms = self.newest_ms(topic)
+        beat = self.heartbeat() if is_idle and topic == PLAYER_EVENTS else None
+        is_due = self._holds_back(topic, newest_ms, releases)
+        if is_idle and beat is None:  # a heartbeat gives a watermark of its own, when it is read
+            is_due = self.is_waited_for(topic, newest_ms, releases)
+        if not is_due:
+            return Announcement(None, beat)
         self._sent_ms[topic] = newest_ms
-        return watermark_signal((topic, self.partition, max(0, next_offset - 1)), newest_ms)
+        place = (topic, self.partition, max(0, next_offset - 1))
+        return Announcement(watermark_signal(place, newest_ms), beat)
 
     def switch_rules(self, topic: str, rules: RuleSet) -> list[FraudAlert]:
         """Go on under other rules over a topic; return the ends of alerts that are not raised."""

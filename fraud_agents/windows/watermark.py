@@ -131,6 +131,16 @@ class OrderedMerge(Generic[T]):
         return self._lowest_ms
 
     @property
+    def newest_ms(self) -> int:
+        """The newest event time of any input; `NOT_STARTED` before the first."""
+        return max(mark.newest_ms for mark in self._watermarks)
+
+    @property
+    def first_waiting_ms(self) -> int | None:
+        """Event time of the next item that is to be released; None where none waits."""
+        return self._waiting[0][0] if self._waiting else None
+
+    @property
     def late_counts(self) -> dict[InputId, int]:
         """Late records of each input so far."""
         return {name: mark.late for name, mark in zip(self.inputs, self._watermarks, strict=True)}

@@ -12,23 +12,20 @@ import msgspec
 from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.detectors.global_signals import GlobalDetectors
 from fraud_agents.detectors.shard import WATCHED, ShardDetectors
+from fraud_agents.rule_feed import POLL_MS
 from fraud_agents.rules import SEVERITIES, Rule
 from lab.fraud.story import Sent
 from lab.fraud.traffic import Traffic
 from lab.fraud.truth import Truth
 from runtime.kafka.partitioner import partition_for
 from schemas.events import AlertStatus, FraudAlert
-from schemas.topics import PLAYER_EVENTS, SIGNALS
+from schemas.topics import SIGNALS
 
 PARTITIONS: Final = 4
 CATALOGUE: Final = tuple(
     sorted([*(f"D{number:02}" for number in range(1, 21)), "D01B", "D02B", "D18B"])
 )
 """The detectors of the definitions; one without a rule is None in a score."""
-
-
-POLL_MS: Final = 1_000
-"""A worker looks once a second which partitions are idle."""
 
 
 class Raised(msgspec.Struct, frozen=True):
@@ -93,17 +90,17 @@ class Watch:
         """Say of partitions without new records how far the others have come, as a worker does."""
         newest_ms = max(one.newest_ms(topic) for one in self._shards for topic in WATCHED)
         alerts: list[FraudAlert] = []
+        releases = {topic: self._everywhere.next_releases(topic) for topic in WATCHED}
         for shard in self._shards:
             for topic in WATCHED:
-                if not shard.is_waited_for(topic, newest_ms):
+                if not shard.is_waited_for(topic, newest_ms, releases[topic]):
                     continue
-                beat = shard.heartbeat() if topic == PLAYER_EVENTS else None
+                next_offset = self._offsets[topic, shard.partition]
+                signal, beat = shard.announce(topic, next_offset, newest_ms, releases[topic])
+                if signal is not None:
+                    alerts += self._append(SIGNALS, 0, signal)
                 if beat is not None:
                     alerts += self._append(topic, shard.partition, beat)
-                    continue
-                end_offset = self._offsets[topic, shard.partition]
-                signal = shard.idle_signal(topic, end_offset, newest_ms)
-                alerts += self._everywhere.observe(SIGNALS, signal, self._next_offset(SIGNALS, 0))
         return alerts
 
     def _append(self, topic: str, partition: int, record: Any) -> list[FraudAlert]:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aiokafka.structs import TopicPartition
 
-from fraud_agents import agent as agents
+from fraud_agents import announcer as announcers
 from fraud_agents.activations import Marker
 from fraud_agents.detectors import DEFAULT_RULES
 from fraud_agents.detectors.global_signals import GlobalDetectors, watermark_signal
@@ -162,7 +162,7 @@ def batch_of(stream: Stream, topic: str, partition: int) -> RecordBatch:
 
 async def test_a_worker_with_idle_partitions_alone_says_how_far_the_others_are(monkeypatch):
     """Two workers share the partitions, and all records are in those of the first."""
-    monkeypatch.setattr(agents, "ELSEWHERE_S", 3_600.0)
+    monkeypatch.setattr(announcers, "ELSEWHERE_S", 3_600.0)
     servers, stream = Servers(None), Stream(3)
     rules = Rules(servers)
     busy, idle = agent_of(servers, rules), agent_of(servers, rules)
@@ -186,7 +186,7 @@ async def test_a_worker_with_idle_partitions_alone_says_how_far_the_others_are(m
     await busy.handle(batch_of(stream, PLAYER_EVENTS, 0))
     await busy.announce_idle()
     assert alerts_so_far() == []
-    vars(idle)["_look_elsewhere_at_s"] = 0.0  # as after that time
+    vars(idle._announcer)["_look_elsewhere_at_s"] = 0.0  # as after that time
     await idle.announce_idle()
     said = [codec.decoder(RiskSignal)(one.value) for one in servers.signals()]
     own = [one for one in said if one.source.partition == 1]
