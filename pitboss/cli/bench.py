@@ -11,14 +11,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
 import msgspec
 
 from lab.bench.adapters import ROUNDS
+from lab.bench.alert_delays import FraudSubject
 from lab.bench.environments import RevisionBuild, build_peer
-from lab.bench.fraud import FraudSubject
 from lab.bench.kafka_streams import StreamsPeer
 from lab.bench.ledger import EVENTS as LEDGER_EVENTS
 from lab.bench.ledger import FULL_ROWS, LedgerBenchPlan
@@ -194,7 +195,7 @@ def fraud_command(
         plan = FraudBenchPlan(
             own.broker,
             _fraud_worker("fraud worker", own, opened.folder / "fraud.log"),
-            _faust_velocity(peer, opened.folder, step_s),
+            partial(_faust_velocity, peer, opened.folder, step_s),
             _fraud_worker("fraud worker, live", live, opened.folder / "live.log"),
             pairs,
             events,
@@ -224,8 +225,8 @@ def _fraud_worker(name: str, runtime: Runtime, log: Path) -> FraudSubject:
     )
 
 
-def _faust_velocity(runtime: Runtime, folder: Path, step_s: float) -> FraudSubject:
-    group = runtime.group("faust_velocity")
+def _faust_velocity(runtime: Runtime, folder: Path, step_s: float, run: str) -> FraudSubject:
+    group = runtime.group(f"faust_velocity-{run}")
     source, alerts = runtime.topic(TRANSACTIONS), runtime.topic(ALERTS)
     settings = FaustVelocitySettings(
         runtime.broker,
@@ -234,11 +235,11 @@ def _faust_velocity(runtime: Runtime, folder: Path, step_s: float) -> FraudSubje
         alerts,
         PARTITIONS,
         step_s,
-        str(folder / "velocity"),
+        str(folder / f"velocity-{run}"),
     )
     module = "lab.bench.peers.faust_velocity"
     arguments = with_lifeline(module, msgspec.json.encode(settings).decode())
-    command = ProcessCommand(arguments, worker_environment(runtime), folder / "velocity.log")
+    command = ProcessCommand(arguments, worker_environment(runtime), folder / f"velocity-{run}.log")
     return FraudSubject("Faust table", command, group, source, alerts)
 
 

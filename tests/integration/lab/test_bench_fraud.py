@@ -7,7 +7,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from lab.bench.fraud import CASE_RULES
+from lab.bench.alert_delays import CASE_RULES
+from lab.bench.fraud import PEER_TRIES
 from pitboss.cli.bench import bench
 
 pytestmark = [pytest.mark.integration, pytest.mark.prove]
@@ -32,6 +33,7 @@ def test_both_sides_read_their_logs_and_alerts_of_all_cases_are_timed(stack, tmp
     output = json.loads(done.stdout)
     [pair] = output["pairs"]
     assert pair["ours"]["events"] > 10 * pair["faust_table"]["events"] > 0
+    assert 0 <= output["faust_table_stalls"] < PEER_TRIES
     assert output["events_per_s"]["median"] > 0
     assert output["state_bytes_per_active_player"] > 100
     own, merged = output["alert_delay_ms"], output["merged_alert_delay_ms"]
