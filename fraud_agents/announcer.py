@@ -98,8 +98,8 @@ class Announcer:
         if reader is None:
             newest_ms = await self._look_elsewhere(own_ms) if shards else own_ms
             return _Progress(newest_ms, dict.fromkeys(WATCHED))
-        releases = {topic: reader.next_releases(topic) for topic in WATCHED}
-        return _Progress(max(own_ms, reader.newest_read_ms), releases)
+        newest_ms = max(own_ms, reader.newest_read_ms)
+        return _Progress(newest_ms, {one: reader.releases(one, newest_ms) for one in WATCHED})
 
     async def _find_reader(self, shards: Sequence[OwnedShard]) -> GlobalDetectors | None:
         """Return the detectors over all partial signals; None where another worker has them."""
@@ -162,7 +162,7 @@ class _Progress(NamedTuple):
 
     newest_ms: int
     releases: Mapping[str, Sequence[int] | None]
-    """See `GlobalDetectors.next_releases`, by topic; None where another worker has them."""
+    """See `GlobalDetectors.releases`, by topic; None where another worker has them."""
 
     def topics_behind(self, detectors: ShardDetectors, topics: Iterable[str]) -> list[str]:
         """Return the topics of a shard that are to be announced, if they are idle."""

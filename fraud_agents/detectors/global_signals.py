@@ -245,16 +245,17 @@ class GlobalDetectors:
         own[source[1]] = offset
         return True
 
-    def next_releases(self, topic: str) -> list[int]:
-        """Return for what event times of a topic's partitions a signal waits, if one does.
+    def releases(self, topic: str, newest_ms: int) -> list[int]:
+        """Return for what event times of a topic's partitions signals wait that could be shown.
 
-        Where all inputs have come to one of these, at least one signal is shown.
+        Where all inputs come to these, nothing waits any more that `newest_ms` has passed.
         """
-        return [
-            merge.next_release_ms
+        found = [
+            merge.last_release_ms(newest_ms)
             for merge, topics in zip(self._merges, TOPIC_SETS, strict=True)
-            if topic in topics and merge.next_release_ms is not None
+            if topic in topics
         ]
+        return [release_ms for release_ms in found if release_ms is not None]
 
     @property
     def newest_read_ms(self) -> int:

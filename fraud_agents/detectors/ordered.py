@@ -112,6 +112,14 @@ class OrderedDetectors:
         first_ms = self._merge.first_waiting_ms
         return None if first_ms is None else first_ms + GRACE_MS + 1
 
+    def last_release_ms(self, newest_ms: int) -> int | None:
+        """Return what all inputs must come to, so that nothing waits which `newest_ms` has passed.
+
+        None where nothing does.
+        """
+        last_ms = self._merge.last_waiting_ms(newest_ms - GRACE_MS)
+        return None if last_ms is None else last_ms + GRACE_MS + 1
+
     def may_stop(self, alert: FraudAlert) -> bool:
         """Return whether an alert may block or hold its player, by its rule and its handling."""
         return self._versions.may_stop(alert)

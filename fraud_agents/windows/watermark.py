@@ -140,6 +140,10 @@ class OrderedMerge(Generic[T]):
         """Event time of the next item that is to be released; None where none waits."""
         return self._waiting[0][0] if self._waiting else None
 
+    def last_waiting_ms(self, before_ms: int) -> int | None:
+        """Return the event time of the last item that waits and is before a time; None without."""
+        return max((place[0] for place in self._waiting if place[0] < before_ms), default=None)
+
     @property
     def late_counts(self) -> dict[InputId, int]:
         """Late records of each input so far."""

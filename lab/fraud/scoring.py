@@ -90,7 +90,7 @@ class Watch:
         """Say of partitions without new records how far the others have come, as a worker does."""
         newest_ms = max(one.newest_ms(topic) for one in self._shards for topic in WATCHED)
         alerts: list[FraudAlert] = []
-        releases = {topic: self._everywhere.next_releases(topic) for topic in WATCHED}
+        releases = {topic: self._everywhere.releases(topic, newest_ms) for topic in WATCHED}
         for shard in self._shards:
             for topic in WATCHED:
                 if not shard.is_waited_for(topic, newest_ms, releases[topic]):

@@ -182,6 +182,25 @@ async def test_what_waits_for_the_two_topics_of_a_player_is_shown_with_it_as_wel
     assert [alert.rule_id for alert in log.alerts()] == ["D12"]
 
 
+async def test_a_partition_that_has_passed_the_first_that_waits_is_announced_for_the_last(log):
+    """Else each poll would let one out."""
+    worker, stream = await Worker(log).start(), Stream(10)
+    for number in range(3):
+        for _ in range(2):
+            instrument = f"card-{number}"
+            PlayerStory(stream).report(T0 + 100 * number, "INSTRUMENT_ADDED", instrument=instrument)
+    append(log, stream, 0)
+    # Partition 1 has come to where the first of them is let out, by a record of its own.
+    PlayerStory(stream).report(PASSED_MS, "INSTRUMENT_ADDED", instrument="other")
+    append(log, stream, 1)
+    bet(log, stream, PASSED_MS + 200)
+    await worker.read_all()
+    assert log.alerts() == []
+    await worker.agent.announce_idle()
+    await worker.read()
+    assert [alert.rule_id for alert in log.alerts()] == ["D08"] * 3
+
+
 async def test_nothing_is_written_twice_before_it_is_read(log):
     worker, stream = await Worker(log).start(), Stream(3)
     share_a_card(log, stream)
