@@ -18,6 +18,7 @@ from fraud_agents.detectors.global_signals import GlobalDetectors, watermark_sig
 from fraud_agents.detectors.ordered import GRACE_MS
 from fraud_agents.detectors.shard import IDLE_MS, WATCHED, WATERMARK_STEP_MS, ShardDetectors
 from fraud_agents.owned import RECORD_TYPES
+from fraud_agents.rule_feed import POLL_MS
 from lab.fraud.story import PlayerStory, Stream
 from runtime.kafka.batches import RecordBatch
 from schemas import codec
@@ -328,3 +329,55 @@ async def test_an_idle_worker_looks_again_at_once_where_the_others_go_on(log, mo
         await worker.agent.announce_idle()
         assert worker.rules.looks == looks
     assert max(at_ms for place, at_ms in log.watermarks() if place[1] == 1) == T0 + IDLE_MS
+
+
+class TimedLog(Log):
+    """Also knows when each record was appended, by a clock that the test moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_ms = T0
+        self.appended: dict[tuple[str, int], list[int]] = defaultdict(list)
+
+    def append(self, topic: str, partition: int, value: bytes) -> None:
+        super().append(topic, partition, value)
+        self.appended[topic, partition].append(self.now_ms)
+
+    def delays_ms(self) -> dict[str, list[int]]:
+        """The times from the last source of each alert to the alert, by rule."""
+        found: dict[str, list[int]] = defaultdict(list)
+        for alert, at_ms in zip(self.alerts(), self.appended[ALERTS, 0], strict=True):
+            last = max(
+                self.appended[one.topic, one.partition][one.last_offset] for one in alert.sources
+            )
+            found[alert.rule_id].append(at_ms - last)
+        return found
+
+
+async def test_an_alert_comes_a_poll_and_two_reads_after_the_grace_where_the_log_goes_on():
+    """Polls, reads and traffic of `pitboss bench fraud` on a clock of the test's own."""
+    every_ms, read_ms, cases = 120, 40, 20
+    log, stream = TimedLog(), Stream(12)
+    worker = await Worker(log).start()
+    end_ms = T0 + cases * every_ms + GRACE_MS + 1_000
+    for log.now_ms in range(T0, end_ms, 10):
+        passed_ms = log.now_ms - T0
+        if passed_ms % every_ms == 0:
+            for partition in range(PARTITIONS):
+                bet(log, stream, log.now_ms, partition)
+        if passed_ms % every_ms == 0 and passed_ms < cases * every_ms:
+            number = passed_ms // every_ms
+            for partition in range(PARTITIONS):
+                player = PlayerStory(stream)
+                player.report(log.now_ms, "INSTRUMENT_ADDED", instrument=f"card-{number}")
+                append(log, stream, partition)
+            bet(log, stream, log.now_ms, number % PARTITIONS, "US-NJ")
+        if passed_ms % read_ms == 10:
+            await worker.read()
+        if passed_ms % POLL_MS == 20:
+            await worker.agent.announce_idle()
+    delays_ms = log.delays_ms()
+    assert {rule: len(own) for rule, own in delays_ms.items()} == {"D08": cases, "D12": cases}
+    longest_ms = GRACE_MS + every_ms + POLL_MS + 3 * read_ms
+    assert max(delays_ms["D08"]) <= longest_ms
+    assert max(delays_ms["D12"]) <= longest_ms
