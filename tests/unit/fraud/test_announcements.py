@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiokafka.structs import TopicPartition
@@ -68,11 +69,13 @@ class Log(Servers):
 class OneRead(Rules):
     """The ends of partitions, and how often other workers' records were looked at."""
 
-    looks = 0
+    def __init__(self, log: Log) -> None:
+        super().__init__(log)
+        self.log, self.looks = log, 0
 
     async def last_values(self, place):
         self.looks += 1
-        return self.servers.records[place][-5:]
+        return self.log.records[place][-5:]
 
 
 class Worker:
@@ -84,6 +87,8 @@ class Worker:
         self.partitions = [*own, TopicPartition(SIGNALS, 0)] if reads_signals else own
         self._next: dict[TopicPartition, int] = defaultdict(int)
         topics = {tp.topic: tp.topic for tp in self.partitions}
+        servers: Any = log
+        letters: Any = None
 
         async def make_shard(rule_sets, partition):
             return ShardDetectors(RULES, partition)
@@ -93,9 +98,9 @@ class Worker:
 
         self.agent = FraudAgent(
             self.rules,
-            log,
-            log,
-            None,
+            servers,
+            servers,
+            letters,
             AgentTopics(topics, ALERTS, "house", SIGNALS),
             [WatchedTopics(WATCHED, make_shard), WatchedTopics((SIGNALS,), make_global)],
             snapshot_interval_ms=10**9,

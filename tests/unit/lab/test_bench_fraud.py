@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,7 @@ def peer_of(run: str) -> FraudSubject:
 @pytest.mark.parametrize("stalls", range(PEER_TRIES + 1))
 async def test_a_peer_that_stands_still_is_run_again_as_another_group(monkeypatch, stalls):
     groups: list[str] = []
+    broker: Any = None
 
     async def observe(broker, subject, report):
         groups.append(subject.group)
@@ -93,10 +95,10 @@ async def test_a_peer_that_stands_still_is_run_again_as_another_group(monkeypatc
     steps = Steps()
     if stalls == PEER_TRIES:
         with pytest.raises(RunStalled):
-            await measure_peer(None, peer_of, 1, "pair 1", steps)
+            await measure_peer(broker, peer_of, 1, "pair 1", steps)
         assert len(groups) == PEER_TRIES
         return
-    rate, repeated = await measure_peer(None, peer_of, 1, "pair 1", steps)
+    rate, repeated = await measure_peer(broker, peer_of, 1, "pair 1", steps)
     assert (rate.per_s, repeated) == (10.0, stalls)
     assert len(set(groups)) == stalls + 1
     assert steps.results[:stalls] == ["run again: peer stood still for 60 s at 5 of 100"] * stalls
