@@ -12,7 +12,7 @@ import resource
 import socket
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -68,8 +68,7 @@ class _LimitedConnection(RequestHandler):
         if self._server.open_connections >= self._limits.connections_max:
             self._limits.endings["connection refused, too many are open"] += 1
             self._manager = None  # aiohttp knows nothing of it then
-            assert isinstance(transport, asyncio.Transport)
-            transport.abort()
+            cast("asyncio.Transport", transport).abort()  # uvloop's derives from nothing
             return
         own: socket.socket | None = transport.get_extra_info("socket")
         if own is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 CONNECTIONS_MAX: Final = 10_000
 
@@ -87,8 +87,7 @@ class _PooledConnection(asyncio.Protocol):
         self.is_usable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from nothing
         self._opened.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

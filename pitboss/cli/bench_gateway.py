@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
 import msgspec
 import psycopg
+import uvloop
 
 from lab.bench.environments import RevisionBuild, build_peer
 from lab.bench.gateway import (
+    BROKER_WARM_UP_S,
     IN_FLIGHT,
     PEER_SCHEMA,
     RATES,
@@ -21,6 +24,8 @@ from lab.bench.gateway import (
     GatewayBenchPlan,
     GatewayPeerSettings,
 )
+from lab.bench.http_load import KeptConnection
+from lab.bench.peers import BARE_HOPS
 from lab.bench.processes import BenchFailed, ProcessCommand
 from lab.bench.raw_records import endless_bets, opening_records
 from lab.sandbox.keys import SandboxKeys
@@ -32,7 +37,9 @@ from pitboss.cli.bench_environment import (
     print_figures,
     save_option,
     servers_option,
+    with_lifeline,
 )
+from pitboss.cli.bench_latency import bare_hop_commands
 from pitboss.cli.bench_pipeline import LIFELINE, PEERS_FOLDER
 from pitboss.cli.bench_sides import worker_commands, write_keyring
 from pitboss.embedded.databases import create_database, drop_database
@@ -40,6 +47,7 @@ from pitboss.embedded.ports import choose_port
 from pitboss.settings import Runtime, runtime_of, worker_environment
 from pitboss.workers import GATEWAY
 from runtime.kafka.producer import OutRecord
+from schemas.topics import OUTCOMES, raw_topic
 
 PEER_PACKAGES = ("fastapi==0.165.0", "uvicorn[standard]==0.54.0", "psycopg-pool==3.3.3")
 PLAYERS = 200
@@ -71,7 +79,17 @@ _UNITS = 10**15
 @click.option(
     "--seconds", default=SECONDS, show_default=True, type=click.IntRange(1), help="Of each load."
 )
-@click.option("--no-peer", is_flag=True, help="Without the peer: its ratios are null.")
+@click.option(
+    "--warm-up",
+    "warm_up_s",
+    default=BROKER_WARM_UP_S,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Seconds of each side at the largest number in flight, before anything is measured.",
+)
+@click.option(
+    "--no-peer", is_flag=True, help="Without peer and floor: they, and the ratios, are null."
+)
 @json_option
 @save_option
 @servers_option
@@ -80,35 +98,49 @@ def gateway_command(
     rates: tuple[int, ...],
     rounds: int,
     seconds: int,
+    warm_up_s: float,
     no_peer: bool,
     as_json: bool,
     is_saved: bool,
     may_use_given: bool,
 ) -> None:
-    """Measure signed bets over HTTP, answered from the ledger, in turns with a peer.
+    """Measure signed bets over HTTP, answered from the ledger, in turns with a peer and a floor.
 
-    The peer is FastAPI under uvicorn, with one and with two processes, a pool of psycopg and one
-    transaction a bet; it is installed in an environment of its own.
+    The peer is FastAPI under uvicorn, with one and with two processes (the better one counts), a
+    pool of psycopg and one transaction a bet; it is installed in an environment of its own. The
+    floor is the bare hops behind an empty handler.
+
+    As it is, the loads take 7 minutes, and with starts and the signing of bets some 15 on two quiet
+    cores. `--rounds 1 --seconds 2 --warm-up 0` is a look at it: 1 minute of loads, some 4 in all.
     """
     from lab.bench.gateway import run
 
-    with open_bench(may_use_given=may_use_given) as opened:
+    with open_bench(may_use_given=may_use_given) as opened, ExitStack() as on_exit:
         keys = SandboxKeys.generate()
-        python = None if no_peer else _build_peer(opened)
-        with (
-            bench_namespace(opened.servers, opened.name) as own,
-            _peer_database(opened) as peer_runtime,
-        ):
-            sides = [_our_side(opened, own, keys)]
-            if python is not None:
-                sides += [
-                    _peer_side(opened, peer_runtime, keys, python, processes)
-                    for processes in (1, 2)
-                ]
-            plan = GatewayBenchPlan(
-                sides, in_flight, rates, rounds, seconds, opened.server_pids, opened.origin
-            )
-            figures = asyncio.run(run(plan, opened.progress))
+        own = on_exit.enter_context(bench_namespace(opened.servers, opened.name))
+        peers: list[DoorSide] = []
+        floor = None
+        if not no_peer:
+            python = _build_peer(opened)
+            of_peer = on_exit.enter_context(_peer_database(opened))
+            peers = [_peer_side(opened, of_peer, keys, python, count) for count in (1, 2)]
+            name = f"{opened.name}_floor"
+            of_floor = on_exit.enter_context(bench_namespace(opened.servers, name))
+            floor = _floor_side(opened, of_floor, keys)
+        plan = GatewayBenchPlan(
+            _our_side(opened, own, keys),
+            peers,
+            floor,
+            in_flight,
+            rates,
+            rounds,
+            seconds,
+            opened.server_pids,
+            opened.origin,
+            warm_up_s,
+        )
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            figures = runner.run(run(plan, opened.progress))
     save_as = "gateway" if is_saved else None
     print_figures("gateway: bets over HTTP", figures, as_json=as_json, save_as=save_as)
 
@@ -119,24 +151,16 @@ def _build_peer(opened: BenchRun) -> Path:
     )
 
 
-class _PeerDatabase:
-    """A database of the peer's own, removed afterwards."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-
-    def __enter__(self) -> Runtime:
-        create_database(self.runtime)
-        return self.runtime
-
-    def __exit__(self, *_: object) -> None:
-        drop_database(self.runtime)
-
-
-def _peer_database(opened: BenchRun) -> _PeerDatabase:
+@contextmanager
+def _peer_database(opened: BenchRun) -> Iterator[Runtime]:
+    """Make a database of the peer's own; remove it afterwards."""
     servers = opened.servers
-    name = f"{opened.name}_peer"
-    return _PeerDatabase(runtime_of(servers.broker, servers.database_url, name))
+    runtime = runtime_of(servers.broker, servers.database_url, f"{opened.name}_peer")
+    create_database(runtime)
+    try:
+        yield runtime
+    finally:
+        drop_database(runtime)
 
 
 def _our_side(opened: BenchRun, runtime: Runtime, keys: SandboxKeys) -> DoorSide:
@@ -155,10 +179,12 @@ def _our_side(opened: BenchRun, runtime: Runtime, keys: SandboxKeys) -> DoorSide
     opening = list(_requests(iter(opening_records(keys, PLAYERS)), "/house/v1"))
 
     async def prepare() -> None:
+        connection = await KeptConnection.open(port)
         for request in opening:
-            body = await _post(port, request)
+            body = await connection.send(request)
             if b'"POSTED"' not in body and b'"EXISTS"' not in body:
                 raise BenchFailed(f"a player got no money: {body!r}")
+        connection.close()
 
     return DoorSide("ours", commands, port, requests, prepare)
 
@@ -186,6 +212,24 @@ def _peer_side(
     return DoorSide(name, {"peer": command}, port, requests, prepare)
 
 
+def _floor_side(opened: BenchRun, runtime: Runtime, keys: SandboxKeys) -> DoorSide:
+    from lab.bench.peers.bare_door import BareDoorSettings
+
+    port = choose_port()
+    settings = BareDoorSettings(
+        runtime.broker, port, runtime.topic(raw_topic("hub88")), runtime.topic(OUTCOMES)
+    )
+    text = msgspec.json.encode(settings).decode()
+    door = ProcessCommand(
+        with_lifeline("lab.bench.peers.bare_door", text),
+        worker_environment(runtime),
+        opened.folder / "bare_door.log",
+    )
+    processes = {**bare_hop_commands(runtime, opened.folder), GATEWAY: door}
+    requests = _requests(endless_bets(keys, PLAYERS), "/transaction/bet")
+    return DoorSide(BARE_HOPS, processes, port, requests)
+
+
 def _fill_wallets(runtime: Runtime) -> None:
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute(PEER_SCHEMA)
@@ -208,13 +252,3 @@ def _requests(records: Iterator[OutRecord], path: str) -> Iterator[bytes]:
             if name == "content-type" or name.endswith("-signature")
         ]
         yield "\r\n".join([*lines, "", ""]).encode() + body
-
-
-async def _post(port: int, request: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    head = await reader.readuntil(b"\r\n\r\n")
-    _, _, rest = head.lower().partition(b"content-length: ")
-    body = await reader.readexactly(int(rest.partition(b"\r")[0]))
-    writer.close()
-    return body

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Any
 
 import click
@@ -396,27 +397,32 @@ class LatencyBench:
         )
 
     def _bare_hops(self, runtime: Runtime, bets: Sequence[OutRecord]) -> LoopSide:
-        from lab.bench.peers.bare_hops import BareHopSettings
-
-        servers = runtime.broker
-        log, outcomes = runtime.topic(TRANSACTIONS), runtime.topic(OUTCOMES)
-        hops = {
-            "hop_1": BareHopSettings(servers, runtime.group("hop_1"), raw_topics(runtime), log),
-            "hop_2": BareHopSettings(
-                servers, runtime.group("hop_2"), [log], outcomes, runtime.database_url
-            ),
-        }
-        module = "lab.bench.peers.bare_hops"
-        commands = {
-            name: ProcessCommand(
-                with_lifeline(module, msgspec.json.encode(settings).decode()),
-                worker_environment(runtime),
-                self._opened.folder / f"{name}.log",
-            )
-            for name, settings in hops.items()
-        }
-        raw = runtime.topic(raw_topic("hub88"))
+        commands = bare_hop_commands(runtime, self._opened.folder)
+        raw, outcomes = runtime.topic(raw_topic("hub88")), runtime.topic(OUTCOMES)
         return LoopSide(BARE_HOPS, commands, raw, outcomes, cycle(bets))
+
+
+def bare_hop_commands(runtime: Runtime, folder: Path) -> dict[str, ProcessCommand]:
+    """Return the two bare hops of a namespace, whose logs go to a folder."""
+    from lab.bench.peers.bare_hops import BareHopSettings
+
+    servers = runtime.broker
+    log, outcomes = runtime.topic(TRANSACTIONS), runtime.topic(OUTCOMES)
+    hops = {
+        "hop_1": BareHopSettings(servers, runtime.group("hop_1"), raw_topics(runtime), log),
+        "hop_2": BareHopSettings(
+            servers, runtime.group("hop_2"), [log], outcomes, runtime.database_url
+        ),
+    }
+    module = "lab.bench.peers.bare_hops"
+    return {
+        name: ProcessCommand(
+            with_lifeline(module, msgspec.json.encode(settings).decode()),
+            worker_environment(runtime),
+            folder / f"{name}.log",
+        )
+        for name, settings in hops.items()
+    }
 
 
 def raw_topics(runtime: Runtime) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeAlias
 
+import pytest
+import uvloop
 from aiohttp import web
 
 from gateway.connections import (
@@ -17,6 +19,21 @@ from gateway.connections import (
     find_connections_max,
 )
 from pitboss.embedded.processes import poll
+
+Test: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+
+
+def on_both_loops(test: Test) -> Callable[[Any], None]:
+    """Run a test on asyncio's loop, and on uvloop's as gateways do: its types are others."""
+
+    @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+    def run(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(test())
+
+    run.__name__ = test.__name__
+    return run
+
 
 REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi"
 
@@ -62,6 +79,7 @@ async def close(writer: asyncio.StreamWriter) -> None:
     await writer.wait_closed()
 
 
+@on_both_loops
 async def test_requests_one_after_the_other_on_a_kept_connection():
     async with serving(head_timeout_s=0.05) as (port, server):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -73,6 +91,7 @@ async def test_requests_one_after_the_other_on_a_kept_connection():
         await close(writer)
 
 
+@on_both_loops
 async def test_a_head_that_comes_byte_by_byte_costs_its_sender_the_connection():
     async with serving(head_timeout_s=0.2) as (port, server):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -91,6 +110,7 @@ async def send_slowly(writer: asyncio.StreamWriter, data: bytes) -> None:
         await asyncio.sleep(0.05)
 
 
+@on_both_loops
 async def test_a_head_in_two_parts_is_a_request():
     async with serving(head_timeout_s=5.0) as (port, server):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -104,6 +124,7 @@ async def test_a_head_in_two_parts_is_a_request():
         await close(writer)
 
 
+@on_both_loops
 async def test_silence_ends_a_connection():
     async with serving(idle_timeout_s=0.2) as (port, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -111,6 +132,7 @@ async def test_silence_ends_a_connection():
         await close(writer)
 
 
+@on_both_loops
 async def test_what_takes_no_answer_is_closed():
     async with serving(bytes(1_000_000), write_timeout_s=0.5) as (port, server):
         deaf = socket.create_connection(("127.0.0.1", port))
@@ -124,6 +146,7 @@ async def test_what_takes_no_answer_is_closed():
         deaf.close()
 
 
+@on_both_loops
 async def test_above_so_many_connections_the_next_is_refused_until_one_is_closed():
     async with serving(connections_max=2) as (port, server):
         opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]

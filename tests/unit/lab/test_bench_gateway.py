@@ -1,17 +1,26 @@
-"""The figures of `pitboss bench gateway`, from runs that are given."""
+"""The figures of `pitboss bench gateway` from runs that are given, its plan, and its floor."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp import web
 
 from lab.bench.closed import LoopRun
-from lab.bench.gateway import DoorSide, GatewayBenchFigures, GatewayBenchPlan, compare
+from lab.bench.gateway import DoorSide, GatewayBenchPlan
+from lab.bench.gateway_figures import TARGETS, GatewayBenchFigures, OpenRun, SideRuns, compare
 from lab.bench.machine import Machine
+from lab.bench.peers.bare_door import BareDoor
 from lab.bench.rates import Latencies
 from lab.bench.report import BenchEnvironment
 from lab.bench.server_cpu import ServerPids
 
 ENVIRONMENT = BenchEnvironment(Machine("cpu", 2, 4.0, "system", "3.11", {}, 0.0), "abc", {})
+RATIOS = set(TARGETS)
 
 
 def run_of(calls_per_s: int, p50_ms: float, cpu_ms: float) -> LoopRun:
@@ -19,60 +28,159 @@ def run_of(calls_per_s: int, p50_ms: float, cpu_ms: float) -> LoopRun:
     return LoopRun(calls_per_s, 1.0, Latencies(p50_ms, 2 * p50_ms, 3 * p50_ms), cpu_s)
 
 
-def side(name: str) -> DoorSide:
-    async def prepare() -> None:
-        pass
-
-    return DoorSide(name, {}, 1, iter(deque[bytes]()), prepare)
-
-
-def figures(runs: dict[str, dict[int, LoopRun]], servers: ServerPids) -> GatewayBenchFigures:
-    plan = GatewayBenchPlan([side(name) for name in runs], (16, 64), (200,), 1, 1, servers, "here")
-    closed = {name: {n: [run] for n, run in of.items()} for name, of in runs.items()}
-    opened = {name: {200: [Latencies(1.0, 5.0, 9.0)]} for name in runs}
-    return GatewayBenchFigures(plan, closed, opened, ENVIRONMENT)
+def side(runs: dict[int, LoopRun], open_p50_ms: float) -> SideRuns:
+    latencies = Latencies(open_p50_ms, 2 * open_p50_ms, 3 * open_p50_ms)
+    opened = OpenRun(1_000, 1.0, latencies, {"door": 1.0}, unsent=7)
+    return SideRuns({number: [run_] for number, run_ in runs.items()}, {1_000: [opened]})
 
 
-RUNS = {
-    "ours": {16: run_of(1_000, 14.0, 2.0), 64: run_of(3_000, 20.0, 0.6)},
-    "one": {16: run_of(1_250, 10.0, 1.0), 64: run_of(1_500, 40.0, 1.2)},
-    "two": {16: run_of(1_400, 11.0, 1.5), 64: run_of(1_450, 44.0, 1.3)},
+OURS = side({16: run_of(1_000, 14.0, 2.0), 64: run_of(3_000, 20.0, 0.6)}, 4.0)
+PEERS = {
+    "one": side({16: run_of(1_250, 10.0, 1.0), 64: run_of(1_500, 40.0, 1.2)}, 5.0),
+    "two": side({16: run_of(1_400, 11.0, 1.5), 64: run_of(1_450, 44.0, 1.3)}, 3.0),
 }
+FLOOR = side({16: run_of(1_600, 9.0, 0.9)}, 2.0)
+
+
+def figures(
+    peers: dict[str, SideRuns], floor: SideRuns | None = FLOOR, *, has_servers_cpu: bool = True
+) -> GatewayBenchFigures:
+    settings = {"rounds": 1, "seconds": 2}
+    return GatewayBenchFigures(OURS, peers, floor, has_servers_cpu, settings, ENVIRONMENT)
 
 
 def test_the_better_peer_counts():
-    found = figures(RUNS, ServerPids(1, 2)).as_json()
+    found = figures(PEERS).as_json()
     assert found["peer"] == found["peers"]["one"]
     assert found["ratio_p50_at_16"] == 1.4
     assert found["ratio_rate_at_16"] == 0.8
     assert found["ratio_cpu_at_16"] == 2.0
     assert found["ratio_max_rate"] == 2.0
     assert found["ratio_cpu"] == 0.5
-    assert found["ours"]["open_p99_ms"] == {"200": 5.0}
+    assert found["ratio_p99_at_1000"] == 0.8
+
+
+def test_each_side_is_a_list_by_load():
+    found = figures(PEERS).as_json()
+    for loads in (found["ours"], found["peer"]):
+        assert [(load["load"], load.get("in_flight")) for load in loads] == [
+            ("closed", 16),
+            ("closed", 64),
+            ("open", None),
+        ]
+        assert loads[2]["offered_per_s"] == 1_000
+        assert loads[2]["unsent"] == [7]
+    assert found["ours"][2]["p99_ms"] == 8.0
+    assert found["floor"][0]["calls_per_s"] == 1_600
+
+
+def test_targets_say_whether_they_hold():
+    found = figures(PEERS).as_json()
+    assert found["targets"]["ratio_p50_at_16"] == {"max": 1.4}
+    assert found["targets"]["ratio_max_rate"] == {"min": 2.0}
+    assert found["holds"] == dict.fromkeys(RATIOS, True) | {"ratio_cpu_at_16": False}
 
 
 def test_without_a_peer_no_ratio_is_known():
-    found = figures({"ours": RUNS["ours"]}, ServerPids(1, 2)).as_json()
-    assert found["peer"] is None
-    assert {found[name] for name in found if name.startswith("ratio_")} == {None}
+    found = figures({}, None).as_json()
+    assert found["peer"] is found["floor"] is None
+    assert {found[name] for name in RATIOS} == {None}
+    assert set(found["holds"].values()) == {None}
 
 
 def test_without_the_cpu_of_the_servers_no_ratio_of_it_is_known():
-    found = figures(RUNS, ServerPids()).as_json()
-    assert found["ratio_cpu"] is None
+    found = figures(PEERS, has_servers_cpu=False).as_json()
+    assert found["ratio_cpu"] is found["ratio_cpu_at_16"] is None
     assert found["ratio_max_rate"] == 2.0
 
 
-def test_a_person_gets_a_row_a_load():
-    rows = figures(RUNS, ServerPids(1, 2)).rows()
+def test_without_the_loads_that_are_compared_their_ratios_are_null():
+    ours = SideRuns({64: OURS.closed[64]}, {}).as_json(has_servers_cpu=True)
+    peer = SideRuns({64: PEERS["one"].closed[64]}, {}).as_json(has_servers_cpu=True)
+    found = compare(ours, peer)
+    assert found["ratio_max_rate"] == 2.0
+    assert found["ratio_p50_at_16"] is found["ratio_p99_at_1000"] is None
+    assert set(compare([], []).values()) == {None}
+
+
+def test_a_person_gets_a_row_a_load_and_one_a_target():
+    rows = figures(PEERS).rows()
     assert [row.name for row in rows][:3] == [
         "ours, 16 in flight",
         "ours, 64 in flight",
-        "ours, 200/s offered",
+        "ours, 1000/s offered",
     ]
     assert rows[0].value == "1,000/s"
+    assert "bare hops, 16 in flight" in {row.name for row in rows}
+    verdicts = {row.name: row.remark for row in rows if row.name in RATIOS}
+    assert verdicts.keys() == RATIOS
+    assert verdicts["ratio_cpu_at_16"] == "max 1.4, NOT reached"
 
 
-def test_another_number_in_flight_is_compared_by_its_best_rate_only():
-    ours = figures({"ours": {64: RUNS["ours"][64]}}, ServerPids(1, 2)).of_side("ours")
-    assert compare(ours, None)["ratio_max_rate"] is None
+def plan_of(sides: list[DoorSide], floor: DoorSide | None) -> GatewayBenchPlan:
+    ours, *peers = sides
+    return GatewayBenchPlan(
+        ours, peers, floor, (16, 64), (200,), 3, 4, ServerPids(), "here", warm_up_s=8
+    )
+
+
+def test_a_plan_says_its_turns_and_how_long_its_loads_take():
+    ours, one, floor = (DoorSide(name, {}, 1, iter(deque[bytes]())) for name in "abc")
+    plan = plan_of([ours, one], floor)
+    assert plan.sides == [ours, one, floor]
+    assert plan_of([ours], None).sides == [ours]
+    # Eight seconds of warm-up, and three rounds of two closed loops of 2 + 4 s and an open one.
+    assert plan.loaded_s == 3 * (8 + 3 * (2 * 6 + 4))
+
+
+class KeptBatches:
+    """A producer that keeps its batches instead of sending them."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, bytes]] = []
+        self.batches = 0
+        self.has_sent = asyncio.Event()
+
+    def create_batch(self) -> Any:
+        records: list[tuple[bytes, bytes]] = []
+
+        def append(*, timestamp: None, key: bytes, value: bytes) -> bool:
+            records.append((key, value))
+            return True
+
+        return SimpleNamespace(append=append, records=records)
+
+    async def send_batch(self, batch: Any, topic: str, *, partition: int) -> None:
+        assert (topic, partition) == ("raw", 0)
+        self.batches += 1
+        self.sent += batch.records
+        self.has_sent.set()
+
+
+class Request:
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def read(self) -> bytes:
+        return self._body
+
+
+async def test_the_floor_answers_a_call_when_its_own_record_is_through():
+    producer = KeptBatches()
+    door = BareDoor(producer, "raw", 1)
+    sending = asyncio.ensure_future(door.send())
+    calls = [asyncio.ensure_future(door.answer(Request(body))) for body in (b"a", b"b")]  # type: ignore[arg-type]
+    await asyncio.wait_for(producer.has_sent.wait(), 5)
+    assert producer.batches == 1
+    assert [value for _, value in producer.sent] == [b"a", b"b"]
+    (first, _), (second, _) = producer.sent
+    door.take(0, [SimpleNamespace(key=lambda: second), SimpleNamespace(key=lambda: b"older")])
+    answer = await asyncio.wait_for(calls[1], 5)
+    assert isinstance(answer, web.Response)
+    assert answer.body == b'{"status":"RS_OK"}'
+    assert not calls[0].done()
+    door.take(0, [SimpleNamespace(key=lambda: first)])
+    await asyncio.wait_for(calls[0], 5)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
