@@ -108,9 +108,11 @@ class CallDesk:
             return self._refuse(route, received, "refused, too many calls in flight")
         self._idle.clear()
         try:
-            return await self._answer_question(route, received) or await self._answer(
-                route, received
-            )
+            if self._questions is not None and route.call.asks:
+                reply = await self._questions.answer(route, received)
+                if reply is not None:
+                    return reply
+            return await self._answer(route, received)
         except Exception:  # noqa: BLE001 - a provider gets its own error whatever fails here
             _LOG.exception("%s: a call failed", route.path)
             return self._refuse(route, received, "failed")
@@ -142,11 +144,6 @@ class CallDesk:
                     await self._idle.wait()
             except TimeoutError:
                 _LOG.warning("stopping with %d calls that have no answer", self._places.held)
-
-    async def _answer_question(self, route: Route, received: Received) -> Reply | None:
-        if self._questions is None or not route.call.asks:
-            return None
-        return await self._questions.answer(route, received)
 
     async def _answer(self, route: Route, received: Received) -> Reply:
         patience_ms = self._settings.patience_ms or route.face.patience_ms

@@ -52,11 +52,8 @@ class Places:
         self._shared = count - self._share * len(providers)
         self._held: Counter[str] = Counter()
         self._borrowed = 0
-
-    @property
-    def held(self) -> int:
+        self.held = 0
         """Number of places that are taken."""
-        return self._held.total()
 
     def take(self, provider: str) -> bool:
         """Take a place for a call, and return whether there was one."""
@@ -65,6 +62,7 @@ class Places:
                 return False
             self._borrowed += 1
         self._held[provider] += 1
+        self.held += 1
         return True
 
     def give_back(self, provider: str) -> None:
@@ -72,6 +70,7 @@ class Places:
         if self._held[provider] > self._share:
             self._borrowed -= 1
         self._held[provider] -= 1
+        self.held -= 1
 
 
 class FairTurns(Generic[WaiterT]):

@@ -25,7 +25,7 @@ import msgspec
 
 from lab.bench.closed import LoopRun
 from lab.bench.gateway_figures import GatewayBenchFigures, OpenRun, SideRuns
-from lab.bench.http_load import HttpLoad, book_first, close_loop, offer
+from lab.bench.http_load import HttpLoad, book_first, close_loop, connected, offer
 from lab.bench.machine import this_commit, this_machine
 from lab.bench.processes import BenchFailed, MeasuredProcess, ProcessCommand
 from lab.bench.progress import BenchProgress
@@ -58,7 +58,8 @@ CREATE TABLE IF NOT EXISTS bet (
 """
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
-_CALLS_PER_S_FIRST: Final = 1_500
+_CALLS_PER_S_FIRST: Final = 600
+"""So many bets are signed for a second of the first load of a side; later ones know its rate."""
 _STOCK_SHARE: Final = 1.5
 
 
@@ -151,7 +152,8 @@ class _GatewayBench:
         self._progress = progress
         self._runs = {side.name: _SideRuns() for side in plan.sides}
         self._has_money: set[str] = set()
-        self._rates: dict[tuple[str, int], float] = {}
+        self._rates: dict[str, float] = {}
+        """The highest rate of each side so far."""
 
     def runs_of(self, side: DoorSide) -> SideRuns:
         """Return what was measured of a side."""
@@ -163,7 +165,7 @@ class _GatewayBench:
         plan = self._plan
         async with self._started(side) as processes:
             if plan.in_flight:
-                await self._close_loop(side, processes, max(plan.in_flight), plan.warm_up_s)
+                await self._close_loop(side, processes, max(plan.in_flight), plan.warm_up_s, 0.0)
 
     async def run_side(self, side: DoorSide) -> dict[str, LoopRun]:
         """Start a side, load it in every way, and stop it."""
@@ -171,7 +173,7 @@ class _GatewayBench:
         found: dict[str, LoopRun] = {}
         async with self._started(side) as processes:
             for number in plan.in_flight:
-                run_ = await self._close_loop(side, processes, number, plan.seconds)
+                run_ = await self._close_loop(side, processes, number, plan.seconds, WARM_UP_S)
                 runs.closed.setdefault(number, []).append(run_)
                 found[f"{number} in flight"] = run_
             for rate in plan.rates:
@@ -208,20 +210,22 @@ class _GatewayBench:
         processes: Mapping[str, MeasuredProcess],
         in_flight: int,
         seconds: float,
+        warm_up_s: float,
     ) -> LoopRun:
-        rate = self._rates.get((side.name, in_flight), float(_CALLS_PER_S_FIRST))
-        load = self._load(side, round(rate * (WARM_UP_S + seconds) * _STOCK_SHARE) + in_flight)
-        start_s = time.perf_counter() + WARM_UP_S
-        loops = asyncio.ensure_future(close_loop(load, in_flight, start_s + seconds))
-        await asyncio.wait([loops], timeout=WARM_UP_S)
-        before = self._cpu_s(processes)
-        await loops
-        took_s, after = time.perf_counter() - start_s, self._cpu_s(processes)
+        rate = self._rates.get(side.name, float(_CALLS_PER_S_FIRST))
+        load = self._load(side, round(rate * (warm_up_s + seconds) * _STOCK_SHARE) + in_flight)
+        async with connected(side.port, in_flight) as connections:
+            start_s = time.perf_counter() + warm_up_s
+            loops = asyncio.ensure_future(close_loop(load, connections, start_s + seconds))
+            await asyncio.wait([loops], timeout=warm_up_s)
+            before = self._cpu_s(processes)
+            await loops
+            took_s, after = time.perf_counter() - start_s, self._cpu_s(processes)
         calls = [took_ms for at_s, took_ms in load.calls if at_s >= start_s]
         if not calls:
             raise BenchFailed(f"{side.name} answered nothing in {took_s:.1f} s")
         found = LoopRun(len(calls), took_s, Latencies.of(calls), _difference(before, after))
-        self._rates[side.name, in_flight] = found.calls_per_s
+        self._rates[side.name] = max(found.calls_per_s, self._rates.get(side.name, 0.0))
         return found
 
     async def _offer(
@@ -239,7 +243,7 @@ class _GatewayBench:
     def _load(self, side: DoorSide, count: int) -> HttpLoad:
         stock = deque(islice(side.requests, count))
         gc.collect()
-        return HttpLoad(side.port, stock)
+        return HttpLoad(side.port, stock, side.requests)
 
     def _cpu_s(self, processes: Mapping[str, MeasuredProcess]) -> dict[str, float]:
         stats = read_stats()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Coroutine, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, cast
 
@@ -32,6 +32,8 @@ class HttpLoad:
 
     port: int
     stock: deque[bytes]
+    more: Iterator[bytes] = field(default_factory=lambda: iter(()))
+    """What a closed loop sends when its stock is used up; to make one costs time."""
     calls: list[tuple[float, float]] = field(default_factory=list)
     unsent_ms: list[float] = field(default_factory=list)
     """How long the calls of an open loop had waited that it did not come to."""
@@ -112,10 +114,24 @@ async def book_first(port: int, requests: Sequence[bytes]) -> None:
     raise BenchFailed(f"no bet was booked: {body[:200]!r}")
 
 
-async def close_loop(load: HttpLoad, in_flight: int, end_s: float) -> None:
-    """Keep so many calls in flight until a time of `perf_counter`, or until none are left."""
+@asynccontextmanager
+async def connected(port: int, count: int) -> AsyncIterator[list[KeptConnection]]:
+    """Open so many connections, and close them at the end. Raises OSError."""
+    opened = await asyncio.gather(*[KeptConnection.open(port) for _ in range(count)])
+    try:
+        yield opened
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+async def close_loop(load: HttpLoad, connections: Sequence[KeptConnection], end_s: float) -> None:
+    """Keep a call in flight on each connection until a time of `perf_counter`.
+
+    It ends earlier where none are left.
+    """
     lasts_s = end_s - time.perf_counter()
-    await _run_all([_call_on(load, end_s) for _ in range(in_flight)], lasts_s)
+    await _run_all([_call_on(load, connection, end_s) for connection in connections], lasts_s)
 
 
 async def offer(load: HttpLoad, rate: float) -> None:
@@ -124,12 +140,12 @@ async def offer(load: HttpLoad, rate: float) -> None:
     A side that cannot keep up gets no more calls when the loop is far over its time.
     """
     count = len(load.stock)
-    begin_s = time.perf_counter() + 0.2
-    end_s = begin_s + OVERTIME * count / rate
-    due = deque(begin_s + number / rate for number in range(count))
-    connections = min(OPEN_CONNECTIONS, count)
-    lasts_s = end_s - time.perf_counter()
-    await _run_all([_call_when_due(load, due, end_s) for _ in range(connections)], lasts_s)
+    async with connected(load.port, min(OPEN_CONNECTIONS, count)) as connections:
+        begin_s = time.perf_counter()
+        end_s = begin_s + OVERTIME * count / rate
+        due = deque(begin_s + number / rate for number in range(count))
+        loops = [_call_when_due(load, connection, due, end_s) for connection in connections]
+        await _run_all(loops, end_s - begin_s)
     load.unsent_ms = [(end_s - due_s) * 1_000 for due_s in due]
 
 
@@ -146,25 +162,25 @@ async def _run_all(loops: Sequence[Coroutine[Any, Any, None]], lasts_s: float) -
         await asyncio.wait(tasks)
 
 
-async def _call_on(load: HttpLoad, end_s: float) -> None:
-    with closing(await KeptConnection.open(load.port)) as connection:
-        while load.stock:
-            began_s = time.perf_counter()
-            if began_s >= end_s:
-                break
-            await connection.book(load.stock.popleft())
-            now_s = time.perf_counter()
-            load.calls.append((now_s, (now_s - began_s) * 1_000))
+async def _call_on(load: HttpLoad, connection: KeptConnection, end_s: float) -> None:
+    while (began_s := time.perf_counter()) < end_s:
+        request = load.stock.popleft() if load.stock else next(load.more, None)
+        if request is None:
+            break
+        await connection.book(request)
+        now_s = time.perf_counter()
+        load.calls.append((now_s, (now_s - began_s) * 1_000))
 
 
-async def _call_when_due(load: HttpLoad, due: deque[float], end_s: float) -> None:
+async def _call_when_due(
+    load: HttpLoad, connection: KeptConnection, due: deque[float], end_s: float
+) -> None:
     """Take the next due time whenever the connection is free; the wait counts from then."""
-    with closing(await KeptConnection.open(load.port)) as connection:
-        while due and time.perf_counter() < end_s:
-            due_s, request = due.popleft(), load.stock.popleft()
-            wait_s = due_s - time.perf_counter()
-            if wait_s > 0:
-                await asyncio.sleep(wait_s)
-            await connection.book(request)
-            now_s = time.perf_counter()
-            load.calls.append((now_s, (now_s - due_s) * 1_000))
+    while due and time.perf_counter() < end_s:
+        due_s, request = due.popleft(), load.stock.popleft()
+        wait_s = due_s - time.perf_counter()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        await connection.book(request)
+        now_s = time.perf_counter()
+        load.calls.append((now_s, (now_s - due_s) * 1_000))

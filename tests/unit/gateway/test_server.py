@@ -58,6 +58,22 @@ async def test_what_is_no_call_is_answered_and_counted(method, path, body, statu
         assert not scene.appender.records
 
 
+async def test_a_body_may_come_behind_its_head_and_in_pieces():
+    path, body = notice()
+    async with listening() as (scene, url):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        head = f"POST /adyen{path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode())
+        for piece in (body[:20], body[20:]):
+            await asyncio.sleep(0.05)
+            writer.write(piece)
+        answer = await asyncio.wait_for(reader.readuntil(b"[accepted]"), 10)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        [(_, _, kept, _)] = scene.appender.records
+        assert kept == body
+        writer.close()
+
+
 async def test_a_body_that_comes_too_slowly_is_answered_and_counted():
     async with listening(body_timeout_s=0.1) as (scene, url):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))

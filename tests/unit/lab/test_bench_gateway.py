@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections import deque
+from itertools import repeat
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,13 +15,15 @@ import pytest
 from aiohttp import web
 
 from lab.bench.closed import LoopRun
-from lab.bench.gateway import DoorSide, GatewayBenchPlan
+from lab.bench.gateway import DoorSide, GatewayBenchPlan, run
 from lab.bench.gateway_figures import TARGETS, GatewayBenchFigures, OpenRun, SideRuns, compare
 from lab.bench.machine import Machine
 from lab.bench.peers.bare_door import BareDoor
+from lab.bench.processes import BenchFailed, ProcessCommand
 from lab.bench.rates import Latencies
 from lab.bench.report import BenchEnvironment
 from lab.bench.server_cpu import ServerPids
+from pitboss.embedded.ports import choose_port
 
 ENVIRONMENT = BenchEnvironment(Machine("cpu", 2, 4.0, "system", "3.11", {}, 0.0), "abc", {})
 RATIOS = set(TARGETS)
@@ -131,6 +137,69 @@ def test_a_plan_says_its_turns_and_how_long_its_loads_take():
     assert plan_of([ours], None).sides == [ours]
     # Eight seconds of warm-up, and three rounds of two closed loops of 2 + 4 s and an open one.
     assert plan.loaded_s == 3 * (8 + 3 * (2 * 6 + 4))
+
+
+DOOR = """
+import asyncio, sys
+from aiohttp import web
+
+async def answer(request):
+    await request.read()
+    return web.Response(body=b'{"status":"RS_OK"}')
+
+async def main():
+    loop = asyncio.get_running_loop()
+    await loop.create_server(web.Server(answer, access_log=None), "127.0.0.1", int(sys.argv[1]))
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+class Progress:
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    def begin(self, step: str) -> None:
+        pass
+
+    def update(self, count: int, total: int) -> None:
+        pass
+
+    def end(self, result: str) -> None:
+        self.ended.append(result)
+
+
+def door_side(name: str, folder: Path, script: str = DOOR) -> DoorSide:
+    port = choose_port()
+    command = ProcessCommand((sys.executable, "-c", script, str(port)), os.environ, folder / name)
+    request = b"POST /bet HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx"
+    return DoorSide(name, {"door": command}, port, repeat(request))
+
+
+async def test_a_run_has_every_load_of_every_side_in_each_round(monkeypatch, tmp_path):
+    monkeypatch.setattr("lab.bench.gateway.WARM_UP_S", 0.05)
+    monkeypatch.setattr("lab.bench.gateway._CALLS_PER_S_FIRST", 50_000)
+    ours, peer, floor = (door_side(name, tmp_path) for name in ("ours", "peer", "floor"))
+    plan = GatewayBenchPlan(
+        ours, [peer], floor, (1, 16), (50,), 2, 0.2, ServerPids(), "here", warm_up_s=0.1
+    )
+    progress = Progress()
+    found = (await run(plan, progress)).as_json()
+    for side_ in (found["ours"], found["peer"], found["floor"]):
+        assert [load["load"] for load in side_] == ["closed", "closed", "open"]
+        assert all(len(load["calls"]) == 2 and min(load["calls"]) > 0 for load in side_)
+        assert side_[2]["calls"] == [10, 10]
+        assert set(side_[0]["cpu_ms_a_call_by_part"]) == {"door"}
+    assert found["ratio_rate_at_16"] is not None
+    assert len(progress.ended) == 6
+
+
+async def test_a_side_that_ends_is_named_with_the_end_of_its_log(tmp_path):
+    ours = door_side("ours", tmp_path, "raise SystemExit('no keys')")
+    plan = GatewayBenchPlan(ours, [], None, (1,), (), 1, 0.1, ServerPids(), "here", warm_up_s=0)
+    with pytest.raises(BenchFailed, match="no keys"):
+        await run(plan, Progress())
 
 
 class KeptBatches:
