@@ -34,15 +34,15 @@ def run_of(calls_per_s: int, p50_ms: float, cpu_ms: float) -> LoopRun:
     return LoopRun(calls_per_s, 1.0, Latencies(p50_ms, 2 * p50_ms, 3 * p50_ms), cpu_s)
 
 
-def side(runs: dict[int, LoopRun], open_p50_ms: float) -> SideRuns:
+def side(runs: dict[int, LoopRun], open_p50_ms: float, unsent: int = 0) -> SideRuns:
     latencies = Latencies(open_p50_ms, 2 * open_p50_ms, 3 * open_p50_ms)
-    opened = OpenRun(1_000, 1.0, latencies, {"door": 1.0}, unsent=7)
+    opened = OpenRun(1_000, 1.0, latencies, {"door": 1.0}, unsent)
     return SideRuns({number: [run_] for number, run_ in runs.items()}, {1_000: [opened]})
 
 
 OURS = side({16: run_of(1_000, 14.0, 2.0), 64: run_of(3_000, 20.0, 0.6)}, 4.0)
 PEERS = {
-    "one": side({16: run_of(1_250, 10.0, 1.0), 64: run_of(1_500, 40.0, 1.2)}, 5.0),
+    "one": side({16: run_of(1_250, 10.0, 1.0), 64: run_of(1_500, 40.0, 1.2)}, 5.0, unsent=7),
     "two": side({16: run_of(1_400, 11.0, 1.5), 64: run_of(1_450, 44.0, 1.3)}, 3.0),
 }
 FLOOR = side({16: run_of(1_600, 9.0, 0.9)}, 2.0)
@@ -75,7 +75,7 @@ def test_each_side_is_a_list_by_load():
             ("open", None),
         ]
         assert loads[2]["offered_per_s"] == 1_000
-        assert loads[2]["unsent"] == [7]
+    assert (found["ours"][2]["unsent"], found["peer"][2]["unsent"]) == ([0], [7])
     assert found["ours"][2]["p99_ms"] == 8.0
     assert found["floor"][0]["calls_per_s"] == 1_600
 
@@ -107,6 +107,11 @@ def test_without_the_loads_that_are_compared_their_ratios_are_null():
     assert found["ratio_max_rate"] == 2.0
     assert found["ratio_p50_at_16"] is found["ratio_p99_at_1000"] is None
     assert set(compare([], []).values()) == {None}
+
+
+def test_calls_that_we_were_too_slow_for_leave_their_p99_unknown():
+    ours = side({16: run_of(1_000, 14.0, 2.0)}, 4.0, unsent=1).as_json(has_servers_cpu=True)
+    assert compare(ours, PEERS["one"].as_json(has_servers_cpu=True))["ratio_p99_at_1000"] is None
 
 
 def test_a_person_gets_a_row_a_load_and_one_a_target():

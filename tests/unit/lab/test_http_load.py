@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from itertools import repeat
 
 import pytest
@@ -116,8 +116,8 @@ async def test_a_bet_that_is_not_booked_ends_the_measurement():
 
 async def test_a_side_that_hangs_up_ends_the_measurement():
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.close()
+        with closing(writer):
+            await reader.readuntil(b"\r\n\r\n")
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as listener:
         port = listener.sockets[0].getsockname()[1]
@@ -130,8 +130,8 @@ async def test_a_side_that_never_answers_ends_the_measurement(monkeypatch):
     held = asyncio.Event()
 
     async def keep_silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await held.wait()
-        writer.close()
+        with closing(writer):
+            await held.wait()
 
     async with await asyncio.start_server(keep_silent, "127.0.0.1", 0) as listener:
         port = listener.sockets[0].getsockname()[1]
@@ -150,12 +150,12 @@ async def test_the_first_bets_are_sent_until_one_is_booked():
 
 async def test_an_answer_may_come_in_any_pieces():
     async def answer_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        for piece in (b"HTTP/1.1 200 OK\r\nContent-Le", b"ngth: 4\r\n\r", b"\nab", b"cd"):
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0.01)
-        writer.close()
+        with closing(writer):
+            await reader.readuntil(b"\r\n\r\n")
+            for piece in (b"HTTP/1.1 200 OK\r\nContent-Le", b"ngth: 4\r\n\r", b"\nab", b"cd"):
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.01)
 
     async with await asyncio.start_server(answer_slowly, "127.0.0.1", 0) as listener:
         connection = await KeptConnection.open(listener.sockets[0].getsockname()[1])
