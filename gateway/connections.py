@@ -2,7 +2,7 @@
 
 aiohttp bounds what it reads ahead on a connection. What it leaves open is closed here: a head that
 comes byte by byte, a connection that sends nothing, an other side that takes no answer, and more
-connections than there is room for.
+connections than there is room for. The rest of a body that was refused is taken slowly.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from typing import Any, Final, cast
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+REST_PAUSE_S: Final = 0.1
+"""Between two pieces of a body that was refused, of 256 KiB at most: its sender is to read the
+answer, and what is thrown away is not to keep a core busy."""
 FILES_FOR_THE_REST: Final = 256
 """Descriptors that are not connections of callers: the broker's, files, and those that start."""
 
@@ -54,7 +57,7 @@ class LimitedServer(web.Server):
 
 
 class _LimitedConnection(RequestHandler):
-    __slots__ = ("_head_timer", "_limits", "_server")
+    __slots__ = ("_head_timer", "_is_refused", "_limits", "_rest_timer", "_server")
 
     def __init__(
         self, server: LimitedServer, loop: asyncio.AbstractEventLoop, **options: Any
@@ -63,6 +66,12 @@ class _LimitedConnection(RequestHandler):
         self._server = server
         self._limits = server.limits
         self._head_timer: asyncio.TimerHandle | None = None
+        self._rest_timer: asyncio.TimerHandle | None = None
+        self._is_refused = False
+
+    def take_rest_slowly(self) -> None:
+        """Take the rest of a request that is refused in pieces, with a pause after each."""
+        self._is_refused = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self._server.open_connections >= self._limits.connections_max:
@@ -78,14 +87,18 @@ class _LimitedConnection(RequestHandler):
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
+        for timer in (self._head_timer, self._rest_timer):
+            if timer is not None:
+                timer.cancel()
         if isinstance(exc, TimeoutError):
             self._limits.endings["connection closed, it took no answer"] += 1
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._is_refused and data and self._rest_timer is None:
+            self._pause_transport_reading()
+            self._rest_timer = self._loop.call_later(REST_PAUSE_S, self._take_more)
         waiter = self._waiter
         if waiter is None or waiter.done():
             if self._head_timer is not None:
@@ -97,12 +110,28 @@ class _LimitedConnection(RequestHandler):
                 self._limits.head_timeout_s, self._end_slow_head
             )
 
+    def _take_more(self) -> None:
+        self._rest_timer = None
+        if not self._reading_paused:
+            self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        # aiohttp goes on whenever its buffer is empty, and that of a refused body always is.
+        if self._rest_timer is None:
+            super()._resume_transport_reading()
+
     def _end_slow_head(self) -> None:
         self._head_timer = None
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             self._limits.endings["connection closed, its head came too slowly"] += 1
             self.force_close()
+
+
+def take_rest_slowly(request: web.BaseRequest) -> None:
+    """Take the rest of a request that is refused so slowly that it costs the others nothing."""
+    if isinstance(request.protocol, _LimitedConnection):
+        request.protocol.take_rest_slowly()
 
 
 def allow_open_files() -> int:

@@ -20,6 +20,7 @@ from gateway.connections import (
     LimitedServer,
     allow_open_files,
     find_connections_max,
+    take_rest_slowly,
 )
 from gateway.decisions.access import FORWARDED_FOR, Caller, find_denial
 from gateway.decisions.reading import Received
@@ -163,6 +164,7 @@ class GatewayServer(Service):
         )
         if self._desk.is_draining or reply in (_TOO_LARGE, _TOO_SLOW, _NOT_ALLOWED):
             response.force_close()
+            take_rest_slowly(request)
         return response
 
     async def _reply_to(self, request: web.BaseRequest, route: Route, query: str) -> Reply:

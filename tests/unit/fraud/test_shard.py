@@ -54,6 +54,12 @@ def run(records: dict[str, list], rules, seed: int):
     return found
 
 
+def announced(shard: ShardDetectors, topic: str, next_offset: int, newest_ms: int) -> RiskSignal:
+    signal = shard.announce(topic, next_offset, newest_ms).signal
+    assert signal is not None
+    return signal
+
+
 def test_how_records_interleave_changes_no_alert():
     records = records_of([*BOTH, *ALL])
     rules = [RULES[rule_id] for rule_id in (*BOTH, *ALL)]
@@ -115,7 +121,7 @@ class TestIdle:
         shard = ShardDetectors([], 0)
         assert not shard.is_waited_for(TRANSACTIONS, 0)
         assert shard.is_waited_for(TRANSACTIONS, T0)
-        signal, _ = shard.announce(TRANSACTIONS, 7, T0)
+        signal = announced(shard, TRANSACTIONS, 7, T0)
         assert signal is not None
         assert (signal.kind, signal.occurred_at) == (SignalKind.WATERMARK, T0)
         assert (signal.source.topic, signal.source.offset) == (TRANSACTIONS, 6)
@@ -135,7 +141,7 @@ class TestIdle:
         for signal in shards[0].take_signals(PLAYER_EVENTS, len(stream.sent)):
             found += everywhere.observe(SIGNALS, signal, 0)
         assert found == []
-        idle, _ = shards[1].announce(PLAYER_EVENTS, 0, T0 + 20_000)
+        idle = announced(shards[1], PLAYER_EVENTS, 0, T0 + 20_000)
         [alert] = everywhere.observe(SIGNALS, idle, 0)
         assert (alert.rule_id, alert.observed) == ("D08", 2)
 
@@ -154,7 +160,7 @@ def test_signals_that_are_written_again_count_once():
     """One player would be two: the detector sees each record of a source once."""
     first, second = partials()
     everywhere = GlobalDetectors([RULES["D08"]], 0, 1)
-    end, _ = ShardDetectors([], 0).announce(PLAYER_EVENTS, 9, T0 + DAY_MS)
+    end = announced(ShardDetectors([], 0), PLAYER_EVENTS, 9, T0 + DAY_MS)
     found = []
     for signal in (first, second, first, second, end):
         found += everywhere.observe(SIGNALS, signal, 0)
@@ -193,7 +199,7 @@ def test_a_record_behind_the_announcement_of_its_partition_is_late_for_all_parti
     shard.observe(PLAYER_EVENTS, stream.sent[0].record, 0)
     [partial, _] = shard.take_signals(PLAYER_EVENTS, 1)
     everywhere = GlobalDetectors([RULES["D08"], RULES["D10"]], 0, 1)
-    everywhere.observe(SIGNALS, shard.announce(PLAYER_EVENTS, 0, T0 + 10_001).signal, 0)
+    everywhere.observe(SIGNALS, announced(shard, PLAYER_EVENTS, 0, T0 + 10_001), 0)
     everywhere.observe(SIGNALS, partial, 1)
     [late] = everywhere.take_signals(SIGNALS, 2)
     assert (late.kind, late.source) == (SignalKind.LATE, partial.source)

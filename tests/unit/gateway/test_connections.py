@@ -12,11 +12,13 @@ import pytest
 import uvloop
 from aiohttp import web
 
+from gateway import connections
 from gateway.connections import (
     FILES_FOR_THE_REST,
     ConnectionLimits,
     LimitedServer,
     find_connections_max,
+    take_rest_slowly,
 )
 from pitboss.embedded.processes import poll
 
@@ -38,8 +40,17 @@ def on_both_loops(test: Test) -> Callable[[Any], None]:
 REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi"
 
 
+async def refuse(request: web.BaseRequest) -> web.Response:
+    response = web.Response(status=413, body=b"no")
+    response.force_close()
+    take_rest_slowly(request)
+    return response
+
+
 @asynccontextmanager
-async def serving(answer: bytes = b"ok", **limits: Any) -> AsyncIterator[tuple[int, LimitedServer]]:
+async def serving(
+    answer: bytes = b"ok", handler: Any = None, **limits: Any
+) -> AsyncIterator[tuple[int, LimitedServer]]:
     async def handle(request: web.BaseRequest) -> web.Response:
         await request.read()
         return web.Response(body=answer)
@@ -50,7 +61,7 @@ async def serving(answer: bytes = b"ok", **limits: Any) -> AsyncIterator[tuple[i
         "idle_timeout_s": 30.0,
         "write_timeout_s": 30.0,
     } | limits
-    server = LimitedServer(handle, ConnectionLimits(**chosen), access_log=None)
+    server = LimitedServer(handler or handle, ConnectionLimits(**chosen), access_log=None)
     listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     try:
         yield listener.sockets[0].getsockname()[1], server
@@ -173,3 +184,55 @@ def test_the_rest_of_the_process_keeps_descriptors():
     assert find_connections_max(None, 20_000) == 20_000 - FILES_FOR_THE_REST
     assert find_connections_max(500, 20_000) == 500
     assert find_connections_max(50_000, 1_024) == 1_024 - FILES_FOR_THE_REST
+
+
+REFUSED_BYTES = 3_000_000
+REFUSED = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % REFUSED_BYTES
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop])
+def run(request) -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Run a coroutine on one of the two loops."""
+
+    def run_on(coroutine: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(coroutine)
+
+    return run_on
+
+
+def test_the_rest_of_a_refused_body_waits_after_each_piece(run, monkeypatch):
+    monkeypatch.setattr(connections, "REST_PAUSE_S", 3_600)
+
+    async def send() -> None:
+        async with serving(handler=refuse) as (port, server):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(REFUSED)
+            assert (await read_answer(reader)).startswith(b"HTTP/1.1 413")
+            [connection] = server.connections
+            assert connection.transport is not None
+            assert connection.transport.is_reading()
+            writer.write(bytes(REFUSED_BYTES))
+            is_reading = connection.transport.is_reading
+            assert await asyncio.to_thread(poll, lambda: not is_reading(), PATIENCE_S)
+            for _ in range(100):  # aiohttp takes the piece out of its buffer, and goes on
+                await asyncio.sleep(0)
+                assert not connection.transport.is_reading()
+            writer.transport.abort()
+
+    run(send())
+
+
+def test_the_whole_rest_is_taken_piece_by_piece(run, monkeypatch):
+    monkeypatch.setattr(connections, "REST_PAUSE_S", 0.001)
+
+    async def send() -> None:
+        async with serving(handler=refuse) as (port, _):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(REFUSED + bytes(REFUSED_BYTES))
+            async with asyncio.timeout(PATIENCE_S):
+                await writer.drain()
+            assert (await read_to_the_end(reader)).endswith(b"\r\n\r\nno")
+            writer.close()
+
+    run(send())
