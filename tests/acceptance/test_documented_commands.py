@@ -121,6 +121,7 @@ PARSED_ONLY = {
     "pitboss bench latency": "loads the servers for minutes",
     "pitboss bench replay": "loads the servers for minutes; test_bench_replay.py runs it at a small size",
     "pitboss bench balance": "loads the servers for minutes; test_bench_balance.py runs it at a small size",
+    "pitboss bench gateway": "loads the servers for minutes; test_bench_gateway.py runs small doors",
     "pitboss bench pipeline": "loads the servers for minutes; test_bench_pipeline.py runs it at a small size",
     "mkdir": "makes the reader's own folder",
     "make": "its targets run the linters, the tests and the demo themselves; .ci/run runs them",
