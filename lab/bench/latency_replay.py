@@ -24,7 +24,7 @@ from lab.bench.rates import Spread
 from lab.bench.report import BenchEnvironment, FigureRow, range_text, spread_as_json
 from replay.export.request import ExportRequest
 from replay.export.run import export_to
-from replay.log.broker import BrokerLog, RecordQuota
+from replay.log.broker import BrokerLog, RecordQuota, yield_processor
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.security import BrokerAddress
 from schemas.topics import TRANSACTIONS
@@ -148,6 +148,7 @@ async def run(plan: ReplayLatencyPlan, progress: BenchProgress) -> ReplayLatency
 
 def main(arguments: list[str]) -> None:
     """Be the replay: export a history again and again, until the process is ended."""
+    yield_processor()
     load = msgspec.json.decode(arguments[0], type=ReplayLoad)
     with (
         tempfile.TemporaryDirectory(prefix="pitboss-bench-") as folder,

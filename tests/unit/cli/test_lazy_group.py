@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -70,3 +71,22 @@ def test_a_balance_imports_only_what_its_answer_needs():
 def test_a_mistyped_name_gets_the_nearest():
     done = CliRunner().invoke(cli, ["ledger", "ballance"])
     assert "balance" in done.stderr
+
+
+@pytest.mark.parametrize(("command", "lower_by"), [("replay", 10), ("ledger", 0)])
+def test_the_process_of_a_replay_leaves_the_processor_to_others(command, lower_by):
+    script = (
+        f"import os, sys\nbefore = os.nice(0)\nsys.argv = ['pitboss', '{command}', '--help']\n"
+        "from pitboss.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    print('lower by', os.nice(0) - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == f"lower by {lower_by}"
+
+
+def test_a_replay_that_another_process_calls_leaves_its_priority():
+    before = os.nice(0)
+    assert CliRunner().invoke(cli, ["replay", "--help"]).exit_code == 0
+    assert os.nice(0) == before
