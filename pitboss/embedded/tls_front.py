@@ -110,15 +110,14 @@ class _Direction:
 
     def read(self) -> None:
         """Read what is there, once, and send it."""
-        try:
-            chunk = self.source.recv(CHUNK_BYTES)
-            # Bytes that are decrypted already are no longer seen by the kernel.
-            while isinstance(self.source, ssl.SSLSocket) and self.source.pending():
-                chunk += self.source.recv(CHUNK_BYTES)
-        except WAITS:
-            return
-        self.is_at_end = not chunk
-        self.pending += chunk
+        with contextlib.suppress(*WAITS):
+            while not self.is_at_end:
+                chunk = self.source.recv(CHUNK_BYTES)
+                self.is_at_end = not chunk
+                self.pending += chunk
+                # Bytes that are decrypted already are no longer seen by the kernel.
+                if not isinstance(self.source, ssl.SSLSocket) or not self.source.pending():
+                    break
         self.write()
 
     def write(self) -> None:
@@ -132,23 +131,23 @@ def _pass_on(tls: ssl.SSLSocket, behind: socket.socket) -> None:
     """Pass bytes both ways until either side has ended and its bytes are sent."""
     inward, outward = _Direction(tls, behind), _Direction(behind, tls)
     from_to = {tls.fileno(): (inward, outward), behind.fileno(): (outward, inward)}
-    with select.epoll() as ready:
-        watched = dict.fromkeys(from_to, select.EPOLLIN)
-        for file, events in watched.items():
-            ready.register(file, events)
-        inward.read()  # what came with the handshake is no longer seen by the kernel either
-        while not inward.has_ended and not outward.has_ended:
-            for file, events in ready.poll():
-                source, target = from_to[file]
-                if events & select.EPOLLOUT:
-                    target.write()
-                if events & ~select.EPOLLOUT and source.reads:
-                    source.read()
-            for file, (source, target) in from_to.items():
-                wanted = source.reads * select.EPOLLIN | bool(target.pending) * select.EPOLLOUT
-                if wanted != watched[file]:
-                    watched[file] = wanted
-                    ready.modify(file, wanted)
+    ready = select.poll()
+    watched = dict.fromkeys(from_to, select.POLLIN)
+    for file, events in watched.items():
+        ready.register(file, events)
+    inward.read()  # what came with the handshake is no longer seen by the kernel either
+    while not inward.has_ended and not outward.has_ended:
+        for file, events in ready.poll():
+            source, target = from_to[file]
+            if events & select.POLLOUT:
+                target.write()
+            if events & ~select.POLLOUT and source.reads:
+                source.read()
+        for file, (source, target) in from_to.items():
+            wanted = source.reads * select.POLLIN | bool(target.pending) * select.POLLOUT
+            if wanted != watched[file]:
+                watched[file] = wanted
+                ready.modify(file, wanted)
 
 
 if __name__ == "__main__":
