@@ -14,13 +14,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._now_s = 0.0
-        select = self._selector.select  # type: ignore[attr-defined]
+        select = self._selector.select  # type: ignore[attr-defined]  # asyncio's own
 
         def jump(timeout: float | None) -> Any:
             self._now_s += timeout or 0.0
             return select(0)
 
-        self._selector.select = jump  # type: ignore[attr-defined]
+        self._selector.select = jump  # type: ignore[attr-defined]  # asyncio's own
 
     def time(self) -> float:
         return self._now_s
