@@ -24,7 +24,8 @@ from lab.bench.rates import Spread
 from lab.bench.report import BenchEnvironment, FigureRow, range_text, spread_as_json
 from replay.export.request import ExportRequest
 from replay.export.run import export_to
-from replay.log.broker import BrokerLog, RecordQuota, yield_processor
+from replay.log.broker import BrokerLog
+from replay.log.pace import ReplayPace, yield_processor
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.security import BrokerAddress
 from schemas.topics import TRANSACTIONS
@@ -150,14 +151,15 @@ def main(arguments: list[str]) -> None:
     """Be the replay: export a history again and again, until the process is ended."""
     yield_processor()
     load = msgspec.json.decode(arguments[0], type=ReplayLoad)
+    pace = ReplayPace(load.records_per_s)
     with (
         tempfile.TemporaryDirectory(prefix="pitboss-bench-") as folder,
-        BrokerLog(load.broker, RecordQuota(load.records_per_s)) as source,
+        BrokerLog(load.broker, pace) as source,
     ):
         number = 0
         while True:
             result = Path(folder) / f"{number}.parquet"
-            export_to(source, ExportRequest(TRANSACTIONS), load.topic, result)
+            export_to(source, ExportRequest(TRANSACTIONS), load.topic, result, pace=pace)
             result.unlink()
             number += 1
 

@@ -145,7 +145,7 @@ def cli(ctx: click.Context) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `pitboss`; without `arguments`, as the process that was started for it."""
     if arguments is None and sys.argv[1:2] == ["replay"]:
-        from replay.log.broker import yield_processor
+        from replay.log.pace import yield_processor
 
         yield_processor()
     cli.main(args=None if arguments is None else list(arguments), prog_name="pitboss")

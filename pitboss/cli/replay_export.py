@@ -126,13 +126,16 @@ def _write_result(
     runtime: Runtime, request: ExportRequest, out: Path, rate: float, *, resume: bool
 ) -> Manifest:
     from replay.export.run import export_to
+    from replay.log.pace import ReplayPace
 
-    name = qualified_name(request.topic, runtime.namespace)
+    name, pace = qualified_name(request.topic, runtime.namespace), ReplayPace(rate)
     with ExitStack() as on_exit:
-        source = on_exit.enter_context(open_log(runtime, rate))
+        source = on_exit.enter_context(open_log(runtime, pace))
         progress = on_exit.enter_context(StepProgress())
         progress.begin(f"export of {name} to {out}")
-        return export_to(source, request, name, out, resume=resume, progress=progress.update)
+        return export_to(
+            source, request, name, out, resume=resume, progress=progress.update, pace=pace
+        )
 
 
 def _print_rows(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pitboss.ops.exports import missing_packages
 from pitboss.settings import Runtime, read_values
+from replay.log.pace import ReplayPace
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,11 +80,16 @@ def _open(runtime: Runtime, folder: str) -> ArchivedLog | None:
 
 
 @contextmanager
-def open_log(runtime: Runtime, records_per_s: float) -> Iterator[LogSource]:
-    """Open the broker's log at a bounded rate, and the archive's before it if one is set."""
+def open_log(runtime: Runtime, pace: ReplayPace | float) -> Iterator[LogSource]:
+    """Open the broker's log at a pace, and the archive's before it if one is set.
+
+    A number is a pace of so many records a second.
+    """
     from replay.archive.archived_log import JoinedLog
-    from replay.log.broker import BrokerLog, RecordQuota
+    from replay.log.broker import BrokerLog
 
     archive = open_archive(runtime)
-    with BrokerLog(runtime.broker, RecordQuota(records_per_s)) as broker:
+    if not isinstance(pace, ReplayPace):
+        pace = ReplayPace(pace)
+    with BrokerLog(runtime.broker, pace) as broker:
         yield broker if archive is None else JoinedLog(archive, broker)

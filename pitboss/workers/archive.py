@@ -28,14 +28,15 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         from replay.archive.cut import CutRule
         from replay.archive.service import ArchiveService
         from replay.archive.store import open_store
-        from replay.log.broker import BrokerLog, RecordQuota, list_topics
+        from replay.log.broker import BrokerLog, list_topics
+        from replay.log.pace import ReplayPace
     store = open_store(target)
     opened: list[PostgresBooks] = []
 
     def connect() -> tuple[Archiver, Callable[[], None]]:
         books = PostgresBooks(runtime.database_url)
         opened[:] = [books]
-        broker = BrokerLog(runtime.broker, RecordQuota(RATE))
+        broker = BrokerLog(runtime.broker, ReplayPace(RATE))
 
         def close() -> None:
             broker.close()

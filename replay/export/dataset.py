@@ -23,7 +23,8 @@ from replay.columns.avro_reader import TIME
 from replay.export.plan import ExportPlan, Piece
 from replay.export.request import ExportRequest
 from replay.export.rows import RowStats
-from replay.export.writers import file_digest, to_csv, to_json_lines, write_parquet
+from replay.export.writers import file_digest, write_parquet, write_text
+from replay.log.pace import NO_BOUND, ReplayPace
 from schemas.errors import PitbossError, UsageError
 
 PARTS: Final = "parts"
@@ -69,15 +70,16 @@ class FinishedPiece(msgspec.Struct, frozen=True):
         return Piece(self.partition, self.from_offset, self.to_offset)
 
 
-WritePiece = Callable[[Path, Piece, pa.Table], list[tuple[Path, int]]]
-"""Writes a piece's rows below a folder and returns each file with its rows."""
+WritePiece = Callable[[Path, Piece, pa.Table, ReplayPace], list[tuple[Path, int]]]
+"""Writes a piece's rows below a folder, at a pace, and returns each file with its rows."""
 
 
 class Dataset:
     """The folder of an export that is under way."""
 
-    def __init__(self, result: Path, write: WritePiece) -> None:
+    def __init__(self, result: Path, write: WritePiece, pace: ReplayPace = NO_BOUND) -> None:
         self.result = result
+        self.pace = pace
         self.folder = result.with_name(result.name + ".partial")
         self.parts = self.folder / PARTS
         self._write = write
@@ -116,12 +118,12 @@ class Dataset:
 
     def store(self, piece: Piece, table: pa.Table, stats: RowStats) -> None:
         """Write a piece's files, then the line that makes them part of the export."""
-        written = self._write(self.parts, piece, table)
+        written = self._write(self.parts, piece, table, self.pace)
         files = []
         for file, rows in written:
             _sync(file)
             path = file.relative_to(self.parts).as_posix()
-            files.append(PieceFile(path, rows, file_digest(file)))
+            files.append(PieceFile(path, rows, file_digest(file, self.pace)))
         for folder in {file.parent for file, _ in written}:
             _sync(folder)
         finished = FinishedPiece(
@@ -202,12 +204,14 @@ def _sync(path: Path) -> None:
 def write_by_day(time_column: str) -> WritePiece:
     """Return a writer of Parquet files by day and provider, in folders as Hive names them."""
 
-    def write(parts: Path, piece: Piece, table: pa.Table) -> list[tuple[Path, int]]:
+    def write(
+        parts: Path, piece: Piece, table: pa.Table, pace: ReplayPace
+    ) -> list[tuple[Path, int]]:
         written = []
         for folder, rows in split_by_day(table, time_column):
             file = parts / folder / f"{piece.name}.parquet"
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_parquet(rows, file)
+            write_parquet(rows, file, pace)
             written.append((file, rows.num_rows))
         return written
 
@@ -248,14 +252,13 @@ def _provider_codes(table: pa.Table) -> tuple[list[str], Any]:
 def write_rows_as(suffix: str) -> WritePiece:
     """Return a writer of one file a piece: `.parquet`, `.jsonl` or `.csv`."""
 
-    def write(parts: Path, piece: Piece, table: pa.Table) -> list[tuple[Path, int]]:
+    def write(
+        parts: Path, piece: Piece, table: pa.Table, pace: ReplayPace
+    ) -> list[tuple[Path, int]]:
         if not table.num_rows:
             return []
         file = parts / f"{piece.name}{suffix}"
-        if suffix == ".parquet":
-            write_parquet(table, file)
-        else:
-            file.write_bytes(to_json_lines(table) if suffix == ".jsonl" else to_csv(table))
+        (write_parquet if suffix == ".parquet" else write_text)(table, file, pace)
         return [(file, table.num_rows)]
 
     return write

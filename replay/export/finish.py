@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from replay.export.dataset import Dataset, merged, total
 from replay.export.plan import ExportPlan
 from replay.export.writers import file_digest, parquet_options, to_csv
+from replay.log.pace import PacedReader, PacedWriter
 from schemas.registry import released_registry
 
 MANIFEST = "manifest.json"
@@ -81,7 +82,7 @@ def finish(
             _ASSEMBLERS[suffix](dataset, plan, schema, made)
             made.replace(result)
         rows = total(dataset.finished.values(), "rows")
-        files = [ResultFile(result.name, rows, file_digest(result))]
+        files = [ResultFile(result.name, rows, file_digest(result, dataset.pace))]
         manifest = make_manifest(dataset, plan, masked, files)
         _write_manifest(result.with_name(f"{result.name}.{MANIFEST}"), manifest)
     else:
@@ -144,18 +145,21 @@ def _write_manifest(file: Path, manifest: Manifest) -> None:
 
 
 def _assemble_text(dataset: Dataset, _: ExportPlan, schema: pa.Schema, made: Path) -> None:
-    with made.open("wb") as out:
+    with PacedWriter(made, dataset.pace) as out:
         if made.suffix == ".csv":
             out.write(to_csv(schema.empty_table(), with_header=True))
         for file in merged(dataset.in_order(), "files"):
-            with (dataset.parts / file.path).open("rb") as part:
+            with PacedReader(dataset.parts / file.path, dataset.pace) as part:
                 shutil.copyfileobj(part, out)
 
 
 def _assemble_parquet(dataset: Dataset, _: ExportPlan, schema: pa.Schema, made: Path) -> None:
     """Write the pieces' rows into one file, small pieces together in one row group."""
     waiting: list[pa.Table] = []
-    with made.open("wb") as out, pq.ParquetWriter(out, schema, **parquet_options(schema)) as writer:
+    with (
+        PacedWriter(made, dataset.pace) as out,
+        pq.ParquetWriter(out, schema, **parquet_options(schema)) as writer,
+    ):
 
         def flush() -> None:
             if waiting:
@@ -163,9 +167,10 @@ def _assemble_parquet(dataset: Dataset, _: ExportPlan, schema: pa.Schema, made: 
                 waiting.clear()
 
         for file in merged(dataset.in_order(), "files"):
-            waiting.append(
-                pq.read_table(dataset.parts / file.path, schema=schema, partitioning=None)
-            )
+            with PacedReader(dataset.parts / file.path, dataset.pace) as part:
+                # A column at a time, by one thread: so there is a rest behind each.
+                piece = pq.ParquetFile(part, pre_buffer=False).read(use_threads=False)
+            waiting.append(piece.cast(schema))
             if sum(table.num_rows for table in waiting) >= _ROWS_PER_GROUP:
                 flush()
         flush()
@@ -177,6 +182,8 @@ def _assemble_duckdb(dataset: Dataset, plan: ExportPlan, schema: pa.Schema, made
 
     name = plan.request.topic.replace(".", "_").replace("-", "_")
     with duckdb.connect(str(made)) as connection:
+        if dataset.pace.records_per_s:
+            connection.execute("SET threads = 1")
         empty = schema.empty_table()
         connection.register("first_rows", empty)
         connection.execute(f'CREATE TABLE "{name}" AS SELECT * FROM first_rows')  # noqa: S608 - a topic of the catalogue
@@ -186,6 +193,7 @@ def _assemble_duckdb(dataset: Dataset, plan: ExportPlan, schema: pa.Schema, made
                 f'INSERT INTO "{name}" SELECT * FROM read_parquet(?)',  # noqa: S608 - as above
                 [str(dataset.parts / file.path)],
             )
+            dataset.pace.rest()
 
 
 _ASSEMBLERS = {

@@ -15,6 +15,7 @@ from replay.export.plan import ExportPlan, plan_export
 from replay.export.request import ExportRequest
 from replay.export.rows import RowMaker, RowStats
 from replay.log.blocks import LogSource
+from replay.log.pace import NO_BOUND, ReplayPace
 from schemas.errors import UsageError
 
 RESULT_SUFFIXES: Final = (".parquet", ".jsonl", ".csv", ".duckdb")
@@ -46,15 +47,18 @@ def export_to(
     *,
     resume: bool = False,
     progress: ShowProgress = lambda _, __: None,
+    pace: ReplayPace = NO_BOUND,
 ) -> Manifest:
     """Export a stretch of a topic into a file or folder; `topic` is its name on the broker.
+
+    `pace` is that of the writing, and best the one that the source has.
 
     Raises UsageError, LogGap, Unavailable, and ExportInterrupted for damaged remains of a run that
     is to be resumed.
     """
     request.check()
     request.condition()
-    dataset = Dataset(result, piece_writer(result, request))
+    dataset = Dataset(result, piece_writer(result, request), pace)
     complete = read_manifest(result) if resume else None
     if complete is not None and msgspec.convert(complete.request, ExportRequest).is_like(request):
         dataset.remove()

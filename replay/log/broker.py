@@ -6,11 +6,10 @@ fetches; how many records it takes a second is bounded.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from operator import methodcaller
 from types import TracebackType
 from typing import Final, Self
@@ -30,6 +29,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # of its stubs
 )
 
 from replay.log.blocks import Bounds, LogBlock, LogGap
+from replay.log.pace import BLOCK_RECORDS_MAX, NO_BOUND, ReplayPace
 from runtime.connection_faults import find_broker_fault
 from runtime.kafka.intake.client import new_consumer
 from runtime.kafka.intake.client_errors import END_OF_LOG, OUT_OF_LOG
@@ -40,20 +40,19 @@ from schemas.errors import Unavailable, UsageError, suggest
 CLIENT_ID: Final = "pitboss.replay"
 """Name for the broker's quotas and logs."""
 
-BLOCK_RECORDS: Final = 8_192
 _ANSWER_TIMEOUT_S: Final = 20.0
 _IDLE_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.05
 """`consume` returns when it is full or this time is over: the wait behind a partition's last record
 where offsets before its end have none."""
 _PREFETCHED_KBYTES: Final = 32 * 1024
-_SLOW_PREFETCHED_KBYTES: Final = 2 * 1024
+_PACED_PREFETCHED_KBYTES: Final = 2 * 1024
 _FETCH_BYTES: Final = 4 * 1024 * 1024
+_PACED_FETCH_BYTES: Final = 512 * 1024
+"""Beside a quota the client and the broker work in small steps, too."""
 _FETCH_WAIT_MS: Final = 10
 """How long the broker holds a request at the end of a partition: the next partition's first one
 waits behind it."""
-
-_NICENESS: Final = 10
 
 # Called by `map` over a whole batch: a loop with a line for each part costs twice as much.
 _error: Final = methodcaller("error")
@@ -61,39 +60,6 @@ _offset: Final = methodcaller("offset")
 _timestamp: Final = methodcaller("timestamp")
 _key: Final = methodcaller("key")
 _value: Final = methodcaller("value")
-
-
-def yield_processor() -> None:
-    """Let everything else on this machine have the processor first, from now on.
-
-    Decoding a piece of an export takes a core for a third of a second, and a quota of records does
-    not spread that. Threads that are started later inherit it (sched(7)).
-    """
-    os.nice(_NICENESS)
-
-
-class RecordQuota:
-    """Bounds records a second: a reader that is ahead sleeps."""
-
-    def __init__(
-        self,
-        records_per_s: float,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        """Allow so many records a second; 0 sets no bound."""
-        self.records_per_s = records_per_s
-        self._clock = clock
-        self._sleep = sleep
-        self._free_at_s = 0.0
-
-    def spend(self, records: int) -> None:
-        """Count records that were read, and wait until the next ones may be."""
-        if self.records_per_s:
-            now_s = self._clock()
-            # What was not used is not saved up: a stretch without records allows no burst.
-            self._free_at_s = max(self._free_at_s, now_s) + records / self.records_per_s
-            self._sleep(max(0.0, self._free_at_s - now_s))
 
 
 def list_topics(broker: BrokerAddress, prefix: str) -> list[str]:
@@ -122,10 +88,9 @@ _OURS: Final = re.compile(
 class BrokerLog:
     """A `LogSource` over one broker; a context that closes its client."""
 
-    def __init__(self, broker: BrokerAddress, quota: RecordQuota | None = None) -> None:
+    def __init__(self, broker: BrokerAddress, pace: ReplayPace = NO_BOUND) -> None:
         self._servers = broker
-        self._quota = quota or RecordQuota(0)
-        is_slow = 0 < self._quota.records_per_s < BLOCK_RECORDS
+        self._pace = pace
         self._consumer: Consumer = new_consumer(
             {
                 **broker.librdkafka_options(),
@@ -138,11 +103,7 @@ class BrokerLog:
                 "enable.partition.eof": True,
                 "check.crcs": True,
                 "fetch.wait.max.ms": _FETCH_WAIT_MS,
-                "max.partition.fetch.bytes": _FETCH_BYTES,
-                "queued.min.messages": 1 if is_slow else 100_000,
-                "queued.max.messages.kbytes": (
-                    _SLOW_PREFETCHED_KBYTES if is_slow else _PREFETCHED_KBYTES
-                ),
+                **_prefetch_options(pace.records_per_s),
                 "fetch.queue.backoff.ms": 10,
                 "enable.metrics.push": False,
             }
@@ -228,7 +189,7 @@ class BrokerLog:
         silent_since_s = time.monotonic()
         position = from_offset
         while position < to_offset:
-            wanted = min(BLOCK_RECORDS, to_offset - position)
+            wanted = min(self._pace.block_records, to_offset - position)
             messages = self._pending or self._consumer.consume(wanted, _POLL_S)
             self._pending = []
             block, position = self._to_block(topic, partition, messages, position, to_offset)
@@ -242,7 +203,7 @@ class BrokerLog:
                     f" {_IDLE_TIMEOUT_S:.0f} s"
                 )
             if block:
-                self._quota.spend(len(block))
+                self._pace.spend(len(block))
                 yield block
 
     def _go_to(self, topic: str, partition: int, offset: int) -> None:
@@ -312,3 +273,15 @@ class BrokerLog:
 
     def _unavailable(self, what: str, error: object) -> Unavailable:
         return Unavailable(f"the broker at {self._servers} does not return {what}: {error}")
+
+
+def _prefetch_options(records_per_s: float) -> dict[str, int]:
+    """Return how much the client fetches at a time and ahead; 0 records a second: no bound."""
+    is_slow = 0 < records_per_s < BLOCK_RECORDS_MAX
+    return {
+        "max.partition.fetch.bytes": _PACED_FETCH_BYTES if records_per_s else _FETCH_BYTES,
+        "queued.min.messages": 1 if is_slow else 100_000,
+        "queued.max.messages.kbytes": (
+            _PACED_PREFETCHED_KBYTES if records_per_s else _PREFETCHED_KBYTES
+        ),
+    }

@@ -9,7 +9,8 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, TopicParti
 
 import replay.log.broker as broker_module
 from replay.log.blocks import LogGap
-from replay.log.broker import BLOCK_RECORDS, BrokerLog
+from replay.log.broker import BrokerLog
+from replay.log.pace import BLOCK_RECORDS_MAX
 from runtime.security import BrokerAddress
 from schemas.errors import Unavailable, UsageError
 
@@ -98,12 +99,12 @@ def read(client, from_offset, to_offset):
 
 
 def test_no_more_records_are_asked_for_than_are_wanted(client):
-    client.messages = [FakeMessage(number) for number in range(BLOCK_RECORDS + 3)]
-    blocks = read(client, 0, BLOCK_RECORDS + 3)
-    assert [len(block) for block in blocks] == [BLOCK_RECORDS, 3]
+    client.messages = [FakeMessage(number) for number in range(BLOCK_RECORDS_MAX + 3)]
+    blocks = read(client, 0, BLOCK_RECORDS_MAX + 3)
+    assert [len(block) for block in blocks] == [BLOCK_RECORDS_MAX, 3]
     # The client waits until it has as many: asking for more than there are would be a wait.
     asked = [each[1] for each in client.asked if each[0] == "consume"]
-    assert asked == [BLOCK_RECORDS, 3]
+    assert asked == [BLOCK_RECORDS_MAX, 3]
 
 
 def test_a_block_has_all_parts_of_its_records(client):

@@ -21,7 +21,7 @@ from replay.export.rows import RowStats
 from replay.export.run import export_rows, export_to
 from replay.export.writers import file_digest, plain_rows
 from replay.log.blocks import LogGap
-from replay.log.broker import RecordQuota
+from replay.log.pace import ReplayPace
 from runtime.kafka.partitioner import partition_for
 from schemas import codec
 from schemas.errors import UsageError
@@ -339,18 +339,16 @@ def test_raw_bytes_are_masked_and_with_a_reason_are_not(tmp_path):
     assert (manifest.masked, manifest.unmask_reason) == ([], "ticket 7")
 
 
-def test_a_quota_bounds_records_a_second_and_saves_nothing_up():
-    now, slept = [100.0], []
-
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        now[0] += seconds
-
-    quota = RecordQuota(1_000, lambda: now[0], sleep)
-    for _ in range(3):
-        quota.spend(500)
-    assert now[0] == pytest.approx(101.5)
-    now[0] += 60
-    quota.spend(500)
-    quota.spend(500)
-    assert slept[-2:] == pytest.approx([0.5, 0.5])
+@pytest.mark.parametrize("name", ["rows", "rows.parquet", "rows.jsonl", "rows.csv"])
+def test_an_export_at_a_pace_has_the_same_bytes_and_rests_at_each_step(log, tmp_path, name):
+    slept: list[float] = []
+    ticks = iter(range(1_000_000))
+    paced = ReplayPace(20_000, sleep=slept.append, cpu_clock=lambda: next(ticks) / 500)
+    hurried = export_to(log, REQUEST, TRANSACTIONS, tmp_path / "hurried" / name)
+    result = tmp_path / "paced" / name
+    assert export_to(log, REQUEST, TRANSACTIONS, result, pace=paced) == hurried
+    # This clock shows 2 ms more at each reading: at a quarter of a core, 6 ms of rest.
+    assert slept == pytest.approx([0.006] * len(slept))
+    pieces = len(list(plan_export(log, REQUEST, TRANSACTIONS).pieces()))
+    steps_of_a_piece = {"rows": 20, "rows.parquet": 40}.get(name, 2)
+    assert len(slept) >= steps_of_a_piece * pieces
