@@ -19,6 +19,7 @@ from lab.simulator.statements import BOOKING, StatementResult, is_setting, name_
 from lab.simulator.tables import Server, SimulatedSession
 from ledger_sink.store.database import LedgerDatabase
 from runtime.postgres.database import TransactionTrips
+from runtime.postgres.prepared import TextParameters
 from schemas.errors import InvariantBroken
 
 _HANDLERS = {**BOOKING, **CLAIMING, **PARKING}
@@ -111,6 +112,12 @@ class _Trips(TransactionTrips):
 
     async def begin(self) -> None:
         """Do nothing: its session has begun."""
+
+    async def commit_all(self, statements: Sequence[tuple[LiteralString, TextParameters]]) -> None:
+        """Execute statement by statement, and commit."""
+        for statement, parameters in statements:
+            await self._simulated.execute(statement, parameters)
+        await self.commit()
 
     async def commit(self) -> None:
         """Commit, and lose the reply if that is the fault."""

@@ -18,8 +18,8 @@ from ledger_sink.store.writing import (
     Statement,
     copy_book,
     goes_by_copy,
+    unread_book_columns,
     write_book,
-    write_unread_book,
 )
 from runtime.postgres.database import TransactionTrips
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
@@ -124,13 +124,21 @@ class LedgerTransaction:
         All in one round trip. Raises DemandFailed, and nothing is written, unless the positions are
         where the slices begin, under our claims, and none of the `event_ids` is known.
         """
-        connection, columns = self._connection, self._columns(applied)
+        columns = self._columns(applied)
+        book_columns = unread_book_columns(applied.book, rows, event_ids)
+        if book_columns is not None:
+            await self._trips.commit_all(
+                [
+                    (_SQL["demand_positions"], columns),
+                    (_SQL["write_unread"], columns | book_columns),
+                ]
+            )
+            return
         async with self._trips.trip(is_last=True):
-            await connection.execute(_SQL["demand_positions"], columns)
-            if not await write_unread_book(connection, applied.book, rows, event_ids, columns):
-                ids = {"event_ids": plain_array(event_ids)}
-                await connection.execute(_SQL["demand_unknown"], ids)
-                await self._write(applied, rows, crosses=False)
+            await self._connection.execute(_SQL["demand_positions"], columns)
+            ids = {"event_ids": plain_array(event_ids)}
+            await self._connection.execute(_SQL["demand_unknown"], ids)
+            await self._write(applied, rows, crosses=False)
 
     async def _write(self, applied: AppliedGroup, rows: CopyRows, *, crosses: bool) -> None:
         last = self._last_statements(applied, crosses=crosses)
@@ -145,7 +153,7 @@ class LedgerTransaction:
             (_SQL["advance_positions"], columns),
         ]
 
-    def _columns(self, applied: AppliedGroup) -> dict[str, Any]:
+    def _columns(self, applied: AppliedGroup) -> dict[str, str]:
         """Return the columns of the batches and positions."""
         slices = applied.newly_committed
         return {

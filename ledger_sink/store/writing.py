@@ -78,33 +78,25 @@ async def write_book(
         await connection.execute(statement, parameters)
 
 
-async def write_unread_book(
-    connection: AsyncConnection[Any],
-    book: Book,
-    rows: CopyRows,
-    event_ids: Collection[str],
-    columns: Mapping[str, Any],
-) -> bool:
-    """Send the whole book in one statement, if it only adds entries and moves wallets.
+def unread_book_columns(
+    book: Book, rows: CopyRows, event_ids: Collection[str]
+) -> dict[str, str] | None:
+    """Return what `write_unread` needs of a book that only adds entries and moves wallets.
 
-    Meant for a pipeline. Returns False, and sends nothing, for any other book. `columns` are those
-    of the batches and positions; none of the `event_ids` may be known.
+    None for any other book. None of the `event_ids` may be known.
     """
     if rows.repeats or not _only_moves_wallets(book):
-        return False
+        return None
     wallets = sorted(book.changed_wallets.values(), key=_BY_PLAYER)
-    wallet_columns = _wallet_columns(wallets)
+    columns = _wallet_columns(wallets)
     for name in ("event_ids", "parts", "offsets"):
-        wallet_columns[f"wallet_{name}"] = wallet_columns.pop(name)
-    parameters = {
+        columns[f"wallet_{name}"] = columns.pop(name)
+    return {
         **columns,
-        **wallet_columns,
         "event_ids": plain_array(event_ids),
         "entries": _lines(rows.entries),
         "transfers": _lines(rows.transfers),
     }
-    await connection.execute(_SQL["write_unread"], parameters)
-    return True
 
 
 def _only_moves_wallets(book: Book) -> bool:
@@ -240,7 +232,7 @@ def _opened_columns(book: Book) -> dict[str, Any]:
     }
 
 
-def _wallet_columns(wallets: Sequence[Wallet]) -> dict[str, Any]:
+def _wallet_columns(wallets: Sequence[Wallet]) -> dict[str, str]:
     return {
         "players": text_array([wallet.player_id for wallet in wallets]),
         "currencies": text_array([wallet.currency for wallet in wallets]),

@@ -12,6 +12,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.pq import TransactionStatus
 
 from runtime.connection_faults import unreachable_database
+from runtime.postgres.prepared import PreparedTransactions, TextParameters
 from runtime.postgres.roles import (
     Role,
     is_read_only,
@@ -83,9 +84,12 @@ class TransactionTrips:
     where its result is wrong has to fail by itself: the server then skips what is behind it.
     """
 
-    def __init__(self, connection: AsyncConnection[Any]) -> None:
+    def __init__(
+        self, connection: AsyncConnection[Any], prepared: PreparedTransactions | None = None
+    ) -> None:
         """Send nothing yet."""
         self.connection = connection
+        self._prepared = prepared
         self._has_started = False
         self._commit: AsyncCursor[Any] | None = None
 
@@ -115,6 +119,14 @@ class TransactionTrips:
                 raise
         if failure is not None:
             raise failure
+
+    async def commit_all(self, statements: Sequence[tuple[LiteralString, TextParameters]]) -> None:
+        """Execute the whole transaction, commit included, in one round trip without results.
+
+        The parameters are text. Raises the error of the first statement that failed.
+        """
+        assert self._prepared is not None
+        await self._prepared.commit(statements)
 
     async def begin(self) -> None:
         """Begin the transaction."""
@@ -159,6 +171,7 @@ class Database:
         self._role = role
         self._silence_max_s = silence_max_s
         self._connection: AsyncConnection[Any] | None = None
+        self._prepared: PreparedTransactions | None = None
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
@@ -193,7 +206,7 @@ class Database:
         and DemandFailed where a statement has demanded what does not hold.
         """
         async with self._use() as connection:
-            trips = TransactionTrips(connection)
+            trips = TransactionTrips(connection, self._prepared)
             try:
                 yield trips
                 trips.check_committed()
@@ -272,6 +285,7 @@ class Database:
                     options=_SESSION + (_SHORT if is_short else "") + session_options(self._role),
                 )
                 self._connection = await take_role(connection, self._role)
+                self._prepared = PreparedTransactions(self._connection)
             except psycopg.OperationalError as error:
                 what = f"{self.owner} database"
                 raise await asyncio.to_thread(unreachable_database, what, error) from error

@@ -31,6 +31,7 @@ from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.statements import statements
 from runtime.kafka.intake.client import ConsumerThread
 from runtime.kafka.process import run_worker
+from runtime.postgres.database import TransactionTrips
 from runtime.security import BrokerAddress, SecurityProtocol
 from schemas.errors import SendFailed
 from streams.normalise.handler import create_worker
@@ -72,7 +73,10 @@ def freeze(arm: Path) -> None:
 
 
 def freeze_after(file: str, name: str, arm: Path) -> None:
-    """Freeze behind one statement, with its transaction open."""
+    """Freeze behind one statement, with its transaction open.
+
+    What goes out at once goes out one by one here, so that there is a moment behind each.
+    """
     original, wanted = AsyncConnection.execute, statements(file)[name]
 
     async def wrapped(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
@@ -81,7 +85,13 @@ def freeze_after(file: str, name: str, arm: Path) -> None:
             freeze(arm)
         return cursor
 
+    async def commit_one_by_one(self: TransactionTrips, together: Any) -> None:
+        async with self.trip(is_last=True):
+            for statement, parameters in together:
+                await self.connection.execute(statement, parameters)
+
     AsyncConnection.execute = wrapped  # type: ignore[method-assign]
+    TransactionTrips.commit_all = commit_one_by_one  # type: ignore[assignment]
 
 
 def fail_sending(arm: Path) -> None:
