@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import psycopg
 import pytest
@@ -55,7 +56,8 @@ async def worker(runtime):
 @pytest.fixture
 def trips(monkeypatch):
     """The round trips of transactions so far."""
-    made, original, original_whole = [], TransactionTrips.trip, TransactionTrips.commit_all
+    made: list[Any] = []
+    original, original_whole = TransactionTrips.trip, TransactionTrips.commit_all
 
     def counted(self, **options):
         made.append(options)
