@@ -67,8 +67,9 @@ class PreparedTransactions:
     async def commit(self, statements: Sequence[tuple[LiteralString, TextParameters]]) -> None:
         """Execute statements between BEGIN and COMMIT; results of theirs are dropped.
 
-        Raises the psycopg.Error of the first one that fails, with the transaction still open, and
-        OperationalError where the server has not answered COMMIT.
+        Raises the psycopg.Error of the first one that fails, with the transaction still open,
+        DataError for a value with a NUL before anything is sent, and OperationalError where the
+        server has not answered COMMIT.
         """
         try:
             await self._send(statements)
@@ -111,7 +112,12 @@ def _bind(
 ) -> tuple[PreparedText, Sequence[bytes | None]]:
     prepared = prepared_text(statement)
     given = [parameters[name] for name in prepared.parameters]
-    return prepared, [None if value is None else value.encode(_ENCODING) for value in given]
+    values = [None if value is None else value.encode(_ENCODING) for value in given]
+    if any(value is not None and b"\0" in value for value in values):
+        # libpq would take what is before it for the whole value.
+        message = "PostgreSQL's text cannot contain NUL (0x00)"
+        raise psycopg.DataError(message)
+    return prepared, values
 
 
 def _exchange(pgconn: PGconn, commands: int) -> Generator[Any, Any, list[PGresult]]:

@@ -233,7 +233,13 @@ async def test_a_partition_that_is_revoked_during_its_commit_is_committed(
 
 
 @pytest.mark.parametrize(
-    "event", [win("w\0", 1, "b"), win("w", 1, "b", player="p\0"), win("w", 1, "b", round_id="\0")]
+    "event",
+    [
+        win("w\0", 1, "b"),
+        win("w", 1, "b", player="p\0"),
+        win("w", 1, "b", round_id="\0"),
+        bet("b\0", 1),
+    ],
 )
 async def test_what_postgresql_cannot_store_is_named_and_never_skipped(ledger, runtime, event):
     with pytest.raises(

@@ -7,7 +7,7 @@ import asyncio
 import psycopg
 import pytest
 
-from runtime.postgres.database import Database, DemandFailed
+from runtime.postgres.database import Database, DataRefused, DemandFailed
 from runtime.postgres.prepared import prepared_text
 from schemas.errors import InvariantBroken, Unavailable, UsageError
 
@@ -79,6 +79,13 @@ async def test_what_another_rollback_has_dropped_is_prepared_anew(database, runt
 async def test_a_statement_that_cannot_be_prepared_leaves_the_connection_usable(database, runtime):
     with pytest.raises(UsageError, match="nowhere"):
         await commit(database, (ADD, {"numbers": "{1}"}), ("SELECT * FROM nowhere", {}))
+    await commit(database, (ADD, {"numbers": "{2}"}))
+    assert numbers(runtime) == [2]
+
+
+async def test_a_value_with_a_nul_is_refused_and_not_cut_there(database, runtime):
+    with pytest.raises(DataRefused, match="NUL"):
+        await commit(database, (ADD, {"numbers": "{1}\0,2}"}))
     await commit(database, (ADD, {"numbers": "{2}"}))
     assert numbers(runtime) == [2]
 
