@@ -68,8 +68,9 @@ def test_there_are_at_least_five_bugs():
 
 
 def apply_patch(patch: Path, where: Path, *options: str) -> None:
+    # Without its whole context a patch may find another place, and be another bug.
     applied = subprocess.run(
-        ["patch", "--strip=1", "--fuzz=1", "--no-backup-if-mismatch", *options, f"--input={patch}"],
+        ["patch", "--strip=1", "--fuzz=0", "--no-backup-if-mismatch", *options, f"--input={patch}"],
         cwd=where,
         capture_output=True,
         text=True,
