@@ -85,8 +85,8 @@ JVM_OPTIONS: tuple[str, ...] = (
     "-XX:+UseG1GC",
     "-XX:MaxGCPauseMillis=20",
     "-XX:+ExitOnOutOfMemoryError",
-    # Its second compiler took 0.6 of a core for the first minute, a third of what a demo has; the
-    # thresholds are eight times the defaults, so that it works on what is hot for long.
+    # Its second compiler took 0.6 of a core while a demo fed its records; the thresholds are eight
+    # times the defaults, so that it works on what is hot for long.
     "-XX:Tier4InvocationThreshold=40000",
     "-XX:Tier4MinInvocationThreshold=5000",
     "-XX:Tier4CompileThreshold=120000",

@@ -20,8 +20,7 @@ in it; a second's records at once would keep a core for longer than a decision m
 BLOCK_RECORDS_MAX: Final = 8_192
 
 _CPU_SHARE: Final = 0.25
-"""Share of a core that writing takes beside a quota: all rows are written twice, so that an export
-at the default quota takes a third longer than its records do."""
+"""Share of a core that writing takes beside a quota."""
 _CPU_STEP_S: Final = 0.001
 
 

@@ -91,7 +91,7 @@ def freeze_after(file: str, name: str, arm: Path) -> None:
                 await self.connection.execute(statement, parameters)
 
     AsyncConnection.execute = wrapped  # type: ignore[method-assign]
-    TransactionTrips.commit_all = commit_one_by_one  # type: ignore[assignment]
+    TransactionTrips.commit_all = commit_one_by_one  # type: ignore[assignment]  # in this process alone
 
 
 def fail_sending(arm: Path) -> None:

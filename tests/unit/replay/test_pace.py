@@ -46,22 +46,20 @@ def test_the_records_of_a_second_are_read_in_twenty_steps(records_per_s, wanted)
     assert ReplayPace(records_per_s).block_records == wanted
 
 
-def test_writing_takes_a_quarter_of_a_core():
+@pytest.mark.parametrize(
+    ("step_s", "steps", "rests_s"),
+    [
+        (0.002, 10, [0.006] * 10),  # three times the work: a quarter of a core
+        (0.0003, 5, [3 * 0.0012]),  # steps under a millisecond rest together
+    ],
+)
+def test_writing_takes_a_quarter_of_a_core(step_s, steps, rests_s):
     clocks = Clocks()
     pace = clocks.pace(20_000)
-    for _ in range(10):
-        clocks.work(0.002)
+    for _ in range(steps):
+        clocks.work(step_s)
         pace.rest()
-    assert clocks.now_s - 100.0 == pytest.approx(4 * 10 * 0.002)
-
-
-def test_steps_under_a_millisecond_rest_together():
-    clocks = Clocks()
-    pace = clocks.pace(20_000)
-    for _ in range(5):
-        clocks.work(0.0003)
-        pace.rest()
-    assert clocks.slept == pytest.approx([3 * 0.0012])
+    assert clocks.slept == pytest.approx(rests_s)
 
 
 def test_work_before_a_wait_for_the_quota_needs_no_further_rest():
