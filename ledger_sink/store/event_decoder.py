@@ -46,9 +46,10 @@ class EventDecoder:
         newer: list[tuple[Any, str]] = []
         rejections: list[Rejection] = []
         for start in range(0, len(batch.records), _RECORDS_PER_TURN):
+            if start:
+                await asyncio.sleep(0)
             records = batch.records[start : start + _RECORDS_PER_TURN]
             _decode_records(records, self._decode, events, newer, rejections)
-            await asyncio.sleep(0)
         # The records of a batch that is tried again were rejected at the first try.
         if rejections and self._rejected_batches.get(batch.partition) is not batch:
             await self._dead_letters.publish_all(rejections)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TypeAlias
 
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 async def process_batches(
     intake: Intake,
-    batches: AsyncIterable[RecordBatch],
+    reads: AsyncIterable[Sequence[RecordBatch]],
     handle: Handle,
     *,
     concurrency_max: int | None = None,
@@ -44,6 +44,9 @@ async def process_batches(
     observe: BatchObserver | None = None,
 ) -> None:
     """Handle every batch until cancelled: one at a time of a partition, partitions side by side.
+
+    What was read together is begun together, before anything else gets the event loop: then one
+    transaction and one produce request can serve all of it.
 
     At most `concurrency_max` partitions are handled at the same time. Batches that arrive while the
     one before is in progress are joined into one of at most `records_max` records, so that work
@@ -61,12 +64,13 @@ async def process_batches(
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            async for batch in batches:
-                if (queue := queues.get(batch.tp)) is None:
-                    queues[batch.tp] = deque([batch])
-                    tasks.create_task(work_off(batch.tp))
-                else:
-                    queue.append(batch)
+            async for batches in reads:
+                for batch in batches:
+                    if (queue := queues.get(batch.tp)) is None:
+                        queues[batch.tp] = deque([batch])
+                        tasks.create_task(work_off(batch.tp))
+                    else:
+                        queue.append(batch)
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from group
 

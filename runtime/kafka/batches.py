@@ -13,7 +13,7 @@ from mode.utils.queues import FlowControlEvent, ThrowableQueue
 from runtime.hop_tap import HopStep, note_step
 from runtime.kafka.records import RawRecord
 
-CHANNEL_BATCHES_MAX: Final = 256
+CHANNEL_READS_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +101,7 @@ def join_batches(batches: Sequence[RecordBatch]) -> RecordBatch:
 
 
 class BatchChannel(faust.Channel):  # type: ignore[type-arg]  # not generic at run time
-    """A channel that Faust cannot clear.
+    """A channel that Faust cannot clear; an item is a sequence of batches that were read together.
 
     Faust clears the queues of all channels at each rebalance of its own consumer, and a clone of a
     channel gets a queue of its own. Here all clones share one queue, whose flow control belongs to
@@ -116,10 +116,10 @@ class BatchChannel(faust.Channel):  # type: ignore[type-arg]  # not generic at r
         queue: ThrowableQueue[Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Use `queue`, as a clone does, or make one of `maxsize` (None: CHANNEL_BATCHES_MAX)."""
+        """Use `queue`, as a clone does, or make one of `maxsize` (None: CHANNEL_READS_MAX)."""
         if queue is None:
             queue = ThrowableQueue(
-                maxsize=maxsize or CHANNEL_BATCHES_MAX,
+                maxsize=maxsize or CHANNEL_READS_MAX,
                 flow_control=FlowControlEvent(initially_suspended=False),
             )
         super().__init__(app, maxsize=maxsize, queue=queue, **kwargs)
@@ -128,5 +128,5 @@ class BatchChannel(faust.Channel):  # type: ignore[type-arg]  # not generic at r
         return {**super()._clone_args(), "queue": self.queue}
 
     async def put(self, value: Any) -> None:
-        """Add a batch; wait while the channel is full."""
+        """Add batches that were read together; wait while the channel is full."""
         await self.queue.put(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
@@ -171,7 +171,7 @@ class BatchProducer(Service):
                 self._log_wait(topic, partition)
             except KafkaError as error:
                 raise await self._fail(topic, partition, error) from error
-        [acknowledged] = await self._await_acks(topic, partition, [pending])
+        [acknowledged] = await self._await_acks(topic, [(partition, pending)])
         self._sent[topic] += 1
         return acknowledged
 
@@ -183,7 +183,8 @@ class BatchProducer(Service):
         then, and every later send fails alike.
         """
         packed = self._pack(topic, partition, records)
-        await self._append(topic, partition, packed, len(records))
+        await self._append(topic, {partition: packed})
+        self._sent[topic] += len(records)
 
     async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None:
         """Append each record to its key's partition, all at once; raises what `send` raises."""
@@ -203,20 +204,8 @@ class BatchProducer(Service):
                 culprit = group[error.index]
                 index = next(i for i, record in enumerate(records) if record is culprit)
                 raise TooLarge(error.detail, index) from error
-        if len(packed) == 1:  # as a rule, where few records come
-            [(partition, batches)] = packed.items()
-            await self._append(topic, partition, batches, len(records))
-            return
-        results = await asyncio.gather(
-            *[
-                self._append(topic, partition, batches, len(groups[partition]))
-                for partition, batches in packed.items()
-            ],
-            return_exceptions=True,
-        )
-        for result in results:
-            if result is not None:
-                raise result
+        await self._append(topic, packed)
+        self._sent[topic] += len(records)
 
     def _pack(self, topic: str, partition: int, records: Sequence[OutRecord]) -> list[Any]:
         create_batch = self._client.create_batch
@@ -239,11 +228,18 @@ class BatchProducer(Service):
                 raise TooLarge(message, first)
         return packed
 
-    async def _append(self, topic: str, partition: int, packed: Sequence[Any], count: int) -> None:
-        async with self._order[topic, partition]:
-            pending = [await self._submit(topic, partition, batch) for batch in packed]
-        await self._await_acks(topic, partition, pending)
-        self._sent[topic] += count
+    async def _append(self, topic: str, packed: Mapping[int, Sequence[Any]]) -> None:
+        """Submit all batches, a partition's in their order, then wait for all of them.
+
+        Nothing waits between two batches while the producer has room: one request takes all.
+        """
+        pending: list[tuple[int, Awaitable[RecordMetadata]]] = []
+        for partition, batches in packed.items():
+            async with self._order[topic, partition]:
+                pending += [
+                    (partition, await self._submit(topic, partition, batch)) for batch in batches
+                ]
+        await self._await_acks(topic, pending)
 
     async def _submit(self, topic: str, partition: int, batch: Any) -> Awaitable[RecordMetadata]:
         self._check()
@@ -265,13 +261,16 @@ class BatchProducer(Service):
         self.log.warning("%s-%d waits for the broker", topic, partition)
 
     async def _await_acks(
-        self, topic: str, partition: int, pending: Sequence[Awaitable[RecordMetadata]]
+        self, topic: str, pending: Sequence[tuple[int, Awaitable[RecordMetadata]]]
     ) -> list[RecordMetadata]:
-        results = await asyncio.gather(*pending, return_exceptions=True)
-        for result in results:
+        sends = [send for _, send in pending]
+        results = await asyncio.gather(*sends, return_exceptions=True)
+        acknowledged = []
+        for (partition, _), result in zip(pending, results, strict=True):
             if isinstance(result, BaseException):
                 raise await self._fail(topic, partition, result) from result
-        return results
+            acknowledged.append(result)
+        return acknowledged
 
     async def _fail(self, topic: str, partition: int, error: BaseException) -> SendFailed:
         if self._failure is None:

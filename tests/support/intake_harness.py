@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from aiokafka.structs import TopicPartition
@@ -49,14 +50,21 @@ class Positions:
 class Harness:
     def __init__(self, intake: Intake, consumer: SimulatedConsumer, channel: BatchChannel) -> None:
         self.intake, self.consumer, self.channel = intake, consumer, channel
+        self._taken: deque[RecordBatch] = deque()
 
     async def take(self) -> RecordBatch:
+        if not self._taken:
+            self._taken += await self.take_read()
+        return self._taken.popleft()
+
+    async def take_read(self) -> Sequence[RecordBatch]:
+        """Batches that were read together."""
         return await asyncio.wait_for(self.channel.queue.get(), PATIENCE_S)
 
     async def nothing_comes(self) -> bool:
         for _ in range(30):
             await asyncio.sleep(0.002)
-        return self.channel.queue.empty()
+        return not self._taken and self.channel.queue.empty()
 
     async def until(self, condition) -> None:
         async with asyncio.timeout(PATIENCE_S):

@@ -96,8 +96,7 @@ class Intake(Service):
         """
         super().__init__(**kwargs)
         self.settings = settings
-        self.topics = tuple(topics)
-        self.pattern = pattern
+        self.topics, self.pattern = tuple(topics), pattern
         self._channel = channel
         self._positions = positions
         self._reader = reader
@@ -130,10 +129,7 @@ class Intake(Service):
         return batch.assignment == self._current.number
 
     def begin(self, batch: RecordBatch) -> bool:
-        """Return whether to work on the batch; if so, it is in progress until `end`.
-
-        Not if the batch is stale or its partition is being revoked.
-        """
+        """Return whether to work on the batch, until `end`; not if it is stale or being revoked."""
         return self._current.begin(batch)
 
     def end(self, batch: RecordBatch, *, waiting: str | None = None) -> None:
@@ -330,20 +326,25 @@ class Intake(Service):
             self._client.take(sum(queues[tp].pause() for tp in full))
 
     async def _send_batches(self) -> int:
-        """Send a batch of each readable partition, `batch_records_max` records at most in all.
+        """Send `batch_records_max` records at most; return how many.
 
-        Returns how many there are.
+        The agent begins with all that is sent together at once, whatever the partition.
         """
         current, left = self._current, self.settings.batch_records_max
+        read: list[RecordBatch] = []
         for tp in self._readable():
             chunks = await self._read_chunks(current, tp, left)
             # A partition that had more than fits lets the others go first.
             self._handed_over.move_back(tp)
             left -= sum(chunk.count for chunk in chunks)
-            for batch in filter(self.is_current, join_chunks(chunks)):
-                await self._channel.put(batch)
+            read += filter(self.is_current, join_chunks(chunks))
+            if sum(batch.count for batch in read) >= YIELD_RECORDS:
+                await self._channel.put(read)
+                read = []
             if not left or current is not self._current:
                 break
+        if read:
+            await self._channel.put(read)
         await asyncio.sleep(0)  # the agent begins before more is read
         return self.settings.batch_records_max - left
 

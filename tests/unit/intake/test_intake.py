@@ -94,6 +94,15 @@ async def test_batches_join_and_cover_what_has_no_record(harness):  # rule 2
         assert (await h.take()).from_offset == 10
 
 
+async def test_what_is_there_of_all_partitions_is_sent_together(harness):
+    async with harness({A: [0, 1], B: [0]}) as h:
+        h.intake.pause("until both are there")
+        h.consumer.give(A, B)
+        await h.until(lambda: len([*h.intake._handed_over.with_records()]) == 2)
+        h.intake.resume()
+        assert sorted(map(str, await h.take_read())) == ["t-0@[0,2)", "t-1@[0,1)"]
+
+
 async def test_only_done_batches_are_committed_and_only_in_a_row(harness):  # rules 3 and 4
     async with harness({A: [*range(30)]}, records_ahead_max=30) as h:
         h.consumer.give(A)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -52,9 +52,10 @@ def batch(journal):
     )
 
 
-async def stream(*batches) -> AsyncIterator[RecordBatch]:
+async def stream(*batches) -> AsyncIterator[Sequence[RecordBatch]]:
+    """Each batch was read by itself."""
     for batch in batches:
-        yield batch
+        yield [batch]
         await asyncio.sleep(0)
 
 
@@ -92,8 +93,7 @@ async def test_any_other_error_ends_the_agent_and_nothing_is_done(journal, batch
         raise error
 
     async def endless():
-        yield batch(0, 0)
-        yield batch(1, 0)
+        yield [batch(0, 0), batch(1, 0)]
         await asyncio.Event().wait()
 
     with pytest.raises(type(error)) as raised:
@@ -159,6 +159,24 @@ async def test_at_once_bounds_the_work_but_not_the_waiting(journal, batch):
     assert len(journal.of("done")) == 8
 
 
+async def test_what_was_read_together_is_begun_before_anything_else_gets_the_loop(journal, batch):
+    """Or the first partition's transaction and produce request would go without the others' records."""
+    begun: list[int] = []
+    seen_by_the_next: list[int] = []
+
+    async def handle(given):
+        if not begun:
+            asyncio.get_running_loop().call_soon(lambda: seen_by_the_next.extend(begun))
+        begun.append(given.partition)
+        await asyncio.sleep(0)
+
+    async def together():
+        yield [batch(partition, 0) for partition in range(6)]
+
+    await process_batches(journal, together(), handle)
+    assert seen_by_the_next == [0, 1, 2, 3, 4, 5]
+
+
 async def test_what_gathers_while_a_batch_is_in_work_is_handled_as_one(journal, batch):
     gathered, handled = asyncio.Event(), []
 
@@ -167,12 +185,11 @@ async def test_what_gathers_while_a_batch_is_in_work_is_handled_as_one(journal, 
         await gathered.wait()
 
     async def gather():
-        for begin in range(5):
-            yield batch(0, begin)
+        yield [batch(0, begin) for begin in range(5)]
         while not handled:  # noqa: ASYNC110
             await asyncio.sleep(0)
         for begin in range(5, 9):
-            yield batch(0, begin)
+            yield [batch(0, begin)]
         gathered.set()
 
     await asyncio.wait_for(process_batches(journal, gather(), handle), 60)
@@ -185,7 +202,7 @@ async def test_cancelling_the_agent_cancels_its_work(journal, batch):
         await asyncio.Event().wait()
 
     async def endless():
-        yield batch(0, 0)
+        yield [batch(0, 0)]
         await asyncio.Event().wait()
 
     agent = asyncio.ensure_future(process_batches(journal, endless(), handle))

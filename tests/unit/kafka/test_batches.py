@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections import deque
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -256,27 +257,28 @@ def app():
 
 async def test_faust_can_neither_clear_nor_suspend_the_channel(app):
     channel = BatchChannel(app, maxsize=4)
-    await channel.put(RecordBatch("t", 0, 0, 1, (), 1))
+    await channel.put([RecordBatch("t", 0, 0, 1, (), 1)])
     app.flow_control.suspend()
     app.flow_control.clear()
     app.flow_control.resume()
-    await asyncio.wait_for(channel.put(RecordBatch("t", 0, 1, 2, (), 1)), 60)
+    await asyncio.wait_for(channel.put([RecordBatch("t", 0, 1, 2, (), 1)]), 60)
     assert channel.queue.qsize() == 2
 
 
 async def test_every_clone_of_the_channel_is_the_same_queue(app):
     channel = BatchChannel(app, maxsize=4)
     reader = aiter(channel.clone().clone())
-    await channel.put(RecordBatch("t", 0, 0, 1, (), 1))
-    assert str(await anext(reader)) == "t-0@[0,1)"
+    await channel.put([RecordBatch("t", 0, 0, 1, (), 1)])
+    read: Any = await anext(reader)
+    assert [str(batch) for batch in read] == ["t-0@[0,1)"]
     gc.collect()
     assert channel.queue.empty()
 
 
 async def test_a_full_channel_makes_the_writer_wait(app):
     channel = BatchChannel(app, maxsize=1)
-    await channel.put(RecordBatch("t", 0, 0, 1, (), 1))
-    second = asyncio.ensure_future(channel.put(RecordBatch("t", 0, 1, 2, (), 1)))
+    await channel.put([RecordBatch("t", 0, 0, 1, (), 1)])
+    second = asyncio.ensure_future(channel.put([RecordBatch("t", 0, 1, 2, (), 1)]))
     await asyncio.sleep(0)
     assert not second.done()
     await channel.get()

@@ -117,3 +117,19 @@ async def test_the_gateway_counts_what_it_appends(monkeypatch, error):
         found = await asyncio.gather(*places, return_exceptions=True)
     assert [isinstance(one, Exception) for one in found] == [error is not None] * 5
     assert counts_of(appender) == ({"a": 5} if error is None else {})
+
+
+async def test_records_of_many_partitions_are_submitted_before_anything_else_gets_the_loop():
+    """Or the client's request would go with the first partition's alone."""
+    submitted: list[int] = []
+    seen_by_the_next: list[int] = []
+
+    class Client(FakeClient):
+        async def send_batch(self, _batch, _topic, *, partition):
+            if not submitted:
+                asyncio.get_running_loop().call_soon(lambda: seen_by_the_next.extend(submitted))
+            submitted.append(partition)
+            return self._acknowledge()
+
+    await producer_of(Client()).send_keyed("a", records(20))
+    assert sorted(seen_by_the_next) == [0, 1, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
@@ -67,3 +68,22 @@ async def test_an_event_of_a_newer_release_is_neither_an_event_nor_rejected():
     assert f"log-3@1 was written under schema id {newer}" in detail
     assert [record.offset for record, _ in decoded.events] == [0, 2]
     assert dead.rejected_offsets == []
+
+
+def test_a_small_batch_is_decoded_without_giving_the_loop_away():
+    """Or what was read together would reach the committer apart, and be booked in two transactions."""
+    with pytest.raises(StopIteration) as ended:
+        EventDecoder(RecordingSink()).decode_batch(batch_of(BODY, BODY)).send(None)
+    assert len(ended.value.value.events) == 2
+
+
+async def test_a_large_batch_lets_others_in_between():
+    turns: list[int] = []
+    decoding = asyncio.ensure_future(
+        EventDecoder(RecordingSink()).decode_batch(batch_of(*[BODY] * 250))
+    )
+    while not decoding.done():
+        turns.append(1)
+        await asyncio.sleep(0)
+    assert len((await decoding).events) == 250
+    assert len(turns) >= 3
