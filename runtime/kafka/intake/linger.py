@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 LINGER_S_PER_RECORD: Final = 0.001
-LINGER_MAX_S: Final = 0.008
+LINGER_MAX_S: Final = 0.015
 """Part of the time that a decision may take; a transaction of the ledger takes about as long."""
 
 _LARGE_SHARE: Final = 4
