@@ -121,6 +121,11 @@ class HandedOver:
         """Whether no partition has anything."""
         return not self._filled
 
+    @property
+    def record_count(self) -> int:
+        """How many records there are."""
+        return sum(len(queue.messages) for queue in self._filled.values())
+
     def with_records(self) -> Iterator[TopicPartition]:
         """Yield the partitions that have records; the one that has waited longest comes first."""
         return (tp for tp, queue in self._filled.items() if queue.messages)

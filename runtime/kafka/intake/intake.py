@@ -278,6 +278,7 @@ class Intake(Service):
                 self._client.take(len(fetch.messages))
             elif fetch.end_offset is not None and not self._handed_over[fetch.tp].messages:
                 self._current.note_end(fetch.tp, fetch.end_offset)
+        self._linger.note_records(self._handed_over.record_count)
         self._changed.set()
 
     @Service.task
@@ -285,12 +286,11 @@ class Intake(Service):
     async def _read_loop(self) -> None:
         while not self.should_stop:
             await self._wait_for_records()
-            records = await self._send_batches()
+            sent = await self._send_batches()
             await self._compare_gaps()
             for tp, error in self._failed():
                 await self._recover(tp, error)
-            if linger_s := self._linger.after_batch(records):
-                await asyncio.sleep(linger_s)
+            await self._linger.wait(sent, self._handed_over.record_count)
 
     async def _wait_for_records(self) -> None:
         """Return when a batch can be sent, or a partition must be read again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -26,10 +27,68 @@ def read(batch):
 
 @pytest.mark.parametrize(
     ("records", "wait_s"),
-    [(0, 0.0), (1, 0.0), (3, 0.002), (16, LINGER_MAX_S), (499, LINGER_MAX_S), (500, 0.0)],
+    [(0, 0.0), (1, 0.0), (3, 0.006), (6, LINGER_MAX_S), (499, LINGER_MAX_S), (500, 0.0)],
 )
-def test_the_wait_grows_with_what_came_and_ends_behind_a_large_batch(records, wait_s):
-    assert Linger(2_000).after_batch(records) == pytest.approx(wait_s)
+def test_the_longest_wait_grows_with_what_came_and_a_large_batch_has_none(records, wait_s):
+    assert Linger(2_000).wait_max_s(records) == pytest.approx(wait_s)
+
+
+async def wait(linger: Linger, sent: int, *comes: int, before: int = 0) -> float:
+    """Return how long the linger waits, if so many records have come after each further 10 ms."""
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    for number, records in enumerate(comes, 1):
+        loop.call_later(number / 100, linger.note_records, records)
+    await linger.wait(sent, before)
+    return loop.time() - began_s
+
+
+@in_virtual_time
+async def test_the_wait_is_over_when_as_many_have_come_as_the_batch_had(monkeypatch):
+    monkeypatch.setattr(linger_module, "LINGER_MAX_S", 0.1)
+    monkeypatch.setattr(linger_module, "LINGER_S_PER_RECORD", 0.1)
+    linger = Linger(2_000)
+    assert await wait(linger, 16, 5, 15, 16, 40) == pytest.approx(0.03)
+    assert await wait(linger, 16, before=16) == pytest.approx(0)
+
+
+@in_virtual_time
+async def test_every_third_wait_lasts_its_whole_time_and_so_does_one_for_too_few(monkeypatch):
+    monkeypatch.setattr(linger_module, "LINGER_MAX_S", 0.1)
+    monkeypatch.setattr(linger_module, "LINGER_S_PER_RECORD", 0.1)
+    linger = Linger(2_000)
+    waits = [await wait(linger, 8, 16) for _ in range(6)]
+    assert waits == pytest.approx([0.01, 0.01, 0.1] * 2)
+    assert await wait(linger, 16, 15) == pytest.approx(0.1)
+
+
+@in_virtual_time
+async def test_callers_that_wait_for_their_answers_become_one_batch(harness, monkeypatch):
+    """Two groups that call in turn are found to be one in the first whole wait, and stay it."""
+    monkeypatch.setattr(linger_module, "LINGER_MAX_S", 0.1)
+    monkeypatch.setattr(linger_module, "LINGER_S_PER_RECORD", 0.1)
+    answer_s = 0.04
+    async with harness({A: []}, batch_records_max=400, records_ahead_max=1_600) as h:
+        h.consumer.give(A)
+        loop, log = asyncio.get_running_loop(), h.consumer.logs[A]
+
+        def call(count: int) -> None:
+            log.extend(range(len(log), len(log) + count))
+
+        sizes, times = [], []
+        call(8)
+        loop.call_later(answer_s / 2, call, 8)
+        for _ in range(12):
+            batch = await h.take()
+            sizes.append(batch.count)
+            times.append(loop.time())
+            loop.call_later(answer_s, call, batch.count)
+            batch.mark_done()
+        assert sizes[-6:] == [16] * 6
+        rounds = [after - before for before, after in pairwise(times[-7:])]
+        whole = sum(one == pytest.approx(0.1) for one in rounds)
+        assert whole == 2
+        assert sum(one == pytest.approx(answer_s, abs=0.02) for one in rounds) == len(rounds) - 2
 
 
 async def test_nothing_waits_behind_a_lone_record(harness, monkeypatch):
