@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.test_tidy import product
+from tests.unit.test_tidy import nodes, product
 
 DECLARATION = "runtime/security.py"
 AIOKAFKA = {"AIOKafkaConsumer", "AIOKafkaProducer", "AIOKafkaAdminClient"}
@@ -35,11 +35,11 @@ PREFIXES = ("bootstrap.servers", "security.protocol", "sasl.", "ssl.")
 def clients_made(tree: ast.Module) -> Iterator[str]:
     modules = {
         alias.asname or alias.name: node.module or ""
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if not isinstance(node, ast.Call):
             continue
         if isinstance(node.func, ast.Attribute) and node.func.attr == "App":
@@ -54,13 +54,13 @@ def clients_made(tree: ast.Module) -> Iterator[str]:
 def names_in(tree: ast.Module) -> set[str]:
     return {
         node.attr if isinstance(node, ast.Attribute) else node.id
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Attribute | ast.Name)
     }
 
 
 def own_security(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") not in DECLARED:
             yield from (
                 f"line {node.lineno}: {one.arg}=" for one in node.keywords if one.arg in KEYWORDS

@@ -91,6 +91,12 @@ def recall_of(rule: Rule) -> float:
     return found.recall
 
 
+@cache
+def recall_as_it_is(rule_id: str) -> float:
+    [rule] = [rule for rule in DEFAULT_RULES if rule.rule_id == rule_id]
+    return recall_of(rule)
+
+
 def numbers_of(rule: Rule):
     """Yield each number of a rule with the rule in which it takes 10 % more to raise an alert."""
     if rule.threshold > 1:
@@ -120,7 +126,7 @@ def numbers_of(rule: Rule):
 )
 def test_a_number_that_demands_a_tenth_more_misses_cases(rule, stricter):
     """So the traffic has cases at the edge of every number, and every number decides something."""
-    assert recall_of(stricter) < 1 == recall_of(rule)
+    assert recall_of(stricter) < 1 == recall_as_it_is(rule.rule_id)
 
 
 def test_snapshots_anywhere_change_no_alert():
