@@ -188,8 +188,10 @@ def _sign(
     from lab.conformance.writers.writer import Sending
 
     face, writer = DIALECTS[provider].face, find_writers((provider,)).get(provider)
-    if face is None or writer is None:
-        raise UsageError(f"{provider} calls nothing over HTTP: its messages are files")
+    if face is None:
+        raise UsageError(f"{provider} is not called over HTTP: its adapter has no `face`")
+    if writer is None:
+        raise UsageError(f"{provider} has no writer, so no call can be made as it makes them")
     if operation in questions_of(face):
         return _sign_question(provider, operation, order, key_file, door)
     verbs = {verb.value: verb for verb in writer.says}

@@ -89,7 +89,6 @@ ELSEWHERE = {
     "pitboss metrics list": "test_metrics.py",
     "pitboss pause": "test_pause.py",
     "pitboss gateway": "test_gateway_commands.py",
-    "pitboss sandbox keyring": "test_sandbox_cli.py",
     "pitboss resume": "test_pause.py",
     "pitboss dlt show": "test_dlt.py",
     "pitboss dlt drop": "test_dlt.py",

@@ -70,7 +70,7 @@ def test_the_commands_of_the_page_run_and_a_bet_is_answered(
     balance = json.loads(answer_of(ran, "hub88 balance").split(" ", 2)[2])["balance"]
     [real] = re.findall(r"<real>(\d+)\.(\d\d)</real>", answer_of(ran, "playngo bet"))
     assert balance == int("".join(real)) * 1_000
-    assert "my-bet-1" in printed["pitboss ledger history p-3001"]
+    assert "first-bet" in printed["pitboss ledger history p-3001"]
     again_by_curl(next(output for shown, output in ran if "hub88 bet" in words_of(shown)))
 
 
