@@ -121,9 +121,8 @@ class HandedOver:
         """Whether no partition has anything."""
         return not self._filled
 
-    @property
-    def record_count(self) -> int:
-        """How many records there are."""
+    def count_records(self) -> int:
+        """Return how many records there are."""
         return sum(len(queue.messages) for queue in self._filled.values())
 
     def with_records(self) -> Iterator[TopicPartition]:

@@ -109,7 +109,7 @@ class Intake(Service):
         self._starting: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._linger = Linger(settings.batch_records_max)
+        self._linger = Linger(settings.batch_records_max, self._handed_over.count_records)
         self._damaged = DamagedReads()
 
     # For agents, the watchdog and the control topic.
@@ -278,7 +278,7 @@ class Intake(Service):
                 self._client.take(len(fetch.messages))
             elif fetch.end_offset is not None and not self._handed_over[fetch.tp].messages:
                 self._current.note_end(fetch.tp, fetch.end_offset)
-        self._linger.note_records(self._handed_over.record_count)
+        self._linger.note_fetch()
         self._changed.set()
 
     @Service.task
@@ -290,7 +290,7 @@ class Intake(Service):
             await self._compare_gaps()
             for tp, error in self._failed():
                 await self._recover(tp, error)
-            await self._linger.wait(sent, self._handed_over.record_count)
+            await self._linger.wait(sent)
 
     async def _wait_for_records(self) -> None:
         """Return when a batch can be sent, or a partition must be read again."""

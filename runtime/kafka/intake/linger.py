@@ -15,6 +15,7 @@ This module decides only when to send. Meanwhile the client fetches on.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -30,16 +31,17 @@ _LARGE_SHARE: Final = 4
 class Linger:
     """The waits of one read loop, each before its next batch."""
 
-    def __init__(self, batch_records_max: int) -> None:
-        """Take the number of records in a full batch."""
+    def __init__(self, batch_records_max: int, count_records: Callable[[], int]) -> None:
+        """Take the number of records in a full batch, and what counts those that can be sent."""
+        self._count_records = count_records
         self._large_records = batch_records_max // _LARGE_SHARE
         self._enough: int | None = None
         """The number of records that ends the wait; None in a whole wait, and in none."""
         self._has_enough = asyncio.Event()
         self._waits = 0
 
-    async def wait(self, sent: int, records: int) -> None:
-        """Wait behind a batch of `sent` records, while so many `records` have come since."""
+    async def wait(self, sent: int) -> None:
+        """Wait behind a batch of `sent` records."""
         wait_s = self.wait_max_s(sent)
         if not wait_s:
             return
@@ -47,7 +49,7 @@ class Linger:
         is_whole = self._waits % WHOLE_EVERY == 0
         self._enough = None if is_whole else sent
         self._has_enough.clear()
-        self.note_records(records)
+        self.note_fetch()
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._has_enough.wait()
@@ -59,7 +61,7 @@ class Linger:
             return 0.0
         return min(LINGER_MAX_S, LINGER_S_PER_RECORD * max(0, sent - 1))
 
-    def note_records(self, records: int) -> None:
-        """End the wait if so many records are enough."""
-        if self._enough is not None and records >= self._enough:
+    def note_fetch(self) -> None:
+        """End the wait if there are enough records by now."""
+        if self._enough is not None and self._count_records() >= self._enough:
             self._has_enough.set()

@@ -30,36 +30,48 @@ def read(batch):
     [(0, 0.0), (1, 0.0), (3, 0.006), (6, LINGER_MAX_S), (499, LINGER_MAX_S), (500, 0.0)],
 )
 def test_the_longest_wait_grows_with_what_came_and_a_large_batch_has_none(records, wait_s):
-    assert Linger(2_000).wait_max_s(records) == pytest.approx(wait_s)
+    assert Linger(2_000, int).wait_max_s(records) == pytest.approx(wait_s)
 
 
-async def wait(linger: Linger, sent: int, *comes: int, before: int = 0) -> float:
-    """Return how long the linger waits, if so many records have come after each further 10 ms."""
-    loop = asyncio.get_running_loop()
-    began_s = loop.time()
-    for number, records in enumerate(comes, 1):
-        loop.call_later(number / 100, linger.note_records, records)
-    await linger.wait(sent, before)
-    return loop.time() - began_s
+class Waits:
+    """A linger, and the records that it counts."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.linger = Linger(2_000, lambda: self.records)
+
+    async def after(self, sent: int, *comes: int, before: int = 0) -> float:
+        """Return how long the wait is, if so many records are there after each further 10 ms."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        self.records = before
+        for number, records in enumerate(comes, 1):
+            loop.call_later(number / 100, self.fetch, records)
+        await self.linger.wait(sent)
+        return loop.time() - began_s
+
+    def fetch(self, records: int) -> None:
+        self.records = records
+        self.linger.note_fetch()
 
 
 @in_virtual_time
 async def test_the_wait_is_over_when_as_many_have_come_as_the_batch_had(monkeypatch):
     monkeypatch.setattr(linger_module, "LINGER_MAX_S", 0.1)
     monkeypatch.setattr(linger_module, "LINGER_S_PER_RECORD", 0.1)
-    linger = Linger(2_000)
-    assert await wait(linger, 16, 5, 15, 16, 40) == pytest.approx(0.03)
-    assert await wait(linger, 16, before=16) == pytest.approx(0)
+    waits = Waits()
+    assert await waits.after(16, 5, 15, 16) == pytest.approx(0.03)
+    assert await waits.after(16, before=16) == pytest.approx(0)
 
 
 @in_virtual_time
 async def test_every_third_wait_lasts_its_whole_time_and_so_does_one_for_too_few(monkeypatch):
     monkeypatch.setattr(linger_module, "LINGER_MAX_S", 0.1)
     monkeypatch.setattr(linger_module, "LINGER_S_PER_RECORD", 0.1)
-    linger = Linger(2_000)
-    waits = [await wait(linger, 8, 16) for _ in range(6)]
-    assert waits == pytest.approx([0.01, 0.01, 0.1] * 2)
-    assert await wait(linger, 16, 15) == pytest.approx(0.1)
+    waits = Waits()
+    lasted = [await waits.after(8, 16) for _ in range(6)]
+    assert lasted == pytest.approx([0.01, 0.01, 0.1] * 2)
+    assert await waits.after(16, 15) == pytest.approx(0.1)
 
 
 @in_virtual_time
